@@ -1,0 +1,1 @@
+"""Simulated outside worlds that several rooms' tests share."""
