@@ -1,0 +1,47 @@
+"""Every limit on what comes from outside: value, unit in the name, origin in the comment.
+
+A limit is applied before parsing, and before memory is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Documents
+JSON_DEPTH = 64  # the deepest published format (a statement inside a bundle inside a referrer) needs 12
+INTEGER_DIGITS = 19  # 2**63 - 1, what the formats' readers in Go and Rust hold
+MANIFEST_BYTES = 4 * 2**20  # OCI distribution 1.1 asks registries to accept 4 MiB
+CONFIG_BYTES = 8 * 2**20  # image config: history of some build tools reaches 1 MiB
+BUNDLE_BYTES = 8 * 2**20  # cosign refuses attachments beyond 128 MiB; a bundle with a large predicate stays below 8
+KEY_FILE_BYTES = 64 * 2**10  # RSA-16384 in PEM is 13 KiB
+POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
+
+# Images
+INDEX_MANIFESTS = 1_000  # the largest published multi-platform index holds under 100
+MANIFEST_LAYERS = 500  # overlayfs stacks at most 500 lower layers
+INDEX_DEPTH = 8  # cases.md C10: two levels exist in practice
+ANNOTATIONS = 1_000
+
+# Evidence
+EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
+REFERRER_PAGES = 100
+REFERRERS = 10_000
+SUBJECTS = 1_024  # sigstore-go's
+SUBJECT_DIGESTS = 32  # sigstore-go's
+LOG_ENTRIES = 32  # sigstore-go's
+TIMESTAMPS = 32  # sigstore-go's
+
+
+class Limits(NamedTuple):
+    """The limits that a pure core needs, handed in by its caller."""
+
+    json_depth: int = JSON_DEPTH
+    bundle_bytes: int = BUNDLE_BYTES
+    evidence_items: int = EVIDENCE_ITEMS
+    subjects: int = SUBJECTS
+    subject_digests: int = SUBJECT_DIGESTS
+    log_entries: int = LOG_ENTRIES
+    timestamps: int = TIMESTAMPS
+
+
+DEFAULT = Limits()

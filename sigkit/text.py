@@ -1,0 +1,54 @@
+"""Outside text made safe to show.
+
+A registry, an image or a certificate chooses its own strings; a terminal obeys some of them (CVE-2021-25743).
+"""
+
+from __future__ import annotations
+
+SHOWN_CHARACTERS = 512  # what a person reads of one value; the rest is counted
+
+# Bidirectional controls and the like reorder or hide what stands beside them (Unicode TR 36).
+_INVISIBLE = frozenset(
+    [*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0x061C, 0x180E]
+)
+
+
+def escape(text: str, most: int = SHOWN_CHARACTERS) -> str:
+    r"""Return `text` with every control, invisible and unpaired character written as an escape.
+
+    Args:
+        text: anything, from anyone.
+        most: characters of `text` to keep; a longer one ends in a count of what was left out.
+
+    Returns:
+        Text without line breaks and terminal controls. A backslash is doubled only where an escape was written, so that ordinary
+        paths stay readable and escaped text cannot be mistaken for plain.
+    """
+    kept = text[:most]
+    if kept.isascii() and kept.isprintable():
+        shown = kept
+    else:
+        shown = "".join(_escaped(c) for c in kept)
+        if shown != kept:
+            shown = "".join(r"\\" if c == "\\" else _escaped(c) for c in kept)
+    left = len(text) - len(kept)
+    return f"{shown}…(+{left} characters)" if left else shown
+
+
+def _escaped(character: str) -> str:
+    point = ord(character)
+    if character.isprintable() and point not in _INVISIBLE:
+        return character
+    if point < 0x100:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def human_size(size_bytes: int) -> str:
+    """Write a number of bytes for a person: `812 B`, `1.4 MiB`."""
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
