@@ -1,0 +1,91 @@
+"""What every test may ask for, and what is skipped, or fails, where the machine cannot give it.
+
+With SIGKIT_REQUIRE_PEERS=1 (continuous integration) nothing that is missing is skipped: it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from tests.simulators import peer_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEPT = ("SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
+
+
+def _absent(reason: str) -> NoReturn:
+    if os.environ.get("SIGKIT_REQUIRE_PEERS") == "1":
+        pytest.fail(f"required here: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _why_not_root() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        return "needs root in the initial user namespace"
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail what this machine cannot run, with the reason."""
+    if item.get_closest_marker("root") and (why := _why_not_root()):
+        _absent(why)
+    if item.get_closest_marker("peers") and (why := peer_root.why_absent()):
+        _absent(why)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory, monkeypatch):
+    """Give each test a home of its own, so that none reads or writes the user's keys, credentials and stores."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("SIGKIT_", "COSIGN_", "XDG_", "REGISTRY_AUTH", "DOCKER_")) and name not in KEPT:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[peer_root.PeerRoot]:
+    """Run a real peer: `done = peer("cosign", "verify", "--key", path, image, env={…})`, a CompletedProcess of text.
+
+    For tests marked `peers`. Paths below /tmp (so `tmp_path`) and the checkout are the same inside and outside; the network is
+    the machine's. `user="plain"` runs rootless; `peer.command(…)` gives the argument list for a Popen of the test's own. The
+    namespace lasts for the session: give podman `--root` and `--runroot`, crun and runc `--root`, below `tmp_path`.
+    """
+    if why := peer_root.why_absent():
+        _absent(why)
+    with peer_root.PeerRoot.opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+def docker_registry(peer, tmp_path) -> Iterator[peer_root.RunningRegistry]:
+    """Run Debian's docker-registry, empty, for this test: `.address` ("127.0.0.1:PORT", plain HTTP) and `.storage` (its files)."""
+    with peer_root.docker_registry(peer, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a loopback TCP port that was free a moment ago. A server that can bind port 0 itself should."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """Return the directory of the project's test vectors ($SIGKIT_VECTORS); skip, or fail, where it is not given."""
+    given = os.environ.get("SIGKIT_VECTORS")
+    if not given or not Path(given).is_dir():
+        _absent("SIGKIT_VECTORS names no directory")
+    return Path(given)
