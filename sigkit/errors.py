@@ -105,9 +105,7 @@ class SigkitError(Exception):
     # The status of a process that ends with this error, unless the operator wrote what is wrong (then 2).
     exit_status: ClassVar[int] = EXIT_REFUSED
 
-    def __init__(
-        self, problem: str, *, place: Place = NOWHERE, expected: str = "", got: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, place: Place = NOWHERE, expected: str = "", got: str = "", remedy: str = "") -> None:
         """Describe one refusal.
 
         Args:
@@ -249,6 +247,44 @@ class NotUtf8(ParseError):
     code = "SK-PARSE-004"
 
 
+class AmbiguousDocument(ParseError):
+    """The document can be read as a manifest and as an index, or its type contradicts its content.
+
+    Two readers would see two images (CVE-2021-41190). Push the image again with a current builder.
+    """
+
+    code = "SK-PARSE-005"
+
+
+class UnsupportedDocument(ParseError):
+    """The document is of a type that sigkit does not read.
+
+    Read are OCI image manifests and indexes, and Docker's schema 2 manifests and lists. An image of Docker's schema 1, which has no content
+    digests for its configuration, must be pulled and pushed again with a current engine.
+    """
+
+    code = "SK-PARSE-006"
+
+
+class MalformedPem(ParseError):
+    """The file is not one PEM block of a label that sigkit reads.
+
+    A public key is one `PUBLIC KEY` block; a file with two keys is refused, because two programs could use different ones. Write one
+    file for each key.
+    """
+
+    code = "SK-PARSE-007"
+
+
+class UnsupportedEvidence(ParseError):
+    """The evidence has a form or version that this version of sigkit does not verify.
+
+    It is neither good nor bad: it counts for nothing. The message names the form. Sign again with sigkit or cosign 3.
+    """
+
+    code = "SK-PARSE-008"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 
@@ -350,10 +386,104 @@ class LockTimeout(UnavailError):
     code = "SK-UNAVAIL-004"
 
 
+class EvidenceUnlistable(UnavailError):
+    """The registry could not list all evidence of the image.
+
+    What is missing could change the answer, so nothing was decided; the image is not called unsigned. Try again, or ask the registry's
+    operator.
+    """
+
+    code = "SK-UNAVAIL-005"
+
+
+class EvidenceNotAttached(UnavailError):
+    """The evidence was pushed, but the registry does not list it for the image.
+
+    Nobody will find it. Run the command again; if it stays, use another registry or another repository for signatures.
+    """
+
+    code = "SK-UNAVAIL-006"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
+class OtherArtifact(BindError):
+    """The signed statement names another artifact than the one asked for.
+
+    The evidence was attached to the wrong image, or copied there. Sign this digest.
+    """
+
+    code = "SK-BIND-001"
+
+
+class AmbiguousArtifact(BindError):
+    """The signed statement names the artifact in a way that two readers understand differently.
+
+    A second digest that was not compared, or two subjects with this digest and different annotations. Sign again with one subject and
+    one digest.
+    """
+
+    code = "SK-BIND-002"
+
+
 # --- SIG: a signature or key is invalid -------------------------------------------------------------------------------
+
+
+class BadSignature(SigError):
+    """The signature is not valid for this key and these bytes.
+
+    The evidence was altered, or something else was signed. Fetch it again; if it stays, sign again.
+    """
+
+    code = "SK-SIG-001"
+
+
+class OtherKey(SigError):
+    """No trusted key made the signature.
+
+    It is by another key, or altered. Compare the fingerprints, and give the key that the publisher names.
+    """
+
+    code = "SK-SIG-002"
+
+
+class UnsupportedKey(SigError):
+    """The key is of a kind, curve or size that sigkit does not accept.
+
+    Accepted: ECDSA on P-256, P-384 and P-521, Ed25519 (not its low-order points), and RSA of 2048 to 8192 bits. Make a new key with
+    `sigkit key generate`.
+    """
+
+    code = "SK-SIG-003"
+
+
+class MalformedKey(SigError):
+    """The bytes are not a key: damaged, cut, or a point that is not on its curve.
+
+    Export the key again from where it was made.
+    """
+
+    code = "SK-SIG-004"
+
+
+class WrongPassword(SigError):
+    """The password does not open the private key, or the key file is damaged.
+
+    Set SIGKIT_PASSWORD or COSIGN_PASSWORD to the password that the key was written with.
+    """
+
+    code = "SK-SIG-005"
+
+
+class RefusedKeyEncryption(SigError):
+    """The private key file is encrypted in a way that sigkit does not open.
+
+    Accepted: cosign's form (scrypt with N of 32768, 65536 or 131072, r 8, p 1, and NaCl's secretbox). Other parameters could ask for
+    any amount of memory. Decrypt the key with the program that wrote it, and import it again.
+    """
+
+    code = "SK-SIG-006"
 
 
 # --- IDENT: the signer is not the expected one ------------------------------------------------------------------------
@@ -365,10 +495,76 @@ class LockTimeout(UnavailError):
 # --- ROOT: trust root -------------------------------------------------------------------------------------------------
 
 
+class NoCertificateAuthority(RootError):
+    """The evidence is signed by a certificate, and the trust root holds no certificate authority.
+
+    Nothing was found out about it: it is not the same as unsigned. Verify it with a trust root that has the authority, or ask for a
+    signature by key.
+    """
+
+    code = "SK-ROOT-001"
+
+
+class DuplicateTrustedKey(RootError):
+    """The same key is given twice.
+
+    A threshold counts distinct keys, so one of the two would count for nothing. Remove one.
+    """
+
+    code = "SK-ROOT-002"
+
+
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------
+
+
+class UnknownCode(RefError):
+    """There is no such code.
+
+    `sigkit why --all` lists them.
+    """
+
+    code = "SK-REF-001"
+
+
+class MalformedReference(RefError):
+    """The text is not a reference to an image.
+
+    Write registry/repository:tag or registry/repository@sha256:<64 hex>; the repository is in lower case. The message says which part
+    is wrong.
+    """
+
+    code = "SK-REF-002"
+
+
+class AbsentReference(RefError):
+    """The registry has no such tag or digest.
+
+    Check the spelling and the registry's name, or push the image first. Nothing was decided about it.
+    """
+
+    code = "SK-REF-003"
+    exit_status = EXIT_UNCHECKED
+
+
+class NoSuchPlatform(RefError):
+    """The image is not there for this platform.
+
+    The message lists the platforms that the index offers; choose one with --platform, or build the image for this one.
+    """
+
+    code = "SK-REF-004"
+
+
+class NotAnImage(RefError):
+    """The reference names something else than a container image.
+
+    It is an artifact: a signature, an attestation, a chart. Name the image that it belongs to.
+    """
+
+    code = "SK-REF-005"
 
 
 # --- NET: network rule ------------------------------------------------------------------------------------------------

@@ -1,0 +1,179 @@
+"""References as users type them, with one canonical name for each repository.
+
+The grammar is the distribution project's (github.com/distribution/reference 0.6.0, regexp.go and normalize.go): docker.io where no registry
+is named, `library/` where docker.io gets one component, `index.docker.io` for docker.io. It is narrower in three points, so that one
+repository has one name for policy to judge: a registry's name is brought to lower case and an IPv6 address to its short form; a port has no
+leading zeros and is at most 65535; `App/x` is an upper-case repository, not a registry named `App` (the grammar's own FIXME says so).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from sigkit.digest import SIZES, Digest, parse_digest
+from sigkit.errors import MalformedDigest, MalformedReference, Place
+
+DOCKER_HUB: Final = "docker.io"
+DEFAULT_TAG: Final = "latest"
+
+PATH_CHARACTERS: Final = 255  # the distribution project's RepositoryNameTotalLengthMax
+REGISTRY_CHARACTERS: Final = 261  # a DNS name has 253 at most, then colon and port
+REFERENCE_CHARACTERS: Final = 1024  # the parts at their longest: 261 + 255 + 128 + 135
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_REGISTRY = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:]+)\])(?::(?P<port>[0-9]+))?")
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
+_BARE_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository's canonical name: registry `docker.io` and path `library/busybox`."""
+
+    registry: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a user typed: a repository with a tag, a digest, or both. With a digest, the tag is shown and never looked up."""
+
+    text: str
+    repository: Repository
+    tag: str | None
+    digest: Digest | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedReference:
+    """A repository and a digest: it names the same bytes for ever."""
+
+    repository: Repository
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.digest}"
+
+
+def parse_reference(text: str, place: Place | None = None) -> Reference:
+    """Parse `[registry/]repository[:tag][@digest]`; without tag and digest the tag is `latest`.
+
+    Args:
+        text: kept as typed for printing.
+        place: where it was read; the default is an argument of the operator.
+
+    Raises:
+        MalformedReference: with the part that is wrong and, where it can be guessed, what was meant.
+
+    Source: github.com/distribution/reference 0.6.0, normalize.go.
+    """
+    where = place or Place.operator(text[:REFERENCE_CHARACTERS])
+    if len(text) > REFERENCE_CHARACTERS:
+        raise MalformedReference("the reference is too long", place=where, expected=f"at most {REFERENCE_CHARACTERS} characters")
+    name, at, digest_text = text.partition("@")
+    _check_form(text, name, where)
+    registry, path = _split_registry(name)
+    path, colon, tag = path.partition(":")
+    if colon and tag.partition(":")[0] in SIZES:
+        meant = f"{name[: name.index(tag) - 1]}@{tag}"
+        raise MalformedReference("a digest follows a colon", place=where, got=f":{tag}", remedy=f"did you mean {meant} ?")
+    repository = parse_repository(f"{registry}/{path}", where)
+    if colon:
+        check_tag(tag, where)
+    digest = _parse_digest(digest_text, where) if at else None
+    return Reference(text, repository, tag if colon else None if at else DEFAULT_TAG, digest)
+
+
+def parse_repository(name: str, place: Place) -> Repository:
+    """Parse a full name, `registry/path`, into its canonical form.
+
+    Raises:
+        MalformedReference: registry or path are not of the grammar.
+    """
+    registry, _, path = name.partition("/")
+    if path.lower() != path:
+        raise MalformedReference("the repository has upper-case letters", place=place, got=path, remedy=f"did you mean {path.lower()} ?")
+    if not _PATH.fullmatch(path):
+        raise MalformedReference(
+            "malformed repository", place=place, expected="lower-case letters and digits, with . _ - inside and / between", got=path
+        )
+    if len(path) > PATH_CHARACTERS:
+        raise MalformedReference("the repository's name is too long", place=place, expected=f"at most {PATH_CHARACTERS} characters")
+    return Repository(_canonical_registry(registry, place), path)
+
+
+def check_tag(tag: str, place: Place) -> str:
+    """Return `tag` if it may name a manifest.
+
+    Raises:
+        MalformedReference: it may not.
+
+    Source: OCI distribution-spec 1.1 "Pulling manifests".
+    """
+    if not _TAG.fullmatch(tag):
+        raise MalformedReference(
+            "malformed tag", place=place, expected="1 to 128 letters, digits and _ . - , not starting with . or -", got=tag[:160]
+        )
+    return tag
+
+
+def _check_form(text: str, name: str, place: Place) -> None:
+    if scheme := _SCHEME.match(text):
+        raise MalformedReference("a reference has no scheme", place=place, got=scheme[0], remedy=f"did you mean {text[scheme.end() :]} ?")
+    if _BARE_HEX.fullmatch(name):
+        raise MalformedReference("64 hexadecimal digits name no repository", place=place, expected="repository@sha256:<64 hex>", got=name)
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        registry, path = first, rest
+    else:
+        registry, path = DOCKER_HUB, name
+    if registry.lower() in {DOCKER_HUB, "index.docker.io"}:
+        registry = DOCKER_HUB
+        if "/" not in path:
+            path = f"library/{path}"
+    return registry, path
+
+
+def _canonical_registry(registry: str, place: Place) -> str:
+    found = _REGISTRY.fullmatch(registry)
+    if not found or len(registry) > REGISTRY_CHARACTERS:
+        raise MalformedReference("malformed registry", place=place, expected="host, host:port or [IPv6]:port", got=registry)
+    port = found["port"]
+    if port is not None and (port.startswith("0") or int(port[:6]) > 65535):
+        raise MalformedReference("malformed port", place=place, expected="1 to 65535, without leading zeros", got=port)
+    host = found["host"].lower()
+    if found["v6"] is not None:
+        import ipaddress
+
+        try:
+            host = f"[{ipaddress.IPv6Address(found['v6']).compressed}]"
+        except ValueError as err:
+            raise MalformedReference("malformed IPv6 address", place=place, got=found["v6"]) from err
+    return host if port is None else f"{host}:{port}"
+
+
+def _parse_digest(text: str, place: Place) -> Digest:
+    try:
+        return parse_digest(text, place)
+    except MalformedDigest as err:
+        remedy = ""
+        algorithm, colon, encoded = text.partition(":")
+        if colon and algorithm in SIZES and encoded.lower() != encoded:
+            remedy = "write the hexadecimal digits in lower case"
+        elif colon and algorithm in SIZES:
+            remedy = f"{algorithm} has {2 * SIZES[algorithm]} hexadecimal digits, this has {len(encoded)}"
+        raise MalformedReference("malformed digest", place=place, expected=err.expected, got=err.got, remedy=remedy) from err
