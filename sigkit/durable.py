@@ -100,7 +100,9 @@ def create(path: str | os.PathLike[str], *, mode: int = 0o644, point: str = "dur
     directory, name = os.path.split(final)
     temporary = os.path.join(directory, f".{name[:100]}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
     try:
-        file = open(temporary, "xb", opener=lambda p, flags: os.open(p, flags | os.O_CLOEXEC, mode))
+        file = open(  # noqa: SIM115 - closed below, by the same block that renames or removes it
+            temporary, "xb", opener=lambda p, flags: os.open(p, flags | os.O_CLOEXEC, mode)
+        )
     except OSError as err:
         raise _unwritable(final, err) from err
     try:
@@ -252,5 +254,3 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
     failpoint("database.commit")
     connection.execute("COMMIT")
-
-

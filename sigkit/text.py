@@ -21,21 +21,18 @@ def escape(text: str, most: int = SHOWN_CHARACTERS) -> str:
         most: characters of `text` to keep; a longer one ends in a count of what was left out.
 
     Returns:
-        Text without line breaks and terminal controls. A backslash is doubled only where an escape was written, so that ordinary
-        paths stay readable and escaped text cannot be mistaken for plain.
+        Text without line breaks and terminal controls. Backslashes are doubled, so that escaped text is not mistaken for plain.
     """
     kept = text[:most]
-    if kept.isascii() and kept.isprintable():
-        shown = kept
-    else:
-        shown = "".join(_escaped(c) for c in kept)
-        if shown != kept:
-            shown = "".join(r"\\" if c == "\\" else _escaped(c) for c in kept)
+    plain = kept.isascii() and kept.isprintable() and "\\" not in kept
+    shown = kept if plain else "".join(map(_escaped, kept))
     left = len(text) - len(kept)
     return f"{shown}…(+{left} characters)" if left else shown
 
 
 def _escaped(character: str) -> str:
+    if character == "\\":
+        return r"\\"
     point = ord(character)
     if character.isprintable() and point not in _INVISIBLE:
         return character

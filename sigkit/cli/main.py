@@ -1,0 +1,155 @@
+"""The command group, loaded lazily, and the one place where an exception becomes an exit status.
+
+`sigkit --help` imports no command: their names and one-line helps stand here, each module is imported when its command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from sigkit import __version__
+from sigkit.cli.output import EXITS, Output, output_options
+from sigkit.errors import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_RUN_REFUSED,
+    EXIT_RUN_UNCHECKED,
+    EXIT_RUN_USAGE,
+    EXIT_UNCHECKED,
+    EXIT_USAGE,
+    Bug,
+    Place,
+    SigkitError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_INTERRUPTED = 130
+VERBOSITY_TRACEBACK = 2
+EXIT_PIPE_CLOSED = 141
+# `run` returns the container's status, so its own answers lie where podman puts its own (docs/decisions).
+RUN_STATUS = {EXIT_REFUSED: EXIT_RUN_REFUSED, EXIT_USAGE: EXIT_RUN_USAGE, EXIT_UNCHECKED: EXIT_RUN_UNCHECKED}
+
+
+class _Lazy(NamedTuple):
+    module: str
+    help: str
+
+
+# In the order in which a user meets them.
+COMMANDS = {
+    "demo": _Lazy("demo", "See the whole story on this machine, in eight steps."),
+    "key": _Lazy("key", "Generate key pairs and show public keys."),
+    "sign": _Lazy("sign", "Sign an image and attach the signature in its registry."),
+    "verify": _Lazy("verify", "Prove who signed an image, or say why it is refused."),
+    "tree": _Lazy("tree", "Show what is attached to an image."),
+    "pull": _Lazy("pull", "Pull an image that a policy admits."),
+    "run": _Lazy("run", "Run an image that a policy admits."),
+    "images": _Lazy("images", "List the images in this host's store."),
+    "policy": _Lazy("policy", "Check trust policies."),
+    "registry": _Lazy("registry", "Serve a registry from a directory."),
+    "why": _Lazy("why", "Explain a code such as SK-DIGEST-002."),
+    "completion": _Lazy("completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a user meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return its command."""
+        del ctx
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command: click.Command = importlib.import_module(f"sigkit.cli.{lazy.module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing one."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command named by the first argument, or say which ones are near."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `sigkit --help` lists them."
+            raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=LazyGroup,
+    params=output_options(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXITS + " `run` returns the container's own; there refused is 122.",
+)
+@click.version_option(__version__, message="sigkit %(version)s")
+def group() -> None:
+    """Sign container images, prove who built them, and start only verified ones.
+
+    \b
+    Start here:
+      sigkit demo
+      sigkit key generate --output-key-prefix release
+      sigkit sign --key release.key registry.example/acme/app:1.0
+      sigkit verify --key release.pub registry.example/acme/app:1.0
+    """  # noqa: D301 - the backspace is click's mark for lines that stay as they are
+
+
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each way to end
+    """Run one command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status (design.md, "Exit codes"). Everything that fails ends in a status other than 0.
+    """
+    output = Output.from_arguments(arguments)
+    of_command = RUN_STATUS if _names_run(arguments) else {}
+    try:
+        status = group.main(args=list(arguments), prog_name="sigkit", standalone_mode=False, obj=output)
+    except click.exceptions.NoArgsIsHelpError as err:
+        output.note(err.format_message())
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        output.note("interrupted; what was finished stays, nothing is half-written")
+        return EXIT_INTERRUPTED
+    except click.ClickException as err:
+        return output.usage_error(err, of_command.get(EXIT_USAGE, EXIT_USAGE))
+    except SigkitError as err:
+        if output.verbosity >= VERBOSITY_TRACEBACK:
+            traceback.print_exc()
+        return output.error(err, of_command.get(err.status(), err.status()))
+    except BrokenPipeError:
+        # The reader of our output has gone: nobody is left to be told. Not success: the answer did not arrive.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+    except Exception as err:  # noqa: BLE001 - the last boundary: a bug is said to be one, and never allows anything
+        if output.verbosity >= VERBOSITY_TRACEBACK:
+            traceback.print_exc()
+        bug = Bug(f"{type(err).__name__}: {err}", place=Place("sigkit"), remedy="run it again with -vv and report what it prints")
+        return output.error(bug, of_command.get(bug.status(), bug.status()))
+    return status if isinstance(status, int) else EXIT_DONE
+
+
+def _names_run(arguments: Sequence[str]) -> bool:
+    return next((a for a in arguments if a in COMMANDS), "") == "run"

@@ -1,0 +1,183 @@
+"""What the user sees: answers on stdout, everything else on stderr, outside text escaped, JSON when asked.
+
+stdout holds the answer alone: text for a person, or one JSON document with a versioned `schema`, also for errors. Progress, notes and
+errors go to stderr. Colour only where that stream is a terminal, and it never carries a meaning of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from sigkit.errors import EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE, Kind, SigkitError
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sigkit.strict import Json
+
+_WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check"}
+_COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
+
+
+class Output:
+    """Where and how this process prints."""
+
+    def __init__(self) -> None:
+        self.json = False
+        self.verbosity = 0
+        self.quiet = False
+        self.colour = True
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[str]) -> Output:
+        """Find out early whether errors must be JSON: a usage error may come before any option was parsed."""
+        output = cls()
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if argument == "--":
+                break
+            if argument == "--output=json" or (argument in {"--output", "-o"} and following == "json"):
+                output.json = True
+        return output
+
+    def answer(self, lines: Iterable[str], document: Json) -> None:
+        """Print the command's answer.
+
+        Args:
+            lines: for a person; already escaped where they hold outside text.
+            document: the same for a program; has a `schema`.
+        """
+        if self.json:
+            click.echo(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False))
+            return
+        for line in lines:
+            click.echo(line)
+
+    def note(self, text: str) -> None:
+        """Tell a person something on stderr, unless `--quiet`."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Tell something on stderr with `-v`."""
+        if self.verbosity:
+            click.echo(text, err=True)
+
+    def word(self, word: str, stream: TextIO | None = None) -> str:
+        """Return a verdict's word, coloured where the stream (stdout unless given) is a terminal."""
+        if not self.in_colour(stream or sys.stdout):
+            return word
+        return click.style(word, fg=_COLOURS.get(word, "green"), bold=True)
+
+    def in_colour(self, stream: TextIO) -> bool:
+        """Tell whether colour may go to `stream` (no-color.org)."""
+        return self.colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def error(self, err: SigkitError, status: int) -> int:
+        """Print a refusal, at most four lines, and return `status`."""
+        if self.json:
+            click.echo(json.dumps(error_document(err, status), ensure_ascii=True, indent=2))
+            return status
+        word = "bug" if err.kind is Kind.INTERNAL else _WORDS.get(err.status(), "refused")
+        place = escape(str(err.place))
+        click.echo(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}", err=True)
+        if place:
+            click.echo(f"  where     {place}", err=True)
+        if err.expected or err.got:
+            click.echo(f"  expected  {escape(err.expected) or '-'}\n  got       {escape(err.got) or 'nothing'}", err=True)
+        click.echo(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}", err=True)
+        return status
+
+    def usage_error(self, err: click.ClickException, status: int) -> int:
+        """Print what click refused, and return `status`."""
+        message = err.format_message()
+        if self.json:
+            place: Json = {"source": "arguments", "inside": ""}
+            problem: Json = {"code": "", "kind": "USAGE", "problem": message, "place": place, "expected": "", "got": "", "remedy": ""}
+            click.echo(json.dumps({"schema": "sigkit.error/1", "exit": status, "error": problem}, indent=2))
+            return status
+        context = getattr(err, "ctx", None)
+        click.echo(f"{self.word('usage error', sys.stderr)}  {escape(message, 2000)}", err=True)
+        if context is not None:
+            click.echo(f"  usage     {context.get_usage().removeprefix('Usage: ')}", err=True)
+            click.echo(f"  next      {context.command_path} --help", err=True)
+        return status
+
+
+def error_document(err: SigkitError, status: int) -> Json:
+    """Return a refusal as the document `sigkit.error/1`."""
+    return {
+        "schema": "sigkit.error/1",
+        "exit": status,
+        "error": {
+            "code": err.code,
+            "kind": err.kind.value,
+            "problem": err.problem,
+            "place": {"source": err.place.source, "inside": err.place.inside},
+            "expected": err.expected,
+            "got": err.got,
+            "remedy": err.remedy,
+        },
+    }
+
+
+def _set(attribute: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    def callback(ctx: click.Context, _param: click.Parameter, value: object) -> None:
+        if value:
+            setattr(ctx.ensure_object(Output), attribute, value)
+
+    return callback
+
+
+def output_options() -> list[click.Parameter]:
+    """Return the options that every command takes, before or after its name."""
+    return [
+        click.Option(
+            ["--output", "-o", "json"],
+            type=click.Choice(["text", "json"]),
+            expose_value=False,
+            callback=lambda ctx, _param, value: setattr(ctx.ensure_object(Output), "json", value == "json") if value else None,
+            help="Answer as text (default) or as one JSON document.",
+        ),
+        click.Option(
+            ["-v", "--verbose", "verbosity"],
+            count=True,
+            expose_value=False,
+            callback=_set("verbosity"),
+            help="Say more; -vv for tracebacks.",
+        ),
+        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set("quiet"), help="No notes and no progress."),
+        click.Option(["--no-color", "no_color"], is_flag=True, expose_value=False, callback=_no_colour, help="No colour. Also NO_COLOR."),
+    ]
+
+
+def _no_colour(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value:
+        ctx.ensure_object(Output).colour = False
+
+
+class Command(click.Command):
+    """A command that takes the common output options and shows its examples as they were written."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        """Take click's arguments and `examples`: lines for the end of the help."""
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.params.extend(output_options())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, one a line, and what the exit codes mean."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n")
+        super().format_epilog(ctx, formatter)
+
+
+EXITS = "Exit codes: 0 verified or done · 1 refused · 2 usage · 3 could not check."
+EXITS_OF_RUN = "Exit codes: the container's own · 122 refused · 123 could not check · 125 usage · 126 not executable · 127 not found."
