@@ -405,6 +405,79 @@ class EvidenceNotAttached(UnavailError):
     code = "SK-UNAVAIL-006"
 
 
+class Unreachable(UnavailError):
+    """A host cannot be reached, or the connection broke.
+
+    Check the name, the network and that the service runs there; then try again.
+    """
+
+    code = "SK-UNAVAIL-007"
+
+
+class TimedOut(UnavailError):
+    """A host did not answer completely in time.
+
+    The whole operation has one deadline, so a server that drips its answer ends here too. Try again, or give more time.
+    """
+
+    code = "SK-UNAVAIL-008"
+
+
+class ServerFailed(UnavailError):
+    """A server answered with an error.
+
+    The message has the status and the server's own code. 429 and 5xx were tried again already; try later.
+    """
+
+    code = "SK-UNAVAIL-009"
+
+
+class AccessDenied(UnavailError):
+    """A registry or token server did not accept the credentials, or wants some and none are configured.
+
+    Log in with `docker login` or `podman login`, and check that this account may do what was asked.
+    """
+
+    code = "SK-UNAVAIL-010"
+
+
+class AnswerUnusable(UnavailError):
+    """A server's answer is not of the form that was asked for, so it says nothing.
+
+    Often a proxy or a login page answers in the server's place. Look at the URL with curl.
+    """
+
+    code = "SK-UNAVAIL-011"
+
+
+class BlobAbsent(UnavailError):
+    """The registry does not have a blob that a manifest names.
+
+    The image is incomplete in this registry. Push it again.
+    """
+
+    code = "SK-UNAVAIL-012"
+
+
+class ReferrerLost(UnavailError):
+    """Other writers kept replacing the list of signatures, and this one is not in it.
+
+    The registry has no referrers API, so the list is an ordinary tag, written again by each. Nothing of the others was lost. Run the command again.
+    """
+
+    code = "SK-UNAVAIL-013"
+
+
+class ReferrersImmutable(UnavailError):
+    """The registry has no referrers API and does not let the tag that lists the signatures be written again.
+
+    What was attached before is intact. Turn on the referrers API (OCI distribution 1.1) in the registry, or keep signatures in a repository whose tags
+    may change.
+    """
+
+    code = "SK-UNAVAIL-014"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -570,6 +643,90 @@ class NotAnImage(RefError):
 # --- NET: network rule ------------------------------------------------------------------------------------------------
 
 
+class AddressRefused(NetError):
+    """A host resolves to an address that sigkit does not connect to.
+
+    Link-local, metadata, multicast and unspecified addresses are never used. Private and loopback addresses are used for hosts that
+    you named, and for hosts named by a server that is itself as near. Check the host's name, and what the server pointed to.
+    """
+
+    code = "SK-NET-001"
+
+
+class PlainHttpRefused(NetError):
+    """Plain HTTP was asked for a host that is not on this machine.
+
+    Anybody between here and there could read and change what passes. Use TLS, or allow plain HTTP for this host by name.
+    """
+
+    code = "SK-NET-002"
+
+
+class RedirectRefused(NetError):
+    """A server redirected where redirects are not followed, too often, or to something that is no URL for this purpose.
+
+    Token servers and uploads may not redirect. Ask the operator of that server.
+    """
+
+    code = "SK-NET-003"
+
+
+class RealmRefused(NetError):
+    """A registry asks for a token from a host that is not its own.
+
+    Whoever controls the registry's answer could collect credentials there. If that token server is the right one, name it with
+    --token-realm HOST or in the configuration.
+    """
+
+    code = "SK-NET-004"
+
+
+class EncodingRefused(NetError):
+    """A server compressed its answer, though it was asked not to.
+
+    Content is compressed once, in the image; a second layer only hides its size. Turn off compression at that server or proxy.
+    """
+
+    code = "SK-NET-005"
+
+
+class TlsFailed(NetError):
+    """The server did not prove its name by TLS.
+
+    The certificate is expired, for another name, or signed by an authority that this machine does not know. For a private authority
+    give its certificate with --ca-file. Verification cannot be turned off.
+    """
+
+    code = "SK-NET-006"
+
+
+class UrlRefused(NetError):
+    """A URL is malformed, has a scheme other than http and https, or carries a user name or password.
+
+    Give credentials with `docker login` or `podman login`, never inside a URL.
+    """
+
+    code = "SK-NET-007"
+
+
+class OtherHostRefused(NetError):
+    """A registry pointed to another host for something that only the registry itself may answer.
+
+    Page links and upload locations stay on the registry's own scheme, host and port. Ask the registry's operator, or push to the other host directly.
+    """
+
+    code = "SK-NET-008"
+
+
+class CredentialsUnusable(NetError):
+    """A credential helper failed, so it is not known which credentials to use.
+
+    Going on without credentials could hide private evidence, so nothing was asked. Run the helper by hand, or log in again.
+    """
+
+    code = "SK-NET-009"
+
+
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------
 
 
@@ -577,6 +734,232 @@ class NotAnImage(RefError):
 
 
 # --- POLICY: the decision is deny -------------------------------------------------------------------------------------
+
+
+class NoRule(PolicyError):
+    """No rule of the policy matches the image, and what no rule matches is refused.
+
+    Add a rule whose `images` match the repository. A digest reference, with or without a tag, matches only rules without `tags`.
+    """
+
+    code = "SK-POLICY-001"
+
+
+class Unsigned(PolicyError):
+    """No signature is attached to the image, and the rule requires one.
+
+    Sign it with a key that the rule names: `sigkit sign --key KEY IMAGE@DIGEST`. Signatures do not travel when an image alone is copied.
+    """
+
+    code = "SK-POLICY-002"
+
+
+class WrongKey(PolicyError):
+    """The image is signed, but not by the key that the rule requires.
+
+    The message lists the signers that were found. Sign with the required key, or change the rule if another signer may vouch for it.
+    """
+
+    code = "SK-POLICY-003"
+
+
+class WrongName(PolicyError):
+    """The signature is good, but it was made for a repository of another name.
+
+    Image and signature were copied. Sign the copy where it lies now, or let the rule map the name: `name: {remap: [{from: …, to: …}]}`.
+    """
+
+    code = "SK-POLICY-004"
+
+
+class NameNotSigned(PolicyError):
+    """The signature is good, but it names no repository, and the rule requires a name.
+
+    Sign again with sigkit, or with cosign and `-a sigkit.dev/repository=REPOSITORY`; or write `name: any` in the rule.
+    """
+
+    code = "SK-POLICY-005"
+
+
+class NotASignature(PolicyError):
+    """The required key made attestations about the image, but no signature.
+
+    An attestation states something about an image; it does not approve it. Sign the image too.
+    """
+
+    code = "SK-POLICY-006"
+
+
+class ThresholdNotMet(PolicyError):
+    """Fewer distinct signers vouch for the image than the rule asks for.
+
+    Two signatures by one key count once. The message says who is missing.
+    """
+
+    code = "SK-POLICY-007"
+
+
+class NotAllMet(PolicyError):
+    """The rule asks for all of several things, and some are missing.
+
+    Each that is missing is listed below it with what to do.
+    """
+
+    code = "SK-POLICY-008"
+
+
+class NoneMet(PolicyError):
+    """The rule asks for one of several things, and there is none.
+
+    Each of them is listed below it; one is enough.
+    """
+
+    code = "SK-POLICY-009"
+
+
+class NoGoodSignature(PolicyError):
+    """Evidence is attached to the image, but none of it could be accepted.
+
+    The reason for each piece is listed below it.
+    """
+
+    code = "SK-POLICY-010"
+
+
+class CommandNotGranted(PolicyError):
+    """The command is not one that the rule lets the image run.
+
+    A verified image with another command is another program. Leave the command out, or grant it under `run: command:` of the rule.
+    """
+
+    code = "SK-POLICY-011"
+
+
+class EnvironmentNotGranted(PolicyError):
+    """The rule does not let this variable be set.
+
+    Leave it out, or name it under `run: environment:` of the rule.
+    """
+
+    code = "SK-POLICY-012"
+
+
+class MountNotGranted(PolicyError):
+    """The rule does not let this part of the host be mounted, or not in this way.
+
+    Leave it out, or grant it under `run: mounts:` of the rule. Symbolic links are followed before the path is compared.
+    """
+
+    code = "SK-POLICY-013"
+
+
+class NetworkNotGranted(PolicyError):
+    """The rule does not let the container have this network.
+
+    Use `--network none`, or grant it under `run: network:` of the rule.
+    """
+
+    code = "SK-POLICY-014"
+
+
+class CapabilityNotGranted(PolicyError):
+    """The rule does not let the container have this capability.
+
+    Leave it out, or name it under `run: capabilities:` of the rule.
+    """
+
+    code = "SK-POLICY-015"
+
+
+class UserNotGranted(PolicyError):
+    """The rule does not let the container run as this user.
+
+    Leave `--user` out, or grant it under `run: user:` of the rule.
+    """
+
+    code = "SK-POLICY-016"
+
+
+class ResourceNotGranted(PolicyError):
+    """More memory, processes or processors are asked for than the rule lets the container have.
+
+    Ask for less, or raise the cap under `run:` of the rule.
+    """
+
+    code = "SK-POLICY-017"
+
+
+class AdmissionUsed(PolicyError):
+    """This admission was used already, or the gate never gave it.
+
+    An admission starts one container. Run the command again: the image is judged anew.
+    """
+
+    code = "SK-POLICY-018"
+
+
+class AdmissionExpired(PolicyError):
+    """The decision is too old to start anything.
+
+    Run the command again: the image is judged anew.
+    """
+
+    code = "SK-POLICY-019"
+
+
+class NotAllowed(PolicyError):
+    """The decision is deny, so there is no admission.
+
+    The reasons stand in the decision; `sigkit verify --policy FILE IMAGE` prints them.
+    """
+
+    code = "SK-POLICY-020"
+
+
+class MalformedYaml(PolicyError):
+    """The policy is not the plain YAML that sigkit reads.
+
+    Mappings, sequences and text only: no anchors, aliases, tags, merge keys, several documents or equal keys. The caret shows where.
+    """
+
+    code = "SK-POLICY-021"
+
+
+class MalformedPolicy(PolicyError):
+    """A field of the policy is unknown, missing, or has a value that is not allowed.
+
+    Nothing is skipped: a field that sigkit does not know could be the one that protects you. The caret shows where.
+    """
+
+    code = "SK-POLICY-022"
+
+
+class AmbiguousRules(PolicyError):
+    """Two rules match the same images and neither is more specific.
+
+    Make one pattern more specific, or put both into one rule: which of two rules holds must never depend on their order.
+    """
+
+    code = "SK-POLICY-023"
+
+
+class SameKeyTwice(PolicyError):
+    """One key stands in two places where only distinct signers count.
+
+    A key under two names is still one signer. Remove one of them.
+    """
+
+    code = "SK-POLICY-024"
+
+
+class UnsupportedPolicyVersion(PolicyError):
+    """The policy is of a version or kind that this sigkit does not know.
+
+    Write `apiVersion: sigkit.dev/v1alpha1` and `kind: Policy`, or use the sigkit that the policy was written for.
+    """
+
+    code = "SK-POLICY-025"
+
 
 
 # --- INTERNAL ---------------------------------------------------------------------------------------------------------
