@@ -285,6 +285,33 @@ class UnsupportedEvidence(ParseError):
     code = "SK-PARSE-008"
 
 
+class MalformedYaml(ParseError):
+    """The policy is not the plain YAML that sigkit reads.
+
+    Mappings, sequences and text only: no anchors, aliases, tags, merge keys, several documents or equal keys. The caret shows where.
+    """
+
+    code = "SK-PARSE-009"
+
+
+class MalformedPolicy(ParseError):
+    """A field of the policy is unknown, missing, or has a value that is not allowed.
+
+    Nothing is skipped: a field that sigkit does not know could be the one that protects you. The caret shows where.
+    """
+
+    code = "SK-PARSE-010"
+
+
+class UnsupportedPolicyVersion(ParseError):
+    """The policy is of a version or kind that this sigkit does not know.
+
+    Write `apiVersion: sigkit.dev/v1alpha1` and `kind: Policy`, or use the sigkit that the policy was written for.
+    """
+
+    code = "SK-PARSE-011"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 
@@ -462,7 +489,8 @@ class BlobAbsent(UnavailError):
 class ReferrerLost(UnavailError):
     """Other writers kept replacing the list of signatures, and this one is not in it.
 
-    The registry has no referrers API, so the list is an ordinary tag, written again by each. Nothing of the others was lost. Run the command again.
+    The registry has no referrers API, so the list is an ordinary tag, written again by each. Nothing of the others was lost.
+    Run the command again.
     """
 
     code = "SK-UNAVAIL-013"
@@ -471,8 +499,8 @@ class ReferrerLost(UnavailError):
 class ReferrersImmutable(UnavailError):
     """The registry has no referrers API and does not let the tag that lists the signatures be written again.
 
-    What was attached before is intact. Turn on the referrers API (OCI distribution 1.1) in the registry, or keep signatures in a repository whose tags
-    may change.
+    What was attached before is intact. Turn on the referrers API (OCI distribution 1.1) in the registry, or keep signatures
+    in a repository whose tags may change.
     """
 
     code = "SK-UNAVAIL-014"
@@ -712,7 +740,8 @@ class UrlRefused(NetError):
 class OtherHostRefused(NetError):
     """A registry pointed to another host for something that only the registry itself may answer.
 
-    Page links and upload locations stay on the registry's own scheme, host and port. Ask the registry's operator, or push to the other host directly.
+    Page links and upload locations stay on the registry's own scheme, host and port. Ask the registry's operator, or push to
+    the other host directly.
     """
 
     code = "SK-NET-008"
@@ -916,31 +945,13 @@ class NotAllowed(PolicyError):
     code = "SK-POLICY-020"
 
 
-class MalformedYaml(PolicyError):
-    """The policy is not the plain YAML that sigkit reads.
-
-    Mappings, sequences and text only: no anchors, aliases, tags, merge keys, several documents or equal keys. The caret shows where.
-    """
-
-    code = "SK-POLICY-021"
-
-
-class MalformedPolicy(PolicyError):
-    """A field of the policy is unknown, missing, or has a value that is not allowed.
-
-    Nothing is skipped: a field that sigkit does not know could be the one that protects you. The caret shows where.
-    """
-
-    code = "SK-POLICY-022"
-
-
 class AmbiguousRules(PolicyError):
     """Two rules match the same images and neither is more specific.
 
     Make one pattern more specific, or put both into one rule: which of two rules holds must never depend on their order.
     """
 
-    code = "SK-POLICY-023"
+    code = "SK-POLICY-021"
 
 
 class SameKeyTwice(PolicyError):
@@ -949,17 +960,7 @@ class SameKeyTwice(PolicyError):
     A key under two names is still one signer. Remove one of them.
     """
 
-    code = "SK-POLICY-024"
-
-
-class UnsupportedPolicyVersion(PolicyError):
-    """The policy is of a version or kind that this sigkit does not know.
-
-    Write `apiVersion: sigkit.dev/v1alpha1` and `kind: Policy`, or use the sigkit that the policy was written for.
-    """
-
-    code = "SK-POLICY-025"
-
+    code = "SK-POLICY-022"
 
 
 # --- INTERNAL ---------------------------------------------------------------------------------------------------------
