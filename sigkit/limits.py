@@ -14,6 +14,8 @@ MANIFEST_BYTES = 4 * 2**20  # OCI distribution 1.1 asks registries to accept 4 M
 CONFIG_BYTES = 8 * 2**20  # image config: history of some build tools reaches 1 MiB
 BUNDLE_BYTES = 8 * 2**20  # cosign refuses attachments beyond 128 MiB; a bundle with a large predicate stays below 8
 KEY_FILE_BYTES = 64 * 2**10  # RSA-16384 in PEM is 13 KiB
+RSA_LEAST_BITS = 2_048  # CA/Browser Forum baseline requirements 6.1.5
+RSA_MOST_BITS = 8_192  # Go's crypto/tls refuses more: checking costs grow with the square
 POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
 
 # Images
@@ -21,6 +23,7 @@ INDEX_MANIFESTS = 1_000  # the largest published multi-platform index holds unde
 MANIFEST_LAYERS = 500  # overlayfs stacks at most 500 lower layers
 INDEX_DEPTH = 8  # cases.md C10: two levels exist in practice
 ANNOTATIONS = 1_000
+CONFIG_ITEMS = 10_000  # variables, arguments, labels of one image; the kernel passes a process about 2 MB of them
 
 # Evidence
 EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures

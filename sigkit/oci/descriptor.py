@@ -110,7 +110,7 @@ def parse_descriptor(cursor: Cursor) -> Descriptor:
         size=cursor.member("size").integer(),
         annotations=annotations.texts(limits.ANNOTATIONS) if annotations else {},
         artifact_type=parse_media_type(artifact_type) if artifact_type and artifact_type.value != "" else None,
-        platform=_parse_platform_object(platform) if platform else None,
+        platform=parse_platform_object(platform) if platform else None,
     )
 
 
@@ -168,7 +168,12 @@ def host_platform() -> Platform:
     return _canonical("linux", machine, None)
 
 
-def _parse_platform_object(cursor: Cursor) -> Platform:
+def parse_platform_object(cursor: Cursor) -> Platform:
+    """Read the members `os`, `architecture` and `variant` of a descriptor's platform, or of an image configuration.
+
+    Raises:
+        WrongShape: one is missing or malformed.
+    """
     variant = cursor.find("variant")
     return _canonical(
         _platform_part(cursor.member("os")),
@@ -205,9 +210,6 @@ def _arm64_fit(mine: str | None, offered: str | None) -> int:
     if not have or not want:
         return 0 if mine == offered else _NO_MATCH
     have_minor, want_minor = int(have[2] or 0), int(want[2] or 0)
-    if have[1] == want[1]:
-        runs = want_minor <= have_minor
-    else:
-        # Armv9.n holds all of Armv8.(n+5) (Arm Architecture Reference Manual, A2.1); the other way round there is nothing.
-        runs = have[1] == "9" and want_minor <= have_minor + 5
+    # Armv9.n holds all of Armv8.(n+5) (Arm Architecture Reference Manual, A2.1); the other way round there is nothing.
+    runs = want_minor <= have_minor if have[1] == want[1] else have[1] == "9" and want_minor <= have_minor + 5
     return 100 * int(want[1]) + want_minor if runs else _NO_MATCH

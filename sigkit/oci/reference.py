@@ -129,6 +129,8 @@ def check_tag(tag: str, place: Place) -> str:
 
 
 def _check_form(text: str, name: str, place: Place) -> None:
+    if not name or name.startswith(":"):
+        raise MalformedReference("the reference names no repository", place=place, expected="registry/repository:tag", got=text)
     if scheme := _SCHEME.match(text):
         raise MalformedReference("a reference has no scheme", place=place, got=scheme[0], remedy=f"did you mean {text[scheme.end() :]} ?")
     if _BARE_HEX.fullmatch(name):
