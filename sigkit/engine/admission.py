@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from sigkit.digest import Digest
-from sigkit.oci.descriptor import Platform
-from sigkit.oci.reference import Repository
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sigkit.digest import Digest
+    from sigkit.oci.descriptor import Platform
+    from sigkit.oci.reference import Repository
 
 
 class Network(Enum):
