@@ -1,0 +1,200 @@
+"""The rooms keep their walls: contracts between modules, who builds what lets a container start, and what a start imports.
+
+import-linter reads import statements; it does not follow a parent package's `__init__`, nor know which imports are lazy. So what
+a fresh interpreter has loaded afterwards is looked at as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = CHECKOUT / "sigkit"
+ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+
+# Where the two values that let a container start may be built, and nowhere else.
+ONLY_BUILDER = {"Allow": "policy/decide.py", "Admission": "gate/admit.py"}
+# Other ways to make an object of a class, or a changed copy of one.
+BACK_DOORS = {"replace", "_replace", "__new__", "__setattr__", "__reduce__", "copy", "deepcopy", "loads", "_make"}
+
+# What no pure room may have loaded (`socket` is: cryptography.x509 loads it).
+IMPURE = {"requests", "urllib3", "http.client", "ssl", "sqlite3", "subprocess", "asyncio", "tuf", "sigstore", "pydantic", "yaml", "click"}
+HELP_NEVER_LOADS = {"pydantic", "sigstore", "tuf", "requests", "urllib3", "cryptography", "nacl", "yaml", "sqlite3", "ssl", "uvicorn"}
+
+# Runs `sigkit` in this interpreter with the arguments given, then prints what was loaded, as JSON on the last line of stderr.
+RUN_AND_LIST = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+def listed():
+    import json
+    print(json.dumps(before), file=sys.stderr)
+import atexit
+before = None
+def keep():
+    global before
+    before = sorted(sys.modules)
+    listed()
+atexit.register(keep)
+sys.argv[0] = "sigkit"
+from sigkit.__main__ import main
+main()
+"""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Yield every module of the package: its path below sigkit/, and its syntax tree."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_bytes())
+
+
+def called_name(call: ast.Call) -> str:
+    """Return the last part of what is called: `Allow` of `decision.Allow(…)`."""
+    match call.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield every call below a node."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Return every identifier and attribute that a tree reads, imports or defines."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case _:
+                pass
+    return found
+
+
+def loaded_by(*command: str) -> set[str]:
+    """Run Python code in a fresh isolated interpreter and return the modules that it has loaded in the end."""
+    done = subprocess.run([sys.executable, "-I", *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def loaded_by_import(module: str) -> set[str]:
+    """Return the modules that importing one module loads."""
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import {module}; m = sorted(sys.modules); import json; "
+    return loaded_by("-c", code + "print(json.dumps(m), file=sys.stderr)")
+
+
+def under(loaded: set[str], packages: set[str]) -> set[str]:
+    """Return which of the packages are loaded, whole or in part."""
+    return {package for package in packages if any(name == package or name.startswith(f"{package}.") for name in loaded)}
+
+
+def test_the_contracts_between_rooms_hold():
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_a_room_runs_no_code_when_it_is_entered(room):
+    body = ast.parse((room / "__init__.py").read_bytes()).body
+    assert [type(node) for node in body] == [ast.Expr], "a room's __init__.py holds a docstring only"
+
+
+@pytest.mark.parametrize(("built", "builder"), ONLY_BUILDER.items(), ids=ONLY_BUILDER)
+def test_it_is_built_at_one_place(built, builder):
+    places = [path for path, tree in modules() for call in calls(tree) if called_name(call) == built]
+    assert places == [builder]
+
+
+@pytest.mark.parametrize("built", ONLY_BUILDER)
+def test_it_is_made_by_no_back_door(built):
+    found = []
+    for path, tree in modules():
+        if built not in names(tree):
+            continue
+        found += [f"{path}:{call.lineno} {called_name(call)}" for call in calls(tree) if called_name(call) in BACK_DOORS]
+    assert found == []
+
+
+@pytest.mark.parametrize("built", ONLY_BUILDER)
+def test_it_is_built_by_no_method_or_subclass_of_its_own(built):
+    found = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            if any(built in names(base) for base in node.bases):
+                found.append(f"{path}:{node.lineno} subclass")
+            if node.name == built:
+                found += [f"{path}:{call.lineno} cls()" for call in calls(node) if called_name(call) == "cls"]
+    assert found == []
+
+
+def test_it_is_reached_under_no_other_name():
+    found = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            match node:
+                case ast.alias(name=name, asname=str()) if name in ONLY_BUILDER:
+                    found.append(f"{path}:{node.lineno} import {name} as")
+                case ast.Assign(value=ast.Name(id=name)) | ast.Assign(value=ast.Attribute(attr=name)) if name in ONLY_BUILDER:
+                    found.append(f"{path}:{node.lineno} = {name}")
+                case _:
+                    pass
+    assert found == []
+
+
+def test_a_blanket_except_raises_again_unless_every_failure_there_ends_in_deny():
+    boundaries = {"cli/main.py", "services/app.py", "runtime/init.py", "runtime/launch.py"}
+    found = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ExceptHandler) or (node.type and not names(node.type) & {"Exception", "BaseException"}):
+                continue
+            if not isinstance(node.body[-1], ast.Raise) and path not in boundaries:
+                found.append(f"{path}:{node.lineno}")
+    assert found == []
+
+
+def test_nothing_is_promised_for_later():
+    hollow = re.compile(r"#\s*(TODO|FIXME|XXX)|NotImplementedError")
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found += [f"{path.name}:{number}" for number, line in enumerate(path.read_text().splitlines(), 1) if hollow.search(line)]
+    assert found == []
+
+
+def test_verifying_loads_nothing_that_does_input_or_output():
+    assert under(loaded_by_import("sigkit.verify.verify"), IMPURE) == set()
+
+
+def test_deciding_loads_nothing_that_does_input_or_output():
+    assert under(loaded_by_import("sigkit.policy.decide"), IMPURE) == set()
+
+
+def test_the_help_loads_no_command_and_nothing_heavy():
+    loaded = loaded_by("-c", RUN_AND_LIST, "--help")
+    assert under(loaded, HELP_NEVER_LOADS) == set()
+    assert {name for name in loaded if name.startswith("sigkit.")} <= {
+        *("sigkit.__main__", "sigkit.cli", "sigkit.cli.main", "sigkit.cli.output", "sigkit.errors", "sigkit.text", "sigkit.limits")
+    }
