@@ -587,6 +587,15 @@ class RefusedKeyEncryption(SigError):
     code = "SK-SIG-006"
 
 
+class PasswordMissing(SigError):
+    """The private key's password is not known.
+
+    Set SIGKIT_PASSWORD (or COSIGN_PASSWORD), or run the command on a terminal, where it is asked for.
+    """
+
+    code = "SK-SIG-007"
+
+
 # --- IDENT: the signer is not the expected one ------------------------------------------------------------------------
 
 

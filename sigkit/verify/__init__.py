@@ -1,0 +1,1 @@
+"""The verification core: evidence and a trust root in, facts out. Pure."""

@@ -1,0 +1,110 @@
+"""What verification proved, by whose word, and what it did not check.
+
+A fact names the trust root, by name and digest, and the authority in it that stands behind it. Facts hold no verdict: whether they are
+enough is the policy's question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sigkit.digest import Digest
+    from sigkit.errors import Place
+    from sigkit.evidence.form import Form
+
+
+@dataclass(frozen=True, slots=True)
+class KeySigner:
+    """A public key: its fingerprint (SHA-256 of the SubjectPublicKeyInfo), its kind, and what the trust root calls it."""
+
+    key: Digest
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySigner:
+    """An identity in a certificate: issuer and subject together, and Fulcio's extensions by name."""
+
+    issuer: str
+    subject: str
+    extensions: Mapping[str, str]
+
+
+Signer: TypeAlias = KeySigner | IdentitySigner
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who stands behind a fact: a trust root, by name and digest, and the key or authority in it."""
+
+    root: str
+    root_digest: Digest
+    authority: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFact:
+    """These bytes were signed about this artifact.
+
+    `predicate_type` tells a signature from an attestation. `repository` is the name that was signed with the digest, or None when none
+    was; `annotations` are those that are signed.
+    """
+
+    artifact: Digest
+    predicate_type: str
+    payload_digest: Digest
+    repository: str | None
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SignerFact:
+    """This key or identity made the signature."""
+
+    signer: Signer
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionFact:
+    """This log includes the entry of this very signature, at this index."""
+
+    log: str
+    index: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFact:
+    """This authority attests that the signature existed at this time."""
+
+    when: datetime
+    authority: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """Something that the evidence claims and that was not checked, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything proved about one piece of evidence."""
+
+    place: Place
+    form: Form
+    signature: SignatureFact
+    signer: SignerFact
+    inclusions: tuple[InclusionFact, ...] = ()
+    times: tuple[TimeFact, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
