@@ -506,6 +506,25 @@ class ReferrersImmutable(UnavailError):
     code = "SK-UNAVAIL-014"
 
 
+class UnpackingFailed(UnavailError):
+    """The process that unpacks layers could not do its work.
+
+    It ended unexpectedly, took too long, or the disk is full; the message says which. Nothing was kept. Free space and try again.
+    """
+
+    code = "SK-UNAVAIL-015"
+
+
+class NamespacesUnavailable(UnavailError):
+    """This system lets the user make no namespaces, so layers cannot be unpacked in isolation and no container can start.
+
+    Run as root, or let users make user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, `user.max_user_namespaces`, or the
+    policy of the container that sigkit runs in).
+    """
+
+    code = "SK-UNAVAIL-016"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -766,6 +785,64 @@ class CredentialsUnusable(NetError):
 
 
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------
+
+
+class EscapesRoot(UnpackError):
+    """An entry of a layer leads, or would lead, out of the image's root.
+
+    A name with `..`, a path through a symbolic link, or a link in the place of the root itself. Nothing of the image was kept.
+    Whoever built it must build the layer again without such an entry.
+    """
+
+    code = "SK-UNPACK-001"
+
+
+class MalformedLayer(UnpackError):
+    """A layer is not a well-formed tar archive, or two programs would read it differently.
+
+    Cut off, a wrong checksum, a negative or contradictory size, an unknown kind of entry. Nothing of the image was kept.
+    Build and push the image again.
+    """
+
+    code = "SK-UNPACK-002"
+
+
+class ForbiddenEntry(UnpackError):
+    """A layer holds an entry that would act on the host or on other layers instead of being content.
+
+    Attributes of overlayfs, a device that no image needs, a whiteout without a name, a name that is there twice. Nothing of the image
+    was kept. Whoever built it must build the layer again without that entry.
+    """
+
+    code = "SK-UNPACK-003"
+
+
+class BrokenLink(UnpackError):
+    """A hard link in a layer points to nothing in the same layer.
+
+    A link to a file of a lower layer, to a directory, or to a name that is not there. Nothing of the image was kept.
+    Build the layer again so that it holds the file itself.
+    """
+
+    code = "SK-UNPACK-004"
+
+
+class WrongCompression(UnpackError):
+    """A layer is not compressed as its media type says, or in a way that sigkit does not read.
+
+    Read are plain tar, gzip and zstd with a window of at most 128 MiB. Push the image again with one of them.
+    """
+
+    code = "SK-UNPACK-005"
+
+
+class ContradictoryImage(UnpackError):
+    """Manifest, configuration and layers of an image contradict each other.
+
+    The configuration is not the admitted one, or does not name as many layers as there are. Build and push the image again.
+    """
+
+    code = "SK-UNPACK-006"
 
 
 # --- RUNTIME: bundle directory ----------------------------------------------------------------------------------------

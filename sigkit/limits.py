@@ -25,6 +25,20 @@ INDEX_DEPTH = 8  # cases.md C10: two levels exist in practice
 ANNOTATIONS = 1_000
 CONFIG_ITEMS = 10_000  # variables, arguments, labels of one image; the kernel passes a process about 2 MB of them
 
+# Layers
+TAR_NAME_BYTES = 4_095  # PATH_MAX less its NUL: a longer name could not be reached inside the container
+TAR_DEPTH = 256  # directories held open at once; node_modules, the deepest known in practice, stays below 60
+TAR_HEADER_BYTES = 1 * 2**20  # one PAX or GNU long-name record: Go's reader takes as much
+TAR_SPARSE_PIECES = 65_536  # Go's reader takes 1 MiB of map, which is as many
+XATTR_BYTES = 64 * 2**10  # XATTR_SIZE_MAX of Linux
+LAYER_ENTRIES = 1_000_000  # the largest published layers (conda, node_modules) hold a third of that
+LAYER_BYTES = 64 * 2**30  # unpacked, holes included; layers of GPU toolkits reach 10 GiB
+ZSTD_WINDOW_LOG = 27  # 128 MiB: what zstd's own command line opens without being told to
+UNPACK_CPU_S = 3_600  # processor time for one layer: 64 GiB at 50 MB/s take 1,300
+UNPACK_IDLE_S = 120  # the longest that an unpacking process may take no input, on a disk that stalls
+STORE_LOCK_S = 3_600  # how long one pull waits for another that fetches the same layer
+PASSWD_BYTES = 1 * 2**20  # /etc/passwd or /etc/group of an image (CVE-2026-47262); 10,000 users are 600 KB
+
 # Evidence
 EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
 REFERRER_PAGES = 100
