@@ -1,0 +1,242 @@
+"""What a decision is: allow, warn or deny, about one image, by one policy, with every reason.
+
+Only `decide` makes an `Allow`. `record_of` gives the same as a `Record`, which can be stored, read back, explained and compared, and
+which nothing takes for a decision: a file can never start a container.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Place
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sigkit.digest import Digest
+    from sigkit.errors import SigkitError
+    from sigkit.oci.descriptor import Platform
+    from sigkit.oci.reference import Repository
+    from sigkit.oci.resolve import Pinned
+    from sigkit.policy.model import Grant
+    from sigkit.verify.facts import Facts, Signer, Unchecked
+
+
+class Standing(Enum):
+    """Whether something was looked at and refused, or could not be looked at."""
+
+    REFUSED = "refused"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something did not count: a stable code (`sigkit why` prints its text), what, where, and what would make it pass."""
+
+    code: str
+    problem: str
+    place: Place = NOWHERE
+    expected: str = ""
+    got: str = ""
+    remedy: str = ""
+    standing: Standing = Standing.REFUSED
+    children: tuple[Reason, ...] = ()
+
+    @classmethod
+    def of_error(cls, err: SigkitError) -> Reason:
+        """Keep a refusal as a value."""
+        standing = Standing.UNCHECKED if err.exit_status == EXIT_UNCHECKED else Standing.REFUSED
+        return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, standing)
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A part of the requirement that is met, and by whom."""
+
+    demand: str
+    place: Place
+    by: tuple[Signer, ...]
+    children: tuple[ReasonTree, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A part of the requirement that is not met, and why."""
+
+    demand: str
+    place: Place
+    reason: Reason
+    children: tuple[ReasonTree, ...] = ()
+
+
+ReasonTree: TypeAlias = Met | Unmet
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The image that is asked for. The digests are what is decided about; the text is for display only.
+
+    `tag` is None for a reference with a digest. `chain` leads from the digest asked for, through indexes, to the image's manifest.
+    """
+
+    reference: str
+    repository: Repository
+    tag: str | None
+    top: Digest
+    chain: tuple[Digest, ...]
+    manifest: Digest
+    config: Digest
+    platform: Platform
+
+    @classmethod
+    def of(cls, pinned: Pinned) -> Request:
+        """Ask for what a reference was resolved to."""
+        reference = pinned.reference
+        return cls(
+            reference=reference.text,
+            repository=reference.repository,
+            tag=None if reference.digest else reference.tag,
+            top=pinned.chain[0],
+            chain=pinned.chain,
+            manifest=pinned.chain[-1],
+            config=pinned.manifest.config.digest,
+            platform=pinned.platform,
+        )
+
+    def pinned_text(self) -> str:
+        """Name the image by the digest that was asked for: the form for commands that a person pastes."""
+        return f"{self.repository}@{self.top}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRef:
+    """Which policy decided."""
+
+    name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRef:
+    """Which rule decided, and where it stands."""
+
+    label: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEvidence:
+    """A piece of evidence that verification did not accept, and why."""
+
+    place: Place
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The requirement is met: the image may run within the grant."""
+
+    request: Request
+    policy: PolicyRef
+    rule: RuleRef
+    tree: ReasonTree
+    facts: tuple[Facts, ...]
+    refused: tuple[RefusedEvidence, ...]
+    unchecked: tuple[Unchecked, ...]
+    grant: Grant
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """The requirement is not met, and the rule says to warn: the image may run within the same grant."""
+
+    request: Request
+    policy: PolicyRef
+    rule: RuleRef
+    tree: Unmet
+    facts: tuple[Facts, ...]
+    refused: tuple[RefusedEvidence, ...]
+    unchecked: tuple[Unchecked, ...]
+    grant: Grant
+    decided_at: datetime
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why it would have been refused."""
+        return (self.tree.reason,)
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Nothing may run. `rule` and `tree` are None when no rule matches."""
+
+    request: Request
+    policy: PolicyRef
+    rule: RuleRef | None
+    tree: Unmet | None
+    reasons: tuple[Reason, ...]
+    facts: tuple[Facts, ...]
+    refused: tuple[RefusedEvidence, ...]
+    unchecked: tuple[Unchecked, ...]
+    decided_at: datetime
+
+
+Decision: TypeAlias = Allow | Warn | Deny
+
+
+class Outcome(Enum):
+    """The three verdicts."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A decision as a document: for the audit log, for printing, for comparing. It admits nothing."""
+
+    outcome: Outcome
+    request: Request
+    policy: PolicyRef
+    rule: RuleRef | None
+    tree: ReasonTree | None
+    reasons: tuple[Reason, ...]
+    facts: tuple[Facts, ...]
+    refused: tuple[RefusedEvidence, ...]
+    unchecked: tuple[Unchecked, ...]
+    grant: Grant | None
+    decided_at: datetime
+
+    def exit_status(self) -> int:
+        """Return what `verify` ends with: 0 allowed or warned, 1 refused, 3 when that could not be found out."""
+        if self.outcome is not Outcome.DENY:
+            return EXIT_DONE
+        return EXIT_UNCHECKED if any(reason.standing is Standing.UNCHECKED for reason in self.reasons) else EXIT_REFUSED
+
+
+def record_of(decision: Decision) -> Record:
+    """Return a decision as a record."""
+    match decision:
+        case Allow():
+            outcome, reasons, grant = Outcome.ALLOW, (), decision.grant
+        case Warn():
+            outcome, reasons, grant = Outcome.WARN, decision.reasons, decision.grant
+        case Deny():
+            outcome, reasons, grant = Outcome.DENY, decision.reasons, None
+    return Record(
+        outcome=outcome,
+        request=decision.request,
+        policy=decision.policy,
+        rule=decision.rule,
+        tree=decision.tree,
+        reasons=reasons,
+        facts=decision.facts,
+        refused=decision.refused,
+        unchecked=decision.unchecked,
+        grant=grant,
+        decided_at=decision.decided_at,
+    )

@@ -1,0 +1,272 @@
+"""What a policy is: rules, each with a scope, a requirement, a name rule, a mode and a grant. Data only; `decide` gives it meaning.
+
+The flags of `sigkit verify` compile to a policy of one rule, so that there is one matcher, one explanation, and no flag that could
+switch off a binding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from sigkit.digest import Digest
+from sigkit.errors import Place
+from sigkit.policy.scope import ANY_COMPONENTS, ImagePattern, Scope
+from sigkit.strict import encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.oci.reference import Repository
+    from sigkit.trust.root import TrustedKey
+
+API_VERSION: Final = "sigkit.dev/v1alpha1"
+KIND: Final = "Policy"
+
+
+class NameRule(Enum):
+    """What the repository's name in a signature must be (design.md, "The name is signed too")."""
+
+    REPOSITORY = "repository"  # signed, and the one that the image was asked for by
+    REMAP = "remap"  # signed, and the one that the rule's map gives for it
+    ANY = "any"  # not looked at; in writing
+    IF_SIGNED = "if-signed"  # as REPOSITORY where there is one, unchecked where there is none; the flags' rule
+
+
+class Mode(Enum):
+    """What happens when the requirement is not met."""
+
+    ENFORCE = "enforce"
+    WARN = "warn"  # what was refused passes with a warning; what could not be checked does not
+
+
+@dataclass(frozen=True, slots=True)
+class Remap:
+    """A repository name, or the beginning of one up to a slash, and what stands for it in signatures."""
+
+    source: str
+    target: str
+
+    def apply(self, name: str) -> str | None:
+        """Return the mapped name, or None when this entry is not about it."""
+        if name == self.source or name.startswith(f"{self.source}/"):
+            return self.target + name[len(self.source) :]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequirement:
+    """A signature by this key."""
+
+    key: TrustedKey
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every one of several requirements; never empty."""
+
+    of: tuple[Requirement, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of several requirements; never empty."""
+
+    of: tuple[Requirement, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """At least `n` of several requirements, 1 <= n <= len(of), by distinct signers.
+
+    No key stands in two of them (held at load), so that two that are met are met by different signers.
+    """
+
+    n: int
+    of: tuple[Requirement, ...]
+    place: Place
+
+
+Requirement: TypeAlias = KeyRequirement | AllOf | AnyOf | AtLeast
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Start without any evidence, for the reason that the policy gives in writing."""
+
+    reason: str
+    place: Place
+
+
+class Access(Enum):
+    """How a part of the host is mounted."""
+
+    READ_ONLY = "read-only"
+    READ_WRITE = "read-write"
+
+
+class Network(Enum):
+    """The networks that a container can have."""
+
+    NONE = "none"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOwn:
+    """What the image says: its own command, or its own user. Nothing else may be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Whatever is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The image's own command, or one that begins with the arguments of one of these, each compared whole."""
+
+    prefixes: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The image's own user, or one of these, as written."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MountGrant:
+    """Paths of the host at or below `source` may be mounted at or below `target`, at most with this access."""
+
+    source: str
+    target: str
+    access: Access
+
+
+# podman's default set (containers/common, pkg/config/default.go): what a web server or a package's own tools need, and no more.
+DEFAULT_CAPABILITIES: Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a rule lets a container have beyond a verified image: the most that can be asked for.
+
+    The default is the image's own command and user, no added environment, no mounts, no network, default capabilities.
+    """
+
+    command: ImageOwn | Anything | Commands = field(default_factory=ImageOwn)
+    environment: tuple[str, ...] = ()  # names, in which * is any run of characters
+    mounts: tuple[MountGrant, ...] = ()
+    network: Network = Network.NONE
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    user: ImageOwn | Anything | Users = field(default_factory=ImageOwn)
+    root: Access = Access.READ_WRITE  # of the container's root file system
+    memory_bytes: int | None = None  # caps; None leaves the engine's own
+    pids: int | None = None
+    cpus: float | None = None
+
+
+# What the user's own flags stand for: who writes `--key` decides alone what runs, and needs nobody's leave.
+OPEN_GRANT: Final = Grant(
+    command=Anything(),
+    environment=("*",),
+    mounts=(MountGrant("/", "/", Access.READ_WRITE),),
+    network=Network.HOST,
+    user=Anything(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """For images in its scope: what must be proved, how the signed name is compared, and what may run."""
+
+    scope: Scope
+    require: Requirement | Unverified
+    name: NameRule
+    place: Place
+    remaps: tuple[Remap, ...] = ()  # with NameRule.REMAP only
+    mode: Mode = Mode.ENFORCE
+    run: Grant = field(default_factory=Grant)
+
+    def label(self) -> str:
+        """Name the rule: no two rules of a policy have the same patterns."""
+        return self.scope.label()
+
+    def wanted_name(self, repository: Repository) -> str:
+        """Return the name that signatures for `repository` must hold."""
+        name = str(repository)
+        if self.name is NameRule.REMAP:
+            for remap in sorted(self.remaps, key=lambda entry: len(entry.source), reverse=True):
+                if (mapped := remap.apply(name)) is not None:
+                    return mapped
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules and the keys that they name. What no rule matches is refused.
+
+    `digest` covers the file and the keys that it names, so that a replaced key file is another policy.
+    """
+
+    name: str
+    digest: Digest
+    place: Place
+    rules: tuple[Rule, ...]
+    keys: tuple[TrustedKey, ...]
+
+    def rule_for(self, repository: Repository, tag: str | None) -> Rule | None:
+        """Return the rule whose pattern matches most specifically; ties cannot be (held at load)."""
+        ranked = [(rank, rule) for rule in self.rules if (rank := rule.scope.rank_for(repository, tag)) is not None]
+        return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+
+def policy_digest(text: bytes, keys: tuple[TrustedKey, ...]) -> Digest:
+    """Name a policy by its text and its keys."""
+    named = sorted([key.name, str(key.key.fingerprint)] for key in keys)
+    return Digest.of(encode_json({"text": str(Digest.of(text)), "keys": [[name, fingerprint] for name, fingerprint in named]}))
+
+
+def policy_for_keys(
+    keys: tuple[TrustedKey, ...], *, name_rule: NameRule = NameRule.IF_SIGNED, remaps: tuple[Remap, ...] = (), grant: Grant = OPEN_GRANT
+) -> Policy:
+    """Compile the flags `--key` and `--name` to a policy of one rule: any image, signed by one of these keys.
+
+    Args:
+        keys: not empty, distinct (`root_of_keys` refuses others).
+        grant: what `run` may be asked for.
+    """
+    place = Place("flags")
+    leaves = tuple(KeyRequirement(key, place) for key in keys)
+    require = leaves[0] if len(leaves) == 1 else AnyOf(leaves, place)
+    scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
+    rule = Rule(scope, require, name_rule, place, remaps=remaps, run=grant)
+    return Policy("flags", policy_digest(name_rule.value.encode(), keys), place, (rule,), keys)
+
+
+def keys_of(require: Requirement) -> Iterator[TrustedKey]:
+    """Give every key that a requirement names, as often as it does."""
+    match require:
+        case KeyRequirement(key, _):
+            yield key
+        case AllOf(of, _) | AnyOf(of, _) | AtLeast(_, of, _):
+            for part in of:
+                yield from keys_of(part)
