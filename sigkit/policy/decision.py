@@ -119,14 +119,6 @@ class PolicyRef:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleRef:
-    """Which rule decided, and where it stands."""
-
-    label: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
 class RefusedEvidence:
     """A piece of evidence that verification did not accept, and why."""
 
@@ -140,7 +132,8 @@ class Allow:
 
     request: Request
     policy: PolicyRef
-    rule: RuleRef
+    rule: str
+    rule_place: Place
     tree: ReasonTree
     facts: tuple[Facts, ...]
     refused: tuple[RefusedEvidence, ...]
@@ -155,7 +148,8 @@ class Warn:
 
     request: Request
     policy: PolicyRef
-    rule: RuleRef
+    rule: str
+    rule_place: Place
     tree: Unmet
     facts: tuple[Facts, ...]
     refused: tuple[RefusedEvidence, ...]
@@ -171,11 +165,12 @@ class Warn:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Nothing may run. `rule` and `tree` are None when no rule matches."""
+    """Nothing may run. `rule` and `tree` are None when no rule matches; `rule_place` is then the policy."""
 
     request: Request
     policy: PolicyRef
-    rule: RuleRef | None
+    rule: str | None
+    rule_place: Place
     tree: Unmet | None
     reasons: tuple[Reason, ...]
     facts: tuple[Facts, ...]
@@ -202,7 +197,8 @@ class Record:
     outcome: Outcome
     request: Request
     policy: PolicyRef
-    rule: RuleRef | None
+    rule: str | None
+    rule_place: Place
     tree: ReasonTree | None
     reasons: tuple[Reason, ...]
     facts: tuple[Facts, ...]
@@ -220,6 +216,8 @@ class Record:
 
 def record_of(decision: Decision) -> Record:
     """Return a decision as a record."""
+    reasons: tuple[Reason, ...]
+    grant: Grant | None
     match decision:
         case Allow():
             outcome, reasons, grant = Outcome.ALLOW, (), decision.grant
@@ -232,6 +230,7 @@ def record_of(decision: Decision) -> Record:
         request=decision.request,
         policy=decision.policy,
         rule=decision.rule,
+        rule_place=decision.rule_place,
         tree=decision.tree,
         reasons=reasons,
         facts=decision.facts,
