@@ -848,6 +848,129 @@ class ContradictoryImage(UnpackError):
 # --- RUNTIME: bundle directory ----------------------------------------------------------------------------------------
 
 
+class InvalidConfig(RuntimeRefused):
+    """config.json holds a value that the OCI runtime specification does not allow.
+
+    The message names the member by its JSON path and what is allowed there. Correct it, or report it to the engine that wrote the file.
+    """
+
+    code = "SK-RUNTIME-001"
+
+
+class UnsupportedConfig(RuntimeRefused):
+    """config.json asks for something that sigkit-runtime does not do.
+
+    Nothing is skipped silently, because it might be what confines the container. Remove the member that the message names, or use another
+    runtime (crun, runc).
+    """
+
+    code = "SK-RUNTIME-002"
+
+
+class UnsafeRootfs(RuntimeRefused):
+    """The image holds something at a place where it could lead out of the container or deceive it.
+
+    A symbolic link at /proc, /sys or below /dev, a file where a device belongs, a link that leads nowhere under a mount. Nothing was
+    started. Do not run this image; if it is yours, build it again without that file.
+    """
+
+    code = "SK-RUNTIME-003"
+
+
+class KernelRefused(RuntimeRefused):
+    """The kernel refused a step of the container's start.
+
+    The message names the step and the error number. `--trace` shows all steps up to it, and the shell line that does the same by hand.
+    """
+
+    code = "SK-RUNTIME-004"
+
+
+class HostUnfit(RuntimeRefused):
+    """This host does not let sigkit start a container.
+
+    User namespaces are switched off or exhausted, libseccomp is absent, or the kernel is too old (5.14 is needed). The message names what is
+    missing.
+    """
+
+    code = "SK-RUNTIME-005"
+
+
+class LimitUnavailable(RuntimeRefused):
+    """A resource limit cannot be set on this host.
+
+    Its cgroup controller is not mounted, not delegated to this user, or refused the value. Without the limit nothing is started: drop it, or
+    have root delegate a cgroup.
+    """
+
+    code = "SK-RUNTIME-006"
+
+
+class MissingCommand(RuntimeRefused):
+    """The command to run is not in the image.
+
+    Look at the image's entry point and PATH, and at how the command is spelled.
+    """
+
+    code = "SK-RUNTIME-007"
+    exit_status = EXIT_RUN_NOT_FOUND
+
+
+class NotExecutable(RuntimeRefused):
+    """The command to run is in the image, but cannot be executed.
+
+    It has no execute permission for the container's user, is a directory, is of another architecture, or its interpreter is missing.
+    """
+
+    code = "SK-RUNTIME-008"
+    exit_status = EXIT_RUN_NOT_EXECUTABLE
+
+
+class ContainerExists(RuntimeRefused):
+    """A container with this id is already there.
+
+    Choose another id, or remove the old one with `sigkit-runtime delete ID`.
+    """
+
+    code = "SK-RUNTIME-009"
+
+
+class NoSuchContainer(RuntimeRefused):
+    """There is no container with this id.
+
+    It has ended and was removed, or belongs to another state directory (`--root`).
+    """
+
+    code = "SK-RUNTIME-010"
+
+
+class WrongState(RuntimeRefused):
+    """The container is not in a state that allows this.
+
+    Only a stopped one can be deleted without --force, and only a running one gets a signal.
+    """
+
+    code = "SK-RUNTIME-011"
+
+
+class LauncherDied(RuntimeRefused):
+    """The process that sets a container up ended without a word.
+
+    It was killed, perhaps for lack of memory. Nothing was started. The kernel's log (`dmesg`) says more.
+    """
+
+    code = "SK-RUNTIME-012"
+
+
+class BadContainerId(RuntimeRefused):
+    """The container id is not one.
+
+    Letters, digits and `_ + - .`, at most 255, and not beginning with a dot: it becomes the name of a directory.
+    """
+
+    code = "SK-RUNTIME-013"
+
+
 # --- POLICY: the decision is deny -------------------------------------------------------------------------------------
 
 
@@ -1059,6 +1182,15 @@ class Bug(InternalError):
     """
 
     code = "SK-INTERNAL-001"
+
+
+class DemoBroken(InternalError):
+    """A command of the demo did not end as the story says.
+
+    Something on this machine keeps sigkit from doing its work, or sigkit has a bug. The message holds what the command printed.
+    """
+
+    code = "SK-INTERNAL-002"
 
 
 def all_codes() -> dict[str, type[SigkitError]]:
