@@ -10,7 +10,7 @@ P-256 and Ed25519 are told by the constant head of their SubjectPublicKeyInfo, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from sigkit import limits
 from sigkit.digest import Digest
@@ -18,10 +18,12 @@ from sigkit.errors import NOWHERE, BadSignature, MalformedKey, Place, TooLarge, 
 from sigkit.keys.pem import encode_pem, is_pem, parse_pem
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, TypeAlias
 
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    _LibraryKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 ECDSA_P256: Final = "ecdsa-p256"
 ECDSA_P384: Final = "ecdsa-p384"
@@ -30,6 +32,14 @@ ED25519: Final = "ed25519"
 RSA: Final = "rsa"
 
 CURVE_KINDS: Final = {"secp256r1": ECDSA_P256, "secp384r1": ECDSA_P384, "secp521r1": ECDSA_P521}
+# The first is written; all are read, in this order (older cosign signed with SHA-256 on every curve).
+HASHES: Final = {
+    ECDSA_P256: ("SHA256",),
+    ECDSA_P384: ("SHA384", "SHA256"),
+    ECDSA_P521: ("SHA512", "SHA256"),
+    ED25519: ("SHA512",),  # inside the algorithm (RFC 8032 section 5.1)
+    RSA: ("SHA256",),
+}
 PUBLIC_LABELS: Final = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
 # SubjectPublicKeyInfo up to the point: RFC 5480 section 2 and RFC 8410 section 4.
@@ -75,9 +85,9 @@ class PublicKey:
         from cryptography.exceptions import InvalidSignature
 
         key = _load(self.kind, self.spki, NOWHERE)
-        for algorithm in _hashes(self.kind):
+        for algorithm in HASHES[self.kind]:
             try:
-                _check(key, signature, message, algorithm)
+                _check(self.kind, key, signature, message, algorithm)
             except InvalidSignature:
                 continue
             return
@@ -160,7 +170,7 @@ def _parse_by_library(der: bytes, place: Place) -> PublicKey:
     return of_library(key, place)
 
 
-def _load(kind: str, spki: bytes, place: Place) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey:
+def _load(kind: str, spki: bytes, place: Place) -> _LibraryKey:
     try:
         if kind == ECDSA_P256:
             from cryptography.hazmat.primitives.asymmetric import ec
@@ -181,34 +191,21 @@ def _load(kind: str, spki: bytes, place: Place) -> ec.EllipticCurvePublicKey | e
     return key
 
 
-def _hashes(kind: str) -> tuple[str, ...]:
-    match kind:
-        case "ecdsa-p384":
-            return ("SHA384", "SHA256")
-        case "ecdsa-p521":
-            return ("SHA512", "SHA256")
-        case _:
-            return ("SHA256",)
-
-
-def _check(
-    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey, signature: bytes, message: bytes, algorithm: str
-) -> None:
+def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, algorithm: str) -> None:
+    if kind == ED25519:
+        cast("ed25519.Ed25519PublicKey", key).verify(signature, message)
+        return
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     digest: hashes.HashAlgorithm = getattr(hashes, algorithm)()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(signature, message, ec.ECDSA(digest))
-        return
-    from cryptography.hazmat.primitives.asymmetric import ed25519
+    if kind == RSA:
+        from cryptography.hazmat.primitives.asymmetric import padding
 
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        key.verify(signature, message)
+        cast("rsa.RSAPublicKey", key).verify(signature, message, padding.PKCS1v15(), digest)
         return
-    from cryptography.hazmat.primitives.asymmetric import padding
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    key.verify(signature, message, padding.PKCS1v15(), digest)
+    cast("ec.EllipticCurvePublicKey", key).verify(signature, message, ec.ECDSA(digest))
 
 
 def _refuse_low_order(point: bytes, place: Place) -> None:
