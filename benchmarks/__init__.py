@@ -1,0 +1,1 @@
+"""What sigkit costs, beside its peers, in one run."""

@@ -1,0 +1,85 @@
+"""`sigkit sign`: sign what a reference names now, and attach the signature in its registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.cli.connect import connect, registry_options
+from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.connect import Connection
+
+
+@click.command(
+    cls=Command,
+    name="sign",
+    epilog=EXITS,
+    examples="""
+    sigkit sign --key release.key registry.example/acme/app:1.0
+    sigkit sign --key release.key -a build=1234 registry.example/acme/app@sha256:…
+    """,
+)
+@click.argument("image")
+@click.option("--key", "key_path", required=True, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@click.option(
+    "-a",
+    "--annotations",
+    "annotations",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Sign this with the digest. Can be given several times.",
+)
+@registry_options
+@click.pass_obj
+def command(output: Output, image: str, key_path: str, annotations: tuple[str, ...], connection: Connection) -> None:
+    """Sign IMAGE's digest together with its repository's name, and attach the signature.
+
+    An index is signed as an index. Signing the same digest again with the same key, name and annotations adds nothing.
+    """
+    from sigkit.cli.password import password
+    from sigkit.clock import SystemClock
+    from sigkit.keys.load import load_private
+    from sigkit.oci.reference import parse_reference
+    from sigkit.oci.resolve import resolve
+    from sigkit.signing.session import sign_and_attach
+
+    reference = parse_reference(image)
+    extra = _annotations(annotations)
+    key = load_private(key_path, password)
+    with connect(connection, reference) as registry:
+        resolved = resolve(registry, reference)
+        signed = sign_and_attach(registry, resolved, key, extra, SystemClock())
+    word = "signed" if signed.added else "already signed"
+    output.answer(
+        [
+            f"{output.word(word)}  {escape(str(resolved.repository))}@{resolved.digest}",
+            f"  by        key {key.public.fingerprint} ({key.public.kind})",
+            f"  name      {escape(str(resolved.repository))} (signed)",
+            f"  attached  {signed.manifest}",
+        ],
+        {
+            "schema": "sigkit.sign/1",
+            "added": signed.added,
+            "repository": str(resolved.repository),
+            "digest": str(resolved.digest),
+            "signature": str(signed.manifest),
+            "key": {"kind": key.public.kind, "fingerprint": str(key.public.fingerprint)},
+            "annotations": dict(extra),
+        },
+    )
+
+
+def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="-a")
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice.", param_hint="-a")
+        found[name] = value
+    return found
