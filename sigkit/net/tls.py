@@ -1,0 +1,63 @@
+"""TLS: the system's certificate authorities, plus one file of the user's. There is no way to turn it off (CVE-2019-10214)."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from sigkit import durable
+from sigkit.errors import Place, TlsFailed, WrongShape
+from sigkit.net.address import Guarded
+
+if TYPE_CHECKING:
+    import socket
+
+CA_FILE_BYTES = 4 << 20  # the largest bundle of a distribution is 250 KB
+
+
+class _GuardedTls(Guarded, ssl.SSLSocket):
+    """A TLS connection under the guard."""
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that checks the server's name and its certificate.
+
+    Raises:
+        FileUnreadable, WrongShape: `ca_file` cannot be read, or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _GuardedTls
+    if ca_file is not None:
+        place = Place.operator(ca_file)
+        raw = durable.read(ca_file, most_bytes=CA_FILE_BYTES, place=place)
+        try:
+            context.load_verify_locations(cadata=raw.decode("ascii", "replace"))
+        except ssl.SSLError as err:
+            raise WrongShape("no certificates in PEM form in this file", place=place) from err
+    return context
+
+
+def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> Any:  # noqa: ANN401 # what http.client calls a socket
+    """Turn a TCP connection into a TLS connection to `host`.
+
+    Raises:
+        TlsFailed: (NET) the certificate does not prove the name.
+    """
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except ssl.SSLCertVerificationError as err:
+        sock.close()
+        raise tls_failed(host, err.verify_message) from err
+    except BaseException:
+        sock.close()
+        raise
+
+
+def tls_failed(host: str, reason: str) -> TlsFailed:
+    """Describe a certificate that does not prove `host`."""
+    return TlsFailed(
+        f"the certificate was not accepted: {reason}",
+        place=Place(host),
+        remedy="for a private authority, give its certificate with --ca-file",
+    )
