@@ -17,6 +17,9 @@ KEY_FILE_BYTES = 64 * 2**10  # RSA-16384 in PEM is 13 KiB
 RSA_LEAST_BITS = 2_048  # CA/Browser Forum baseline requirements 6.1.5
 RSA_MOST_BITS = 8_192  # Go's crypto/tls refuses more: checking costs grow with the square
 POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
+POLICY_DEPTH = 32  # the deepest sensible rule (a threshold of thresholds) needs 14
+POLICY_EVENTS = 200_000  # 10,000 rules have 150,000: CVE-2019-11253's bombs have 10**9
+AUDIT_RECORD_BYTES = 8 * 2**20  # a decision about 1,000 pieces of evidence is 1 MiB
 
 # Images
 INDEX_MANIFESTS = 1_000  # the largest published multi-platform index holds under 100
