@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import random
-import tarfile  # noqa: TID251 - it writes archives
+import tarfile
 from typing import TYPE_CHECKING
 
 from isal import igzip
