@@ -49,6 +49,7 @@ COMMANDS = {
     "key": _Lazy("key", "Generate key pairs and show public keys."),
     "sign": _Lazy("sign", "Sign an image and attach the signature in its registry."),
     "verify": _Lazy("verify", "Prove who signed an image, or say why it is refused."),
+    "copy": _Lazy("copy", "Copy an image with everything attached to it."),
     "tree": _Lazy("tree", "Show what is attached to an image."),
     "pull": _Lazy("pull", "Pull an image that a policy admits."),
     "run": _Lazy("run", "Run an image that a policy admits."),

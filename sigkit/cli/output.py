@@ -38,7 +38,7 @@ class Output:
     def from_arguments(cls, arguments: Sequence[str]) -> Output:
         """Find out early whether errors must be JSON: a usage error may come before any option was parsed."""
         output = cls()
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in zip(arguments, (*arguments[1:], ""), strict=False):
             if argument == "--":
                 break
             if argument == "--output=json" or (argument in {"--output", "-o"} and following == "json"):

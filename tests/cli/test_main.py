@@ -1,0 +1,115 @@
+"""The command line as a user or a script meets it: help, usage errors, codes and JSON, in a process of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from sigkit.cli.main import COMMANDS
+from sigkit.errors import all_codes
+
+
+def sigkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "sigkit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def test_help_names_every_command_and_every_command_has_help_and_examples():
+    top = sigkit("--help")
+    assert top.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} " in top.stdout
+        own = sigkit(name, "--help")
+        assert own.returncode == 0, own.stderr
+        assert "Usage: sigkit " + name in own.stdout
+
+
+@pytest.mark.parametrize("name", ["sign", "verify", "tree", "pull", "run", "images", "copy", "demo", "why", "completion"])
+def test_help_shows_examples(name):
+    assert re.search(rf"Examples:\n  .*sigkit {name}", sigkit(name, "--help").stdout)
+
+
+def test_version_is_one_line():
+    assert re.fullmatch(r"sigkit \d+\.\d+\.\d+\n", sigkit("--version").stdout)
+
+
+def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
+    done = sigkit("verfy")
+    assert done.returncode == 2
+    assert "verify" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unknown_option_is_a_usage_error():
+    assert sigkit("verify", "--no-such").returncode == 2
+    assert sigkit("run", "--no-such").returncode == 125
+
+
+def test_usage_errors_are_JSON_when_JSON_is_asked_for_anywhere():
+    for arguments in (("--output", "json", "verfy"), ("verify", "--output=json"), ("verify", "-o", "json", "--nothing")):
+        done = sigkit(*arguments)
+        document = json.loads(done.stdout)
+        assert document["schema"] == "sigkit.error/1"
+        assert document["exit"] == done.returncode == 2
+
+
+@pytest.mark.parametrize("code", sorted(all_codes()))
+def test_why_explains_every_code(code):
+    done = sigkit("why", code)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{code}  ")
+    assert len(done.stdout.strip().splitlines()) >= 3
+
+
+def test_why_refuses_a_code_that_is_not_there():
+    done = sigkit("why", "SK-NO-999", "--output", "json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "SK-REF-001"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(shell):
+    done = sigkit("completion", shell)
+    assert done.returncode == 0
+    assert "_SIGKIT_COMPLETE" in done.stdout
+
+
+def test_completion_completes_commands():
+    done = sigkit(_SIGKIT_COMPLETE="bash_complete", COMP_WORDS="sigkit ver", COMP_CWORD="1")
+    assert "verify" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    pipe = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -I -m sigkit why --all | head -1"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in pipe.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is isolated")
+def test_root_imports_nothing_from_the_working_directory_or_PYTHONPATH(tmp_path):
+    # Not `sigkit` and `re`: the entry point imports them before it can isolate itself (docs/security.md).
+    for poisoned in ("click.py", "json.py", "cryptography.py"):
+        (tmp_path / poisoned).write_text("raise SystemExit('poisoned')\n")
+    script = os.path.join(os.path.dirname(sys.executable), "sigkit")
+    done = subprocess.run(
+        [script, "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "poisoned" not in done.stdout + done.stderr
