@@ -1,20 +1,13 @@
-"""Key files: the only place of this room that touches the disk.
-
-A private key is written mode 0600, whole or not at all, and never over another file.
-"""
+"""Reading key files."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, limits
-from sigkit.errors import FileUnwritable, MalformedPem, Place, RefusedKeyEncryption, SigkitError
-from sigkit.keys import cosign_pem
+from sigkit.errors import MalformedKey, MalformedPem, Place, RefusedKeyEncryption
 from sigkit.keys.pem import is_pem, parse_pem
-from sigkit.keys.private import parse_private_key
-from sigkit.keys.public import PUBLIC_LABELS, encode_public_pem, parse_public_key
+from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +16,7 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
 
 _PLAIN_LABELS: Final = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
+_PRIVATE_MARK: Final = b"PRIVATE KEY-----"
 _OTHER_LABELS: Final = ("ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY")
 
 
@@ -35,7 +29,7 @@ def load_public(path: str) -> PublicKey:
     """
     place = Place.operator(path)
     raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
-    if b"PRIVATE KEY-----" in raw:
+    if _PRIVATE_MARK in raw:
         raise MalformedPem(
             "this is a private key",
             place=place,
@@ -44,6 +38,28 @@ def load_public(path: str) -> PublicKey:
             remedy=f"sigkit key public --key {path}",
         )
     return parse_public_key(raw, place)
+
+
+def load_public_of(path: str, password: Callable[[], str]) -> PublicKey:
+    """Read the public key of a public or private key file.
+
+    Args:
+        path: the file.
+        password: asked once, and only for an encrypted private key.
+
+    Raises:
+        FileUnreadable, ParseError, SigError: as `load_public` and `load_private`.
+    """
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    if is_pem(raw) and _PRIVATE_MARK not in raw:
+        return parse_public_key(raw, place)
+    if not is_pem(raw):
+        try:
+            return parse_public_key(raw, place)
+        except MalformedKey:  # then DER of a private key, or nothing
+            pass
+    return load_private(path, password).public
 
 
 def load_private(path: str, password: Callable[[], str]) -> PrivateKey:
@@ -57,6 +73,10 @@ def load_private(path: str, password: Callable[[], str]) -> PrivateKey:
         FileUnreadable: (UNAVAIL) it cannot be read; the place is the operator's.
         ParseError, SigError: as `decode_private`.
     """
+    # Local: the cold path of verification reads public keys only.
+    from sigkit.keys import cosign_pem
+    from sigkit.keys.private import parse_private_key
+
     place = Place.operator(path)
     raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
     if not is_pem(raw):
@@ -75,27 +95,3 @@ def load_private(path: str, password: Callable[[], str]) -> PrivateKey:
             remedy="openssl pkcs8 -in OLD.key -out NEW.key (RFC 5958 form, unencrypted), or make a new key",
         )
     return parse_private_key(block.data, place)
-
-
-def store_pair(prefix: str, key: PrivateKey, password: str) -> tuple[str, str]:
-    """Write `prefix.key`, encrypted, and `prefix.pub`, both new or neither, and return their paths.
-
-    Raises:
-        FileUnwritable: (UNAVAIL) one of them is there already, or cannot be written.
-    """
-    private_path, public_path = f"{prefix}.key", f"{prefix}.pub"
-    for path in (private_path, public_path):
-        if os.path.lexists(path):
-            raise FileUnwritable(
-                "the file is there already, and a key is never overwritten",
-                place=Place.operator(path),
-                remedy="choose another --output-key-prefix, or move the old pair away",
-            )
-    durable.create_new(private_path, cosign_pem.encode_private(key, password), mode=0o600, point="keys.private")
-    try:
-        durable.create_new(public_path, encode_public_pem(key.public), mode=0o644, point="keys.public")
-    except SigkitError:
-        with contextlib.suppress(OSError):
-            os.unlink(private_path)
-        raise
-    return private_path, public_path

@@ -73,6 +73,10 @@ class PublicKey:
         """SHA-256 of the SubjectPublicKeyInfo: one key has one, however its file is written."""
         return Digest.of(self.spki)
 
+    def encode_pem(self) -> bytes:
+        """Write the key as the PEM file that cosign and OpenSSL read."""
+        return encode_pem(PUBLIC_LABELS[0], self.spki)
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Prove that this key's private half signed `message`.
 
@@ -142,11 +146,6 @@ def of_library(key: PublicKeyTypes, place: Place = NOWHERE) -> PublicKey:
     if kind == ED25519:
         _refuse_low_order(spki[len(_ED25519_HEAD) :], place)
     return PublicKey(kind, spki)
-
-
-def encode_public_pem(key: PublicKey) -> bytes:
-    """Write `key` as the PEM file that cosign and OpenSSL read."""
-    return encode_pem(PUBLIC_LABELS[0], key.spki)
 
 
 def _kind_by_head(der: bytes) -> str | None:
