@@ -35,7 +35,7 @@ def write(directory: Path) -> None:
     plain = [_layer(number) for number in range(LAYERS)]
     layers = tuple(igzip.compress(layer, compresslevel=1, mtime=0) for layer in plain)
     diff_ids = tuple(Digest.of(layer) for layer in plain)
-    image: Image = image_of(diff_ids, layers, {"Entrypoint": ["/bin/true"]})
+    image: Image = image_of(diff_ids, layers, ("/bin/true",))
     write_layout(image, directory)
 
 

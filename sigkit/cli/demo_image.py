@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sigkit.digest import Digest
 from sigkit.errors import FileUnreadable, Place
-from sigkit.oci.descriptor import host_platform
+from sigkit.oci.descriptor import Descriptor, host_platform
+from sigkit.oci.image import encode_image_config
+from sigkit.oci.manifest import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from sigkit.strict import Json
-
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 _PT_INTERP = 3
 _READ_BYTES = 64 * 2**20
@@ -67,33 +63,20 @@ def assemble(greeting: str) -> Image:
         FileUnreadable: this machine has no shell that can be copied.
     """
     plain = _layer(greeting)
-    process: Json = {"Entrypoint": ["/bin/sh", "/hello"], "Env": ["PATH=/bin"], "WorkingDir": "/"}
-    return image_of((Digest.of(plain),), (gzip.compress(plain, compresslevel=6, mtime=0),), process)
+    return image_of((Digest.of(plain),), (gzip.compress(plain, compresslevel=6, mtime=0),), ("/bin/sh", "/hello"))
 
 
-def image_of(diff_ids: tuple[Digest, ...], layers: tuple[bytes, ...], process: Json) -> Image:
+def image_of(diff_ids: tuple[Digest, ...], layers: tuple[bytes, ...], entrypoint: tuple[str, ...]) -> Image:
     """Build config and manifest around gzip layers.
 
     Args:
         diff_ids: the digests of the layers before compression.
         layers: the compressed layers, lowest first.
-        process: the config's `config` object.
+        entrypoint: the program and its arguments.
     """
-    platform = host_platform()
-    config: dict[str, Json] = {"architecture": platform.architecture, "os": platform.os, "config": process}
-    if platform.variant:
-        config["variant"] = platform.variant
-    config["rootfs"] = {"type": "layers", "diff_ids": [str(diff_id) for diff_id in diff_ids]}
-    raw = encode_json(config)
-    manifest = encode_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": _descriptor(CONFIG_TYPE, raw),
-            "layers": [_descriptor(LAYER_TYPE, layer) for layer in layers],
-        }
-    )
-    return Image(manifest, raw, layers)
+    config = encode_image_config(host_platform(), diff_ids, entrypoint=entrypoint, env=("PATH=/bin",), working_dir="/")
+    manifest = encode_manifest(_descriptor(OCI_CONFIG, config), [_descriptor(OCI_LAYER_GZIP, layer) for layer in layers])
+    return Image(manifest, config, layers)
 
 
 def write_layout(image: Image, directory: Path) -> None:
@@ -106,11 +89,11 @@ def write_layout(image: Image, directory: Path) -> None:
     for content in (image.manifest, image.config, *image.layers):
         (blobs / Digest.of(content).hex).write_bytes(content)
     (directory / "oci-layout").write_bytes(encode_json({"imageLayoutVersion": "1.0.0"}))
-    (directory / "index.json").write_bytes(encode_json({"schemaVersion": 2, "manifests": [_descriptor(MANIFEST_TYPE, image.manifest)]}))
+    (directory / "index.json").write_bytes(encode_index([_descriptor(OCI_MANIFEST, image.manifest)]))
 
 
-def _descriptor(media_type: str, content: bytes) -> Json:
-    return {"mediaType": media_type, "digest": str(Digest.of(content)), "size": len(content)}
+def _descriptor(media_type: str, content: bytes) -> Descriptor:
+    return Descriptor(media_type, Digest.of(content), len(content))
 
 
 def _layer(greeting: str) -> bytes:
