@@ -10,12 +10,18 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import hypothesis
 import pytest
 
 from tests.simulators import peer_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# No deadlines: a busy machine is no failure. `tox -e fuzz` asks for the second.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=10_000)
+hypothesis.settings.load_profile("tests")
 
 KEPT = ("SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
 
