@@ -19,6 +19,7 @@ RSA_MOST_BITS = 8_192  # Go's crypto/tls refuses more: checking costs grow with 
 POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
 POLICY_DEPTH = 32  # the deepest sensible rule (a threshold of thresholds) needs 14
 POLICY_EVENTS = 200_000  # 10,000 rules have 150,000: CVE-2019-11253's bombs have 10**9
+POLICY_PATTERN_PAIRS = 1_000_000  # about 2 s; patterns of equal weight that share their literal beginning
 AUDIT_RECORD_BYTES = 8 * 2**20  # a decision about 1,000 pieces of evidence is 1 MiB
 
 # Images
@@ -44,6 +45,7 @@ PASSWD_BYTES = 1 * 2**20  # /etc/passwd or /etc/group of an image (CVE-2026-4726
 
 # Evidence
 EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
+EVIDENCE_BYTES = 128 * 2**20  # all of one image together; theirs (cosign, CVE-2024-29902): 128 MiB for one
 REFERRER_PAGES = 100
 REFERRERS = 10_000
 SUBJECTS = 1_024  # sigstore-go's
@@ -76,6 +78,7 @@ class Limits(NamedTuple):
     json_depth: int = JSON_DEPTH
     bundle_bytes: int = BUNDLE_BYTES
     evidence_items: int = EVIDENCE_ITEMS
+    evidence_bytes: int = EVIDENCE_BYTES
     subjects: int = SUBJECTS
     subject_digests: int = SUBJECT_DIGESTS
     log_entries: int = LOG_ENTRIES

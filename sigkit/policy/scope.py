@@ -52,7 +52,7 @@ class ImagePattern:
 
     def rank(self) -> tuple[ComponentRank, ...]:
         """Return what patterns are compared by: the greater, the more specific."""
-        return tuple(_component_rank(component) for component in self.components)
+        return tuple(component_rank(component) for component in self.components)
 
     def is_literal(self) -> bool:
         """Tell whether it names one repository only."""
@@ -80,7 +80,7 @@ class Scope:
             return None
         if not self.tags:
             return max(images), _NO_TAGS
-        tags = [] if tag is None else [_component_rank(pattern) for pattern in self.tags if match_text(pattern, tag)]
+        tags = [] if tag is None else [component_rank(pattern) for pattern in self.tags if match_text(pattern, tag)]
         return (max(images), max(tags)) if tags else None
 
     def label(self) -> str:
@@ -254,7 +254,8 @@ def overlap_text(one: str, other: str) -> bool:
     return False
 
 
-def _component_rank(component: str) -> ComponentRank:
+def component_rank(component: str) -> ComponentRank:
+    """Return what components, and tag patterns, are compared by: literal, then more literal characters, then fewer, then `**`."""
     if component == ANY_COMPONENTS:
         return 0, 0
     if "*" in component:
