@@ -525,6 +525,15 @@ class NamespacesUnavailable(UnavailError):
     code = "SK-UNAVAIL-016"
 
 
+class MissingExtra(UnavailError):
+    """A part of sigkit needs packages that are not installed.
+
+    The message names the package and the command that installs it.
+    """
+
+    code = "SK-UNAVAIL-017"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -782,6 +791,15 @@ class CredentialsUnusable(NetError):
     """
 
     code = "SK-NET-009"
+
+
+class AddressUnusable(NetError):
+    """sigkit cannot listen on this address.
+
+    It is malformed, in use, not of this machine, or would offer a service without TLS to other hosts. Choose another one.
+    """
+
+    code = "SK-NET-010"
 
 
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------
