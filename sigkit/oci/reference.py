@@ -102,6 +102,15 @@ def parse_repository(name: str, place: Place) -> Repository:
         MalformedReference: registry or path are not of the grammar.
     """
     registry, _, path = name.partition("/")
+    return Repository(_canonical_registry(registry, place), check_path(path, place))
+
+
+def check_path(path: str, place: Place) -> str:
+    """Return `path` if it may be a repository's name within its registry.
+
+    Raises:
+        MalformedReference: it may not.
+    """
     if path.lower() != path:
         raise MalformedReference("the repository has upper-case letters", place=place, got=path, remedy=f"did you mean {path.lower()} ?")
     if not _PATH.fullmatch(path):
@@ -110,7 +119,7 @@ def parse_repository(name: str, place: Place) -> Repository:
         )
     if len(path) > PATH_CHARACTERS:
         raise MalformedReference("the repository's name is too long", place=place, expected=f"at most {PATH_CHARACTERS} characters")
-    return Repository(_canonical_registry(registry, place), path)
+    return path
 
 
 def check_tag(tag: str, place: Place) -> str:

@@ -1,0 +1,146 @@
+"""The registry as an ASGI application: HTTP on one side, `RegistryService` on the other.
+
+Bodies stream: memory for one request is bounded by one chunk, whatever it sends or gets.
+
+Source: ASGI 3.0, HTTP connection scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from sigkit import limits
+from sigkit.services.exchange import Answer, Refused, Request, Slice
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+
+    from sigkit.services.registry import RegistryService
+
+    Message = MutableMapping[str, Any]
+
+SEND_BYTES: Final = 1 << 20
+_IN_LOOP_BYTES: Final = 1 << 16  # read at once without a thread: page cache, and less than switching costs
+_QUERY_MEMBERS: Final = 16
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole."""
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, service: RegistryService) -> None:
+        """Serve `service`."""
+        self._service = service
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        body = _Body(receive)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        request = Request(scope["method"], scope["path"], _parse_query(scope["query_string"]), headers, body.chunks())
+        try:
+            answer = await self._service.answer(request)
+            try:
+                closing = () if await body.drain() else (("Connection", "close"),)
+                await _send(replace(answer, headers=(*answer.headers, *closing)), scope["method"], receive, send)
+            finally:
+                if isinstance(answer.body, Slice):
+                    answer.body.file.close()
+        except ClientGone:
+            return
+
+
+class _Body:
+    """A request's body, as it comes."""
+
+    def __init__(self, receive: Callable[[], Awaitable[Message]]) -> None:
+        self._receive = receive
+        self._more = True
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while self._more:
+            yield await self._next()
+
+    async def drain(self) -> bool:
+        """Read what the service left, and tell whether the connection can be used again.
+
+        A client that is still sending does not read the answer; one that sends without end is cut off.
+        """
+        left = limits.SERVED_DRAIN_BYTES
+        while self._more and left > 0:
+            try:
+                left -= len(await self._next())
+            except Refused:
+                return False
+        return not self._more
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(limits.SERVED_BODY_IDLE_S):
+                message = await self._receive()
+        except TimeoutError as err:
+            raise Refused(408, "SIZE_INVALID", "the request's body stopped coming") from err
+        if message["type"] != "http.request":
+            raise ClientGone
+        self._more = message.get("more_body", False)
+        data: bytes = message.get("body", b"")
+        return data
+
+
+def _parse_query(raw: bytes) -> dict[str, str]:
+    """Read a query string; `+` stands for itself, as in `application/spdx+json` written by hand."""
+    found: dict[str, str] = {}
+    for item in raw.decode("latin-1").split("&")[:_QUERY_MEMBERS]:
+        name, _, value = item.partition("=")
+        found.setdefault(unquote(name), unquote(value))
+    return found
+
+
+async def _send(answer: Answer, method: str, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+    headers = [*answer.headers, ("X-Content-Type-Options", "nosniff")]
+    if not answer.body and answer.status != 204 and not any(name == "Content-Length" for name, _ in headers):
+        headers.append(("Content-Length", "0"))
+    encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    if method == "HEAD" or isinstance(answer.body, bytes):
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+    elif answer.body.length <= SEND_BYTES:
+        await send({"type": "http.response.body", "body": await _read(answer.body, 0)})
+    else:
+        await _stream(answer.body, receive, send)
+
+
+async def _stream(part: Slice, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+    # To a client that is gone the server sends nothing and says nothing, so without this the file would be read to its end.
+    gone = asyncio.ensure_future(receive())
+    try:
+        done = 0
+        while done < part.length and not gone.done():
+            chunk = await _read(part, done)
+            if not chunk:
+                break  # the file was cut: the server closes the connection, because less came than was promised
+            done += len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": done < part.length})
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+
+
+async def _read(part: Slice, done: int) -> bytes:
+    size = min(part.length - done, SEND_BYTES)
+    if size <= _IN_LOOP_BYTES:
+        return os.pread(part.file.fileno(), size, part.offset + done)
+    return await asyncio.to_thread(os.pread, part.file.fileno(), size, part.offset + done)

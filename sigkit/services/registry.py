@@ -1,0 +1,372 @@
+"""The embedded registry: the routes of OCI distribution 1.1 over `Storage`, without any HTTP server.
+
+A request in, an answer out; bodies stream both ways. Whatever comes in is named by what it hashes to, never by what the client says, and a
+manifest is kept only if it parses and its configuration and layers are there. The catalogue of all repositories is not offered.
+
+Source: OCI distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from sigkit import limits
+from sigkit.digest import Digest, check_digest, parse_digest
+from sigkit.errors import MalformedReference, Place, RefError, SigkitError
+from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
+from sigkit.oci.reference import check_path, check_tag
+from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
+from sigkit.services.uploads import Uploads
+from sigkit.strict import encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from sigkit.oci.descriptor import Descriptor
+    from sigkit.services.exchange import Request
+    from sigkit.services.storage import Storage
+    from sigkit.services.uploads import Upload
+
+_CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
+_BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
+
+
+class ReferrersApi(Enum):
+    """Whether the referrers API is there; without it clients keep a list under a tag."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class TagRule(Enum):
+    """Whether a tag may be moved."""
+
+    MOVABLE = "movable"
+    IMMUTABLE = "immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryVariant:
+    """How this registry differs from others: what clients must cope with."""
+
+    referrers: ReferrersApi = ReferrersApi.ON
+    tags: TagRule = TagRule.MOVABLE
+    page_items: int = limits.SERVED_PAGE
+
+
+class RegistryService:
+    """Answers requests."""
+
+    def __init__(self, storage: Storage, variant: RegistryVariant) -> None:
+        """Serve what is in `storage`."""
+        self._storage = storage
+        self._variant = variant
+        self._uploads = Uploads(storage.uploads)
+        # The last pattern that could match is the longest name, because a name may hold `blobs` or `tags` itself.
+        self._routes: tuple[tuple[re.Pattern[str], dict[str, _Handler]], ...] = (
+            (re.compile(r"/v2/(.+)/blobs/uploads/?()"), {"POST": self._start_upload}),
+            (
+                re.compile(r"/v2/(.+)/blobs/uploads/([0-9a-f]+)"),
+                {"GET": self._tell_upload, "PATCH": self._continue_upload, "PUT": self._finish_upload, "DELETE": self._cancel_upload},
+            ),
+            (re.compile(r"/v2/(.+)/blobs/([^/]+)"), {"GET": self._send_blob, "HEAD": self._send_blob, "DELETE": self._delete_blob}),
+            (
+                re.compile(r"/v2/(.+)/manifests/([^/]+)"),
+                {
+                    "GET": self._send_manifest,
+                    "HEAD": self._send_manifest,
+                    "PUT": self._take_manifest,
+                    "DELETE": self._delete_manifest,
+                },
+            ),
+            (re.compile(r"/v2/(.+)/tags/list()"), {"GET": self._list_tags}),
+            (re.compile(r"/v2/(.+)/referrers/([^/]+)"), {"GET": self._list_referrers}),
+        )
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request; whatever is wrong with it is answered too."""
+        try:
+            return await self._route(request)
+        except Refused as err:
+            return error_answer(err.status, err.code, err.message, err.headers)
+        except SigkitError as err:
+            return error_answer(*translate(err))
+
+    async def _route(self, request: Request) -> Answer:
+        if request.path in {"/v2/", "/v2"}:
+            return json_answer(200, {}, (("Docker-Distribution-API-Version", "registry/2.0"),))
+        for pattern, handlers in self._routes:
+            found = pattern.fullmatch(request.path)
+            if not found:
+                continue
+            handler = handlers.get(request.method)
+            if handler is None:
+                raise Refused(405, "UNSUPPORTED", "the method is not supported here", (("Allow", ", ".join(handlers)),))
+            try:
+                name = check_path(found[1], Place(request.path))
+            except MalformedReference as err:
+                raise Refused(400, "NAME_INVALID", str(err)) from err
+            return await handler(request, name, found[2])
+        raise Refused(404, "NAME_UNKNOWN", "no such page")
+
+    # --- blobs
+
+    async def _send_blob(self, request: Request, name: str, text: str) -> Answer:
+        content = self._storage.open_blob(name, _digest(text))
+        if content is None:
+            raise self._unknown(name, "BLOB_UNKNOWN", "no such blob in this repository")
+        return content_answer(request, content)
+
+    async def _delete_blob(self, _request: Request, name: str, text: str) -> Answer:
+        if not await asyncio.to_thread(self._storage.delete_blob, name, _digest(text)):
+            raise self._unknown(name, "BLOB_UNKNOWN", "no such blob in this repository")
+        return Answer(202)
+
+    async def _start_upload(self, request: Request, name: str, _: str) -> Answer:
+        if "mount" in request.query and "from" in request.query:
+            digest = _digest(request.query["mount"])
+            source = check_path(request.query["from"], Place("from"))
+            if await asyncio.to_thread(self._storage.mount_blob, name, digest, source):
+                return _created(f"/v2/{name}/blobs/{digest}", digest)
+        if "digest" in request.query:
+            digest = _digest(request.query["digest"])
+            upload = self._uploads.start(name)
+            with self._uploads.dropped_at_end(upload):
+                await self._receive(request, upload)
+                return await self._store(upload, digest)
+        return _upload_answer(202, self._uploads.start(name))
+
+    async def _tell_upload(self, _request: Request, name: str, identifier: str) -> Answer:
+        return _upload_answer(204, self._upload(name, identifier))
+
+    async def _cancel_upload(self, _request: Request, name: str, identifier: str) -> Answer:
+        self._uploads.drop(self._upload(name, identifier))
+        return Answer(204)
+
+    async def _continue_upload(self, request: Request, name: str, identifier: str) -> Answer:
+        upload = self._upload(name, identifier)
+        with _Hold(upload):
+            await self._receive(request, upload)
+            return _upload_answer(202, upload)
+
+    async def _finish_upload(self, request: Request, name: str, identifier: str) -> Answer:
+        upload = self._upload(name, identifier)
+        digest = _digest(request.query.get("digest", ""))
+        with _Hold(upload):
+            await self._receive(request, upload)
+            with self._uploads.dropped_at_end(upload):
+                return await self._store(upload, digest)
+
+    def _upload(self, name: str, identifier: str) -> Upload:
+        upload = self._uploads.find(name, identifier)
+        if upload is None:
+            raise Refused(404, "BLOB_UPLOAD_UNKNOWN", "no such upload in this repository")
+        return upload
+
+    async def _receive(self, request: Request, upload: Upload) -> None:
+        """Add the request's body to an upload; a chunk that is out of order or not of its stated length changes nothing."""
+        start = upload.size
+        stated = request.headers.get("content-range", "")
+        found = _CHUNK_RANGE.fullmatch(stated)
+        if stated and not found:
+            raise Refused(400, "BLOB_UPLOAD_INVALID", "malformed Content-Range, which is first-last here")
+        if found and int(found[1]) != start:
+            raise Refused(416, "BLOB_UPLOAD_INVALID", f"the next byte is {start}", _upload_answer(416, upload).headers)
+        try:
+            async for batch in _batches(request.body):
+                await asyncio.to_thread(upload.append, batch)
+        except SigkitError:
+            self._uploads.drop(upload)  # its file and its size may differ now
+            raise
+        if found and upload.size - start != int(found[2]) - int(found[1]) + 1:
+            upload.truncate(start)
+            raise Refused(400, "SIZE_INVALID", "the body is not as long as Content-Range says")
+
+    async def _store(self, upload: Upload, digest: Digest) -> Answer:
+        await asyncio.to_thread(upload.check, digest)
+        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path)
+        return _created(f"/v2/{upload.repository}/blobs/{digest}", digest)
+
+    # --- manifests
+
+    async def _send_manifest(self, request: Request, name: str, text: str) -> Answer:
+        digest = self._find_manifest(name, text)
+        content = self._storage.open_manifest(name, digest) if digest else None
+        if content is None:
+            raise self._unknown(name, "MANIFEST_UNKNOWN", "no such manifest in this repository")
+        return content_answer(request, content)
+
+    def _find_manifest(self, name: str, text: str) -> Digest | None:
+        if ":" in text:
+            return _digest(text)
+        try:
+            return self._storage.find_tag(name, check_tag(text, Place(text)))
+        except RefError:
+            return None  # no manifest can have such a tag
+
+    async def _take_manifest(self, request: Request, name: str, text: str) -> Answer:
+        tag = None if ":" in text else check_tag(text, Place(text))
+        wanted = _digest(text) if tag is None else None
+        raw = await _read_manifest(request)
+        digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
+        if wanted:
+            check_digest(raw, wanted, Place(text))
+        document = parse_manifest(raw, digest, Place(str(digest)))
+        stated = request.headers.get("content-type", "").partition(";")[0].strip()
+        if stated != document.media_type:
+            raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
+        self._check_parts(name, document)
+        await asyncio.to_thread(self._put_manifest, name, document, tag)
+        headers = _created(f"/v2/{name}/manifests/{digest}", digest).headers
+        if document.subject and self._variant.referrers is ReferrersApi.ON:
+            headers = (*headers, ("OCI-Subject", str(document.subject.digest)))
+        return Answer(201, headers)
+
+    def _put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
+        if tag is not None and self._variant.tags is TagRule.IMMUTABLE and self._storage.find_tag(name, tag) not in {None, document.digest}:
+            raise Refused(400, "TAG_INVALID", "the tag is there, and tags cannot be moved here")
+        self._storage.put_manifest(name, document, tag)
+
+    def _check_parts(self, name: str, document: Manifest | Index) -> None:
+        """Refuse a manifest whose content is not there. An index may be sparse: which children a mirror takes is its own affair."""
+        if isinstance(document, Index):
+            return
+        for part in (document.config, *document.layers):
+            if not self._storage.has_blob(name, part.digest):
+                raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"blob {part.digest} is not in this repository")
+
+    async def _delete_manifest(self, _request: Request, name: str, text: str) -> Answer:
+        if ":" in text:
+            done = await asyncio.to_thread(self._storage.delete_manifest, name, _digest(text))
+        else:
+            done = await asyncio.to_thread(self._storage.delete_tag, name, check_tag(text, Place(text)))
+        if not done:
+            raise self._unknown(name, "MANIFEST_UNKNOWN", "no such manifest in this repository")
+        return Answer(202)
+
+    # --- lists
+
+    async def _list_tags(self, request: Request, name: str, _: str) -> Answer:
+        if not self._storage.has_repository(name):
+            raise self._unknown(name, "NAME_UNKNOWN", "no such repository")
+        number = _page_number(request.query.get("n"), self._variant.page_items)
+        tags: Sequence[str] = self._storage.list_tags(name)
+        if "last" in request.query:
+            last = request.query["last"]
+            tags = [tag for tag in tags if (tag.lower(), tag) > (last.lower(), last)]
+        page = tags[:number]
+        headers: tuple[tuple[str, str], ...] = ()
+        if page and len(tags) > len(page):
+            headers = (_next_page(f"/v2/{name}/tags/list", {"n": str(number), "last": page[-1]}),)
+        return json_answer(200, {"name": name, "tags": list(page)}, headers)
+
+    async def _list_referrers(self, request: Request, name: str, text: str) -> Answer:
+        if self._variant.referrers is ReferrersApi.OFF:
+            raise Refused(404, "NAME_UNKNOWN", "no such page")
+        subject = _digest(text)
+        wanted, last = request.query.get("artifactType"), request.query.get("last", "")
+        found = [
+            referrer
+            for referrer in self._storage.list_referrers(name, subject)
+            if str(referrer.digest) > last and wanted in {None, "", referrer.artifact_type}
+        ]
+        page: list[Descriptor] = []
+        size_bytes = 0
+        for referrer in found[: self._variant.page_items]:
+            size_bytes += len(encode_json(referrer.encode()))
+            if page and size_bytes > limits.MANIFEST_BYTES // 2:
+                break  # what clients read of an index
+            page.append(referrer)
+        headers = [("Content-Type", "application/vnd.oci.image.index.v1+json")]
+        if wanted:
+            headers.append(("OCI-Filters-Applied", "artifactType"))
+        if len(found) > len(page):
+            query = {"last": str(page[-1].digest)} | ({"artifactType": wanted} if wanted else {})
+            headers.append(_next_page(f"/v2/{name}/referrers/{subject}", query))
+        return whole_answer(200, encode_index(page), tuple(headers))
+
+    def _unknown(self, name: str, code: str, message: str) -> Refused:
+        return Refused(404, code if self._storage.has_repository(name) else "NAME_UNKNOWN", message)
+
+
+if TYPE_CHECKING:
+    _Handler = Callable[[Request, str, str], Awaitable[Answer]]
+
+
+class _Hold:
+    """Lets one request at a time work on an upload."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+
+    def __enter__(self) -> None:
+        if not self._upload.busy.acquire(blocking=False):
+            raise Refused(416, "BLOB_UPLOAD_INVALID", "another request is adding to this upload")
+
+    def __exit__(self, *_: object) -> None:
+        self._upload.busy.release()
+
+
+def _digest(text: str) -> Digest:
+    return parse_digest(text, Place("request"))
+
+
+def _page_number(text: str | None, most: int) -> int:
+    if text is None:
+        return most
+    if not _PAGE_NUMBER.fullmatch(text) or int(text) > limits.SERVED_PAGE:
+        raise Refused(400, "PAGINATION_NUMBER_INVALID", f"n is 0 to {limits.SERVED_PAGE}")
+    return min(int(text), most)
+
+
+def _next_page(path: str, query: Mapping[str, str]) -> tuple[str, str]:
+    text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+    return ("Link", f'<{path}?{text}>; rel="next"')
+
+
+async def _batches(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Gather what comes in small pieces."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in body:
+        pieces.append(piece)
+        size += len(piece)
+        if size >= _BATCH_BYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if size:
+        yield b"".join(pieces)
+
+
+async def _read_manifest(request: Request) -> bytes:
+    raw = bytearray()
+    stated = request.headers.get("content-length", "0")
+    too_large = Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
+    if len(stated) > 18 or int(stated) > limits.MANIFEST_BYTES:
+        raise too_large
+    async for piece in request.body:
+        raw += piece
+        if len(raw) > limits.MANIFEST_BYTES:
+            raise too_large
+    return bytes(raw)
+
+
+def _created(location: str, digest: Digest) -> Answer:
+    return Answer(201, (("Location", location), ("Docker-Content-Digest", str(digest)), ("Content-Length", "0")))
+
+
+def _upload_answer(status: int, upload: Upload) -> Answer:
+    return Answer(
+        status,
+        (
+            ("Location", f"/v2/{upload.repository}/blobs/uploads/{upload.identifier}"),
+            ("Range", f"0-{max(upload.size - 1, 0)}"),
+            ("Docker-Upload-UUID", upload.identifier),
+        ),
+    )

@@ -1,0 +1,172 @@
+"""Listening: the registry behind a maintained HTTP server, in a thread of this process.
+
+Without TLS it listens on loopback only: whoever reaches it may push and delete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sigkit.errors import AddressUnusable, FileUnreadable, MissingExtra, Place
+from sigkit.services.app import App
+from sigkit.services.registry import RegistryService, RegistryVariant
+from sigkit.services.storage import Storage
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    import uvicorn
+
+_LOOPBACK: Final = "localhost"
+_STOP_S: Final = 5  # what a request that is under way gets when the registry stops
+_BACKLOG: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM form: the certificate with those above it, and its private key."""
+
+    certificate: str
+    key: str
+
+
+@contextlib.contextmanager
+def running_registry(
+    root: str | os.PathLike[str],
+    listen: str = "127.0.0.1:0",
+    *,
+    tls: Tls | None = None,
+    variant: RegistryVariant | None = None,
+) -> Iterator[str]:
+    """Serve the registry in `root` until the block ends, and give its address, `host:port`.
+
+    Args:
+        root: its directory, made if it is absent.
+        listen: an IP address or `localhost`, and a port; 0 lets the kernel choose.
+        tls: without it only loopback addresses are listened on.
+        variant: how it differs from others.
+
+    Raises:
+        MissingExtra: the HTTP server is not installed.
+        AddressUnusable: (NET) the address is malformed, in use, or not loopback and without TLS.
+        LockTimeout, DatabaseUnusable, FileUnwritable: (UNAVAIL) the directory.
+        FileUnreadable: (UNAVAIL) certificate or key.
+    """
+    with Storage.open(root) as storage, _listener(listen, tls) as listener:
+        service = RegistryService(storage, variant or RegistryVariant())
+        server = _server(App(service), tls, listen)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sigkit-registry")
+        thread.start()
+        try:
+            host, port = listener.getsockname()[:2]
+            yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def serve_registry(
+    root: str | os.PathLike[str],
+    listen: str,
+    *,
+    ready: Callable[[str], None],
+    tls: Tls | None = None,
+    variant: RegistryVariant | None = None,
+) -> None:
+    """Serve the registry in `root` until SIGTERM comes; SIGINT ends it with KeyboardInterrupt.
+
+    Args:
+        root: as `running_registry`.
+        listen: as `running_registry`.
+        ready: called with the address once requests are taken.
+        tls: as `running_registry`.
+        variant: as `running_registry`.
+
+    Raises:
+        KeyboardInterrupt: the registry has been stopped cleanly.
+        SigkitError: as `running_registry`.
+    """
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        with running_registry(root, listen, tls=tls, variant=variant) as address:
+            ready(address)
+            stop.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
+    try:
+        import httptools  # noqa: F401 - named below; imported here to say what is missing
+        import uvicorn
+        import uvloop  # noqa: F401 - the same
+    except ImportError as err:
+        raise MissingExtra(
+            f"the registry needs {err.name}, which is not installed",
+            place=Place(f"registry on {listen}"),
+            remedy="python -m pip install 'sigkit[serve]'",
+        ) from err
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_S,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    try:
+        config.load()
+    except OSError as err:  # ssl.SSLError is one
+        where = f"{tls.certificate}, {tls.key}" if tls else listen
+        raise FileUnreadable(f"cannot use certificate and key: {err.strerror or err}", place=Place.operator(where)) from err
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def _listener(listen: str, tls: Tls | None) -> Iterator[socket.socket]:
+    place = Place.operator(listen)
+    host, port = _parse_listen(listen, place)
+    if not host.is_loopback and tls is None:
+        raise AddressUnusable(
+            "without TLS the registry listens on loopback only, for whoever reaches it may push and delete",
+            place=place,
+            expected="127.0.0.1 or [::1]",
+            got=str(host),
+            remedy="give --tls-cert and --tls-key, or listen on 127.0.0.1",
+        )
+    family = socket.AF_INET6 if host.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((str(host), port))
+            # Now, not when the server's thread comes to it: whoever is told the address can connect.
+            listener.listen(_BACKLOG)
+        except OSError as err:
+            raise AddressUnusable(f"cannot listen: {err.strerror}", place=place, remedy="choose another port, or 0") from err
+        yield listener
+
+
+def _parse_listen(listen: str, place: Place) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    host, _, port = listen.rpartition(":")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == _LOOPBACK else host.removeprefix("[").removesuffix("]"))
+    except ValueError as err:
+        raise AddressUnusable("malformed address", place=place, expected="IP:PORT or localhost:PORT", got=listen) from err
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
+        raise AddressUnusable("malformed port", place=place, expected="0 to 65535", got=port)
+    return address, int(port)

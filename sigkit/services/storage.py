@@ -1,0 +1,314 @@
+"""The files of the embedded registry.
+
+    blobs/<algorithm>/<hex>                                   content of blobs and manifests
+    repositories/<name>/_blobs/<algorithm>/<hex>              this repository has that blob
+    repositories/<name>/_manifests/<algorithm>/<hex>          this repository has that manifest; holds its media type and subject
+    repositories/<name>/_tags/<tag>                           holds a digest
+    repositories/<name>/_referrers/<subject>/<referrer>       holds the referrer's descriptor
+    uploads/<id>                                              unfinished; removed when the registry starts
+
+No component of a repository's name starts with an underscore, so names and our directories cannot meet. What a repository has is what its
+links say, never what lies in blobs/: a blob that was deleted is gone at once, also while another repository keeps the content
+(CVE-2026-35172).
+Content gets its name after it was hashed and synced, links follow, a tag comes last: whoever finds a name finds all that it stands for.
+One process owns the directory, by a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from sigkit import durable, limits
+from sigkit.digest import Digest, parse_digest
+from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Place
+from sigkit.oci.descriptor import parse_descriptor
+from sigkit.oci.manifest import Manifest
+from sigkit.strict import encode_json, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.oci.descriptor import Descriptor
+    from sigkit.oci.manifest import Index
+
+SCHEMA: Final = b"sigkit.registry/1\n"
+_LINK_BYTES = limits.MANIFEST_BYTES  # the largest link is a referrer's descriptor, which holds a manifest's annotations
+_LOCK_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An open file of some content, to be closed by whoever gets it."""
+
+    file: IO[bytes]
+    size: int
+    media_type: str
+    digest: Digest
+
+
+class Storage:
+    """What the registry keeps. Its methods block on the disk; those that change something may be called from several threads."""
+
+    def __init__(self, root: str) -> None:
+        """Take a directory that `open` has prepared."""
+        self.root = root
+        self.uploads = os.path.join(root, "uploads")
+        self._changes = threading.Lock()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, root: str | os.PathLike[str]) -> Iterator[Self]:
+        """Own the directory `root`, made if it is absent, until the block ends.
+
+        Raises:
+            LockTimeout: another process serves it.
+            DatabaseUnusable: it holds something else, or was written by another version.
+            FileUnwritable: it cannot be written.
+        """
+        path = os.path.abspath(root)
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as err:
+            raise FileUnwritable(f"cannot make the registry's directory: {err.strerror}", place=Place(path)) from err
+        with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
+            storage = cls(path)
+            storage._prepare()
+            yield storage
+
+    def _prepare(self) -> None:
+        version = os.path.join(self.root, "version")
+        if not os.path.exists(version):
+            if set(os.listdir(self.root)) - {"lock"}:
+                raise DatabaseUnusable("not a registry's directory", place=Place(self.root), remedy="name an empty or absent directory")
+            durable.write(version, SCHEMA, point="registry.version")
+        found = durable.read(version, most_bytes=64, place=Place(version))
+        if found != SCHEMA:
+            raise DatabaseUnusable(
+                "written by another version of sigkit", place=Place(version), expected=SCHEMA.decode().strip(), got=repr(found)
+            )
+        os.makedirs(self.uploads, mode=0o700, exist_ok=True)
+        for name in os.listdir(self.uploads):
+            os.unlink(os.path.join(self.uploads, name))
+
+    # --- reading
+
+    def has_repository(self, name: str) -> bool:
+        """Tell whether anything was ever pushed to the repository."""
+        return any(os.path.isdir(os.path.join(self._repository(name), part)) for part in ("_blobs", "_manifests"))
+
+    def has_blob(self, name: str, digest: Digest) -> bool:
+        """Tell whether the repository has the blob."""
+        return os.path.exists(self._link(name, "_blobs", digest)) and os.path.exists(self._content(digest))
+
+    def open_blob(self, name: str, digest: Digest) -> Content | None:
+        """Open a blob of the repository, if it has it."""
+        if not os.path.exists(self._link(name, "_blobs", digest)):
+            return None
+        return self._open(digest, "application/octet-stream")
+
+    def find_tag(self, name: str, tag: str) -> Digest | None:
+        """Return what a tag names, if there is such a tag."""
+        text = _read_link(os.path.join(self._repository(name), "_tags", tag))
+        return parse_digest(text, Place(tag)) if text else None
+
+    def open_manifest(self, name: str, digest: Digest) -> Content | None:
+        """Open a manifest of the repository, if it has it."""
+        link = _read_link(self._link(name, "_manifests", digest))
+        return self._open(digest, link.partition("\n")[0]) if link else None
+
+    def list_tags(self, name: str) -> tuple[str, ...]:
+        """Return the repository's tags in the order in which a registry lists them.
+
+        Source: OCI distribution-spec 1.1 "Listing Tags": lexical, without regard to case.
+        """
+        tags = _list(os.path.join(self._repository(name), "_tags"))
+        return tuple(sorted(tags, key=lambda tag: (tag.lower(), tag)))
+
+    def list_referrers(self, name: str, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return the descriptors of all manifests whose subject is `subject`, by digest."""
+        directory = self._referrers(name, subject)
+        found = []
+        for entry in sorted(_list(directory)):
+            path = os.path.join(directory, entry)
+            text = _read_link(path)
+            if text:  # else deleted meanwhile
+                found.append(parse_descriptor(parse_json(text.encode(), most_bytes=_LINK_BYTES, place=Place(path))))
+        return tuple(found)
+
+    # --- changing
+
+    def put_blob(self, name: str, digest: Digest, path: str) -> None:
+        """Take the file `path`, whose bytes have that digest, as a blob of the repository.
+
+        Raises:
+            FileUnwritable: nothing was changed but for the file, which may be gone.
+        """
+        with self._changes, _written(path):
+            with open(path, "rb") as file:
+                durable.failpoint("registry.blob.fsync")
+                os.fsync(file.fileno())
+            final = self._content(digest)
+            _make_directory(os.path.dirname(final))
+            # Over what may be there: the bytes there may have been damaged, these were hashed just now.
+            os.rename(path, final)
+            durable.sync_directory(os.path.dirname(final))
+            self._put_link(self._link(name, "_blobs", digest), b"")
+
+    def mount_blob(self, name: str, digest: Digest, source: str) -> bool:
+        """Give the repository a blob of the repository `source`; tell whether that has it."""
+        with self._changes:
+            if not self.has_blob(source, digest):
+                return False
+            self._put_link(self._link(name, "_blobs", digest), b"")
+            return True
+
+    def put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
+        """Store a manifest in the repository, list it with its subject, and let `tag` name it."""
+        with self._changes:
+            content = self._content(document.digest)
+            _make_directory(os.path.dirname(content))
+            durable.write(content, document.raw, point="registry.manifest")
+            subject = str(document.subject.digest) if document.subject else ""
+            self._put_link(self._link(name, "_manifests", document.digest), f"{document.media_type}\n{subject}".encode())
+            if document.subject:
+                path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
+                self._put_link(path, encode_json(_referrer(document).encode()))
+            if tag is not None:
+                self._put_link(os.path.join(self._repository(name), "_tags", tag), str(document.digest).encode())
+
+    def delete_tag(self, name: str, tag: str) -> bool:
+        """Remove a tag; tell whether there was one."""
+        with self._changes:
+            return _unlink(os.path.join(self._repository(name), "_tags", tag))
+
+    def delete_manifest(self, name: str, digest: Digest) -> bool:
+        """Remove a manifest with the tags that name it and its place among its subject's referrers; tell whether it was there."""
+        with self._changes:
+            path = self._link(name, "_manifests", digest)
+            link = _read_link(path)
+            if not link:
+                return False
+            for tag in self.list_tags(name):
+                if self.find_tag(name, tag) == digest:
+                    _unlink(os.path.join(self._repository(name), "_tags", tag))
+            # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
+            if subject := link.partition("\n")[2]:
+                _unlink(os.path.join(self._referrers(name, parse_digest(subject, Place(path))), str(digest)))
+            _unlink(path)
+            self._drop_content(digest)
+            return True
+
+    def delete_blob(self, name: str, digest: Digest) -> bool:
+        """Remove a blob from the repository; tell whether it had it."""
+        with self._changes:
+            removed = _unlink(self._link(name, "_blobs", digest))
+            if removed:
+                self._drop_content(digest)
+            return removed
+
+    # --- names
+
+    def _repository(self, name: str) -> str:
+        return os.path.join(self.root, "repositories", name)
+
+    def _content(self, digest: Digest) -> str:
+        return os.path.join(self.root, "blobs", digest.algorithm, digest.hex)
+
+    def _link(self, name: str, part: str, digest: Digest) -> str:
+        return os.path.join(self._repository(name), part, digest.algorithm, digest.hex)
+
+    def _referrers(self, name: str, subject: Digest) -> str:
+        return os.path.join(self._repository(name), "_referrers", str(subject))
+
+    def _open(self, digest: Digest, media_type: str) -> Content | None:
+        path = self._content(digest)
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - the receiver of the answer closes it
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise FileUnreadable(f"cannot read content: {err.strerror}", place=Place(path)) from err
+        return Content(file, os.fstat(file.fileno()).st_size, media_type, digest)
+
+    def _put_link(self, path: str, data: bytes) -> None:
+        with _written(path):
+            _make_directory(os.path.dirname(path))
+        durable.write(path, data, point="registry.link")
+
+    def _drop_content(self, digest: Digest) -> None:
+        """Remove content that no repository has a link to."""
+        for directory, parts, _ in os.walk(os.path.join(self.root, "repositories")):
+            for part in ("_blobs", "_manifests"):
+                if part in parts and os.path.exists(os.path.join(directory, part, digest.algorithm, digest.hex)):
+                    return
+            parts[:] = [part for part in parts if not part.startswith("_")]
+        _unlink(self._content(digest))
+
+
+def _referrer(document: Manifest | Index) -> Descriptor:
+    """Return what the referrers list says about a manifest.
+
+    Source: OCI distribution-spec 1.1 "Listing Referrers".
+    """
+    from dataclasses import replace
+
+    of_config = document.config.media_type if isinstance(document, Manifest) else None
+    return replace(document.descriptor(), annotations=document.annotations, artifact_type=document.artifact_type or of_config)
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory and those above it, each durably."""
+    if os.path.isdir(path):
+        return
+    _make_directory(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    durable.sync_directory(os.path.dirname(path))
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise FileUnwritable(f"cannot write to the registry's directory: {err.strerror}", place=Place(path)) from err
+
+
+def _unlink(path: str) -> bool:
+    with _written(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        durable.sync_directory(os.path.dirname(path))
+        return True
+
+
+def _read_link(path: str) -> str:
+    """Return the text of a link, or nothing when it is absent."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        return ""
+    try:
+        return durable.read(path, most_bytes=_LINK_BYTES, place=Place(path)).decode("utf-8")
+    except FileUnreadable:
+        if os.path.exists(path):
+            raise
+        return ""
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(directory) if not name.startswith(".")]  # a dot: being written
+    except (FileNotFoundError, NotADirectoryError):
+        return []
