@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
+_NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -238,6 +239,8 @@ class RegistryService:
         if isinstance(document, Index):
             return
         for part in (document.config, *document.layers):
+            if _NOT_DISTRIBUTED.search(part.media_type):
+                continue  # lies elsewhere by its owner's wish
             if not self._storage.has_blob(name, part.digest):
                 raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"blob {part.digest} is not in this repository")
 
