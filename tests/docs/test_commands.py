@@ -5,7 +5,7 @@ PATH. A server may be put in the background: the shell waits until each `--liste
 ends it with the page. What the page can say about a block:
 
 * `<!-- exits 122 -->` before it: its last command ends with that status. Otherwise every command must end with 0.
-* `<!-- not run: why -->` before it: it is passed over.
+* `<!-- not run: why -->` before it: it is passed over. So is a block of `make …`: it sets up and tests the checkout itself.
 * a block fenced as `text` after it: what it prints, on both streams. `…` stands for any text within a line, alone on a line for
   any lines.
 """
@@ -45,7 +45,7 @@ def blocks(text: str) -> list[Block]:
     found = []
     for match in FENCE.finditer(text):
         note = match["note"] or "exits 0"
-        if not note.startswith("not run"):
+        if not note.startswith("not run") and not match["code"].startswith("make "):
             line = text.count("\n", 0, match.start("code")) + 1
             found.append(Block(line, match["code"], int(note.removeprefix("exits ")), match["prints"]))
     return found
