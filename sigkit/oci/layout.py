@@ -1,0 +1,223 @@
+"""OCI image layouts: a repository as a directory, behind the same port as a registry.
+
+`index.json` lists what can be found: each tagged document, and each that names a subject, which is how signatures stay with their
+image. A layout is one repository, so the repository that is asked for makes no difference. Whatever is read by digest is hashed, as
+from a registry.
+
+Source: OCI image-spec 1.1, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable, limits
+from sigkit.digest import Digest, VerifyingReader, check_digest
+from sigkit.errors import AbsentReference, FileUnreadable, FileUnwritable, Place, SizeMismatch, TooLarge, WrongShape
+from sigkit.oci.descriptor import Descriptor
+from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
+from sigkit.strict import encode_json, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sigkit.oci.reference import Repository
+
+VERSION: Final = "1.0.0"
+TAG_ANNOTATION: Final = "org.opencontainers.image.ref.name"
+_MARKER_BYTES = 4_096
+
+
+class Layout:
+    """A layout in a directory. It implements `sigkit.oci.registry.Registry`."""
+
+    def __init__(self, path: str) -> None:
+        """Take a directory that is a layout already; `open_layout` and `create_layout` see to that."""
+        self.path = path
+
+    def find_entry(self, tag: str | None) -> Descriptor:
+        """Return the descriptor of the document with that tag, or without one of the only image there is.
+
+        Raises:
+            AbsentReference: (REF) there is none, or more than one to choose from; the error lists the tags.
+        """
+        entries = self._index().manifests
+        if tag is not None:
+            found = [entry for entry in entries if entry.annotations.get(TAG_ANNOTATION) == tag]
+        else:
+            found = [entry for entry in entries if self._subject(entry) is None]
+        if len({entry.digest for entry in found}) != 1:
+            problem = f"no tag {tag!r} in the layout" if tag is not None else f"the layout holds {len(found)} images"
+            tags = ", ".join(sorted({entry.annotations.get(TAG_ANNOTATION, "") for entry in entries} - {""}))
+            raise AbsentReference(problem, place=Place(self.path), expected="one image", got=f"tags: {tags or 'none'}")
+        return found[0]
+
+    def fetch_manifest(self, repository: Repository, what: str | Digest) -> bytes | None:  # noqa: ARG002 - see above
+        """Return a manifest or index by tag or digest, hashed, or None when it is not there."""
+        if isinstance(what, str):
+            entries = (entry for entry in self._index().manifests if entry.annotations.get(TAG_ANNOTATION) == what)
+            found = next(entries, None)
+            if found is None:
+                return None
+            what = found.digest
+        path = self._blob(what)
+        if not os.path.exists(path):
+            return None
+        place = Place(path)
+        return check_digest(durable.read(path, most_bytes=limits.MANIFEST_BYTES, place=place), what, place)
+
+    def fetch_blob(self, repository: Repository, descriptor: Descriptor, *, most_bytes: int) -> bytes:  # noqa: ARG002 - see above
+        """Return a whole blob, verified."""
+        path = self._blob(descriptor.digest)
+        place = Place(path)
+        if descriptor.size > most_bytes:
+            raise TooLarge(f"the blob has more than {most_bytes} bytes", place=place)
+        data = durable.read(path, most_bytes=most_bytes, place=place)
+        if len(data) != descriptor.size:
+            raise SizeMismatch("not the promised size", place=place, expected=f"{descriptor.size} bytes", got=f"{len(data)} bytes")
+        return check_digest(data, descriptor.digest, place)
+
+    @contextmanager
+    def open_blob(self, repository: Repository, descriptor: Descriptor) -> Iterator[VerifyingReader]:  # noqa: ARG002 - see above
+        """Give a blob as a stream that ends only if size and digest fit."""
+        path = self._blob(descriptor.digest)
+        try:
+            file = open(path, "rb")  # noqa: SIM115 - closed below; opening alone may fail this way
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the blob: {err.strerror}", place=Place(path)) from err
+        with file:
+            yield VerifyingReader(file, digest=descriptor.digest, size_bytes=descriptor.size, place=Place(path))
+
+    def has_blob(self, repository: Repository, digest: Digest) -> bool:  # noqa: ARG002 - see above
+        """Tell whether there is a file of that name."""
+        return os.path.exists(self._blob(digest))
+
+    def push_blob(self, repository: Repository, digest: Digest, source: bytes | Path) -> None:  # noqa: ARG002 - see above
+        """Store a blob, if its bytes have that digest."""
+        path = self._blob(digest)
+        _make_directory(os.path.dirname(path))
+        if isinstance(source, bytes):
+            durable.write(path, check_digest(source, digest, Place(path)), point="layout.blob")
+            return
+        place = Place(str(source))
+        try:
+            file = open(source, "rb")  # noqa: SIM115 - the same
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the blob: {err.strerror}", place=place) from err
+        with file, durable.create(path, point="layout.blob") as target:
+            for chunk in VerifyingReader(file, digest=digest, size_bytes=os.fstat(file.fileno()).st_size, place=place):
+                target.write(chunk)
+
+    def push_manifest(self, repository: Repository, what: str | Digest, raw: bytes, media_type: str) -> Digest | None:
+        """Store a manifest under a tag or digest; list it if it has a tag or a subject."""
+        digest = what if isinstance(what, Digest) else Digest.of(raw)
+        document = parse_manifest(raw, digest, Place(str(digest)))
+        if document.media_type != media_type:
+            raise WrongShape("another media type", place=Place(str(digest)), expected=media_type, got=document.media_type)
+        self.push_blob(repository, digest, raw)
+        subject = document.subject.digest if document.subject else None
+        if isinstance(what, str) or subject:
+            self._list(document, what if isinstance(what, str) else None)
+        return subject
+
+    def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:  # noqa: ARG002 - see above
+        """Return the descriptors of all listed documents whose subject is `digest`."""
+        from dataclasses import replace
+
+        found: dict[Digest, Descriptor] = {}
+        for entry in self._index().manifests:
+            document = self._document(entry)
+            if document.subject and document.subject.digest == digest:
+                of_config = document.config.media_type if isinstance(document, Manifest) else None
+                artifact_type = document.artifact_type or of_config
+                found[entry.digest] = replace(document.descriptor(), annotations=document.annotations, artifact_type=artifact_type)
+        return tuple(found.values())
+
+    def list_tags(self, repository: Repository) -> tuple[str, ...]:  # noqa: ARG002 - see above
+        """Return all tags."""
+        tags = {entry.annotations.get(TAG_ANNOTATION, "") for entry in self._index().manifests}
+        return tuple(sorted(tags - {""}))
+
+    def _blob(self, digest: Digest) -> str:
+        return os.path.join(self.path, "blobs", digest.algorithm, digest.hex)
+
+    def _index(self) -> Index:
+        path = os.path.join(self.path, "index.json")
+        raw = durable.read(path, most_bytes=limits.MANIFEST_BYTES, place=Place(path))
+        document = parse_manifest(raw, Digest.of(raw), Place(path))
+        if not isinstance(document, Index):
+            raise WrongShape("not an index", place=Place(path), expected="an index", got="a manifest")
+        return document
+
+    def _document(self, entry: Descriptor) -> Manifest | Index:
+        place = Place(self._blob(entry.digest))
+        raw = check_digest(durable.read(place.source, most_bytes=limits.MANIFEST_BYTES, place=place), entry.digest, place)
+        return parse_manifest(raw, entry.digest, place)
+
+    def _subject(self, entry: Descriptor) -> Digest | None:
+        subject = self._document(entry).subject
+        return subject.digest if subject else None
+
+    def _list(self, document: Manifest | Index, tag: str | None) -> None:
+        """Add a document to index.json; a tag moves."""
+        named = document.descriptor()
+        annotations = {TAG_ANNOTATION: tag} if tag is not None else {}
+        new = Descriptor(named.media_type, named.digest, named.size, annotations, document.artifact_type)
+        with durable.lock(os.path.join(self.path, ".lock")):
+            before = self._index()
+            kept = [entry for entry in before.manifests if not _replaces(new, entry)]
+            raw = encode_index([*kept, new], annotations=before.annotations)
+            durable.write(os.path.join(self.path, "index.json"), raw, point="layout.index")
+
+
+def open_layout(path: str | os.PathLike[str]) -> Layout:
+    """Open the layout in a directory.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) there is none.
+        WrongShape: (PARSE) it is of another version.
+    """
+    where = os.fspath(path)
+    marker = os.path.join(where, "oci-layout")
+    raw = durable.read(marker, most_bytes=_MARKER_BYTES, place=Place(marker))
+    version = parse_json(raw, most_bytes=_MARKER_BYTES, place=Place(marker)).member("imageLayoutVersion")
+    if version.text() != VERSION:
+        version.fail("a layout of another version", expected=VERSION)
+    return Layout(where)
+
+
+def create_layout(path: str | os.PathLike[str]) -> Layout:
+    """Make an empty layout in a directory, or open the one that is there.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) the directory cannot be made, or holds something else.
+    """
+    where = os.fspath(path)
+    _make_directory(where)
+    found = set(os.listdir(where))
+    if "oci-layout" in found:
+        return open_layout(where)
+    if found - {"index.json", "blobs"}:
+        raise FileUnwritable("the directory holds something else", place=Place(where), expected="an empty directory or a layout")
+    _make_directory(os.path.join(where, "blobs"))
+    durable.write(os.path.join(where, "index.json"), encode_index([]), point="layout.index")
+    # Last: the marker makes a directory a layout.
+    durable.write(os.path.join(where, "oci-layout"), encode_json({"imageLayoutVersion": VERSION}), point="layout.marker")
+    return Layout(where)
+
+
+def _replaces(new: Descriptor, old: Descriptor) -> bool:
+    tag = new.annotations.get(TAG_ANNOTATION)
+    if tag is not None:
+        return old.annotations.get(TAG_ANNOTATION) == tag
+    return old.digest == new.digest and TAG_ANNOTATION not in old.annotations
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as err:
+        raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place(path)) from err
