@@ -1,0 +1,26 @@
+"""Trust roots of keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigkit.errors import DuplicateTrustedKey
+from sigkit.keys.private import generate
+from sigkit.trust.root import TrustedKey, root_of_keys
+
+ONE, TWO = (generate("ed25519").public for _ in range(2))
+
+
+def test_the_digest_is_of_the_keys_and_not_of_names_or_order():
+    first = root_of_keys([TrustedKey("a", ONE), TrustedKey("b", TWO)], "flags")
+    second = root_of_keys([TrustedKey("x", TWO), TrustedKey("y", ONE)], "policy")
+    assert first.digest == second.digest
+    assert root_of_keys([TrustedKey("a", ONE)], "flags").digest != first.digest
+    assert root_of_keys([], "flags").digest != first.digest
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_one_key_twice_is_refused_whatever_it_is_called(name):
+    with pytest.raises(DuplicateTrustedKey) as caught:
+        root_of_keys([TrustedKey("a", ONE), TrustedKey(name, ONE)], "flags")
+    assert caught.value.status() == 2
