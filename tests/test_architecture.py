@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.simulators.hand import Hand
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,13 @@ BACK_DOORS = {"replace", "_replace", "__new__", "__setattr__", "__reduce__", "co
 # What no pure room may have loaded (`socket` is: cryptography.x509 loads it).
 IMPURE = {"requests", "urllib3", "http.client", "ssl", "sqlite3", "subprocess", "asyncio", "tuf", "sigstore", "pydantic", "yaml", "click"}
 HELP_NEVER_LOADS = {"pydantic", "sigstore", "tuf", "requests", "urllib3", "cryptography", "nacl", "yaml", "sqlite3", "ssl", "uvicorn"}
+
+# Each costs a cold verification more than it is worth (docs/dependencies.md has what was measured).
+COLD_NEVER_LOADS = {
+    *("requests", "urllib3", "yaml", "nacl", "sqlite3", "pydantic", "sigstore", "tuf", "rich", "uvicorn", "isal", "backports"),
+    *("cryptography.x509", "cryptography.hazmat.primitives.serialization", "logging", "asyncio", "subprocess", "concurrent"),
+}
+COLD_LOADS: set[str] = set()
 
 # Runs `sigkit` in this interpreter with the arguments given, then prints what was loaded, as JSON on the last line of stderr.
 RUN_AND_LIST = f"""
@@ -164,14 +173,16 @@ def test_it_is_reached_under_no_other_name():
     assert found == []
 
 
-def test_a_blanket_except_raises_again_unless_every_failure_there_ends_in_deny():
+def test_a_blanket_except_raises_or_exits_unless_every_failure_there_ends_in_deny():
     boundaries = {"cli/main.py", "services/app.py", "runtime/init.py", "runtime/launch.py"}
     found = []
     for path, tree in modules():
         for node in ast.walk(tree):
             if not isinstance(node, ast.ExceptHandler) or (node.type and not names(node.type) & {"Exception", "BaseException"}):
                 continue
-            if not isinstance(node.body[-1], ast.Raise) and path not in boundaries:
+            last = node.body[-1]
+            leaves = isinstance(last, ast.Raise) or (isinstance(last, ast.Expr) and "_exit" in names(last.value))
+            if not leaves and path not in boundaries:
                 found.append(f"{path}:{node.lineno}")
     assert found == []
 
@@ -198,3 +209,17 @@ def test_the_help_loads_no_command_and_nothing_heavy():
     assert {name for name in loaded if name.startswith("sigkit.")} <= {
         *("sigkit.__main__", "sigkit.cli", "sigkit.cli.main", "sigkit.cli.output", "sigkit.errors", "sigkit.text", "sigkit.limits")
     }
+
+
+def test_a_cold_verification_by_key_loads_only_what_it_needs(tmp_path):
+    """Hold the start-up budget by the list of modules, not by time (docs/dependencies.md)."""
+    hand = Hand(tmp_path)
+    with hand.registry() as address:
+        image = f"{address}/demo/hello:1.0"
+        hand.image("image", "hello")
+        hand("copy", "oci:image", image)
+        hand("key", "generate", "--output-key-prefix", "release")
+        hand("sign", "--key", "release.key", image)
+        loaded = loaded_by("-c", RUN_AND_LIST, "verify", "--key", str(tmp_path / "release.pub"), image)
+    assert under(loaded, COLD_NEVER_LOADS) == set()
+    assert {name for name in loaded if name.startswith("sigkit.")} <= COLD_LOADS
