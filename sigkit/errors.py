@@ -486,6 +486,15 @@ class BlobAbsent(UnavailError):
     code = "SK-UNAVAIL-012"
 
 
+class ManifestRefused(UnavailError):
+    """The registry does not take a manifest.
+
+    The message has the registry's own words. Often a tag that may not be written again, or a media type that it does not know.
+    """
+
+    code = "SK-UNAVAIL-018"
+
+
 class ReferrerLost(UnavailError):
     """Other writers kept replacing the list of signatures, and this one is not in it.
 

@@ -35,6 +35,7 @@ class Redirects(Enum):
 
     FOLLOW = "follow"  # GET and HEAD of content
     REFUSE = "refuse"  # token servers (go-containerregistry#2291), uploads
+    RETURN = "return"  # the caller judges it
 
 
 class Lane(Enum):
@@ -63,6 +64,7 @@ class Call(NamedTuple):
     body: Body = None
     redirects: Redirects = Redirects.REFUSE
     lane: Lane = Lane.COLD
+    attempts: int = retry.ATTEMPTS
     # Hosts of the user's own words may be near; hosts that a server named only as near as that server.
     named_by: Nearness = Nearness.LOOPBACK
 
@@ -178,8 +180,8 @@ class Session:
             UrlRefused, PlainHttpRefused, AddressRefused, RedirectRefused, EncodingRefused, TlsFailed: (NET) by the rules.
             Unreachable, TimedOut: (UNAVAIL) no answer.
         """
-        for attempt in range(retry.ATTEMPTS):
-            last = attempt == retry.ATTEMPTS - 1
+        for attempt in range(call.attempts):
+            last = attempt == call.attempts - 1
             try:
                 reply = self._follow(call)
             except Unreachable:
@@ -213,7 +215,7 @@ class Session:
         first = call
         for _ in range(REDIRECTS + 1):
             reply = self._send_once(call)
-            if reply.status not in _REDIRECTS:
+            if reply.status not in _REDIRECTS or call.redirects is Redirects.RETURN:
                 return reply
             reply.discard()  # never decoded and never longer than DRAIN_BYTES (CVE-2026-21441)
             call = _redirected(call, reply, first)
