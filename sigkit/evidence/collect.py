@@ -1,0 +1,190 @@
+"""Find all evidence that a registry holds about a digest.
+
+Three lists are read and united by digest: the referrers API, the index under the referrers tag, and cosign's older `.sig` tag. A registry
+may have been upgraded, so the API does not replace the tags, and one form never hides another.
+
+Lists are hints: every referrer is opened whatever its descriptor says (cosign 3 writes useless types there), hashed again, and counts only
+if it names the digest as its subject. But a list that cannot be read whole is an error: the part that is missing could change the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sigkit.digest import Digest, check_digest
+from sigkit.errors import (
+    AbsentReference,
+    BlobAbsent,
+    DigestError,
+    EvidenceUnlistable,
+    LimitError,
+    ParseError,
+    Place,
+    RefError,
+    SigkitError,
+    TooLarge,
+    TooMany,
+    UnsupportedEvidence,
+)
+from sigkit.evidence import simple_signing
+from sigkit.evidence.bundle import BUNDLE_TYPE_PREFIX
+from sigkit.evidence.form import LAYER_PART, Evidence, Form, Found, evidence_of_bundle
+from sigkit.oci.manifest import Index, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from sigkit.limits import Limits
+    from sigkit.oci.descriptor import Descriptor
+    from sigkit.oci.reference import Repository
+    from sigkit.oci.registry import Registry
+
+_COSIGN_ANNOTATIONS: Final = ("dev.cosignproject.cosign/", "dev.sigstore.cosign/")
+# Faults of one item; a fault of the network or the registry ends the collection instead.
+_UNREADABLE: Final = (ParseError, LimitError, DigestError, RefError, BlobAbsent)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Something that is listed as a referrer and could not be read; `error` says why.
+
+    It may have been evidence. It never turns a deny into an allow, but it makes "refused" into "could not check".
+    """
+
+    place: Place
+    error: SigkitError
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All evidence about a digest; notes on what was passed over as something else; what could not be read."""
+
+    evidence: tuple[Evidence, ...]
+    notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+
+
+def collect(registry: Registry, repository: Repository, digest: Digest, limits: Limits) -> Collected:
+    """Return all evidence that `repository` holds about `digest`; the same evidence comes in the same order.
+
+    Raises:
+        EvidenceUnlistable: (UNAVAIL) a list could not be read whole, or there is more than is examined.
+        NetError, UnavailError: the registry failed in between; trying again may help.
+    """
+    collection = _Collection(registry, repository, digest, limits)
+    try:
+        listed = collection.list_referrers()
+        older = collection.find_older()
+        count = len(listed) + (len(older.layers) if older else 0)
+        if count > limits.evidence_items:
+            raise TooMany(f"more than {limits.evidence_items} items", place=collection.place(digest), got=str(count))
+    except SigkitError as err:
+        raise _unlistable(err) from err
+    for referrer, via in sorted(listed.items(), key=lambda item: str(item[0])):
+        collection.read_referrer(referrer, via)
+    if older:
+        collection.read_older(older)
+    return Collected(tuple(collection.evidence), tuple(collection.notes), tuple(collection.unread))
+
+
+class _Collection:
+    """What was found so far about one digest, and how many bytes of it."""
+
+    def __init__(self, registry: Registry, repository: Repository, digest: Digest, limits: Limits) -> None:
+        self.evidence: list[Evidence] = []
+        self.notes: list[str] = []
+        self.unread: list[Unread] = []
+        self._registry = registry
+        self._repository = repository
+        self._digest = digest
+        self._limits = limits
+        self._bytes_left = limits.evidence_bytes
+
+    def place(self, digest: Digest) -> Place:
+        return Place(f"{self._repository}@{digest}")
+
+    def list_referrers(self) -> dict[Digest, str]:
+        """Return the digests of all referrers, and the list that named each."""
+        tag = referrers_tag(self._digest)
+        listed: dict[Digest, str] = {}
+        tagged = self._fetch_tag(tag)
+        if isinstance(tagged, Manifest):
+            raise UnsupportedEvidence("the referrers tag names no index", place=Place(f"{self._repository}:{tag}"))
+        if tagged:
+            listed.update((child.digest, "referrers-tag") for child in tagged.manifests)
+        referrers = self._registry.list_referrers(self._repository, self._digest)
+        listed.update((child.digest, "referrers") for child in referrers or ())
+        return listed
+
+    def find_older(self) -> Manifest | None:
+        """Return the manifest whose layers are signatures of cosign's older form."""
+        tag = f"{referrers_tag(self._digest)}.sig"
+        found = self._fetch_tag(tag)
+        if isinstance(found, Index):
+            raise UnsupportedEvidence("the tag of older signatures names an index", place=Place(f"{self._repository}:{tag}"))
+        return found
+
+    def read_referrer(self, digest: Digest, via: str) -> None:
+        """Open one referrer, and keep it if it is a bundle about the digest."""
+        place = self.place(digest)
+        try:
+            raw = self._registry.fetch_manifest(self._repository, digest)
+            if raw is None:
+                raise AbsentReference("a listed referrer is not there", place=place)
+            layer = _bundle_layer(parse_manifest(check_digest(raw, digest, place), digest, place), self._digest)
+            if isinstance(layer, str):
+                self.notes.append(f"{place}: passed over: {layer}")
+                return
+            bundle = self._fetch_layer(layer)
+        except _UNREADABLE as err:
+            self.unread.append(Unread(place, err))
+            return
+        self.evidence.append(evidence_of_bundle(bundle, Found(str(self._repository), digest, via)))
+
+    def read_older(self, manifest: Manifest) -> None:
+        """Keep every layer that is a signature of cosign's older form."""
+        for number, layer in enumerate(manifest.layers):
+            found = Found(str(self._repository), manifest.digest, "sig-tag", f"layers[{number}]")
+            place = Place(f"{self._repository}@{manifest.digest}", found.inside)
+            if layer.media_type != simple_signing.LAYER_TYPE:
+                self.notes.append(f"{place}: passed over: a layer of type {layer.media_type}")
+                continue
+            try:
+                signed = self._fetch_layer(layer)
+            except _UNREADABLE as err:
+                self.unread.append(Unread(place, err))
+                continue
+            parts = {name: value.encode("utf-8") for name, value in layer.annotations.items() if name.startswith(_COSIGN_ANNOTATIONS)}
+            self.evidence.append(Evidence(Form.SIMPLE_SIGNING, {**parts, LAYER_PART: signed}, found))
+
+    def _fetch_tag(self, tag: str) -> Manifest | Index | None:
+        raw = self._registry.fetch_manifest(self._repository, tag)
+        return None if raw is None else parse_manifest(raw, Digest.of(raw), Place(f"{self._repository}:{tag}"))
+
+    def _fetch_layer(self, layer: Descriptor) -> bytes:
+        if layer.size > self._bytes_left:
+            raise _unlistable(TooLarge(f"more than {self._limits.evidence_bytes} bytes of evidence", place=self.place(self._digest)))
+        self._bytes_left -= layer.size
+        return self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
+
+
+def referrers_tag(digest: Digest) -> str:
+    """Return the tag under which referrers are listed where the registry has no API for it."""
+    return f"{digest.algorithm}-{digest.hex[:64]}"
+
+
+def _bundle_layer(document: Manifest | Index, digest: Digest) -> Descriptor | str:
+    """Return the layer that holds a bundle about `digest`, or why the referrer is something else."""
+    if isinstance(document, Index):
+        return "an index"
+    if document.subject is None or document.subject.digest != digest:
+        return f"its subject is {document.subject.digest if document.subject else 'missing'}"
+    if len(document.layers) != 1 or not document.layers[0].media_type.startswith(BUNDLE_TYPE_PREFIX):
+        types = ", ".join(layer.media_type for layer in document.layers[:4])
+        return f"no bundle, but {document.artifact_type or document.config.media_type} with layers {types or '(none)'}"
+    return document.layers[0]
+
+
+def _unlistable(err: SigkitError) -> EvidenceUnlistable:
+    return EvidenceUnlistable(
+        f"could not list all evidence: {err.problem}", place=err.place, expected=err.expected, got=err.got, remedy=err.remedy
+    )
