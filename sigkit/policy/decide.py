@@ -9,7 +9,7 @@ What could not be checked is no refusal: it denies in warn mode too, and says so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from sigkit.errors import (
     NameNotSigned,
@@ -26,7 +26,7 @@ from sigkit.errors import (
     WrongKey,
     WrongName,
 )
-from sigkit.evidence.form import Form
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.reference import parse_reference
 from sigkit.policy.decision import Allow, Deny, Met, PolicyRef, Reason, Standing, Unmet, Warn
 from sigkit.policy.model import AllOf, AnyOf, AtLeast, KeyRequirement, Mode, NameRule, Unverified
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from sigkit.policy.decision import Decision, ReasonTree, RefusedEvidence, Request
     from sigkit.policy.model import Policy, Requirement, Rule
     from sigkit.verify.facts import Facts, Signer
-
-# What cosign 3 and sigkit sign with; every other predicate type is an attestation (CVE-2022-35929: any type satisfied).
-SIGNATURE_PREDICATE: Final = "https://sigstore.dev/cosign/sign/v1"
-
 
 def decide(facts: Sequence[Facts], refused: Sequence[RefusedEvidence], request: Request, policy: Policy, now: datetime) -> Decision:
     """Decide whether the image may run.
@@ -82,8 +78,8 @@ def decide(facts: Sequence[Facts], refused: Sequence[RefusedEvidence], request: 
 
 
 def is_signature(fact: Facts) -> bool:
-    """Tell a signature from an attestation."""
-    return fact.form is Form.SIMPLE_SIGNING or fact.signature.predicate_type == SIGNATURE_PREDICATE
+    """Tell a signature from an attestation (CVE-2022-35929: any type of statement satisfied)."""
+    return fact.signature.predicate_type == PREDICATE_SIGNATURE
 
 
 def describe_signer(signer: Signer) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import yaml
 
 _EXCERPT_CHARACTERS: Final = 110
+_NO_ALIAS: Final = "write the value out; a pattern that begins with * stands in quotes"
 _TEXT: Final = "text"
 _LIST: Final = "a list"
 _MAPPING: Final = "a mapping"
@@ -204,7 +205,9 @@ def parse_document(raw: bytes, place: Place) -> Field:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
-        error = MalformedYaml(f"not YAML: {err.problem or err.context}")
+        # libyaml takes an unquoted `**` for an alias without a name.
+        remedy = _NO_ALIAS if "alias" in str(err.context) else ""
+        error = MalformedYaml(f"not YAML: {err.problem or err.context}", remedy=remedy)
         raise _at(error, source, mark) from err
     except yaml.YAMLError as err:  # the reader's: a control character, which has an offset only
         offset = getattr(err, "position", 0)
@@ -226,7 +229,7 @@ def _check_events(events: Iterable[yaml.Event], source: Source) -> None:
             raise _at(TooMany(f"the policy has more than {limits.POLICY_EVENTS} parts"), source, mark)
         match event:
             case yaml.AliasEvent():
-                raise _at(MalformedYaml(f"an alias, `*{event.anchor}`", remedy="write the value out"), source, mark)
+                raise _at(MalformedYaml(f"an alias, `*{event.anchor}`", remedy=_NO_ALIAS), source, mark)
             case yaml.DocumentStartEvent():
                 documents += 1
                 if documents > 1:
