@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sigkit.policy.model import Policy, Requirement, Rule
     from sigkit.verify.facts import Facts, Signer
 
+
 def decide(facts: Sequence[Facts], refused: Sequence[RefusedEvidence], request: Request, policy: Policy, now: datetime) -> Decision:
     """Decide whether the image may run.
 

@@ -7,10 +7,13 @@ which nothing takes for a decision: a file can never start a container.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Place
+from sigkit.policy.model import Access, Anything, Commands, ImageOwn, Users
+from sigkit.verify.facts import IdentitySigner, KeySigner
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from sigkit.oci.reference import Repository
     from sigkit.oci.resolve import Pinned
     from sigkit.policy.model import Grant
-    from sigkit.verify.facts import Facts, Signer, Unchecked
+    from sigkit.strict import Json
+    from sigkit.verify.facts import Facts, Signer, Source, Unchecked
 
 
 class Standing(Enum):
@@ -49,6 +53,11 @@ class Reason:
         """Keep a refusal as a value."""
         standing = Standing.UNCHECKED if err.exit_status == EXIT_UNCHECKED else Standing.REFUSED
         return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, standing)
+
+    @classmethod
+    def of_unread(cls, err: SigkitError) -> Reason:
+        """Keep as a value why something could not be read, whatever the kind: it might have been what is missing."""
+        return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, Standing.UNCHECKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +248,138 @@ def record_of(decision: Decision) -> Record:
         grant=grant,
         decided_at=decision.decided_at,
     )
+
+
+SCHEMA: Final = "sigkit.decision/1"
+
+
+def encode_decision(decision: Decision) -> dict[str, Json]:
+    """Return a decision as the document `sigkit.decision/1` (docs/policy.md)."""
+    return encode_record(record_of(decision))
+
+
+def encode_record(record: Record) -> dict[str, Json]:
+    """Return a record as the document `sigkit.decision/1`; equal records give equal documents."""
+    request = record.request
+    return {
+        "schema": SCHEMA,
+        "outcome": record.outcome.value,
+        "decidedAt": record.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "request": {
+            "reference": request.reference,
+            "registry": request.repository.registry,
+            "path": request.repository.path,
+            "tag": request.tag,
+            "top": str(request.top),
+            "chain": [str(digest) for digest in request.chain],
+            "manifest": str(request.manifest),
+            "config": str(request.config),
+            "platform": str(request.platform),
+        },
+        "policy": {"name": record.policy.name, "digest": str(record.policy.digest)},
+        "rule": None if record.rule is None else {"images": record.rule, "place": _place(record.rule_place)},
+        "tree": None if record.tree is None else _tree(record.tree),
+        "reasons": [_reason(reason) for reason in record.reasons],
+        "facts": [_facts(facts) for facts in record.facts],
+        "refused": [{"place": _place(item.place), "reason": _reason(item.reason)} for item in record.refused],
+        "unchecked": [_unchecked(item) for item in record.unchecked],
+        "grant": None if record.grant is None else _grant(record.grant),
+    }
+
+
+def _place(place: Place) -> Json:
+    return {"source": place.source, "inside": place.inside}
+
+
+def _reason(reason: Reason) -> Json:
+    return {
+        "code": reason.code,
+        "problem": reason.problem,
+        "place": _place(reason.place),
+        "expected": reason.expected,
+        "got": reason.got,
+        "remedy": reason.remedy,
+        "standing": reason.standing.value,
+        "children": [_reason(child) for child in reason.children],
+    }
+
+
+def _tree(tree: ReasonTree) -> Json:
+    children: Json = [_tree(child) for child in tree.children]
+    head: dict[str, Json] = {"demand": tree.demand, "place": _place(tree.place), "met": isinstance(tree, Met)}
+    if isinstance(tree, Met):
+        return {**head, "by": [_signer(signer) for signer in tree.by], "children": children}
+    return {**head, "reason": _reason(tree.reason), "children": children}
+
+
+def _signer(signer: Signer) -> Json:
+    match signer:
+        case KeySigner(key, kind, name):
+            return {"type": "key", "fingerprint": str(key), "kind": kind, "name": name}
+        case IdentitySigner(issuer, subject, extensions):
+            return {"type": "identity", "issuer": issuer, "subject": subject, "extensions": dict(extensions)}
+        case _:
+            assert_never(signer)
+
+
+def _source(source: Source) -> Json:
+    return {"root": source.root, "rootDigest": str(source.root_digest), "authority": source.authority}
+
+
+def _facts(facts: Facts) -> Json:
+    signature = facts.signature
+    return {
+        "place": _place(facts.place),
+        "form": facts.form.value,
+        "signature": {
+            "artifact": str(signature.artifact),
+            "predicateType": signature.predicate_type,
+            "payloadDigest": str(signature.payload_digest),
+            "repository": signature.repository,
+            "annotations": dict(signature.annotations),
+        },
+        "signer": {"signer": _signer(facts.signer.signer), "source": _source(facts.signer.source)},
+        "inclusions": [{"log": fact.log, "index": fact.index, "source": _source(fact.source)} for fact in facts.inclusions],
+        "times": [
+            {
+                "time": fact.when.astimezone(UTC).isoformat(timespec="microseconds"),
+                "authority": fact.authority,
+                "source": _source(fact.source),
+            }
+            for fact in facts.times
+        ],
+        "unchecked": [_unchecked(item) for item in facts.unchecked],
+    }
+
+
+def _unchecked(item: Unchecked) -> Json:
+    return {"what": item.what, "why": item.why}
+
+
+def _grant(grant: Grant) -> Json:
+    return {
+        "command": _words(grant.command),
+        "environment": list(grant.environment),
+        "mounts": [{"from": mount.source, "to": mount.target, "access": mount.access.value} for mount in grant.mounts],
+        "network": grant.network.value,
+        "capabilities": list(grant.capabilities),
+        "user": _words(grant.user),
+        "readOnly": grant.root is Access.READ_ONLY,
+        "memoryBytes": grant.memory_bytes,
+        "pids": grant.pids,
+        "cpus": grant.cpus,
+    }
+
+
+def _words(granted: ImageOwn | Anything | Commands | Users) -> Json:
+    match granted:
+        case ImageOwn():
+            return "image"
+        case Anything():
+            return "any"
+        case Commands(prefixes):
+            return [list(prefix) for prefix in prefixes]
+        case Users(names):
+            return list(names)
+        case _:
+            assert_never(granted)
