@@ -88,6 +88,9 @@ def parse_reference(text: str, place: Place | None = None) -> Reference:
     if colon and tag.partition(":")[0] in SIZES:
         meant = f"{name[: name.index(tag) - 1]}@{tag}"
         raise MalformedReference("a digest follows a colon", place=where, got=f":{tag}", remedy=f"did you mean {meant} ?")
+    if path.lower() != path:
+        meant = text.replace(path, path.lower(), 1)
+        raise MalformedReference("the repository has upper-case letters", place=where, got=path, remedy=f"did you mean {meant} ?")
     repository = parse_repository(f"{registry}/{path}", where)
     if colon:
         check_tag(tag, where)
@@ -111,8 +114,6 @@ def check_path(path: str, place: Place) -> str:
     Raises:
         MalformedReference: it may not.
     """
-    if path.lower() != path:
-        raise MalformedReference("the repository has upper-case letters", place=place, got=path, remedy=f"did you mean {path.lower()} ?")
     if not _PATH.fullmatch(path):
         raise MalformedReference(
             "malformed repository", place=place, expected="lower-case letters and digits, with . _ - inside and / between", got=path

@@ -1,7 +1,7 @@
 """A registry in memory behind the `Registry` port, for tests of what stands above the client.
 
-It runs the same contract suite as the real ones (tests/contracts/test_registry_contract.py). It records what was asked for, and can be made to
-answer a digest or tag with other bytes, which the port forbids for digests: that is what a caller's own re-hashing is tested with.
+It runs the same contract suite as the real ones (tests/contracts/test_registry_contract.py). It records what was asked for, and can be made
+to answer a digest or tag with other bytes, which the port forbids for digests: a caller's own re-hashing is tested with that.
 """
 
 from __future__ import annotations
