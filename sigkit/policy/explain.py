@@ -1,0 +1,133 @@
+"""A decision in lines for a person: what was proved, what was not checked, why it was refused, and what to do next. Pure.
+
+Lines hold raw outside text. Whoever prints them escapes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sigkit.clock import format_time
+from sigkit.policy.decide import describe_signer, is_signature
+from sigkit.policy.decision import Met, Outcome, Standing, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.policy.decision import Decision, Reason, Record
+    from sigkit.verify.facts import Facts
+
+
+class Line(NamedTuple):
+    """One line: how far it is indented, what it says about what, and a code if it has one."""
+
+    depth: int
+    label: str
+    text: str
+    code: str = ""
+
+
+class Explanation(NamedTuple):
+    """A decision, explained."""
+
+    word: str  # allowed, warned, refused, could not check
+    subject: str  # the image by digest
+    facts: tuple[Line, ...]
+    unchecked: tuple[Line, ...]
+    reasons: tuple[Line, ...]
+    next: tuple[str, ...]  # commands and edits that would make it pass
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return everything below the headline, in the order to print."""
+        return (*self.facts, *self.unchecked, *self.reasons, *(Line(1, "next", step) for step in self.next))
+
+
+_WORDS = {Outcome.ALLOW: "allowed", Outcome.WARN: "warned", Outcome.DENY: "refused"}
+
+
+def explain(decision: Decision) -> Explanation:
+    """Explain a decision."""
+    return explain_record(record_of(decision))
+
+
+def explain_record(record: Record) -> Explanation:
+    """Explain a decision that was stored."""
+    word = _WORDS[record.outcome]
+    if any(reason.standing is Standing.UNCHECKED for reason in record.reasons):
+        word = "could not check"
+    request = record.request
+    facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
+    for item in record.facts:
+        facts += _facts(item)
+    if record.tree is not None and isinstance(record.tree, Met):
+        facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
+    unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
+    return Explanation(word, request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record))
+
+
+def _digests(record: Record) -> Iterator[Line]:
+    request = record.request
+    if request.top != request.manifest:
+        yield Line(1, "index", str(request.top))
+    yield Line(1, "manifest", f"{request.manifest} ({request.platform})")
+
+
+def _policy(record: Record) -> str:
+    rule = "no rule" if record.rule is None else f"rule {record.rule} at {record.rule_place}"
+    return f"{record.policy.name} {record.policy.digest}, {rule}"
+
+
+def _facts(facts: Facts) -> Iterator[Line]:
+    signature = facts.signature
+    kind = "signed by" if is_signature(facts) else "attested by"
+    yield Line(1, kind, describe_signer(facts.signer.signer))
+    if not is_signature(facts):
+        yield Line(2, "type", signature.predicate_type)
+    yield Line(2, "digest", str(signature.artifact))
+    if signature.repository is not None:
+        yield Line(2, "name", signature.repository)
+    for name, value in signature.annotations.items():
+        if value != signature.repository:
+            yield Line(2, "annotation", f"{name}={value}")
+    for inclusion in facts.inclusions:
+        yield Line(2, "in log", f"{inclusion.log} at index {inclusion.index}")
+    for time in facts.times:
+        yield Line(2, "at", f"{format_time(time.when)} by {time.authority}")
+    source = facts.signer.source
+    yield Line(2, "trusted by", f"{source.authority} of trust root {source.root} {source.root_digest}")
+    yield Line(2, "found at", str(facts.place))
+
+
+def _reasons(record: Record) -> Iterator[Line]:
+    for reason in record.reasons:
+        yield from _reason(reason, 1)
+    told = {child for reason in record.reasons for child in _walk(reason)}
+    for item in record.refused:
+        if item.reason not in told:
+            yield from _reason(item.reason, 1, label="passed over")
+
+
+def _reason(reason: Reason, depth: int, label: str = "because") -> Iterator[Line]:
+    yield Line(depth, label, reason.problem, reason.code)
+    if str(reason.place):
+        yield Line(depth + 1, "where", str(reason.place))
+    if reason.expected:
+        yield Line(depth + 1, "wanted", reason.expected)
+    if reason.got:
+        yield Line(depth + 1, "found", reason.got)
+    for child in reason.children:
+        yield from _reason(child, depth + 1)
+
+
+def _walk(reason: Reason) -> Iterator[Reason]:
+    yield reason
+    for child in reason.children:
+        yield from _walk(child)
+
+
+def _next(record: Record) -> tuple[str, ...]:
+    """List what would make it pass, innermost and most concrete first, each once."""
+    steps = [step.remedy for reason in record.reasons for step in reversed(tuple(_walk(reason))) if step.remedy]
+    if record.reasons:
+        steps.append(f"sigkit why {record.reasons[0].code}")
+    return tuple(dict.fromkeys(steps))
