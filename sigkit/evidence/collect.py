@@ -31,6 +31,7 @@ from sigkit.evidence import simple_signing
 from sigkit.evidence.bundle import BUNDLE_TYPE_PREFIX
 from sigkit.evidence.form import LAYER_PART, Evidence, Form, Found, evidence_of_bundle
 from sigkit.oci.manifest import Index, Manifest, parse_manifest
+from sigkit.oci.referrers import fallback_tag, read_fallback_index
 
 if TYPE_CHECKING:
     from sigkit.limits import Limits
@@ -104,23 +105,22 @@ class _Collection:
 
     def list_referrers(self) -> dict[Digest, str]:
         """Return the digests of all referrers, and the list that named each."""
-        tag = referrers_tag(self._digest)
-        listed: dict[Digest, str] = {}
-        tagged = self._fetch_tag(tag)
-        if isinstance(tagged, Manifest):
-            raise UnsupportedEvidence("the referrers tag names no index", place=Place(f"{self._repository}:{tag}"))
-        if tagged:
-            listed.update((child.digest, "referrers-tag") for child in tagged.manifests)
+        tagged = read_fallback_index(self._registry, self._repository, self._digest)
+        listed = {child.digest: "referrers-tag" for child in tagged.manifests} if tagged else {}
         referrers = self._registry.list_referrers(self._repository, self._digest)
         listed.update((child.digest, "referrers") for child in referrers or ())
         return listed
 
     def find_older(self) -> Manifest | None:
         """Return the manifest whose layers are signatures of cosign's older form."""
-        tag = f"{referrers_tag(self._digest)}.sig"
-        found = self._fetch_tag(tag)
+        tag = f"{fallback_tag(self._digest)}.sig"
+        place = Place(f"{self._repository}:{tag}")
+        raw = self._registry.fetch_manifest(self._repository, tag)
+        if raw is None:
+            return None
+        found = parse_manifest(raw, Digest.of(raw), place)
         if isinstance(found, Index):
-            raise UnsupportedEvidence("the tag of older signatures names an index", place=Place(f"{self._repository}:{tag}"))
+            raise UnsupportedEvidence("the tag of older signatures names an index", place=place)
         return found
 
     def read_referrer(self, digest: Digest, via: str) -> None:
@@ -156,20 +156,11 @@ class _Collection:
             parts = {name: value.encode("utf-8") for name, value in layer.annotations.items() if name.startswith(_COSIGN_ANNOTATIONS)}
             self.evidence.append(Evidence(Form.SIMPLE_SIGNING, {**parts, LAYER_PART: signed}, found))
 
-    def _fetch_tag(self, tag: str) -> Manifest | Index | None:
-        raw = self._registry.fetch_manifest(self._repository, tag)
-        return None if raw is None else parse_manifest(raw, Digest.of(raw), Place(f"{self._repository}:{tag}"))
-
     def _fetch_layer(self, layer: Descriptor) -> bytes:
         if layer.size > self._bytes_left:
             raise _unlistable(TooLarge(f"more than {self._limits.evidence_bytes} bytes of evidence", place=self.place(self._digest)))
         self._bytes_left -= layer.size
         return self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
-
-
-def referrers_tag(digest: Digest) -> str:
-    """Return the tag under which referrers are listed where the registry has no API for it."""
-    return f"{digest.algorithm}-{digest.hex[:64]}"
 
 
 def _bundle_layer(document: Manifest | Index, digest: Digest) -> Descriptor | str:

@@ -48,7 +48,7 @@ class PrivateKey:
 
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(message)
-        digest: hashes.HashAlgorithm = getattr(hashes, public.HASHES[self.public.kind][0])()
+        digest: hashes.HashAlgorithm = getattr(hashes, public.FORMS[self.public.kind][0])()
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
             return self._key.sign(message, ec.ECDSA(digest))
         return self._key.sign(message, padding.PKCS1v15(), digest)

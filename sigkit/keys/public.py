@@ -32,12 +32,16 @@ ED25519: Final = "ed25519"
 RSA: Final = "rsa"
 
 CURVE_KINDS: Final = {"secp256r1": ECDSA_P256, "secp384r1": ECDSA_P384, "secp521r1": ECDSA_P521}
-# The first is written; all are read, in this order (older cosign signed with SHA-256 on every curve).
-HASHES: Final = {
+ED25519_PURE: Final = "pure"
+ED25519_PREHASHED: Final = "prehashed"
+
+# How each kind signs. The first is written; all are read, in this order: older cosign signed with SHA-256 on every curve, and cosign 3
+# signs images with the pre-hashed form of Ed25519. The two forms are apart (RFC 8032 section 5.1, "dom2"): neither passes for the other.
+FORMS: Final = {
     ECDSA_P256: ("SHA256",),
     ECDSA_P384: ("SHA384", "SHA256"),
     ECDSA_P521: ("SHA512", "SHA256"),
-    ED25519: ("SHA512",),  # inside the algorithm (RFC 8032 section 5.1)
+    ED25519: (ED25519_PURE, ED25519_PREHASHED),
     RSA: ("SHA256",),
 }
 PUBLIC_LABELS: Final = ("PUBLIC KEY", "RSA PUBLIC KEY")
@@ -81,21 +85,14 @@ class PublicKey:
         """Prove that this key's private half signed `message`.
 
         ECDSA takes the curve's hash, and for P-384 and P-521 SHA-256 too, which older cosign used. RSA is PKCS #1 v1.5 with SHA-256, as
-        cosign writes it. Ed25519 is the pure form.
+        cosign writes it. Ed25519 is the pure form, or the pre-hashed one, which cosign writes for images.
 
         Raises:
             BadSignature: (SIG) it did not.
         """
-        from cryptography.exceptions import InvalidSignature
-
         key = _load(self.kind, self.spki, NOWHERE)
-        for algorithm in HASHES[self.kind]:
-            try:
-                _check(self.kind, key, signature, message, algorithm)
-            except InvalidSignature:
-                continue
-            return
-        raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
+        if not any(_verifies(self.kind, key, signature, message, form) for form in FORMS[self.kind]):
+            raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
 
 
 def parse_public_key(raw: bytes, place: Place) -> PublicKey:
@@ -190,13 +187,25 @@ def _load(kind: str, spki: bytes, place: Place) -> _LibraryKey:
     return key
 
 
-def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, algorithm: str) -> None:
+def _verifies(kind: str, key: _LibraryKey, signature: bytes, message: bytes, form: str) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    if form == ED25519_PREHASHED:
+        return _verifies_prehashed(cast("ed25519.Ed25519PublicKey", key), signature, message)
+    try:
+        _check(kind, key, signature, message, form)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, form: str) -> None:
     if kind == ED25519:
         cast("ed25519.Ed25519PublicKey", key).verify(signature, message)
         return
     from cryptography.hazmat.primitives import hashes
 
-    digest: hashes.HashAlgorithm = getattr(hashes, algorithm)()
+    digest: hashes.HashAlgorithm = getattr(hashes, form)()
     if kind == RSA:
         from cryptography.hazmat.primitives.asymmetric import padding
 
@@ -205,6 +214,21 @@ def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, algori
     from cryptography.hazmat.primitives.asymmetric import ec
 
     cast("ec.EllipticCurvePublicKey", key).verify(signature, message, ec.ECDSA(digest))
+
+
+def _verifies_prehashed(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    # `cryptography` has the pure form only.
+    from nacl import bindings
+    from nacl.exceptions import BadSignatureError
+
+    if len(signature) != bindings.crypto_sign_BYTES:
+        return False
+    state = bindings.crypto_sign_ed25519ph_state()
+    bindings.crypto_sign_ed25519ph_update(state, message)
+    try:
+        return bool(bindings.crypto_sign_ed25519ph_final_verify(state, signature, key.public_bytes_raw()))
+    except BadSignatureError:
+        return False
 
 
 def _refuse_low_order(point: bytes, place: Place) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from nacl import bindings
 
 from sigkit import limits
 from sigkit.errors import BadSignature, Kind, MalformedKey, MalformedPem, Place, SigkitError, TooLarge, UnsupportedKey
@@ -157,6 +158,23 @@ def test_a_signature_proves_the_message_and_no_other(kind):
         generate(kind).public.verify(signature, b"message")
     with pytest.raises(BadSignature):
         key.public.verify(b"", b"message")
+
+
+def test_the_prehashed_form_of_ed25519_is_read_and_the_pure_one_written():
+    seed = bytes(range(32))
+    public, private = bindings.crypto_sign_seed_keypair(seed)
+    state = bindings.crypto_sign_ed25519ph_state()
+    bindings.crypto_sign_ed25519ph_update(state, b"message")
+    signature = bindings.crypto_sign_ed25519ph_final_create(state, private)
+    key = parse_public_key(der_of(ed25519.Ed25519PublicKey.from_public_bytes(public)), HERE)
+    key.verify(signature, b"message")
+    for wrong in (b"massage", hashlib.sha512(b"message").digest()):
+        with pytest.raises(BadSignature):
+            key.verify(signature, wrong)
+    with pytest.raises(BadSignature):
+        key.verify(signature[:-1], b"message")
+    own = generate("ed25519")
+    ed25519.Ed25519PublicKey.from_public_bytes(own.public.spki[-32:]).verify(own.sign(b"message"), b"message")
 
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1, ec.SECP521R1])
