@@ -41,8 +41,7 @@ keys:
   bench:
     file: bench.pub
 rules:
-  - name: all
-    images: ["{registry}/**"]
+  - images: ["{registry}/**"]
     require:
       key: bench
     run:

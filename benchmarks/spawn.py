@@ -11,9 +11,9 @@ import time
 null = os.open(os.devnull, os.O_RDWR)
 started = time.perf_counter()
 child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)])
-_, status, _ = os.wait4(child, 0)
+status = os.wait4(child, 0)[1]
 wall = time.perf_counter() - started
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(
-    f'{{"status": {os.waitstatus_to_exitcode(status)}, "wall": {wall}, "cpu": {used.ru_utime + used.ru_stime}, "peak": {used.ru_maxrss}}}'
+    f'{{"status": {os.waitstatus_to_exitcode(status)}, "wall": {wall}, "cpu": {usage.ru_utime + usage.ru_stime}, "peak": {usage.ru_maxrss}}}'
 )

@@ -24,7 +24,7 @@ from sigkit.strict import parse_json
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from sigkit.strict import Json
 
@@ -41,8 +41,7 @@ keys:
   release:
     file: release.pub
 rules:
-  - name: demo-images
-    images: ["{registry}/demo/**"]
+  - images: ["{registry}/demo/**"]
     require:
       key: release
 """
@@ -81,7 +80,7 @@ def command(output: Output, keep: str | None) -> None:
     Nothing outside the temporary directory (or DIR) is touched, and nothing but loopback is reached. As root, containers are real; without
     root they use a user namespace; where neither lets a container start, the demo does everything but the start, and says so.
     """
-    from sigkit.services.app import running_registry
+    from sigkit.services.serve import running_registry
 
     with _home(keep) as home, running_registry(home / "registry") as address:
         story = Story(output, home, address)
@@ -121,6 +120,7 @@ class Story:
             "SIGKIT_PASSWORD": PASSWORD,
             "SIGKIT_ROOT": str(home / "store"),
         }
+        self._digest = ""
         self._steps: list[Step] = []
         self._commands: list[Ran] = []
 
@@ -149,7 +149,7 @@ class Story:
         from sigkit.cli.demo_image import assemble, write_layout
 
         with self._step("A small real image out of this machine's own files", "what is pushed is named by the digest of its bytes"):
-            write_layout(assemble("hello from a verified image"), self._home / "image")
+            self._digest = str(write_layout(assemble("hello from a verified image"), self._home / "image"))
             write_layout(assemble("hello from a TAMPERED image"), self._home / "tampered")
             self._run("copy", "oci:image", self._image)
 
@@ -188,7 +188,7 @@ class Story:
         ):
             self._run("copy", "oci:tampered", self._image)
             self._run("run", "--policy", "policy.yaml", self._image, status=EXIT_RUN_REFUSED)
-            self._run("copy", f"{self._address}/demo/hello@{self._digest()}", other)
+            self._run("copy", f"{self._address}/demo/hello@{self._digest}", other)
             self._run("run", "--policy", "policy.yaml", other, status=EXIT_RUN_REFUSED)
 
     def _refuse_changed_byte(self) -> None:
@@ -215,12 +215,8 @@ class Story:
         if left:
             raise DemoBroken("something was left half-unpacked", place=Place(str(self._home / "other-host")), got=", ".join(left))
 
-    def _digest(self) -> str:
-        index = (self._home / "image" / "index.json").read_bytes()
-        return parse_json(index, most_bytes=MANIFEST_BYTES).member("manifests").items(1)[0].member("digest").text()
-
     def _layer_path(self) -> Path:
-        manifest = (self._home / "image" / "blobs" / self._digest().replace(":", "/")).read_bytes()
+        manifest = (self._home / "image" / "blobs" / self._digest.replace(":", "/")).read_bytes()
         layer = parse_json(manifest, most_bytes=MANIFEST_BYTES).member("layers").items(1)[0].member("digest").text()
         return next(path for path in (self._home / "registry").rglob(layer.partition(":")[2]) if path.is_file())
 
@@ -272,7 +268,7 @@ class Story:
             click.echo(line)
 
 
-def _encode(step: Step) -> Mapping[str, Json]:
+def _encode(step: Step) -> Json:
     return {
         "title": step.title,
         "proves": step.proves,

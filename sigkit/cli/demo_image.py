@@ -18,8 +18,9 @@ from sigkit.digest import Digest
 from sigkit.errors import FileUnreadable, Place
 from sigkit.oci.descriptor import Descriptor, host_platform
 from sigkit.oci.image import encode_image_config
-from sigkit.oci.manifest import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, encode_index, encode_manifest
-from sigkit.strict import encode_json
+from sigkit.oci.layout import create_layout
+from sigkit.oci.manifest import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, encode_manifest
+from sigkit.oci.reference import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,17 +80,17 @@ def image_of(diff_ids: tuple[Digest, ...], layers: tuple[bytes, ...], entrypoint
     return Image(manifest, config, layers)
 
 
-def write_layout(image: Image, directory: Path) -> None:
-    """Store an image as an OCI layout of one manifest.
+def write_layout(image: Image, directory: Path, tag: str = "1.0") -> Digest:
+    """Store an image in a new OCI layout, and return its manifest's digest.
 
-    Source: OCI image-spec, image-layout.md.
+    Raises:
+        FileUnwritable: (UNAVAIL) the directory.
     """
-    blobs = directory / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    for content in (image.manifest, image.config, *image.layers):
-        (blobs / Digest.of(content).hex).write_bytes(content)
-    (directory / "oci-layout").write_bytes(encode_json({"imageLayoutVersion": "1.0.0"}))
-    (directory / "index.json").write_bytes(encode_index([_descriptor(OCI_MANIFEST, image.manifest)]))
+    layout, repository = create_layout(directory), Repository("layout", "image")
+    for content in (image.config, *image.layers):
+        layout.push_blob(repository, Digest.of(content), content)
+    layout.push_manifest(repository, tag, image.manifest, OCI_MANIFEST)
+    return Digest.of(image.manifest)
 
 
 def _descriptor(media_type: str, content: bytes) -> Descriptor:

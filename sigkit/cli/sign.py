@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect, registry_options
+from sigkit.cli.connect import connect
+from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.connect import Connection
+    from sigkit.cli.options import ConnectionFlags
 
 
 @click.command(
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 )
 @registry_options
 @click.pass_obj
-def command(output: Output, image: str, key_path: str, annotations: tuple[str, ...], connection: Connection) -> None:
+def command(output: Output, image: str, key_path: str, annotations: tuple[str, ...], connection: ConnectionFlags) -> None:
     """Sign IMAGE's digest together with its repository's name, and attach the signature.
 
     An index is signed as an index. Signing the same digest again with the same key, name and annotations adds nothing.

@@ -1,0 +1,32 @@
+"""From flags to a registry client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from sigkit.cli.options import ConnectionFlags
+    from sigkit.oci.reference import Reference
+    from sigkit.oci.registry import RegistryClient
+
+
+def connect(flags: ConnectionFlags, *references: Reference) -> AbstractContextManager[RegistryClient]:
+    """Return a client for the registries of `references`, as the flags say.
+
+    `--allow-http-registry` is leave for these registries alone, not for where they redirect to.
+    """
+    from sigkit.oci.exchange import RegistryOptions
+    from sigkit.oci.registry import open_registry
+
+    plain = tuple(reference.repository.registry for reference in references) if flags.allow_http_registry else ()
+    return open_registry(
+        RegistryOptions(
+            plain_http_hosts=plain,
+            ca_file=flags.registry_cacert,
+            token_realms=flags.token_realm,
+            auth_files=flags.authfile,
+            timeout_s=flags.timeout_s,
+        )
+    )

@@ -1,0 +1,103 @@
+"""`sigkit copy`: an image and everything attached to it, between registries and layouts."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.cli.connect import connect
+from sigkit.cli.options import registry_options
+from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.options import ConnectionFlags
+    from sigkit.digest import Digest
+    from sigkit.evidence.copy import Side
+    from sigkit.oci.reference import Reference
+
+LAYOUT = "oci:"
+
+
+@click.command(
+    cls=Command,
+    name="copy",
+    epilog=EXITS,
+    examples="""
+    sigkit copy oci:./image registry.example/acme/app:1.0
+    sigkit copy registry.example/acme/app:1.0 mirror.example/acme/app:1.0
+    sigkit copy registry.example/acme/app@sha256:… oci:./backup
+    """,
+)
+@click.argument("source")
+@click.argument("target")
+@registry_options
+@click.pass_obj
+def command(output: Output, source: str, target: str, connection: ConnectionFlags) -> None:
+    """Copy SOURCE to TARGET: the image or index, its signatures, and whatever else is attached to it.
+
+    Each is a reference, or `oci:DIR` for an OCI layout in a directory. Nothing is judged: a copied signature still names the repository
+    that it was made for. Running it again finishes a copy that was cut.
+    """
+    from sigkit.evidence.copy import copy_image
+
+    with contextlib.ExitStack() as stack:
+        from_side, digest = _source(source, connection, stack)
+        to_side, tag = _target(target, connection, stack)
+        copied = copy_image(from_side, digest, to_side, tag)
+    output.answer(
+        [
+            f"{output.word('copied')}  {escape(source)} -> {escape(target)}",
+            f"  digest    {digest}",
+            f"  attached  {len(copied.attached)}",
+        ],
+        {
+            "schema": "sigkit.copy/1",
+            "source": source,
+            "target": target,
+            "digest": str(digest),
+            "documents": [str(item) for item in copied.documents],
+            "attached": [str(item) for item in copied.attached],
+        },
+    )
+
+
+def _source(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack) -> tuple[Side, Digest]:
+    from sigkit.evidence.copy import Side
+    from sigkit.oci.layout import open_layout
+    from sigkit.oci.resolve import resolve
+
+    if text.startswith(LAYOUT):
+        layout = open_layout(text.removeprefix(LAYOUT))
+        return Side(layout, _layout_reference(text).repository), layout.find_entry(None).digest
+    reference = _reference(text)
+    registry = stack.enter_context(connect(connection, reference))
+    return Side(registry, reference.repository), resolve(registry, reference).digest
+
+
+def _target(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack) -> tuple[Side, str | None]:
+    from sigkit.evidence.copy import Side
+    from sigkit.oci.layout import create_layout
+
+    if text.startswith(LAYOUT):
+        reference = _layout_reference(text)
+        return Side(create_layout(text.removeprefix(LAYOUT)), reference.repository), reference.tag
+    reference = _reference(text)
+    if reference.digest is not None:
+        raise click.UsageError("TARGET is named by the copied bytes: give a tag, or a repository alone.", click.get_current_context())
+    return Side(stack.enter_context(connect(connection, reference)), reference.repository), reference.tag
+
+
+def _reference(text: str) -> Reference:
+    from sigkit.oci.reference import parse_reference
+
+    return parse_reference(text)
+
+
+def _layout_reference(text: str) -> Reference:
+    """Return a name for a layout's one repository, for messages: a layout is not asked by name."""
+    from sigkit.oci.reference import Reference, Repository
+
+    return Reference(text, Repository("layout", text.removeprefix(LAYOUT)), "latest", None)

@@ -1,0 +1,107 @@
+"""Options that several commands share, handed to each command as one value."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HOST_POLICY = "/etc/sigkit/policy.yaml"
+ROOT_STORE = "/var/lib/sigkit"
+
+
+class ConnectionFlags(NamedTuple):
+    """How registries are reached."""
+
+    allow_http_registry: bool
+    registry_cacert: str | None
+    authfile: tuple[str, ...]
+    token_realm: tuple[str, ...]
+    timeout_s: float
+
+
+class PolicyFlags(NamedTuple):
+    """What must have signed: keys, or a policy."""
+
+    keys: tuple[str, ...]
+    policy: str | None
+    name: str | None
+
+
+def _grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return a decorator that adds `options` to a command and hands their values over as one `kind` named `argument`."""
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def command(*args: Any, **values: Any) -> R:  # noqa: ANN401 - click's
+            own = {name: values.pop(name) for name in kind._fields}
+            return function(*args, **values, **{argument: kind(**own)})
+
+        for option in reversed(options):
+            option(command)
+        return command
+
+    return decorate
+
+
+registry_options = _grouped(
+    "connection",
+    ConnectionFlags,
+    click.option("--allow-http-registry", is_flag=True, help="Speak plain HTTP with the image's registry. Loopback needs no leave."),
+    click.option("--registry-cacert", metavar="FILE", help="Trust the certificate authorities in this PEM file for registries."),
+    click.option("--authfile", multiple=True, metavar="FILE", help="Look for credentials here first (Docker's and podman's form)."),
+    click.option("--token-realm", multiple=True, metavar="HOST", help="Let the registry send credentials to its token server on HOST."),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(1, 3600),
+        default=120,
+        show_default=True,
+        metavar="SECONDS",
+        help="Per request, in all.",
+    ),
+)
+
+policy_options = _grouped(
+    "wanted",
+    PolicyFlags,
+    click.option("--key", "keys", multiple=True, metavar="FILE", help="A public key that must have signed. Several: any one of them."),
+    click.option(
+        "--policy",
+        metavar="FILE",
+        envvar="SIGKIT_POLICY",
+        help=f"A trust policy. Also SIGKIT_POLICY; `run` and `pull` fall back to {HOST_POLICY}.",
+    ),
+    click.option(
+        "--name",
+        type=click.Choice(["if-signed", "repository", "any"]),
+        help="With --key: what the signed repository must be. if-signed (the default): if one is signed, the one that was asked for.",
+    ),
+)
+
+store_option = click.option(
+    "--root",
+    "store_root",
+    metavar="DIR",
+    envvar="SIGKIT_ROOT",
+    help="The host's store. Also SIGKIT_ROOT; default /var/lib/sigkit for root, else ~/.local/share/sigkit.",
+)
+platform_option = click.option(
+    "--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Of an index, take this platform. Default: this machine's."
+)
+
+
+def default_store() -> str:
+    """Return where this user's store is unless another is named."""
+    if os.geteuid() == 0:
+        return ROOT_STORE
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(data, "sigkit")

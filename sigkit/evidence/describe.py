@@ -1,0 +1,42 @@
+"""What a piece of evidence claims, in a few words, without judging it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sigkit.errors import SigkitError
+from sigkit.evidence.bundle import KeyMaterial, parse_bundle
+from sigkit.evidence.form import BUNDLE_PART, Form
+from sigkit.evidence.statement import PREDICATE_SIGNATURE, parse_statement
+
+if TYPE_CHECKING:
+    from sigkit.evidence.form import Evidence
+    from sigkit.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A claim: `kind` is signature, attestation or unreadable; `claims` holds outside text."""
+
+    kind: str
+    manifest: str
+    via: str
+    claims: str
+
+
+def describe(evidence: Evidence, limits: Limits) -> Described:
+    """Say what `evidence` claims to be. Nothing of it is proved."""
+    manifest = str(evidence.found.digest or evidence.found.repository)
+    if evidence.form is Form.SIMPLE_SIGNING:
+        return Described("signature", manifest, evidence.found.via, "cosign's older form")
+    try:
+        bundle = parse_bundle(evidence.parts[BUNDLE_PART], limits, evidence.place)
+        statement = parse_statement(bundle.envelope.payload, limits, evidence.place)
+    except SigkitError as err:
+        return Described("unreadable", manifest, evidence.found.via, str(err))
+    kind = "signature" if statement.predicate_type == PREDICATE_SIGNATURE else "attestation"
+    material = bundle.material
+    signer = f"key with hint {material.hint or 'none'}" if isinstance(material, KeyMaterial) else "a certificate"
+    names = ", ".join(sorted({subject.name for subject in statement.subjects if subject.name})) or "no name"
+    return Described(kind, manifest, evidence.found.via, f"by {signer}, for {names}, {statement.predicate_type}")
