@@ -59,24 +59,6 @@ SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's
 TIMESTAMPS = 32  # sigstore-go's
 
-# The embedded registry
-SERVED_BLOB_BYTES = 64 * 2**30  # a layer of a GPU toolkit reaches 10 GiB
-SERVED_UPLOADS = 1_000  # open at once; a client that pushes 500 layers in parallel needs 500
-SERVED_UPLOAD_IDLE_S = 3_600  # then an upload that nobody goes on with is dropped
-SERVED_BODY_IDLE_S = 60  # the longest pause inside a request's body
-SERVED_DRAIN_BYTES = 16 * 2**20  # read of a body that is refused, so that the client reads the answer before the connection closes
-SERVED_PAGE = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer
-
-# Runtime
-RUNTIME_CONFIG_BYTES = 4 * 2**20  # config.json: a seccomp profile is 20 KB, argv and environment together at most 2 MiB (ARG_MAX)
-RUNTIME_ITEMS = 10_000  # of any list in config.json; the longest published, the names of a seccomp profile, has 450
-RUNTIME_ARGUMENTS = 100_000  # more than ARG_MAX has room for
-RUNTIME_GROUPS = 65_536  # the kernel's NGROUPS_MAX
-RUNTIME_ID_MAPS = 340  # the kernel's own, since Linux 4.15
-RUNTIME_MEMORY_LEAST_BYTES = 512 * 2**10  # what a static busybox needs to start is about 400 KiB
-RUNTIME_HOST_NAME_BYTES = 64  # the kernel's __NEW_UTS_LEN
-RUNTIME_FILTER_INSTRUCTIONS = 4_096  # the kernel's BPF_MAXINSNS
-
 
 class Limits(NamedTuple):
     """The limits that a pure core needs, handed in by its caller."""
@@ -89,6 +71,17 @@ class Limits(NamedTuple):
     subject_digests: int = SUBJECT_DIGESTS
     log_entries: int = LOG_ENTRIES
     timestamps: int = TIMESTAMPS
+
+
+class ServedLimits(NamedTuple):
+    """The limits of the embedded registry."""
+
+    blob_bytes: int = 64 * 2**30  # a layer of a GPU toolkit reaches 10 GiB
+    uploads: int = 1_000  # open at once; a client that pushes 500 layers in parallel needs 500
+    upload_idle_s: float = 3_600  # then an upload that nobody goes on with is dropped
+    body_idle_s: float = 60  # the longest pause inside a request's body
+    drain_bytes: int = 16 * 2**20  # read of a body that is refused, so that the client reads the answer before the connection closes
+    page: int = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer
 
 
 DEFAULT = Limits()

@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from sigkit import limits
 from sigkit.services.exchange import Answer, Refused, Request, Slice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
+    from sigkit.limits import ServedLimits
     from sigkit.services.registry import RegistryService
 
     Message = MutableMapping[str, Any]
@@ -48,7 +48,7 @@ class App:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        body = _Body(receive)
+        body = _Body(receive, self._service.variant.limits)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request = Request(scope["method"], scope["path"], _parse_query(scope["query_string"]), headers, body.chunks())
         try:
@@ -66,8 +66,9 @@ class App:
 class _Body:
     """A request's body, as it comes."""
 
-    def __init__(self, receive: Callable[[], Awaitable[Message]]) -> None:
+    def __init__(self, receive: Callable[[], Awaitable[Message]], limits: ServedLimits) -> None:
         self._receive = receive
+        self._limits = limits
         self._more = True
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -79,7 +80,7 @@ class _Body:
 
         A client that is still sending does not read the answer; one that sends without end is cut off.
         """
-        left = limits.SERVED_DRAIN_BYTES
+        left = self._limits.drain_bytes
         while self._more and left > 0:
             try:
                 left -= len(await self._next())
@@ -89,7 +90,7 @@ class _Body:
 
     async def _next(self) -> bytes:
         try:
-            async with asyncio.timeout(limits.SERVED_BODY_IDLE_S):
+            async with asyncio.timeout(self._limits.body_idle_s):
                 message = await self._receive()
         except TimeoutError as err:
             raise Refused(408, "SIZE_INVALID", "the request's body stopped coming") from err

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from sigkit import limits
 from sigkit.digest import Digest, check_digest, parse_digest
 from sigkit.errors import MalformedReference, Place, RefError, SigkitError
+from sigkit.limits import ServedLimits
 from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
@@ -58,7 +59,7 @@ class RegistryVariant:
 
     referrers: ReferrersApi = ReferrersApi.ON
     tags: TagRule = TagRule.MOVABLE
-    page_items: int = limits.SERVED_PAGE
+    limits: ServedLimits = ServedLimits()
 
 
 class RegistryService:
@@ -66,9 +67,9 @@ class RegistryService:
 
     def __init__(self, storage: Storage, variant: RegistryVariant) -> None:
         """Serve what is in `storage`."""
+        self.variant = variant
         self._storage = storage
-        self._variant = variant
-        self._uploads = Uploads(storage.uploads)
+        self._uploads = Uploads(storage.uploads, variant.limits)
         # The last pattern that could match is the longest name, because a name may hold `blobs` or `tags` itself.
         self._routes: tuple[tuple[re.Pattern[str], dict[str, _Handler]], ...] = (
             (re.compile(r"/v2/(.+)/blobs/uploads/?()"), {"POST": self._start_upload}),
@@ -225,12 +226,12 @@ class RegistryService:
         self._check_parts(name, document)
         await asyncio.to_thread(self._put_manifest, name, document, tag)
         headers = _created(f"/v2/{name}/manifests/{digest}", digest).headers
-        if document.subject and self._variant.referrers is ReferrersApi.ON:
+        if document.subject and self.variant.referrers is ReferrersApi.ON:
             headers = (*headers, ("OCI-Subject", str(document.subject.digest)))
         return Answer(201, headers)
 
     def _put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
-        if tag is not None and self._variant.tags is TagRule.IMMUTABLE and self._storage.find_tag(name, tag) not in {None, document.digest}:
+        if tag is not None and self.variant.tags is TagRule.IMMUTABLE and self._storage.find_tag(name, tag) not in {None, document.digest}:
             raise Refused(400, "TAG_INVALID", "the tag is there, and tags cannot be moved here")
         self._storage.put_manifest(name, document, tag)
 
@@ -258,7 +259,7 @@ class RegistryService:
     async def _list_tags(self, request: Request, name: str, _: str) -> Answer:
         if not self._storage.has_repository(name):
             raise self._unknown(name, "NAME_UNKNOWN", "no such repository")
-        number = _page_number(request.query.get("n"), self._variant.page_items)
+        number = _page_number(request.query.get("n"), self.variant.limits.page)
         tags: Sequence[str] = self._storage.list_tags(name)
         if "last" in request.query:
             last = request.query["last"]
@@ -270,7 +271,7 @@ class RegistryService:
         return json_answer(200, {"name": name, "tags": list(page)}, headers)
 
     async def _list_referrers(self, request: Request, name: str, text: str) -> Answer:
-        if self._variant.referrers is ReferrersApi.OFF:
+        if self.variant.referrers is ReferrersApi.OFF:
             raise Refused(404, "NAME_UNKNOWN", "no such page")
         subject = _digest(text)
         wanted, last = request.query.get("artifactType"), request.query.get("last", "")
@@ -281,7 +282,7 @@ class RegistryService:
         ]
         page: list[Descriptor] = []
         size_bytes = 0
-        for referrer in found[: self._variant.page_items]:
+        for referrer in found[: self.variant.limits.page]:
             size_bytes += len(encode_json(referrer.encode()))
             if page and size_bytes > limits.MANIFEST_BYTES // 2:
                 break  # what clients read of an index
@@ -323,9 +324,9 @@ def _digest(text: str) -> Digest:
 def _page_number(text: str | None, most: int) -> int:
     if text is None:
         return most
-    if not _PAGE_NUMBER.fullmatch(text) or int(text) > limits.SERVED_PAGE:
-        raise Refused(400, "PAGINATION_NUMBER_INVALID", f"n is 0 to {limits.SERVED_PAGE}")
-    return min(int(text), most)
+    if not _PAGE_NUMBER.fullmatch(text) or int(text) > most:
+        raise Refused(400, "PAGINATION_NUMBER_INVALID", f"n is 0 to {most}")
+    return int(text)
 
 
 def _next_page(path: str, query: Mapping[str, str]) -> tuple[str, str]:

@@ -14,19 +14,21 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sigkit import limits
 from sigkit.digest import Digest
 from sigkit.errors import DigestMismatch, FileUnwritable, Place, TooLarge, TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sigkit.limits import ServedLimits
+
 
 class Upload:
     """One upload into a repository. One request at a time works on it."""
 
-    def __init__(self, identifier: str, repository: str, path: str) -> None:
+    def __init__(self, identifier: str, repository: str, path: str, most_bytes: int) -> None:
         """Start empty; the file is made at once."""
+        self._most_bytes = most_bytes
         self.identifier = identifier
         self.repository = repository
         self.path = path
@@ -43,8 +45,8 @@ class Upload:
             TooLarge: (LIMIT) the blob is larger than the registry takes.
             FileUnwritable: no space.
         """
-        if self.size + len(data) > limits.SERVED_BLOB_BYTES:
-            raise TooLarge(f"more than {limits.SERVED_BLOB_BYTES} bytes", place=Place(f"upload {self.identifier}"))
+        if self.size + len(data) > self._most_bytes:
+            raise TooLarge(f"more than {self._most_bytes} bytes", place=Place(f"upload {self.identifier}"))
         self._write(data)
         self.size += len(data)
         if self._hash:
@@ -85,9 +87,10 @@ class Upload:
 class Uploads:
     """All uploads that are under way."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, limits: ServedLimits) -> None:
         """Keep their files in `directory`, which is empty."""
         self._directory = directory
+        self._limits = limits
         self._open: dict[str, Upload] = {}
 
     def start(self, repository: str) -> Upload:
@@ -97,10 +100,10 @@ class Uploads:
             TooMany: (LIMIT) as many are open as the registry keeps.
         """
         self._drop_idle()
-        if len(self._open) >= limits.SERVED_UPLOADS:
-            raise TooMany(f"more than {limits.SERVED_UPLOADS} uploads at once", place=Place("uploads"))
+        if len(self._open) >= self._limits.uploads:
+            raise TooMany(f"more than {self._limits.uploads} uploads at once", place=Place("uploads"))
         identifier = secrets.token_hex(16)
-        upload = Upload(identifier, repository, os.path.join(self._directory, identifier))
+        upload = Upload(identifier, repository, os.path.join(self._directory, identifier), self._limits.blob_bytes)
         self._open[identifier] = upload
         return upload
 
@@ -126,6 +129,6 @@ class Uploads:
             self.drop(upload)
 
     def _drop_idle(self) -> None:
-        oldest_s = time.monotonic() - limits.SERVED_UPLOAD_IDLE_S
+        oldest_s = time.monotonic() - self._limits.upload_idle_s
         for upload in [upload for upload in self._open.values() if upload.last_used_s < oldest_s and not upload.busy.locked()]:
             self.drop(upload)

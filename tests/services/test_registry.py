@@ -1,0 +1,652 @@
+"""The registry's routes, called without a server (tests/services/test_serve.py has one)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sigkit import limits
+from sigkit.digest import Digest
+from sigkit.limits import ServedLimits
+from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
+from sigkit.services.app import App
+from sigkit.services.exchange import Request
+from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant, TagRule
+from sigkit.services.storage import Storage
+from tests.simulators.asgi import Caller
+from tests.simulators.images import AMD64, SmallImage, describe, small_image
+
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+ABSENT = Digest.of(b"absent")
+
+
+class Served:
+    """A registry to call, and its directory to look into."""
+
+    def __init__(self, root: Path, variant: RegistryVariant, storage: Storage) -> None:
+        self.root = root
+        self.service = RegistryService(storage, variant)
+        self.call = Caller(App(self.service))
+
+    def __call__(self, *args, **kwargs):
+        return self.call(*args, **kwargs)
+
+    def put_blob(self, data: bytes, name: str = "a/b", algorithm: str = "sha256") -> Digest:
+        digest = Digest.of(data, algorithm)
+        assert self("POST", f"/v2/{name}/blobs/uploads/?digest={digest}", data).status == 201
+        return digest
+
+    def put_manifest(self, raw: bytes, what: str, media_type: str = OCI_MANIFEST, name: str = "a/b"):
+        return self("PUT", f"/v2/{name}/manifests/{what}", raw, {"Content-Type": media_type})
+
+    def push(self, image: SmallImage, tag: str, name: str = "a/b") -> Digest:
+        self.put_blob(image.config, name)
+        self.put_blob(image.layer, name)
+        assert self.put_manifest(image.manifest, tag, name=name).status == 201
+        return image.digest
+
+    def attach(self, subject: bytes, artifact_type: str, note: str) -> Digest:
+        config = describe(b"{}", EMPTY_TYPE)
+        self.put_blob(b"{}")
+        raw = encode_manifest(config, [], subject=describe(subject), artifact_type=artifact_type, annotations={"note": note})
+        answer = self.put_manifest(raw, str(Digest.of(raw)))
+        assert (answer.status, answer.headers.get("oci-subject")) == (201, str(Digest.of(subject)))
+        return Digest.of(raw)
+
+    def start(self, name: str = "a/b") -> str:
+        answer = self("POST", f"/v2/{name}/blobs/uploads/")
+        assert answer.status == 202
+        location: str = answer.headers["location"]
+        return location
+
+    def files(self, where: str) -> list[str]:
+        return sorted(str(path.relative_to(self.root / where)) for path in (self.root / where).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Return a function that opens a registry of some variant."""
+    opened: list[Any] = []
+
+    def make(**variant) -> Served:
+        root = tmp_path / f"registry{len(opened)}"
+        context = Storage.open(root)
+        opened.append(context)
+        return Served(root, RegistryVariant(**variant), context.__enter__())
+
+    yield make
+    for context in opened:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def registry(serve):
+    return serve()
+
+
+# --- blobs
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_blob_comes_back_as_it_was_pushed(registry, algorithm):
+    data = bytes(range(256)) * 1000
+    digest = registry.put_blob(data, algorithm=algorithm)
+    answer = registry("GET", f"/v2/a/b/blobs/{digest}")
+    assert (answer.status, answer.body) == (200, data)
+    assert answer.headers["docker-content-digest"] == str(digest)
+    head = registry("HEAD", f"/v2/a/b/blobs/{digest}")
+    assert (head.status, head.headers["content-length"], head.body) == (200, str(len(data)), b"")
+
+
+def test_blob_larger_than_one_chunk_comes_back_whole(registry):
+    data = bytes(range(256)) * 12_000
+    digest = registry.put_blob(data)
+    assert registry("GET", f"/v2/a/b/blobs/{digest}").body == data
+
+
+def test_empty_blob_is_a_blob(registry):
+    digest = registry.put_blob(b"")
+    assert registry("GET", f"/v2/a/b/blobs/{digest}").body == b""
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body", "content_range"),
+    [
+        pytest.param("bytes=2-4", 206, b"234", "bytes 2-4/10", id="middle"),
+        pytest.param("bytes=7-", 206, b"789", "bytes 7-9/10", id="open"),
+        pytest.param("bytes=-3", 206, b"789", "bytes 7-9/10", id="last"),
+        pytest.param("bytes=-30", 206, b"0123456789", "bytes 0-9/10", id="more than there is, from the end"),
+        pytest.param("bytes=5-999", 206, b"56789", "bytes 5-9/10", id="beyond the end"),
+        pytest.param("bytes=0-1,3-4", 200, b"0123456789", None, id="several ranges are ignored"),
+        pytest.param("bytes=-", 200, b"0123456789", None, id="no range"),
+        pytest.param("lines=1-2", 200, b"0123456789", None, id="another unit"),
+    ],
+)
+def test_part_of_a_blob_is_answered(registry, asked, status, body, content_range):
+    digest = registry.put_blob(b"0123456789")
+    answer = registry("GET", f"/v2/a/b/blobs/{digest}", headers={"Range": asked})
+    assert (answer.status, answer.body, answer.headers.get("content-range")) == (status, body, content_range)
+
+
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=4-2"])
+def test_range_that_is_not_there_is_refused(registry, asked):
+    digest = registry.put_blob(b"0123456789")
+    answer = registry("GET", f"/v2/a/b/blobs/{digest}", headers={"Range": asked})
+    assert (answer.status, answer.headers["content-range"]) == (416, "bytes */10")
+
+
+def test_blob_is_found_in_its_own_repository_only(registry):
+    digest = registry.put_blob(b"x", "a/b")
+    registry.put_blob(b"y", "other")
+    for method in ("GET", "HEAD", "DELETE"):
+        assert registry(method, f"/v2/other/blobs/{digest}").status == 404
+    assert registry("GET", f"/v2/other/blobs/{digest}").error == "BLOB_UNKNOWN"
+    assert registry("GET", f"/v2/never/blobs/{digest}").error == "NAME_UNKNOWN"
+
+
+@pytest.mark.parametrize("way", ["post", "put", "patch", "chunks"])
+def test_wrong_digest_is_refused_and_nothing_kept(registry, way):
+    wrong = Digest.of(b"other")
+    if way == "post":
+        answer = registry("POST", f"/v2/a/b/blobs/uploads/?digest={wrong}", b"data")
+    else:
+        location = registry.start()
+        if way == "patch":
+            registry("PATCH", location, b"data")
+        elif way == "chunks":
+            registry("PATCH", location, b"da", {"Content-Range": "0-1"})
+            registry("PATCH", location, b"ta", {"Content-Range": "2-3"})
+        answer = registry("PUT", f"{location}?digest={wrong}", b"data" if way == "put" else b"")
+    assert (answer.status, answer.error) == (400, "DIGEST_INVALID")
+    assert registry.files("uploads") == []
+    assert registry.files("blobs") == []
+    assert registry("HEAD", f"/v2/a/b/blobs/{wrong}").status == 404
+
+
+def test_chunks_in_order_make_a_blob_and_tell_how_far_they_came(registry):
+    location = registry.start()
+    first = registry("PATCH", location, b"0123", {"Content-Range": "0-3"})
+    assert (first.status, first.headers["range"]) == (202, "0-3")
+    told = registry("GET", location)
+    assert (told.status, told.headers["range"]) == (204, "0-3")
+    assert registry("PATCH", location, b"45", {"Content-Range": "4-5"}).headers["range"] == "0-5"
+    digest = Digest.of(b"0123456789")
+    assert registry("PUT", f"{location}?digest={digest}", b"6789", {"Content-Range": "6-9"}).status == 201
+    assert registry("GET", f"/v2/a/b/blobs/{digest}").body == b"0123456789"
+    assert registry("GET", location).status == 404
+    assert registry.files("uploads") == []
+
+
+@pytest.mark.parametrize("stated", ["0-3", "5-8", "3-6"])
+def test_chunk_out_of_order_changes_nothing(registry, stated):
+    location = registry.start()
+    registry("PATCH", location, b"0123", {"Content-Range": "0-3"})
+    answer = registry("PATCH", location, b"xxxx", {"Content-Range": stated})
+    assert (answer.status, answer.error, answer.headers["range"]) == (416, "BLOB_UPLOAD_INVALID", "0-3")
+    assert registry("PUT", f"{location}?digest={Digest.of(b'0123')}").status == 201
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("stated", ["4-9", "4-5"])
+def test_chunk_of_another_length_than_stated_changes_nothing(registry, stated, algorithm):
+    location = registry.start()
+    registry("PATCH", location, b"0123", {"Content-Range": "0-3"})
+    answer = registry("PATCH", location, b"4567", {"Content-Range": stated})
+    assert (answer.status, answer.error) == (400, "SIZE_INVALID")
+    assert registry("PATCH", location, b"45", {"Content-Range": "4-5"}).status == 202
+    assert registry("PUT", f"{location}?digest={Digest.of(b'012345', algorithm)}").status == 201
+
+
+@pytest.mark.parametrize("stated", ["bytes 0-3/4", "0-", "-3", "x", "0-3/4"])
+def test_malformed_content_range_is_refused(registry, stated):
+    answer = registry("PATCH", registry.start(), b"0123", {"Content-Range": stated})
+    assert (answer.status, answer.error) == (400, "BLOB_UPLOAD_INVALID")
+
+
+def test_streamed_upload_survives_a_cut_and_is_resumed(registry):
+    location = registry.start()
+    assert registry("PATCH", location, [b"01", b"23", b"45"], gone_after=2) is None
+    kept = registry("GET", location).headers["range"]
+    assert kept in {"0-0", "0-3"}  # what came is kept in batches
+    data = b"0123456789"
+    done = 0 if kept == "0-0" else 4
+    assert registry("PATCH", location, data[done:], {"Content-Range": f"{done}-9"}).status == 202
+    assert registry("PUT", f"{location}?digest={Digest.of(data)}").status == 201
+
+
+def test_cut_monolithic_upload_leaves_nothing(registry):
+    assert registry("POST", f"/v2/a/b/blobs/uploads/?digest={Digest.of(b'0123')}", [b"01", b"23"], gone_after=1) is None
+    assert registry.files("uploads") == []
+
+
+def test_cancelled_upload_is_gone(registry):
+    location = registry.start()
+    registry("PATCH", location, b"data")
+    assert registry("DELETE", location).status == 204
+    assert registry("GET", location).status == 404
+    assert registry("PUT", f"{location}?digest={Digest.of(b'data')}").error == "BLOB_UPLOAD_UNKNOWN"
+    assert registry.files("uploads") == []
+
+
+def test_upload_belongs_to_one_repository(registry):
+    location = registry.start("a/b")
+    elsewhere = location.replace("/v2/a/b/", "/v2/other/")
+    for method in ("GET", "PATCH", "PUT", "DELETE"):
+        assert registry(method, elsewhere).status == 404
+
+
+def test_open_uploads_are_limited(serve):
+    registry = serve(limits=ServedLimits(uploads=2))
+    first = registry.start()
+    registry.start()
+    answer = registry("POST", "/v2/a/b/blobs/uploads/")
+    assert (answer.status, answer.error) == (429, "TOOMANYREQUESTS")
+    registry("DELETE", first)
+    registry.start()
+
+
+def test_idle_uploads_make_room(serve):
+    registry = serve(limits=ServedLimits(upload_idle_s=-1))
+    location = registry.start()
+    registry.start()
+    assert registry("GET", location).status == 404
+    assert len(registry.files("uploads")) == 1
+
+
+def test_blob_beyond_the_limit_is_refused_and_dropped(serve):
+    registry = serve(limits=ServedLimits(blob_bytes=6))
+    location = registry.start()
+    assert registry("PATCH", location, b"0123").status == 202
+    answer = registry("PATCH", location, b"4567")
+    assert (answer.status, answer.error) == (413, "SIZE_INVALID")
+    assert registry.files("uploads") == []
+
+
+def test_blob_is_mounted_from_where_it_is(registry):
+    digest = registry.put_blob(b"x", "from/here")
+    answer = registry("POST", f"/v2/to/there/blobs/uploads/?mount={digest}&from=from/here")
+    assert (answer.status, answer.headers["location"]) == (201, f"/v2/to/there/blobs/{digest}")
+    assert registry("GET", f"/v2/to/there/blobs/{digest}").body == b"x"
+
+
+@pytest.mark.parametrize("query", [f"mount={ABSENT}&from=from/here", f"mount={ABSENT}", f"mount={ABSENT}&from=never"])
+def test_blob_that_is_not_there_to_mount_is_uploaded_instead(registry, query):
+    registry.put_blob(b"x", "from/here")
+    assert registry("POST", f"/v2/a/b/blobs/uploads/?{query}").status == 202
+
+
+def test_pushing_again_heals_damaged_content(registry):
+    digest = registry.put_blob(b"data")
+    (registry.root / "blobs" / "sha256" / digest.hex).write_bytes(b"dama")
+    registry.put_blob(b"data", "other")
+    assert registry("GET", f"/v2/a/b/blobs/{digest}").body == b"data"
+
+
+def test_deleted_blob_is_gone_here_and_stays_elsewhere(registry):
+    digest = registry.put_blob(b"x", "a/b")
+    registry.put_blob(b"x", "a")
+    assert registry("DELETE", f"/v2/a/b/blobs/{digest}").status == 202
+    assert registry("HEAD", f"/v2/a/b/blobs/{digest}").status == 404
+    assert registry("DELETE", f"/v2/a/b/blobs/{digest}").status == 404
+    assert registry("GET", f"/v2/a/blobs/{digest}").body == b"x"
+    assert registry("DELETE", f"/v2/a/blobs/{digest}").status == 202
+    assert registry.files("blobs") == []
+
+
+# --- manifests
+
+
+def test_manifest_comes_back_under_tag_and_digest(registry):
+    image = small_image()
+    digest = registry.push(image, "v1")
+    for what in ("v1", digest):
+        answer = registry("GET", f"/v2/a/b/manifests/{what}")
+        assert (answer.status, answer.body) == (200, image.manifest)
+        assert (answer.headers["content-type"], answer.headers["docker-content-digest"]) == (OCI_MANIFEST, str(digest))
+        head = registry("HEAD", f"/v2/a/b/manifests/{what}")
+        assert (head.status, head.headers["content-length"]) == (200, str(len(image.manifest)))
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
+def test_manifest_is_named_by_the_algorithm_that_it_is_pushed_with(registry, algorithm):
+    image = small_image()
+    registry.push(image, "v1")
+    digest = Digest.of(image.manifest, algorithm)
+    answer = registry.put_manifest(image.manifest, str(digest))
+    assert (answer.status, answer.headers["docker-content-digest"]) == (201, str(digest))
+    assert registry("GET", f"/v2/a/b/manifests/{digest}").body == image.manifest
+
+
+def test_manifest_of_another_digest_is_refused(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    answer = registry.put_manifest(small_image(b"other").manifest, str(image.digest))
+    assert (answer.status, answer.error) == (400, "DIGEST_INVALID")
+    assert registry("GET", f"/v2/a/b/manifests/{image.digest}").body == image.manifest
+
+
+@pytest.mark.parametrize(
+    ("raw", "media_type"),
+    [
+        pytest.param(b"{}", OCI_MANIFEST, id="empty object"),
+        pytest.param(b"not JSON", OCI_MANIFEST, id="not JSON"),
+        pytest.param(encode_index([]), OCI_MANIFEST, id="an index called a manifest"),
+        pytest.param(encode_index([]), "", id="no type"),
+        pytest.param(b'{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}', OCI_INDEX, id="both in one"),
+    ],
+)
+def test_what_is_no_manifest_of_its_stated_type_is_refused(registry, raw, media_type):
+    answer = registry.put_manifest(raw, "v1", media_type)
+    assert (answer.status, answer.error) == (400, "MANIFEST_INVALID")
+    assert registry("GET", "/v2/a/b/manifests/v1").status == 404
+
+
+def test_manifest_whose_layer_is_not_there_is_refused(registry):
+    image = small_image()
+    registry.put_blob(image.config)
+    answer = registry.put_manifest(image.manifest, "v1")
+    assert (answer.status, answer.error) == (404, "MANIFEST_BLOB_UNKNOWN")
+
+
+def test_manifest_may_name_layers_that_are_not_distributed(registry):
+    config = describe(b"{}", EMPTY_TYPE)
+    registry.put_blob(b"{}")
+    layer = describe(b"elsewhere", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
+    assert registry.put_manifest(encode_manifest(config, [layer]), "v1").status == 201
+
+
+def test_index_may_be_sparse(registry):
+    assert registry.put_manifest(encode_index([describe(b"elsewhere", platform=AMD64)]), "v1", OCI_INDEX).status == 201
+
+
+@pytest.mark.parametrize("known", ["stated", "found out"])
+def test_manifest_beyond_the_limit_is_refused(registry, known):
+    raw = b" " * (limits.MANIFEST_BYTES + 1)
+    body = raw if known == "stated" else [raw[:100], raw[100:]]
+    answer = registry.put_manifest(body, "v1")
+    assert (answer.status, answer.error) == (413, "SIZE_INVALID")
+
+
+def test_manifest_at_the_limit_is_taken(registry):
+    registry.put_blob(b"{}")
+    config = describe(b"{}", EMPTY_TYPE)
+    short = encode_manifest(config, [], annotations={"fill": ""})
+    raw = encode_manifest(config, [], annotations={"fill": "x" * (limits.MANIFEST_BYTES - len(short))})
+    assert len(raw) == limits.MANIFEST_BYTES
+    assert registry.put_manifest(raw, "v1").status == 201
+
+
+def test_tag_moves(registry):
+    registry.push(small_image(b"old"), "v1")
+    new = registry.push(small_image(b"new"), "v1")
+    assert registry("GET", "/v2/a/b/manifests/v1").headers["docker-content-digest"] == str(new)
+
+
+def test_immutable_tag_stays_and_may_be_pushed_again_unchanged(serve):
+    registry = serve(tags=TagRule.IMMUTABLE)
+    old, new = small_image(b"old"), small_image(b"new")
+    registry.push(old, "v1")
+    registry.push(old, "v1")
+    registry.push(new, "v2")
+    answer = registry.put_manifest(new.manifest, "v1")
+    assert (answer.status, answer.error) == (400, "TAG_INVALID")
+    assert registry("GET", "/v2/a/b/manifests/v1").body == old.manifest
+
+
+def test_deleted_tag_leaves_the_manifest(registry):
+    digest = registry.push(small_image(), "v1")
+    assert registry("DELETE", "/v2/a/b/manifests/v1").status == 202
+    assert registry("GET", "/v2/a/b/manifests/v1").status == 404
+    assert registry("DELETE", "/v2/a/b/manifests/v1").status == 404
+    assert registry("GET", f"/v2/a/b/manifests/{digest}").status == 200
+
+
+def test_deleted_manifest_takes_its_tags_and_its_place_among_referrers_along(registry):
+    image = small_image()
+    digest = registry.push(image, "v1")
+    signature = registry.attach(image.manifest, "application/x", "one")
+    assert registry("DELETE", f"/v2/a/b/manifests/{signature}").status == 202
+    assert registry("GET", f"/v2/a/b/referrers/{digest}").json()["manifests"] == []
+    assert registry("DELETE", f"/v2/a/b/manifests/{digest}").status == 202
+    assert registry("GET", f"/v2/a/b/manifests/{digest}").error == "MANIFEST_UNKNOWN"
+    assert registry("GET", "/v2/a/b/tags/list").json()["tags"] == []
+
+
+def test_damaged_manifest_can_be_deleted(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    signature = registry.attach(image.manifest, "application/x", "one")
+    (registry.root / "blobs" / "sha256" / signature.hex).write_bytes(b"garbage")
+    assert registry("DELETE", f"/v2/a/b/manifests/{signature}").status == 202
+    assert registry("GET", f"/v2/a/b/referrers/{image.digest}").json()["manifests"] == []
+
+
+# --- lists
+
+
+def test_tags_are_listed_in_order_and_in_pages(serve):
+    registry = serve(limits=ServedLimits(page=2))
+    for tag in ("b", "A", "c", "a", "B"):
+        registry.push(small_image(tag.encode()), tag)
+    found, target = [], "/v2/a/b/tags/list"
+    pages = 0
+    while target:
+        answer = registry("GET", target)
+        found += answer.json()["tags"]
+        pages += 1
+        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
+    assert (found, pages) == (["A", "a", "B", "b", "c"], 3)
+
+
+def test_number_of_tags_is_the_clients_choice_below_the_registrys(registry):
+    for tag in ("a", "b", "c"):
+        registry.push(small_image(tag.encode()), tag)
+    assert registry("GET", "/v2/a/b/tags/list?n=2").json()["tags"] == ["a", "b"]
+    assert registry("GET", "/v2/a/b/tags/list?n=2&last=b").json()["tags"] == ["c"]
+    none = registry("GET", "/v2/a/b/tags/list?n=0")
+    assert (none.json()["tags"], "link" in none.headers) == ([], False)
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1.0", "", "2147483648", "1001", "٣"])
+def test_number_of_tags_beyond_reason_is_refused(registry, number):
+    registry.push(small_image(), "v1")
+    answer = registry("GET", f"/v2/a/b/tags/list?n={number}")
+    assert (answer.status, answer.error) == (400, "PAGINATION_NUMBER_INVALID")
+
+
+def test_tags_of_an_unknown_repository_are_unknown(registry):
+    assert registry("GET", "/v2/never/tags/list").error == "NAME_UNKNOWN"
+
+
+def test_referrers_are_listed_with_type_and_annotations(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    one = registry.attach(image.manifest, "application/x", "one")
+    answer = registry("GET", f"/v2/a/b/referrers/{image.digest}")
+    assert (answer.status, answer.headers["content-type"]) == (200, OCI_INDEX)
+    (found,) = answer.json()["manifests"]
+    assert (found["digest"], found["artifactType"], found["annotations"]) == (str(one), "application/x", {"note": "one"})
+
+
+def test_referrer_without_artifact_type_has_its_configurations(registry):
+    registry.put_blob(b"{}")
+    raw = encode_manifest(describe(b"{}", EMPTY_TYPE), [], subject=describe(b"subject"))
+    registry.put_manifest(raw, "x")
+    (found,) = registry("GET", f"/v2/a/b/referrers/{Digest.of(b'subject')}").json()["manifests"]
+    assert found["artifactType"] == EMPTY_TYPE
+
+
+def test_referrers_are_filtered_by_type_and_say_so(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    registry.attach(image.manifest, "application/x+json", "one")
+    two = registry.attach(image.manifest, "application/y", "two")
+    answer = registry("GET", f"/v2/a/b/referrers/{image.digest}?artifactType=application/y")
+    assert [found["digest"] for found in answer.json()["manifests"]] == [str(two)]
+    assert answer.headers["oci-filters-applied"] == "artifactType"
+    for spelled in ("application%2Fx%2Bjson", "application/x+json"):
+        assert len(registry("GET", f"/v2/a/b/referrers/{image.digest}?artifactType={spelled}").json()["manifests"]) == 1
+
+
+def test_referrers_come_in_pages(serve):
+    registry = serve(limits=ServedLimits(page=2))
+    image = small_image()
+    registry.push(image, "v1")
+    attached = {str(registry.attach(image.manifest, "application/x", str(number))) for number in range(5)}
+    found, target = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x"
+    while target:
+        answer = registry("GET", target)
+        found += [item["digest"] for item in answer.json()["manifests"]]
+        assert len(answer.json()["manifests"]) <= 2
+        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
+    assert len(found) == 5
+    assert set(found) == attached
+
+
+def test_pages_of_referrers_stay_below_what_clients_read(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    for number in range(4):
+        registry.attach(image.manifest, "application/x", str(number) * (limits.MANIFEST_BYTES // 4))
+    answer = registry("GET", f"/v2/a/b/referrers/{image.digest}")
+    assert len(answer.body) < limits.MANIFEST_BYTES
+    assert "link" in answer.headers
+
+
+def test_referrers_of_what_is_not_there_are_an_empty_list(registry):
+    answer = registry("GET", f"/v2/never/referrers/{ABSENT}")
+    assert (answer.status, answer.json()["manifests"]) == (200, [])
+
+
+def test_without_the_referrers_api_neither_list_nor_subject_is_answered(serve):
+    registry = serve(referrers=ReferrersApi.OFF)
+    registry.put_blob(b"{}")
+    raw = encode_manifest(describe(b"{}", EMPTY_TYPE), [], subject=describe(b"subject"))
+    answer = registry.put_manifest(raw, "x")
+    assert (answer.status, "oci-subject" in answer.headers) == (201, False)
+    assert registry("GET", f"/v2/a/b/referrers/{Digest.of(b'subject')}").status == 404
+
+
+# --- names and methods
+
+
+@pytest.mark.parametrize("name", ["A", "a/../b", "a//b", "-a", "a/_blobs", "a/.hidden", "a" * 256, "a%2f..%2fb", "é"])
+def test_malformed_repository_is_refused_everywhere(registry, name):
+    for method, target in (
+        ("GET", f"/v2/{name}/tags/list"),
+        ("PUT", f"/v2/{name}/manifests/v1"),
+        ("POST", f"/v2/{name}/blobs/uploads/"),
+        ("GET", f"/v2/{name}/blobs/{ABSENT}"),
+        ("GET", f"/v2/{name}/referrers/{ABSENT}"),
+    ):
+        answer = registry(method, target)
+        assert (answer.status, answer.error) == (400, "NAME_INVALID")
+    assert not (registry.root / "repositories").exists()
+
+
+@pytest.mark.parametrize("digest", ["sha256:..", "md5:" + "0" * 32, "sha256:" + "A" * 64, "sha256:" + "0" * 63])
+def test_malformed_digest_is_refused_everywhere(registry, digest):
+    for method, target in (
+        ("GET", f"/v2/a/b/blobs/{digest}"),
+        ("DELETE", f"/v2/a/b/blobs/{digest}"),
+        ("GET", f"/v2/a/b/manifests/{digest}"),
+        ("PUT", f"/v2/a/b/manifests/{digest}"),
+        ("GET", f"/v2/a/b/referrers/{digest}"),
+        ("POST", f"/v2/a/b/blobs/uploads/?digest={digest}"),
+        ("POST", f"/v2/a/b/blobs/uploads/?mount={digest}&from=a/c"),
+        ("PUT", f"{registry.start()}?digest={digest}"),
+    ):
+        answer = registry(method, target)
+        assert (answer.status, answer.error) == (400, "DIGEST_INVALID"), target
+
+
+def test_malformed_tag_names_nothing_and_cannot_be_pushed(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    assert registry("GET", "/v2/a/b/manifests/.hidden").status == 404
+    assert registry.put_manifest(image.manifest, ".hidden").status == 400
+
+
+@pytest.mark.parametrize("name", ["a/blobs", "a/tags", "manifests", "uploads", "a/blobs/uploads", "v2"])
+def test_names_of_routes_may_be_names_of_repositories(registry, name):
+    image = small_image()
+    registry.push(image, "v1", name)
+    assert registry("GET", f"/v2/{name}/manifests/v1").body == image.manifest
+    assert registry("GET", f"/v2/{name}/tags/list").json() == {"name": name, "tags": ["v1"]}
+
+
+def test_version_is_answered(registry):
+    assert registry("GET", "/v2/").status == 200
+
+
+@pytest.mark.parametrize("target", ["/", "/v1/", "/v2/x", "/v2/_catalog", "/v2/a/b/blobs/", "/v2//tags/list"])
+def test_other_pages_are_not_there(registry, target):
+    assert registry("GET", target).status == 404
+
+
+def test_method_that_is_not_there_is_refused(registry):
+    answer = registry("PATCH", "/v2/a/b/manifests/v1")
+    assert (answer.status, answer.error, answer.headers["allow"]) == (405, "UNSUPPORTED", "GET, HEAD, PUT, DELETE")
+
+
+# --- behaviour of the application
+
+
+def test_body_of_a_refused_request_is_read_so_that_the_answer_is(registry):
+    answer = registry("PATCH", "/v2/a/b/blobs/uploads/00", [b"x" * 1000] * 10)
+    assert (answer.status, "connection" in answer.headers) == (404, False)
+
+
+def test_refused_body_without_end_ends_the_connection(serve):
+    registry = serve(limits=ServedLimits(drain_bytes=1000))
+    answer = registry("PATCH", "/v2/a/b/blobs/uploads/00", [b"x" * 500] * 10)
+    assert (answer.status, answer.headers["connection"]) == (404, "close")
+
+
+def test_body_that_stops_coming_is_given_up(serve):
+    registry = serve(limits=ServedLimits(body_idle_s=0.1))
+    location = registry.start()
+    answer = registry("PATCH", location, [])
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    assert registry("PATCH", location, b"data").status == 202
+
+
+def test_one_request_at_a_time_adds_to_an_upload(registry):
+    location = registry.start()
+    second: list[int] = []
+
+    async def body():
+        yield b"01"
+        intruder = Request("PATCH", location, {}, {}, whole(b"xx"))
+        second.append((await registry.service.answer(intruder)).status)
+        yield b"23"
+
+    first = asyncio.run(registry.service.answer(Request("PATCH", location, {}, {}, body())))
+    assert (first.status, second) == (202, [416])
+    assert registry("PUT", f"{location}?digest={Digest.of(b'0123')}").status == 201
+
+
+async def whole(data: bytes):
+    yield data
+
+
+def test_many_clients_push_the_same_blob_at_once(registry):
+    data = b"x" * 100_000
+    digest = Digest.of(data)
+    statuses = []
+
+    def push(number: int) -> None:
+        statuses.append(registry("POST", f"/v2/repo{number % 3}/blobs/uploads/?digest={digest}", data).status)
+
+    threads = [threading.Thread(target=push, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [201] * 12
+    assert registry.files("blobs") == [f"sha256/{digest.hex}"]
+    assert registry.files("uploads") == []
