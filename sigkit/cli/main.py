@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -137,19 +136,24 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     except click.ClickException as err:
         return output.usage_error(err, of_command.get(EXIT_USAGE, EXIT_USAGE))
     except SigkitError as err:
-        if output.verbosity >= VERBOSITY_TRACEBACK:
-            traceback.print_exc()
+        _trace(output)
         return output.error(err, of_command.get(err.status(), err.status()))
     except BrokenPipeError:
         # The reader of our output has gone: nobody is left to be told. Not success: the answer did not arrive.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except Exception as err:  # noqa: BLE001 - the last boundary: a bug is said to be one, and never allows anything
-        if output.verbosity >= VERBOSITY_TRACEBACK:
-            traceback.print_exc()
+        _trace(output)
         bug = Bug(f"{type(err).__name__}: {err}", place=Place("sigkit"), remedy="run it again with -vv and report what it prints")
         return output.error(bug, of_command.get(bug.status(), bug.status()))
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _trace(output: Output) -> None:
+    if output.verbosity >= VERBOSITY_TRACEBACK:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _names_run(arguments: Sequence[str]) -> bool:
