@@ -543,6 +543,15 @@ class MissingExtra(UnavailError):
     code = "SK-UNAVAIL-017"
 
 
+class AuditDamaged(UnavailError):
+    """The audit log is not a whole chain: a line was changed, removed or put in, or the file is not this user's alone.
+
+    Nothing starts while that is so. Keep the file as it is for whoever looks into it, move it away, and start a new one.
+    """
+
+    code = "SK-UNAVAIL-019"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 

@@ -20,6 +20,8 @@ POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
 POLICY_DEPTH = 32  # the deepest sensible rule (a threshold of thresholds) needs 14
 POLICY_EVENTS = 200_000  # 10,000 rules have 150,000: CVE-2019-11253's bombs have 10**9
 POLICY_PATTERN_PAIRS = 1_000_000  # about 2 s; patterns of equal weight that share their literal beginning
+DECISION_AGE_S = 300  # from a decision to its admission: a person reads a prompt in between
+ADMISSION_LIFETIME_S = 3_600  # from an admission to its start: a pull of 10 GB at 3 MB/s
 AUDIT_RECORD_BYTES = 8 * 2**20  # a decision about 1,000 pieces of evidence is 1 MiB
 
 # Images

@@ -7,31 +7,57 @@ error, because the part that is missing could change the answer.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sigkit.errors import SigkitError
+from sigkit import limits as all_limits
+from sigkit.clock import format_time
+from sigkit.digest import Digest
+from sigkit.engine.admission import Admission
+from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, SigkitError
 from sigkit.evidence.collect import collect
+from sigkit.gate.confine import confine
+from sigkit.oci.image import parse_image_config
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
-from sigkit.policy.decision import Deny, Reason, RefusedEvidence, Request
+from sigkit.policy.decision import Deny, Reason, RefusedEvidence, Request, encode_decision, encode_reason, encode_request
 from sigkit.policy.model import Unverified
+from sigkit.strict import encode_json
 from sigkit.trust.root import root_of_keys
 from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
     from sigkit.clock import Clock
-    from sigkit.digest import Digest
+    from sigkit.engine.admission import Confinement, Redeem
+    from sigkit.gate.audit import AuditLog
+    from sigkit.gate.confine import Asked
+    from sigkit.gate.state import State
     from sigkit.limits import Limits
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Pinned
-    from sigkit.policy.decision import Decision
+    from sigkit.policy.decision import Allow, Decision, Warn
     from sigkit.policy.model import Policy
+    from sigkit.strict import Json
     from sigkit.trust.root import TrustedRoot
     from sigkit.verify.facts import Facts
+
+_ISSUED: Final = "admission/"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the gate needs of the world around it."""
+
+    registry: Registry
+    clock: Clock
+    limits: Limits
+    state: State
+    audit: AuditLog
 
 
 class Covers(Enum):
@@ -97,3 +123,142 @@ def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot
         except SigkitError as err:
             refused.append(RefusedEvidence(evidence.place, Reason.of_error(err)))
     return _Gathered(tuple(facts), tuple(refused), collected.notes)
+
+
+def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
+    """Turn an allow, or a warning, into leave to start one container: within the grant, once, and not for long.
+
+    The line in the audit log is durable before the admission exists. A refusal is written there too.
+
+    Raises:
+        NotAllowed: (POLICY) the decision is deny.
+        AdmissionExpired: (POLICY) the decision is old.
+        PolicyError: more is asked for than the rule grants; the code says what.
+        SigkitError: log or state cannot be written; then there is no admission.
+    """
+    decision = judgement.decision
+    if isinstance(decision, Deny):
+        ports.audit.append("deny", {"decision": encode_decision(decision)})
+        reason = decision.reasons[0]
+        raise NotAllowed(f"{reason.code} {reason.problem}", place=reason.place, remedy=reason.remedy)
+    now = ports.clock.now()
+    if not timedelta(0) <= now - decision.decided_at <= timedelta(seconds=all_limits.DECISION_AGE_S):
+        raise AdmissionExpired(
+            "the decision is too old to be acted on", got=format_time(decision.decided_at), remedy="run the command again"
+        )
+    try:
+        confinement = confine(asked, decision.grant, decision.rule_place, lambda: _argv(judgement.pinned, asked, ports.registry))
+    except SigkitError as err:
+        reason = Reason.of_error(err)
+        ports.audit.append("deny", {"request": encode_request(decision.request), "rule": decision.rule, "reasons": [encode_reason(reason)]})
+        raise
+    admission = _admit(decision, asked, confinement, ports)
+    if not ports.state.compare_and_set(_key(admission), None, _fingerprint(admission)):
+        raise AdmissionUsed("the state has this admission already", got=admission.nonce)
+    return admission
+
+
+def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:
+    nonce = secrets.token_hex(16)
+    expires_at = ports.clock.now() + timedelta(seconds=all_limits.ADMISSION_LIFETIME_S)
+    request = decision.request
+    audit_id = ports.audit.append(
+        "admit",
+        {
+            "nonce": nonce,
+            "expires": format_time(expires_at),
+            "decision": encode_decision(decision),
+            "command": _listed(asked.command),
+            "entrypoint": _listed(asked.entrypoint),
+            "environment": [name for name, _ in asked.environment],  # values may be secret
+            "confinement": _encode_confinement(confinement),
+        },
+    )
+    return Admission(
+        nonce=nonce,
+        repository=request.repository,
+        top=request.top,
+        manifest=request.manifest,
+        config=request.config,
+        platform=request.platform,
+        command=asked.command,
+        environment=asked.environment,
+        confinement=confinement,
+        policy_name=decision.policy.name,
+        policy_digest=decision.policy.digest,
+        expires_at=expires_at,
+        audit_id=audit_id,
+        reference=request.reference,
+        tag=request.tag,
+        entrypoint=asked.entrypoint,
+    )
+
+
+def redeemer(state: State, clock: Clock) -> Redeem:
+    """Return what uses an admission up: it raises unless the gate gave exactly this one, not long ago, and nobody used it."""
+
+    def redeem(admission: Admission) -> None:
+        place = Place(admission.reference)
+        if clock.now() >= admission.expires_at:
+            withdraw(admission, state)
+            raise AdmissionExpired("the admission has expired", place=place, expected=f"use before {format_time(admission.expires_at)}")
+        if not state.compare_and_set(_key(admission), _fingerprint(admission), None):
+            raise AdmissionUsed("the admission was used already, or the gate never gave it", place=place)
+
+    return redeem
+
+
+def withdraw(admission: Admission, state: State) -> None:
+    """Make an admission worthless; one that was used already stays so."""
+    state.compare_and_set(_key(admission), _fingerprint(admission), None)
+
+
+def _argv(pinned: Pinned, asked: Asked, registry: Registry) -> tuple[str, ...]:
+    """Return the command line that would run: as the engine puts it together from the image's configuration and what is asked for."""
+    config = pinned.manifest.config
+    raw = registry.fetch_blob(pinned.repository, config, most_bytes=all_limits.CONFIG_BYTES)
+    image = parse_image_config(raw, Place(f"{pinned.repository}@{config.digest}"))
+    entrypoint = image.entrypoint if asked.entrypoint is None else asked.entrypoint
+    usual = image.cmd if asked.entrypoint is None else ()
+    return entrypoint + (usual if asked.command is None else asked.command)
+
+
+def _key(admission: Admission) -> str:
+    return f"{_ISSUED}{admission.nonce}"
+
+
+def _fingerprint(admission: Admission) -> bytes:
+    """Name everything that an admission grants, so that a changed copy is another one."""
+    document: Json = {
+        "repository": str(admission.repository),
+        "digests": [str(admission.top), str(admission.manifest), str(admission.config)],
+        "platform": str(admission.platform),
+        "command": _listed(admission.command),
+        "entrypoint": _listed(admission.entrypoint),
+        "environment": [[name, value] for name, value in admission.environment],
+        "confinement": _encode_confinement(admission.confinement),
+        "policy": [admission.policy_name, str(admission.policy_digest)],
+        "expires": admission.expires_at.isoformat(),
+        "audit": admission.audit_id,
+    }
+    return str(Digest.of(encode_json(document))).encode()
+
+
+def _listed(arguments: tuple[str, ...] | None) -> Json:
+    return None if arguments is None else list(arguments)
+
+
+def _encode_confinement(confinement: Confinement) -> Json:
+    return {
+        "network": confinement.network.value,
+        "capabilities": list(confinement.capabilities),
+        "mounts": [[mount.source, mount.destination, mount.access.value] for mount in confinement.mounts],
+        "readOnly": confinement.read_only,
+        "memoryBytes": confinement.memory_bytes,
+        "pids": confinement.pids,
+        "cpus": confinement.cpus,
+        "noNewPrivileges": confinement.no_new_privileges,
+        "user": confinement.user,
+        "workingDir": confinement.working_dir,
+        "hostname": confinement.hostname,
+    }

@@ -260,30 +260,34 @@ def encode_decision(decision: Decision) -> dict[str, Json]:
 
 def encode_record(record: Record) -> dict[str, Json]:
     """Return a record as the document `sigkit.decision/1`; equal records give equal documents."""
-    request = record.request
     return {
         "schema": SCHEMA,
         "outcome": record.outcome.value,
         "decidedAt": record.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "request": {
-            "reference": request.reference,
-            "registry": request.repository.registry,
-            "path": request.repository.path,
-            "tag": request.tag,
-            "top": str(request.top),
-            "chain": [str(digest) for digest in request.chain],
-            "manifest": str(request.manifest),
-            "config": str(request.config),
-            "platform": str(request.platform),
-        },
+        "request": encode_request(record.request),
         "policy": {"name": record.policy.name, "digest": str(record.policy.digest)},
         "rule": None if record.rule is None else {"images": record.rule, "place": _place(record.rule_place)},
         "tree": None if record.tree is None else _tree(record.tree),
-        "reasons": [_reason(reason) for reason in record.reasons],
+        "reasons": [encode_reason(reason) for reason in record.reasons],
         "facts": [_facts(facts) for facts in record.facts],
-        "refused": [{"place": _place(item.place), "reason": _reason(item.reason)} for item in record.refused],
+        "refused": [{"place": _place(item.place), "reason": encode_reason(item.reason)} for item in record.refused],
         "unchecked": [_unchecked(item) for item in record.unchecked],
         "grant": None if record.grant is None else _grant(record.grant),
+    }
+
+
+def encode_request(request: Request) -> dict[str, Json]:
+    """Return a request as it stands in `sigkit.decision/1`."""
+    return {
+        "reference": request.reference,
+        "registry": request.repository.registry,
+        "path": request.repository.path,
+        "tag": request.tag,
+        "top": str(request.top),
+        "chain": [str(digest) for digest in request.chain],
+        "manifest": str(request.manifest),
+        "config": str(request.config),
+        "platform": str(request.platform),
     }
 
 
@@ -291,7 +295,8 @@ def _place(place: Place) -> Json:
     return {"source": place.source, "inside": place.inside}
 
 
-def _reason(reason: Reason) -> Json:
+def encode_reason(reason: Reason) -> dict[str, Json]:
+    """Return a reason as it stands in `sigkit.decision/1`."""
     return {
         "code": reason.code,
         "problem": reason.problem,
@@ -300,7 +305,7 @@ def _reason(reason: Reason) -> Json:
         "got": reason.got,
         "remedy": reason.remedy,
         "standing": reason.standing.value,
-        "children": [_reason(child) for child in reason.children],
+        "children": [encode_reason(child) for child in reason.children],
     }
 
 
@@ -309,7 +314,7 @@ def _tree(tree: ReasonTree) -> Json:
     head: dict[str, Json] = {"demand": tree.demand, "place": _place(tree.place), "met": isinstance(tree, Met)}
     if isinstance(tree, Met):
         return {**head, "by": [_signer(signer) for signer in tree.by], "children": children}
-    return {**head, "reason": _reason(tree.reason), "children": children}
+    return {**head, "reason": encode_reason(tree.reason), "children": children}
 
 
 def _signer(signer: Signer) -> Json:

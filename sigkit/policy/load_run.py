@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit.policy.document import meant
 from sigkit.policy.model import (
+    CAPABILITIES,
     DEFAULT_CAPABILITIES,
     Access,
     Anything,
@@ -22,14 +23,7 @@ from sigkit.policy.model import (
 if TYPE_CHECKING:
     from sigkit.policy.document import Field
 
-# The kernel's, without CAP_ (include/uapi/linux/capability.h, Linux 6.18); a test compares them with the runtime's.
-_CAPABILITY_NAMES: Final = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST "
-    "NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE "
-    "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM "
-    "BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-)
-CAPABILITIES: Final = tuple(_CAPABILITY_NAMES.split())
+_SHORT: Final = tuple(name.removeprefix("CAP_") for name in CAPABILITIES)
 
 _VARIABLE = re.compile(r"[A-Za-z_*][A-Za-z0-9_*]{0,255}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
@@ -102,8 +96,8 @@ def _parse_capabilities(field: Field) -> tuple[str, ...]:
     granted: dict[str, None] = {}
     for item in field.items():
         name = item.text().removeprefix("CAP_")
-        if name not in CAPABILITIES:
-            item.fail("no such capability", expected="a name as NET_BIND_SERVICE", got=name, remedy=meant(name.upper(), CAPABILITIES))
+        if f"CAP_{name}" not in CAPABILITIES:
+            item.fail("no such capability", expected="a name as NET_BIND_SERVICE", got=name, remedy=meant(name.upper(), _SHORT))
         granted[f"CAP_{name}"] = None
     return tuple(granted)
 

@@ -149,6 +149,14 @@ class MountGrant:
     access: Access
 
 
+# The kernel's (include/uapi/linux/capability.h, Linux 6.18); a test compares them with the runtime's.
+_CAPABILITY_NAMES: Final = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST "
+    "NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE "
+    "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM "
+    "BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+)
+CAPABILITIES: Final = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
 # podman's default set (containers/common, pkg/config/default.go): what a web server or a package's own tools need, and no more.
 DEFAULT_CAPABILITIES: Final = (
     "CAP_CHOWN",
@@ -176,7 +184,7 @@ class Grant:
     environment: tuple[str, ...] = ()  # names, in which * is any run of characters
     mounts: tuple[MountGrant, ...] = ()
     network: Network = Network.NONE
-    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  # the most; what is not in the default set must be asked for as well
     user: ImageOwn | Anything | Users = field(default_factory=ImageOwn)
     root: Access = Access.READ_WRITE  # of the container's root file system
     memory_bytes: int | None = None  # caps; None leaves the engine's own
@@ -190,6 +198,7 @@ OPEN_GRANT: Final = Grant(
     environment=("*",),
     mounts=(MountGrant("/", "/", Access.READ_WRITE),),
     network=Network.HOST,
+    capabilities=CAPABILITIES,
     user=Anything(),
 )
 
