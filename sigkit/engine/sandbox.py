@@ -27,25 +27,6 @@ def make_user_namespace() -> None:
     syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
-def map_own_id() -> None:
-    """Give this user namespace one id: root, which is the caller outside."""
-    uid, gid = _outer_ids
-    _put("/proc/self/setgroups", "deny")
-    _put("/proc/self/uid_map", f"0 {uid} 1")
-    _put("/proc/self/gid_map", f"0 {gid} 1")
-
-
-_outer_ids = (os.geteuid(), os.getegid())  # before any namespace: inside one they read as 65534
-
-
-def _put(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    finally:
-        os.close(descriptor)
-
-
 def enter() -> int:
     """Leave everything but the working directory behind, and return a descriptor of it.
 
@@ -75,6 +56,17 @@ def enter() -> int:
     directory = os.open("/layer", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     _drop_privileges()
     return directory
+
+
+def can_mount_overlay(options: str) -> bool:
+    """Try to mount an overlay with `options` on the directory `rootfs` here, in a mount namespace that ends with this process."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount(None, b"/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
+    try:
+        syscalls.mount(b"overlay", b"rootfs", b"overlay", 0, os.fsencode(options))
+    except OSError:
+        return False
+    return True
 
 
 def _drop_privileges() -> None:

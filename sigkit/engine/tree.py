@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from sigkit import limits
 from sigkit.engine import tar
+from sigkit.engine.files import OPAQUE_ATTRIBUTE, is_whiteout
 from sigkit.errors import BrokenLink, EscapesRoot, ForbiddenEntry, MalformedLayer, Place, TooDeep, TooLarge, UnpackingFailed
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _WHITEOUT = b".wh."
 _AUFS = b".wh..wh."  # aufs's own names; they mean nothing here
 _OPAQUE = b".wh..wh..opq"
-_OPAQUE_ATTRIBUTE = "user.overlay.opaque"
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -152,7 +152,7 @@ class Tree:
         found = os.lstat(name, dir_fd=above)
         if stat.S_ISLNK(found.st_mode):
             raise EscapesRoot("a path through a symbolic link", place=self._place(), got=tar.shown(name))
-        if not _is_whiteout(found):
+        if not is_whiteout(found):
             raise MalformedLayer("a path through something that is no directory", place=self._place(), got=tar.shown(name))
 
     def _make_parent(self, above: int, name: bytes) -> None:
@@ -169,7 +169,7 @@ class Tree:
         try:
             make()
         except FileExistsError as err:
-            if not _is_whiteout(os.lstat(name, dir_fd=above)):
+            if not is_whiteout(os.lstat(name, dir_fd=above)):
                 raise ForbiddenEntry("a name that the layer holds twice", place=self._place()) from err
             os.unlink(name, dir_fd=above)
             make()
@@ -179,7 +179,7 @@ class Tree:
     def _hide_lower(self, above: int, name: bytes) -> None:
         directory = os.open(name, _OPEN_DIRECTORY, dir_fd=above)
         try:
-            os.setxattr(directory, _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(directory, OPAQUE_ATTRIBUTE, b"y")
         finally:
             os.close(directory)
 
@@ -221,7 +221,7 @@ class Tree:
         name, above_parts = parts[-1], parts[:-1]
         inside = any(part.startswith(_WHITEOUT) for part in above_parts)
         if name == _OPAQUE and not inside:
-            os.setxattr(self._enter(above_parts, self._make_parent), _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(self._enter(above_parts, self._make_parent), OPAQUE_ATTRIBUTE, b"y")
             return
         if any(part.startswith(_AUFS) for part in parts):
             return
@@ -234,7 +234,7 @@ class Tree:
         try:
             os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=above)
         except FileExistsError as err:
-            if not _is_whiteout(os.lstat(hidden, dir_fd=above)):
+            if not is_whiteout(os.lstat(hidden, dir_fd=above)):
                 raise ForbiddenEntry("a whiteout of what the same layer holds", place=self._place()) from err
 
     def _make_file(self, above: int, name: bytes, entry: Entry, archive: TarReader) -> None:
@@ -265,7 +265,7 @@ class Tree:
                 hides = self._make(above, name, lambda: os.mkdir(name, 0o755, dir_fd=above))
         directory = self._enter(parts, self._make_parent)
         if hides:
-            os.setxattr(directory, _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(directory, OPAQUE_ATTRIBUTE, b"y")
         self._finish(directory, entry)
         self._times[parts] = entry.mtime_ns
 
@@ -279,7 +279,7 @@ class Tree:
                 found = os.lstat(target[-1], dir_fd=from_directory)
             except FileNotFoundError:
                 self._no_parent(from_directory, entry.link)
-            if stat.S_ISDIR(found.st_mode) or _is_whiteout(found):
+            if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
                 raise BrokenLink("a hard link to what is no file of this layer", place=self._place(), got=tar.shown(entry.link))
             above = self._enter(parts[:-1], self._make_parent)
             # Without AT_SYMLINK_FOLLOW the link itself gets a second name (cpython#151558).
@@ -346,10 +346,6 @@ class _Link:
     def make(self) -> None:
         from_directory, target, above, name = self._arguments
         os.link(target, name, src_dir_fd=from_directory, dst_dir_fd=above, follow_symlinks=False)
-
-
-def _is_whiteout(found: os.stat_result) -> bool:
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
 def _write(descriptor: int, data: memoryview) -> None:

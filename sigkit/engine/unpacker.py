@@ -1,9 +1,13 @@
-"""The process that reads one layer: started as a script by `unpack`, alone with the directory that it fills.
+"""The process that touches images' files: started as a script by `child`, alone with the directory that it works in.
 
-It takes the layer from standard input and answers one JSON document on standard output. Before anything is read it gives up the network,
-every other file and most capabilities. Everything is imported before that.
+It answers one JSON document on standard output. Before anything is read it gives up the network, every other file and most capabilities;
+everything is imported before that.
 
-Arguments: compression, algorithm of the digest, owners, and whether to make a user namespace (`no`, `one` id, or a `range` that the parent maps).
+Arguments: whether to make a user namespace, whose ids the parent maps; then one of
+    unpack COMPRESSION ALGORITHM OWNERS   the layer on standard input, into the empty directory
+    empty                                 remove everything in the directory
+    copy DESCRIPTOR...                    lower directories of an overlay, the lowest first, into the empty directory
+    probe OPTIONS                         try to mount an overlay on the directory's `rootfs`
 """
 
 from __future__ import annotations
@@ -14,14 +18,15 @@ import sys
 if __name__ == "__main__":  # a script under -I sees neither its own directory nor the working directory
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+import errno
 import hashlib
 import json
 
-from sigkit.engine import sandbox
+from sigkit.engine import files, sandbox
 from sigkit.engine.inflate import Compression, inflated, load_decoder
 from sigkit.engine.tar import TarReader
 from sigkit.engine.tree import Owners, Tree
-from sigkit.errors import NamespacesUnavailable, SigkitError
+from sigkit.errors import NamespacesUnavailable, SigkitError, UnpackingFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +37,9 @@ if TYPE_CHECKING:
 _INPUT, _OUTPUT = 0, 1
 _INPUT_BYTES = 1 << 20
 
-NO_NAMESPACE = "no"
-ONE_ID = "one"
-ID_RANGE = "range"
+NO_NAMESPACE = "here"
+NEW_NAMESPACE = "user"
+UNPACK, EMPTY, COPY, PROBE = "unpack", "empty", "copy", "probe"
 
 READY = b"{}\n"  # the user namespace waits for its ids
 NOTES = 64
@@ -77,16 +82,46 @@ def _unpack(directory: int, compression: Compression, algorithm: str, owners: Ow
     }
 
 
+def _copy(directory: int, layers: list[int]) -> dict[str, Json]:
+    copy = files.LayerCopy(directory)
+    for layer in layers:
+        copy.add(layer)
+    return {}
+
+
+def _work(namespace: str, operation: str, arguments: list[str]) -> dict[str, Json]:
+    if operation == UNPACK:
+        compression, algorithm, owners = Compression(arguments[0]), arguments[1], Owners(arguments[2])
+        load_decoder(compression)
+        hashlib.new(algorithm)
+        return _unpack(_enter(namespace), compression, algorithm, owners)
+    if operation == PROBE:
+        _make_user_namespace(namespace)
+        return {"works": sandbox.can_mount_overlay(arguments[0])}
+    directory = _enter(namespace)
+    try:
+        if operation == COPY:
+            return _copy(directory, [int(text) for text in arguments])
+        files.empty(directory)
+    except OSError as err:
+        raise UnpackingFailed(f"cannot {operation} a directory: {err.strerror}") from err
+    return {}
+
+
 def _enter(namespace: str) -> int:
-    if namespace != NO_NAMESPACE:
+    try:
+        _make_user_namespace(namespace)
+        return sandbox.enter()
+    except OSError as err:
+        raise NamespacesUnavailable(f"cannot enter a sandbox: {err.strerror} ({err.filename or err})") from err
+
+
+def _make_user_namespace(namespace: str) -> None:
+    if namespace == NEW_NAMESPACE:
         sandbox.make_user_namespace()
-        if namespace == ONE_ID:
-            sandbox.map_own_id()
-        else:
-            os.write(_OUTPUT, READY)
-            if os.read(_INPUT, 1) != b"\n":
-                raise OSError(0, "the ids were not mapped")
-    return sandbox.enter()
+        os.write(_OUTPUT, READY)
+        if os.read(_INPUT, 1) != b"\n":
+            raise OSError(errno.EPERM, "the ids were not mapped")
 
 
 def _refused(err: SigkitError) -> dict[str, Json]:
@@ -101,20 +136,12 @@ def _refused(err: SigkitError) -> dict[str, Json]:
 
 
 def main(arguments: list[str]) -> None:
-    """Unpack one layer as the arguments say, and answer."""
-    compression, algorithm, owners, namespace = Compression(arguments[0]), arguments[1], Owners(arguments[2]), arguments[3]
-    load_decoder(compression)
-    hashlib.new(algorithm)
+    """Do what the arguments say, and answer."""
     answer: dict[str, Json]
     try:
-        directory = _enter(namespace)
-    except OSError as err:
-        answer = _refused(NamespacesUnavailable(f"cannot enter a sandbox: {err.strerror or err} ({err.filename or err})"))
-    else:
-        try:
-            answer = _unpack(directory, compression, algorithm, owners)
-        except SigkitError as err:
-            answer = _refused(err)
+        answer = _work(arguments[0], arguments[1], arguments[2:])
+    except SigkitError as err:
+        answer = _refused(err)
     data = json.dumps(answer).encode("ascii")
     while data:
         data = data[os.write(_OUTPUT, data) :]

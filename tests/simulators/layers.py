@@ -11,10 +11,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from sigkit.digest import Digest
-from sigkit.engine.idmap import own_id_map
 from sigkit.engine.inflate import Compression
 from sigkit.engine.unpack import Unpacked, Unpacking
 from sigkit.errors import Place
+from sigkit.runtime.users import choose_maps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def number(value: int | bytes, size: int) -> bytes:
     if isinstance(value, bytes):
         return value.ljust(size, b"\0")
     if 0 <= value < 8 ** (size - 1):
-        return b"%0*o\0" % (size - 1, value)
+        return f"{value:0{size - 1}o}\0".encode()
     return base256(value, size)
 
 
@@ -91,7 +91,7 @@ def padded(data: bytes) -> bytes:
 
 
 def file(name: bytes | str, data: bytes = b"", **fields) -> bytes:
-    return header(name, size=fields.pop("size", len(data)), **fields) + padded(data)
+    return header(name, **{"size": len(data), **fields}) + padded(data)
 
 
 def directory(name: bytes | str, **fields) -> bytes:
@@ -156,7 +156,7 @@ def unpack(archive: bytes, into: Path, compression: Compression = Compression.NO
     """Unpack a layer through the real process into the new directory `into`, as this user can."""
     into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     into.mkdir(mode=0o755)
-    with Unpacking(str(into), compression, own_id_map(), diff_id or Digest.of(_plain(archive, compression)), PLACE) as unpacking:
+    with Unpacking(str(into), compression, choose_maps(None), diff_id or Digest.of(_plain(archive, compression)), PLACE) as unpacking:
         unpacking.feed(archive)
         return unpacking.finish()
 

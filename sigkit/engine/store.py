@@ -1,0 +1,216 @@
+"""The content of images on this host: blobs by digest, and an index of what images were pulled.
+
+A blob takes its name only after all its bytes were hashed and synced; it is hashed again whenever it is used, and one that changed is
+dropped and fetched again. One lock per digest: two pulls of one blob download it once. The index is convenience: it is rebuilt when it is
+lost or damaged, and nothing is believed because it says so.
+
+    blobs/<algorithm>/<hex>   locks/   index.db   and beside them what `snapshots` and `containers` keep
+
+The directory is 0700: unpacked layers hold setuid programs that no user of the host may reach (CVE-2021-41103).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from sigkit import durable, limits
+from sigkit.digest import Digest, VerifyingReader, check_digest, parse_digest
+from sigkit.errors import DatabaseUnusable, DigestError, FileUnreadable, FileUnwritable, LimitError, LockTimeout, MalformedDigest, Place
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import IO
+
+    from sigkit.oci.descriptor import Descriptor
+
+_APPLICATION = 0x53474B45  # "SGKE"
+_SCHEMA = (
+    """
+    CREATE TABLE blobs (digest TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL) STRICT;
+    CREATE TABLE images (
+        repository TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        top TEXT NOT NULL,
+        manifest TEXT NOT NULL,
+        config TEXT NOT NULL,
+        platform TEXT NOT NULL,
+        policy_name TEXT NOT NULL,
+        policy_digest TEXT NOT NULL,
+        pulled_at TEXT NOT NULL,
+        PRIMARY KEY (repository, tag, platform)
+    ) STRICT;
+    CREATE TABLE image_blobs (manifest TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (manifest, digest)) STRICT;
+    """,
+)
+_LOCK_HEX = 96  # of a digest, in names of locks and temporary files: as much as `durable` keeps of a name
+
+
+def default_root() -> str:
+    """Return where this user's images lie: the system's for root, the user's own (XDG base directories) else."""
+    if os.geteuid() == 0:
+        return "/var/lib/sigkit"
+    data = os.environ.get("XDG_DATA_HOME", "")
+    return os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit")
+
+
+class Store:
+    """A directory of blobs. Any number of processes and threads may use it at once."""
+
+    def __init__(self, root: str) -> None:
+        """Open the store at `root`, made if missing.
+
+        Raises:
+            FileUnwritable: (UNAVAIL) it cannot be made, or is not this user's own.
+        """
+        self.root = os.path.abspath(root)
+        try:
+            os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
+            for directory in (self.root, self._path("blobs"), self._path("locks")):
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+            found = os.stat(self.root)
+            if found.st_uid != os.geteuid():
+                raise FileUnwritable("the store is another user's", place=Place(self.root))
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.chmod(self.root, 0o700)
+        except OSError as err:
+            raise FileUnwritable(f"cannot make the store: {err.strerror}", place=Place(self.root)) from err
+        self._sweep()
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def lock(
+        self, digest: Digest, purpose: str = "blob", *, timeout_s: float = limits.STORE_LOCK_S
+    ) -> AbstractContextManager[None]:
+        """Hold the one lock that there is for `digest` and `purpose`, across processes and threads."""
+        return durable.lock(self._path("locks", _lock_name(digest, purpose)), timeout_s=timeout_s)
+
+    # --- blobs ---
+
+    def blob_path(self, digest: Digest) -> str:
+        """Return where the blob lies, or would lie."""
+        return self._path("blobs", digest.algorithm, digest.hex)
+
+    @contextlib.contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[VerifyingReader | None]:
+        """Give a blob as a stream that ends only if size and digest fit, or None when it is not here."""
+        path = self.blob_path(descriptor.digest)
+        try:
+            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield None
+            return
+        with os.fdopen(opened, "rb", buffering=0) as file:
+            yield VerifyingReader(file, digest=descriptor.digest, size_bytes=descriptor.size, place=Place(path))
+
+    def load_blob(self, digest: Digest, *, most_bytes: int) -> bytes | None:
+        """Return a whole small blob, hashed again, or None when it is not here; a damaged one is dropped."""
+        path = self.blob_path(digest)
+        if not os.path.exists(path):
+            return None
+        place = Place(path)
+        try:
+            return check_digest(durable.read(path, most_bytes=most_bytes, place=place), digest, place)
+        except (DigestError, FileUnreadable, LimitError):
+            self.drop_blob(digest)
+            return None
+
+    @contextlib.contextmanager
+    def create_blob(self, digest: Digest) -> Iterator[IO[bytes]]:
+        """Give a file to fill with a blob, which becomes part of the store when the block ends without an exception.
+
+        The caller proves the bytes, by a `VerifyingReader` read to its end, and holds the digest's lock.
+        """
+        os.makedirs(self._path("blobs", digest.algorithm), mode=0o700, exist_ok=True)
+        path = self.blob_path(digest)
+        with durable.create(path, mode=0o600, point="store.blob") as file:
+            yield file
+        with self.index() as index, durable.transaction(index):
+            index.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (str(digest), os.stat(path).st_size))
+
+    def add_blob(self, digest: Digest, data: bytes) -> None:
+        """Keep a small blob whose bytes the caller has checked."""
+        with self.lock(digest):
+            if not os.path.exists(self.blob_path(digest)):
+                with self.create_blob(digest) as file:
+                    file.write(data)
+
+    def drop_blob(self, digest: Digest) -> None:
+        """Forget a blob whose bytes are not those of its name any more."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.blob_path(digest))
+        with self.index() as index, durable.transaction(index):
+            index.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
+
+    def _blobs(self) -> Iterator[tuple[Digest, int]]:
+        for algorithm in _names(self._path("blobs")):
+            for name in _names(self._path("blobs", algorithm)):
+                with contextlib.suppress(MalformedDigest, FileNotFoundError):
+                    digest = parse_digest(f"{algorithm}:{name}")
+                    yield digest, os.stat(self.blob_path(digest)).st_size
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left of their downloads; one that still runs holds the digest's lock."""
+        for algorithm in _names(self._path("blobs")):
+            for name in _names(self._path("blobs", algorithm)):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    lock = self._path("locks", f"blob-{algorithm}-{name[1:].partition('.')[0][:_LOCK_HEX]}")
+                    with contextlib.suppress(LockTimeout, FileNotFoundError), durable.lock(lock, timeout_s=0):
+                        os.unlink(self._path("blobs", algorithm, name))
+
+    # --- index ---
+
+    @contextlib.contextmanager
+    def index(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to the index, for one thread; a damaged index is set aside and rebuilt from the files."""
+        path = self._path("index.db")
+        try:
+            connection, fresh = self._open_index(path)
+        except DatabaseUnusable as err:
+            if not _is_damaged(err):
+                raise
+            with durable.lock(self._path("locks", "index")):
+                os.replace(path, f"{path}.damaged")
+                for suffix in ("-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path + suffix)
+            connection, fresh = self._open_index(path)
+        try:
+            if fresh:
+                _fill(connection, self._blobs())
+            yield connection
+        finally:
+            connection.close()
+
+    def _open_index(self, path: str) -> tuple[sqlite3.Connection, bool]:
+        fresh = not os.path.exists(path)
+        return durable.open_database(path, application=_APPLICATION, steps=_SCHEMA), fresh
+
+
+def _fill(connection: sqlite3.Connection, blobs: Iterable[tuple[Digest, int]]) -> None:
+    with durable.transaction(connection):
+        connection.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?)", ((str(digest), size) for digest, size in blobs))
+
+
+def _is_damaged(err: DatabaseUnusable) -> bool:
+    import sqlite3
+
+    # Its subclasses mean locked, full or read-only; this very class means that the file is no database, or a broken one.
+    return type(err.__cause__) is sqlite3.DatabaseError
+
+
+def _lock_name(digest: Digest, purpose: str) -> str:
+    return f"{purpose}-{digest.algorithm}-{digest.hex[:_LOCK_HEX]}"
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
