@@ -138,7 +138,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
     """
     decision = judgement.decision
     if isinstance(decision, Deny):
-        ports.audit.append("deny", {"decision": encode_decision(decision)})
+        record_denial(decision, ports)
         reason = decision.reasons[0]
         raise NotAllowed(f"{reason.code} {reason.problem}", place=reason.place, remedy=reason.remedy)
     now = ports.clock.now()
@@ -156,6 +156,11 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
     if not ports.state.compare_and_set(_key(admission), None, _fingerprint(admission)):
         raise AdmissionUsed("the state has this admission already", got=admission.nonce)
     return admission
+
+
+def record_denial(decision: Deny, ports: Ports) -> None:
+    """Write a refusal to the audit log."""
+    ports.audit.append("deny", {"decision": encode_decision(decision)})
 
 
 def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:

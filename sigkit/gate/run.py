@@ -1,0 +1,122 @@
+"""From a reference to a container: judge, admit, pull exactly that digest, start. And the same without the start.
+
+Everything that goes wrong ends with an error or a refusal, a line in the audit log, and no admission left to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sigkit.errors import EXIT_RUN_REFUSED, EXIT_RUN_UNCHECKED, EXIT_UNCHECKED, SigkitError
+from sigkit.gate.admit import Covers, admit, judge, record_denial, redeemer, withdraw
+from sigkit.gate.confine import Asked
+from sigkit.policy.decision import Deny, Reason, encode_reason, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sigkit.engine.admission import Admission, Redeem
+    from sigkit.engine.pull import PulledImage
+    from sigkit.gate.admit import Judgement, Ports
+    from sigkit.oci.descriptor import Platform
+    from sigkit.oci.reference import Reference
+    from sigkit.oci.registry import Registry
+    from sigkit.policy.model import Policy
+
+
+class Engine(Protocol):
+    """What brings admitted images to this host and starts them."""
+
+    def pull(self, admission: Admission, registry: Registry) -> PulledImage:
+        """Bring exactly the admitted image, every byte checked."""
+        ...
+
+    def start(self, admission: Admission, image: PulledImage, redeem: Redeem) -> int:
+        """Use the admission up, start its container, wait for it, remove it, and return its status."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An image that was admitted and is here."""
+
+    judgement: Judgement
+    image: PulledImage
+
+
+def run(
+    reference: Reference,
+    platform: Platform,
+    policy: Policy,
+    asked: Asked,
+    ports: Ports,
+    engine: Engine,
+    tell: Callable[[Judgement], None],
+) -> int:
+    """Start what `reference` names now, if the policy allows it, and wait for its end.
+
+    Args:
+        asked: what to run, and with what; all of it must be within the rule's grant.
+        tell: is told the judgement before anything is pulled.
+
+    Returns:
+        The container's status; 122 when it was refused, 123 when that could not be found out. Nothing was started then.
+
+    Raises:
+        SigkitError: it could not be judged, pulled or started, or more is asked for than is granted. Nothing is left behind.
+    """
+    judgement = _judge(reference, platform, policy, ports)
+    tell(judgement)
+    if isinstance(judgement.decision, Deny):
+        record_denial(judgement.decision, ports)
+        return EXIT_RUN_UNCHECKED if record_of(judgement.decision).exit_status() == EXIT_UNCHECKED else EXIT_RUN_REFUSED
+    admission = admit(judgement, asked, ports)
+    try:
+        image = engine.pull(admission, ports.registry)
+        status = engine.start(admission, image, redeemer(ports.state, ports.clock))
+    except SigkitError as err:
+        _note_failure(admission, err, ports)
+        raise
+    finally:
+        withdraw(admission, ports.state)
+    ports.audit.append("ended", {"admission": admission.audit_id, "status": status})
+    return status
+
+
+def pull(
+    reference: Reference, platform: Platform, policy: Policy, ports: Ports, engine: Engine, tell: Callable[[Judgement], None]
+) -> Pulled | Deny:
+    """Bring what `reference` names now to this host, if the policy allows it. The admission is used up by this alone.
+
+    Raises:
+        SigkitError: it could not be judged or pulled. Nothing is left behind.
+    """
+    judgement = _judge(reference, platform, policy, ports)
+    tell(judgement)
+    if isinstance(judgement.decision, Deny):
+        record_denial(judgement.decision, ports)
+        return judgement.decision
+    admission = admit(judgement, Asked(), ports)
+    try:
+        redeemer(ports.state, ports.clock)(admission)
+        image = engine.pull(admission, ports.registry)
+    except SigkitError as err:
+        _note_failure(admission, err, ports)
+        raise
+    finally:
+        withdraw(admission, ports.state)
+    ports.audit.append("pulled", {"admission": admission.audit_id})
+    return Pulled(judgement, image)
+
+
+def _judge(reference: Reference, platform: Platform, policy: Policy, ports: Ports) -> Judgement:
+    try:
+        return judge(reference, platform, policy, ports.registry, ports.clock, ports.limits, Covers.IMAGE)
+    except SigkitError as err:
+        ports.audit.append("unjudged", {"reference": reference.text, "reason": encode_reason(Reason.of_error(err))})
+        raise
+
+
+def _note_failure(admission: Admission, err: SigkitError, ports: Ports) -> None:
+    ports.audit.append("failed", {"admission": admission.audit_id, "reason": encode_reason(Reason.of_error(err))})
