@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -59,7 +59,7 @@ class RegistryVariant:
 
     referrers: ReferrersApi = ReferrersApi.ON
     tags: TagRule = TagRule.MOVABLE
-    limits: ServedLimits = ServedLimits()
+    limits: ServedLimits = field(default_factory=ServedLimits)
 
 
 class RegistryService:

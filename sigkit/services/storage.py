@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from sigkit import durable, limits
-from sigkit.digest import Digest, parse_digest
+from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Place
 from sigkit.oci.descriptor import parse_descriptor
 from sigkit.oci.manifest import Manifest
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = b"sigkit.registry/1\n"
 _LINK_BYTES = limits.MANIFEST_BYTES  # the largest link is a referrer's descriptor, which holds a manifest's annotations
-_LOCK_TIMEOUT_S = 2.0
+_LOCK_TIMEOUT_S = 1.0  # for one that is just stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class Storage:
     def _prepare(self) -> None:
         version = os.path.join(self.root, "version")
         if not os.path.exists(version):
-            if set(os.listdir(self.root)) - {"lock"}:
+            # A process that was killed at its very first step leaves a temporary file beside the lock.
+            if any(not name.startswith(".version.") and name != "lock" for name in os.listdir(self.root)):
                 raise DatabaseUnusable("not a registry's directory", place=Place(self.root), remedy="name an empty or absent directory")
             durable.write(version, SCHEMA, point="registry.version")
         found = durable.read(version, most_bytes=64, place=Place(version))
@@ -92,8 +93,15 @@ class Storage:
                 "written by another version of sigkit", place=Place(version), expected=SCHEMA.decode().strip(), got=repr(found)
             )
         os.makedirs(self.uploads, mode=0o700, exist_ok=True)
-        for name in os.listdir(self.uploads):
-            os.unlink(os.path.join(self.uploads, name))
+        for directory in (self.root, self.uploads, *(os.path.join(self.root, "blobs", algorithm) for algorithm in SIZES)):
+            self._clear(directory)
+
+    def _clear(self, directory: str) -> None:
+        """Remove what a process that was killed left unfinished."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(directory):
+                if directory == self.uploads or (name.startswith(".") and name.endswith(".tmp")):
+                    os.unlink(os.path.join(directory, name))
 
     # --- reading
 

@@ -1,0 +1,180 @@
+"""The registry over real sockets: starting, stopping, TLS, and what it refuses to listen on."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sigkit.digest import Digest
+from sigkit.errors import EXIT_USAGE, AddressUnusable, FileUnreadable, LockTimeout, MissingExtra
+from sigkit.services.serve import Tls, running_registry
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+SERVE = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from sigkit.services.serve import serve_registry
+try:
+    serve_registry(sys.argv[1], "127.0.0.1:0", ready=lambda address: print(address, flush=True))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+print("stopped", flush=True)
+"""
+
+
+def call(address: str, method: str, target: str, body: bytes | None = None, headers=None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=20)
+    try:
+        connection.request(method, target, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_large_blob_goes_in_and_out_over_a_socket(tmp_path):
+    data = os.urandom(1 << 20) * 8
+    digest = Digest.of(data)
+    with running_registry(tmp_path / "registry") as address:
+        assert call(address, "POST", f"/v2/a/b/blobs/uploads/?digest={digest}", data)[0] == 201
+        assert call(address, "GET", f"/v2/a/b/blobs/{digest}") == (200, data)
+        assert call(address, "GET", f"/v2/a/b/blobs/{digest}", headers={"Range": "bytes=5000000-"}) == (206, data[5000000:])
+
+
+def test_registry_keeps_what_it_has_when_it_starts_again(tmp_path):
+    digest = Digest.of(b"data")
+    with running_registry(tmp_path / "registry") as address:
+        call(address, "POST", f"/v2/a/b/blobs/uploads/?digest={digest}", b"data")
+    with running_registry(tmp_path / "registry") as address:
+        assert call(address, "GET", f"/v2/a/b/blobs/{digest}") == (200, b"data")
+
+
+def test_nothing_listens_and_no_thread_runs_afterwards(tmp_path):
+    with running_registry(tmp_path / "registry") as address:
+        host, _, port = address.rpartition(":")
+        idle = socket.create_connection((host, int(port)))
+    assert "sigkit-registry" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+    idle.close()
+
+
+def test_client_that_goes_away_in_the_middle_leaves_no_file_open(tmp_path):
+    data = os.urandom(1 << 20) * 16
+    digest = Digest.of(data)
+    with running_registry(tmp_path / "registry") as address:
+        call(address, "POST", f"/v2/a/b/blobs/uploads/?digest={digest}", data)
+        connection = http.client.HTTPConnection(address, timeout=20)
+        connection.request("GET", f"/v2/a/b/blobs/{digest}")
+        answer = connection.getresponse()
+        answer.read(1000)
+        answer.close()
+        connection.close()
+        # The registry notices when it sends next; it answers others meanwhile, and stops at the end of the block.
+        assert call(address, "GET", "/v2/")[0] == 200
+    content = tmp_path / "registry" / "blobs" / "sha256" / digest.hex
+    assert str(content) not in {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+
+
+def test_blob_cut_in_storage_ends_the_connection_early(tmp_path):
+    data = os.urandom(1 << 20) * 3
+    digest = Digest.of(data)
+    with running_registry(tmp_path / "registry") as address:
+        call(address, "POST", f"/v2/a/b/blobs/uploads/?digest={digest}", data)
+        content = tmp_path / "registry" / "blobs" / "sha256" / digest.hex
+        os.truncate(content, 1 << 20)
+        assert call(address, "GET", f"/v2/a/b/blobs/{digest}") == (200, data[: 1 << 20])
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0", "[::1]:0", "127.9.9.9:0"])
+def test_loopback_needs_no_tls(tmp_path, listen):
+    with running_registry(tmp_path / "registry", listen) as address:
+        assert call(address, "GET", "/v2/")[0] == 200
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:5000"])
+def test_without_tls_nothing_but_loopback_is_listened_on(tmp_path, listen):
+    with pytest.raises(AddressUnusable) as caught, running_registry(tmp_path / "registry", listen):
+        pass
+    assert caught.value.status() == EXIT_USAGE
+    assert "--tls-cert" in caught.value.remedy
+
+
+@pytest.mark.parametrize("listen", ["", "5000", ":5000", "example.com:5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1"])
+def test_malformed_address_is_a_usage_error(tmp_path, listen):
+    with pytest.raises(AddressUnusable) as caught, running_registry(tmp_path / "registry", listen):
+        pass
+    assert caught.value.status() == EXIT_USAGE
+
+
+def test_port_in_use_is_a_usage_error(tmp_path):
+    with running_registry(tmp_path / "one") as address, pytest.raises(AddressUnusable), running_registry(tmp_path / "two", address):
+        pass
+
+
+def test_directory_in_use_is_could_not_check(tmp_path):
+    with running_registry(tmp_path / "one"), pytest.raises(LockTimeout), running_registry(tmp_path / "one"):
+        pass
+
+
+def test_missing_server_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(MissingExtra) as caught, running_registry(tmp_path / "registry"):
+        pass
+    assert "httptools" in caught.value.problem
+    assert caught.value.remedy == "python -m pip install 'sigkit[serve]'"
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory) -> Tls:
+    """A certificate for 127.0.0.1, signed by its own key."""
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return Tls(str(certificate), str(key))
+
+
+def test_with_tls_any_address_is_listened_on(tmp_path, tls):
+    with running_registry(tmp_path / "registry", "0.0.0.0:0", tls=tls) as address:
+        context = ssl.create_default_context(cafile=tls.certificate)
+        connection = http.client.HTTPSConnection("127.0.0.1", int(address.rpartition(":")[2]), timeout=20, context=context)
+        connection.request("GET", "/v2/")
+        assert connection.getresponse().read() == b"{}"
+        connection.close()
+
+
+@pytest.mark.parametrize("fault", ["absent", "garbage", "exchanged"])
+def test_unusable_certificate_is_a_usage_error(tmp_path, tls, fault):
+    bad = tmp_path / "bad.pem"
+    if fault == "garbage":
+        bad.write_text("garbage")
+    broken = Tls(tls.key, tls.certificate) if fault == "exchanged" else Tls(str(bad), tls.key)
+    with pytest.raises(FileUnreadable) as caught, running_registry(tmp_path / "registry", tls=broken):
+        pass
+    assert caught.value.status() == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "last"), [(signal.SIGTERM, 0, "stopped"), (signal.SIGINT, 130, "interrupted")], ids=["SIGTERM", "SIGINT"]
+)
+def test_signal_stops_it_cleanly(tmp_path, sent, status, last):
+    with subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path / "registry")], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        assert call(address, "GET", "/v2/")[0] == 200
+        server.send_signal(sent)
+        assert server.stdout.read().strip() == last
+        assert server.wait(20) == status
