@@ -61,6 +61,16 @@ SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's
 TIMESTAMPS = 32  # sigstore-go's
 
+# Runtime
+RUNTIME_CONFIG_BYTES = 4 * 2**20  # config.json: a seccomp profile is 20 KB, argv and environment together at most 2 MiB (ARG_MAX)
+RUNTIME_ITEMS = 10_000  # of any list in config.json; the longest published, the names of a seccomp profile, has 450
+RUNTIME_ARGUMENTS = 100_000  # more than ARG_MAX has room for
+RUNTIME_GROUPS = 65_536  # the kernel's NGROUPS_MAX
+RUNTIME_ID_MAPS = 340  # the kernel's own, since Linux 4.15
+RUNTIME_MEMORY_LEAST_BYTES = 512 * 2**10  # what a static busybox needs to start is about 400 KiB
+RUNTIME_HOST_NAME_BYTES = 64  # the kernel's __NEW_UTS_LEN
+RUNTIME_FILTER_INSTRUCTIONS = 4_096  # the kernel's BPF_MAXINSNS
+
 
 class Limits(NamedTuple):
     """The limits that a pure core needs, handed in by its caller."""
