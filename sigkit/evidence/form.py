@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -47,7 +47,7 @@ class Evidence:
     """One signature or attestation, as raw bytes by part."""
 
     form: Form
-    parts: Mapping[str, bytes]
+    parts: Mapping[str, bytes] = field(hash=False)
     found: Found
 
     @property

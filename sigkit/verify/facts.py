@@ -6,7 +6,7 @@ enough is the policy's question.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class IdentitySigner:
 
     issuer: str
     subject: str
-    extensions: Mapping[str, str]
+    extensions: Mapping[str, str] = field(hash=False)
 
 
 Signer: TypeAlias = KeySigner | IdentitySigner
@@ -60,7 +60,7 @@ class SignatureFact:
     predicate_type: str
     payload_digest: Digest
     repository: str | None
-    annotations: Mapping[str, str]
+    annotations: Mapping[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
