@@ -256,13 +256,14 @@ _COMMANDS: dict[str, Callable[[_Arguments, dict[str, str]], int]] = {
 
 def run() -> NoReturn:
     """Run as a program."""
-    status = 1
+    status = 3
     try:
         status = main(sys.argv[1:])
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # a millisecond less than tearing an interpreter down that has nothing to tear down
+    except BaseException as err:  # noqa: BLE001 (the outermost frame: a bug is told, and is no success)
+        sys.excepthook(type(err), err, err.__traceback__)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a millisecond less than tearing an interpreter down that has nothing to tear down
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def report(descriptor: int, trace: Trace, err: BaseException) -> None:
     elif isinstance(err, _NoCommand):
         fields = err.args
     elif isinstance(err, OSError):
-        what = str(err.strerror if err.strerror in _CALLS else err.filename or "").encode("ascii", "backslashreplace")
+        what = os.fsencode(err.filename) if isinstance(err.filename, (str, bytes)) else b""
         fields = (sync.FAIL_KERNEL, step, b"%d" % (err.errno or 0), what)
     else:
         fields = (sync.FAIL_BUG, step, f"{type(err).__name__}: {err}".encode("ascii", "backslashreplace"))
@@ -84,11 +84,6 @@ def report(descriptor: int, trace: Trace, err: BaseException) -> None:
         sync.send(descriptor, sync.FAIL, b"\0".join(fields))
     except sync.Gone:
         pass  # nobody is left to be told
-
-
-_CALLS = frozenset(
-    ["mount", "umount2", "unshare", "setns", "pivot_root", "prctl", "sethostname", "setdomainname", "openat2", "open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "close_range", "capget", "capset", "prlimit", "seccomp", "socket", "SIOCGIFFLAGS", "SIOCSIFFLAGS", "execve"]
-)
 
 
 def probe(new_user: bool, descriptor: int, trace: Trace) -> int:  # noqa: FBT001 (a word of the message)
@@ -226,7 +221,7 @@ def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
         mounts.protect(root, plan["readonly"], trace)
         mounts.mask(root, plan["masked"], trace)
         if plan["root_readonly"]:
-            trace.step("read-only root", "config.json asks for it; last, because mount points had to be made", "mount -o remount,bind,ro $ROOT")
+            trace.step("read-only root", "last of the mounts, because mount points had to be made", "mount -o remount,bind,ro $ROOT")
             syscalls.mount_setattr(root, add=syscalls.MOUNT_ATTR_RDONLY)
         rootfs.pivot(root, trace)
         os.close(root)
@@ -396,11 +391,11 @@ def _check_program(path: bytes) -> None:
     file = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_MAGICLINKS)
     try:
         if os.fstat(file).st_mode & 0o170000 != 0o100000:
-            raise PermissionError(errno.EACCES, "openat2")
+            raise PermissionError(errno.EACCES, "", path)
     finally:
         os.close(file)
     if not os.access(path, os.X_OK, effective_ids=True):
-        raise PermissionError(errno.EACCES, "openat2")
+        raise PermissionError(errno.EACCES, "", path)
 
 
 def _warner(descriptor: int) -> Warn:

@@ -150,7 +150,8 @@ def _action(cursor: Cursor, number: Cursor | None) -> int:
 def _argument(cursor: Cursor) -> tuple[int, int, int, int]:
     operator = cursor.member("op")
     if operator.text() not in _OPERATORS:
-        raise InvalidConfig("an unknown operator", place=operator.at(), expected="one of " + ", ".join(_OPERATORS), got=operator.text()[:80])
+        known = "one of " + ", ".join(_OPERATORS)
+        raise InvalidConfig("an unknown operator", place=operator.at(), expected=known, got=operator.text()[:80])
     second = cursor.find("valueTwo")
     return (
         cursor.member("index").integer(0, 5),

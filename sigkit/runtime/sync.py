@@ -38,12 +38,11 @@ PROBE = b"?"  # instead of PLAN: make the namespaces, throw them away, answer FI
 FINE = b"!"
 
 # The first field of FAIL.
-FAIL_KERNEL = b"kernel"  # step, errno
-FAIL_PATH = b"path"  # step, errno, path
-FAIL_UNSAFE = b"unsafe"  # problem, path
+FAIL_KERNEL = b"kernel"  # step, errno, call or path
+FAIL_UNSAFE = b"unsafe"  # step, problem, path
 FAIL_MISSING = b"missing"  # command
 FAIL_EXECUTABLE = b"executable"  # command, errno
-FAIL_BUG = b"bug"  # exception
+FAIL_BUG = b"bug"  # step, exception
 
 _MOST_BYTES = 64 * 2**20  # a plan holds config.json's strings and a filter: far less
 

@@ -108,7 +108,7 @@ _libc.syscall.restype = _long
 
 def _check(result: int, what: str) -> int:
     if result == -1:
-        raise OSError(ctypes.get_errno(), what)
+        raise OSError(ctypes.get_errno(), "", what)  # the call stands where Python's own errors have the path
     return result
 
 
