@@ -99,6 +99,7 @@ class _Collection:
         self._digest = digest
         self._limits = limits
         self._bytes_left = limits.evidence_bytes
+        self._blobs: dict[Digest, bytes] = {}
 
     def place(self, digest: Digest) -> Place:
         return Place(f"{self._repository}@{digest}")
@@ -157,10 +158,15 @@ class _Collection:
             self.evidence.append(Evidence(Form.SIMPLE_SIGNING, {**parts, LAYER_PART: signed}, found))
 
     def _fetch_layer(self, layer: Descriptor) -> bytes:
+        known = self._blobs.get(layer.digest)
+        if known is not None:  # several signers of one image have signed the same bytes in the older form
+            return known
         if layer.size > self._bytes_left:
             raise _unlistable(TooLarge(f"more than {self._limits.evidence_bytes} bytes of evidence", place=self.place(self._digest)))
         self._bytes_left -= layer.size
-        return self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
+        blob = self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
+        self._blobs[layer.digest] = blob
+        return blob
 
 
 def _bundle_layer(document: Manifest | Index, digest: Digest) -> Descriptor | str:

@@ -265,3 +265,17 @@ def test_few_requests_are_made():
         shop.bundle(b"%d" % number)
     shop.collect()
     assert len(shop.asked) == 2 + 3  # two tags and three manifests
+
+
+def test_the_same_bytes_are_fetched_once():
+    class Counting(Shop):
+        fetched = 0
+
+        def fetch_blob(self, repository, descriptor, *, most_bytes):
+            self.fetched += 1
+            return super().fetch_blob(repository, descriptor, most_bytes=most_bytes)
+
+    shop = Counting()
+    shop.older(*(shop.blob(b"signed", SIMPLE_LAYER, **{SIGNATURE_PART: str(number)}) for number in range(5)))
+    assert len(shop.collect().evidence) == 5
+    assert shop.fetched == 1
