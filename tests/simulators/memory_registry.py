@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigkit.digest import Digest, VerifyingReader, check_digest
-from sigkit.errors import AbsentReference, Place, SizeMismatch, TooLarge
+from sigkit.errors import BlobAbsent, Place, SizeMismatch, TooLarge
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import Manifest, parse_manifest
 
@@ -92,7 +92,7 @@ class MemoryRegistry:
 
     def _blob(self, repository: Repository, descriptor: Descriptor) -> bytes:
         if (repository, descriptor.digest) not in self.blobs:
-            raise AbsentReference("no such blob", place=Place(f"{repository}@{descriptor.digest}"))
+            raise BlobAbsent("no such blob", place=Place(f"{repository}@{descriptor.digest}"))
         return self.blobs[repository, descriptor.digest]
 
     def _documents(self, repository: Repository):
