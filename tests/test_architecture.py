@@ -47,7 +47,8 @@ policy policy.decide policy.decision policy.explain policy.model policy.scope
 verify verify.bind verify.facts verify.signature verify.verify
 evidence evidence.bundle evidence.collect evidence.envelope evidence.form evidence.simple_signing evidence.statement
 trust trust.root keys keys.load keys.pem keys.public
-oci oci.auth oci.blobs oci.credentials oci.descriptor oci.exchange oci.image oci.manifest oci.reference oci.referrers oci.registry oci.resolve
+oci oci.auth oci.blobs oci.credentials oci.descriptor oci.exchange oci.image oci.manifest oci.reference oci.referrers
+oci.registry oci.resolve
 net net.address net.cold net.failures net.hop net.retry net.session net.url
 clock digest durable errors limits strict text
 """
