@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, strict
-from sigkit.errors import CredentialsUnusable, MalformedReference, Place
+from sigkit.errors import CredentialsUnusable, LimitError, MalformedReference, ParseError, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,28 +170,32 @@ def _ask_helper(name: Cursor, registry: str) -> FoundCredential | None:
     try:
         done = subprocess.run([program, "get"], input=server.encode(), capture_output=True, timeout=HELPER_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as err:
-        raise CredentialsUnusable(f"{program} cannot be run: {err}", place=name.at(), remedy=_remedy(program, server)) from err
+        raise CredentialsUnusable(f"{program} cannot be run: {err}", place=Place(program), remedy=_remedy(program, server)) from err
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
         if _NOT_FOUND in said:
             return None
         # What it printed may hold a secret, so it is not repeated.
-        raise CredentialsUnusable(f"{program} ended with status {done.returncode}", place=name.at(), remedy=_remedy(program, server))
-    return _parse_helper_answer(done.stdout, program, name, server)
+        raise CredentialsUnusable(f"{program} ended with status {done.returncode}", place=Place(program), remedy=_remedy(program, server))
+    try:
+        credential = _parse_helper_answer(done.stdout, program, server)
+    except (ParseError, LimitError) as err:
+        raise CredentialsUnusable(f"the answer of {program} is malformed", place=err.place, remedy=_remedy(program, server)) from err
+    return FoundCredential(credential, name.at()) if credential else None
 
 
-def _parse_helper_answer(answer: bytes, program: str, name: Cursor, server: str) -> FoundCredential | None:
+def _parse_helper_answer(answer: bytes, program: str, server: str) -> Credential | None:
     place = Place(program)
     top = strict.parse_json(answer, most_bytes=HELPER_ANSWER_BYTES, place=place)
     user, secret = top.member("Username").text(), top.member("Secret").text()
     answered = _text(top, "ServerURL")
     if answered and _normalised(answered) != _normalised(server):
         raise CredentialsUnusable(
-            f"{program} answered for another server", place=name.at(), expected=server, got=answered, remedy=_remedy(program, server)
+            f"{program} answered for another server", place=place, expected=server, got=answered, remedy=_remedy(program, server)
         )
     if user == _IDENTITY_USER:
-        return FoundCredential(IdentityToken(user, secret), name.at())
-    return FoundCredential(UserPassword(user, secret), name.at()) if user or secret else None
+        return IdentityToken(user, secret)
+    return UserPassword(user, secret) if user or secret else None
 
 
 def _remedy(program: str, server: str) -> str:

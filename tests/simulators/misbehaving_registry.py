@@ -129,7 +129,7 @@ class MisbehavingServer:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._server = _Server((host, 0), _handler_of(self))
+        self._server = _Server((host, 0), self)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -179,8 +179,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
+    def __init__(self, address: tuple[str, int], owner: MisbehavingServer) -> None:
+        super().__init__(address, _Handler)
+        self.owner = owner
         self._open: set = set()
 
     def process_request(self, request, client_address) -> None:
@@ -200,59 +201,57 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: clients that go away are what many tests are about."""
 
 
-def _handler_of(owner: MisbehavingServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-        def setup(self) -> None:
-            if isinstance(self.request, ssl.SSLSocket):
-                self.request.do_handshake()
-            owner.connections += 1
-            super().setup()
+    def setup(self) -> None:
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
+        self.server.owner.connections += 1
+        super().setup()
 
-        def log_message(self, *args) -> None:
-            pass
+    def log_message(self, *args) -> None:
+        pass
 
-        def _any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            headers = {k.lower(): v for k, v in self.headers.items()}
-            reply, fault = owner.handle(Seen(self.command, self.path, headers, body))
-            if fault and fault.raw is not None:
-                self.wfile.write(fault.raw)
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        reply, fault = self.server.owner.handle(Seen(self.command, self.path, headers, body))
+        if fault and fault.raw is not None:
+            self.wfile.write(fault.raw)
+            self.close_connection = True
+            return
+        self._write(reply, fault)
+
+    def _write(self, reply: Reply, fault: Fault | None) -> None:
+        names = {k.lower() for k, _ in reply.headers}
+        lines = [f"HTTP/1.1 {reply.status} Status", *(f"{k}: {v}" for k, v in reply.headers)]
+        if reply.framed and not names & {"content-length", "transfer-encoding"} and reply.status != 204:
+            lines.append(f"Content-Length: {len(reply.body)}")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        body = b"" if self.command == "HEAD" else reply.body
+        if fault and fault.seconds_per_byte:
+            if not fault.drips_headers:
+                self.wfile.write(head)
+            self._drip(head + body if fault.drips_headers else body, fault.seconds_per_byte)
+            return
+        if fault and fault.cut_after_bytes is not None:
+            body = body[: fault.cut_after_bytes]
+            self.close_connection = True
+        self.wfile.write(head + body)
+        if not reply.framed:
+            self.close_connection = True
+
+    def _drip(self, data: bytes, seconds_per_byte: float) -> None:
+        for at in range(len(data)):
+            self.wfile.write(data[at : at + 1])
+            if not self.server.owner.pause(seconds_per_byte):
                 self.close_connection = True
                 return
-            self._write(reply, fault)
 
-        def _write(self, reply: Reply, fault: Fault | None) -> None:
-            names = {k.lower() for k, _ in reply.headers}
-            lines = [f"HTTP/1.1 {reply.status} Status", *(f"{k}: {v}" for k, v in reply.headers)]
-            if reply.framed and not names & {"content-length", "transfer-encoding"} and reply.status != 204:
-                lines.append(f"Content-Length: {len(reply.body)}")
-            head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-            body = b"" if self.command == "HEAD" else reply.body
-            if fault and fault.seconds_per_byte:
-                if not fault.drips_headers:
-                    self.wfile.write(head)
-                self._drip(head + body if fault.drips_headers else body, fault.seconds_per_byte)
-                return
-            if fault and fault.cut_after_bytes is not None:
-                body = body[: fault.cut_after_bytes]
-                self.close_connection = True
-            self.wfile.write(head + body)
-            if not reply.framed:
-                self.close_connection = True
-
-        def _drip(self, data: bytes, seconds_per_byte: float) -> None:
-            for at in range(len(data)):
-                self.wfile.write(data[at : at + 1])
-                if not owner.pause(seconds_per_byte):
-                    self.close_connection = True
-                    return
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _any
-
-    return Handler
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815 # http.server's names
 
 
 @dataclass
