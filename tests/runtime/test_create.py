@@ -353,11 +353,20 @@ def test_preserved_descriptors_reach_the_program_and_no_others(bundle):
         os.write(writer, b"through")
         os.close(writer)
         bundle.write("sh", "-c", "cat <&3; ls /proc/self/fd")
-        script = f"exec 3<&{reader}; exec {' '.join(bundle.command('run', '--bundle', str(bundle.directory), '--preserve-fds', '1', bundle.id))}"
-        done = subprocess.run(["sh", "-c", script], pass_fds=(reader, high), capture_output=True, text=True, cwd=bundle.path, check=False)
+        script = f"import os, sys; os.dup2({reader}, 3); os.execv(sys.argv[1], sys.argv[1:])"
+        command = bundle.command("run", "--bundle", str(bundle.directory), "--preserve-fds", "1", bundle.id)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script, *command],
+            pass_fds=(reader, high),
+            capture_output=True,
+            text=True,
+            cwd=bundle.path,
+            check=False,
+        )
     finally:
         for descriptor in (reader, other, high):
             os.close(descriptor)
+    assert done.stderr == ""
     # ls holds one descriptor of its own, on the directory.
     assert done.stdout == "through0\n1\n2\n3\n4\n"
 
