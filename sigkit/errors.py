@@ -1007,6 +1007,26 @@ class BadContainerId(RuntimeRefused):
     code = "SK-RUNTIME-013"
 
 
+class UnknownUser(RuntimeRefused):
+    """The user or group that the container is to run as is not in the image, or its id is out of range.
+
+    A name must be in the image's /etc/passwd or /etc/group; a number is 0 to 2147483647. Choose another with --user, or build the image
+    again with that user.
+    """
+
+    code = "SK-RUNTIME-014"
+
+
+class NothingToRun(RuntimeRefused):
+    """The image names no program, and none was asked for.
+
+    Write the command after the image, or use --entrypoint.
+    """
+
+    code = "SK-RUNTIME-015"
+    exit_status = EXIT_RUN_USAGE
+
+
 # --- POLICY: the decision is deny -------------------------------------------------------------------------------------
 
 
