@@ -72,7 +72,7 @@ def required(text: str):
     return rule(f"  - images: reg.example/app\n    require: {text}\n").require
 
 
-def granted(text: str) -> Grant:
+def granted(text: str):
     return rule(f"  - images: reg.example/app\n    require: {{key: a}}\n    run: {text}\n").run
 
 
@@ -119,9 +119,8 @@ def test_metadata_gives_the_name():
 
 def test_another_key_in_the_same_file_is_another_policy():
     text = f"{HEAD}keys:\n  a: {{file: a.pub}}\n{RULE}".encode()
-    digests = {
-        parse_policy(text, Place.operator("p"), lambda _, name=name: verdicts.private(name).public.encode_pem()).digest for name in "ab"
-    }
+    files = [verdicts.private(name).public.encode_pem() for name in "ab"]
+    digests = {parse_policy(text, Place.operator("policy.yaml"), lambda _: files.pop()).digest for _ in range(2)}
     assert len(digests) == 2
 
 
@@ -189,6 +188,8 @@ def test_the_most_specific_rule_is_found_whatever_the_order():
         keys = []
         for reference in ("other.example/x", "reg.example/x/y", "reg.example/app"):
             found = loaded.rule_for(verdicts.request(reference).repository, None)
+            assert found is not None
+            assert isinstance(found.require, KeyRequirement)
             keys.append(found.require.key.name)
         assert keys == ["a", "b", "c"]
 
