@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sigkit.errors import HostUnfit, InvalidConfig, Place, SigkitError, UnsupportedConfig
+from sigkit.runtime import seccomp
+from sigkit.runtime.capabilities import DEFAULT, NAMES
+from sigkit.strict import Cursor
+
+
+def profile(document: object) -> seccomp.Profile:
+    return seccomp.parse_profile(Cursor(document, "$.linux.seccomp", Place("config.json")))  # type: ignore[arg-type]
+
+
+def under(document: object, code: str, tmp_path: Path) -> str:
+    """Run Python code in a process under a profile and return what it printed."""
+    program = seccomp.filter_program(profile(document), str(tmp_path))
+    checkout = str(Path(seccomp.__file__).parents[2])
+    script = f"""
+import sys, os
+sys.path.append({checkout!r})
+from sigkit.runtime import syscalls
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.seccomp_load({program!r}, 0)
+{code}
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+# settimeofday with a pointer that leads nowhere: the kernel itself would answer EFAULT.
+TRY_SETTIMEOFDAY = """
+import ctypes
+number = {"x86_64": 164, "aarch64": 170}[os.uname().machine]
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(number, ctypes.c_void_p(8), None)
+os.write(1, b"%d" % ctypes.get_errno())
+"""
+
+
+def test_default_profile_refuses_what_needs_a_capability_that_is_not_held(tmp_path):
+    assert under(seccomp.default_profile(DEFAULT), TRY_SETTIMEOFDAY, tmp_path) == str(errno.EPERM)
+
+
+def test_default_profile_allows_it_with_the_capability(tmp_path):
+    assert under(seccomp.default_profile([*DEFAULT, "CAP_SYS_TIME"]), TRY_SETTIMEOFDAY, tmp_path) == str(errno.EFAULT)
+
+
+def test_default_profile_answers_an_unknown_call_with_ENOSYS(tmp_path):
+    code = """
+try:
+    syscalls._call(1000, "none")
+except OSError as err:
+    os.write(1, b"%d" % err.errno)
+"""
+    assert under(seccomp.default_profile(DEFAULT), code, tmp_path) == str(errno.ENOSYS)
+
+
+def test_condition_on_an_argument_is_kept(tmp_path):
+    document = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {
+                "names": ["umask"],
+                "action": "SCMP_ACT_ERRNO",
+                "errnoRet": 28,
+                "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}],
+            }
+        ],
+    }
+    code = """
+os.umask(3)
+try:
+    os.umask(7)
+except OSError as err:
+    os.write(1, b"%d" % err.errno)
+"""
+    assert under(document, code, tmp_path) == "28"
+
+
+def test_profile_data_is_the_published_file():
+    readme = Path(seccomp.__file__).parent / "data/README.md"
+    assert hashlib.sha256((readme.parent / "seccomp.json").read_bytes()).hexdigest() in readme.read_text()
+
+
+def test_every_capability_gives_a_profile_that_compiles():
+    library = seccomp.Library()
+    for name in NAMES:
+        assert library.compile(profile(seccomp.default_profile([name])))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        pytest.param({"defaultAction": "SCMP_ACT_X"}, InvalidConfig, id="action"),
+        pytest.param({"defaultAction": "SCMP_ACT_NOTIFY"}, UnsupportedConfig, id="notify"),
+        pytest.param({"flags": ["X"]}, InvalidConfig, id="flag"),
+        pytest.param({"listenerPath": "/x"}, UnsupportedConfig, id="listener"),
+        pytest.param({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_X"}]}, InvalidConfig, id="rule's action"),
+        pytest.param(
+            {"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "X"}]}]},
+            InvalidConfig,
+            id="operator",
+        ),
+    ],
+)
+def test_wrong_profile_is_refused_with_its_path(change, kind):
+    with pytest.raises(kind) as caught:
+        profile({"defaultAction": "SCMP_ACT_ERRNO"} | change)
+    assert caught.value.place.inside.startswith("$.linux.seccomp")
+
+
+def test_profile_without_a_default_is_refused():
+    with pytest.raises(SigkitError):
+        profile({})
+
+
+def test_unknown_architecture_is_refused():
+    with pytest.raises(InvalidConfig):
+        seccomp.Library().compile(profile({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_Z80"]}))
+
+
+def test_call_that_libseccomp_cannot_deny_is_refused_where_the_default_would_let_it_pass():
+    rules = [{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}]
+    with pytest.raises(InvalidConfig):
+        seccomp.Library().compile(profile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    allowed = [{"names": ["no_such_call"], "action": "SCMP_ACT_ALLOW"}]
+    assert seccomp.Library().compile(profile({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": allowed}))
+
+
+def test_absent_libseccomp_is_a_refusal_with_the_reason(monkeypatch):
+    monkeypatch.setattr(seccomp, "LIBRARY", "libnothing.so.9")
+    with pytest.raises(HostUnfit) as caught:
+        seccomp.Library()
+    assert "libnothing.so.9" in caught.value.problem
+
+
+def test_different_profiles_have_different_entries_in_the_cache(tmp_path):
+    for number in (1, 2):
+        seccomp.filter_program(profile({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": number}), str(tmp_path))
+    assert len(list((tmp_path / "seccomp").iterdir())) == 2
