@@ -67,17 +67,17 @@ def test_condition_on_an_argument_is_kept(tmp_path):
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
             {
-                "names": ["umask"],
+                "names": ["getpgid"],
                 "action": "SCMP_ACT_ERRNO",
                 "errnoRet": 28,
-                "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}],
+                "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}],
             }
         ],
     }
     code = """
-os.umask(3)
+os.getpgid(0)
 try:
-    os.umask(7)
+    os.getpgid(1)
 except OSError as err:
     os.write(1, b"%d" % err.errno)
 """
