@@ -84,7 +84,7 @@ class LocalEngine:
         self._warn = warn
         self.store = Store(options.root)
         self._layers = Layers(self.store, choose_maps(None))
-        self._state_root = default_state_root()
+        self._state_root = _state_root(self.store.root)
 
     def pull(self, admission: Admission, registry: Registry) -> PulledImage:
         """Bring exactly the admitted image, every byte checked, and put it on the list of images.
@@ -173,6 +173,13 @@ class LocalEngine:
                     removal.remove(self._state_root, found)
                 remove_tree(os.path.join(containers, container_id), self._layers.ids)
                 os.unlink(self._lock_path(container_id))
+
+
+def _state_root(root: str) -> str:
+    """Return where the runtime keeps its state: forgotten at the next boot where there is such a place, else in the store."""
+    if os.geteuid() == 0 or os.environ.get("XDG_RUNTIME_DIR", "").startswith("/"):
+        return default_state_root()
+    return os.path.join(root, "runtime")
 
 
 def _seccomp(admission: Admission) -> Json:

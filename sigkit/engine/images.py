@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sigkit.engine.pull import PulledImage
     from sigkit.engine.store import Store
 
+_COLUMNS = "repository, tag, reference, top, manifest, config, platform, policy_name, policy_digest"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
@@ -38,7 +40,7 @@ class ImageRecord:
 
 
 def remember(store: Store, admission: Admission, image: PulledImage, when: datetime) -> None:
-    """Put a pulled image on the list, in the place of what the same tag named before."""
+    """Put a pulled image on the list, in the place of what the same tag named before; one that stands there stays as it is."""
     blobs = [admission.manifest, image.manifest.config.digest, *(layer.digest for layer in image.manifest.layers)]
     row = (
         str(admission.repository),
@@ -50,11 +52,14 @@ def remember(store: Store, admission: Admission, image: PulledImage, when: datet
         str(admission.platform),
         admission.policy_name,
         str(admission.policy_digest),
-        format_time(when),
     )
-    with store.index() as index, transaction(index):
-        index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        index.executemany("INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", ((str(admission.manifest), str(b)) for b in blobs))
+    with store.index() as index:
+        known = index.execute(f"SELECT {_COLUMNS} FROM images WHERE repository = ? AND tag = ? AND platform = ?", (*row[:2], row[6]))  # noqa: S608
+        if known.fetchone() == row:
+            return
+        with transaction(index):
+            index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, format_time(when)))
+            index.executemany("INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", ((str(admission.manifest), str(b)) for b in blobs))
 
 
 def list_images(store: Store) -> tuple[ImageRecord, ...]:

@@ -12,7 +12,6 @@ Not handled here: whether the admission was used up. `containers.create` redeems
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -191,8 +190,13 @@ class _Pull:
 
     def all(self, wanted: tuple[_Layer, ...]) -> tuple[tuple[str, ...], NamespacesUnavailable | None]:
         """Bring all layers; return what was left out of them, and why they are not unpacked if they are not."""
+        missing = [layer for layer in wanted if not self._is_here(layer)]
+        if not missing:
+            return (), None
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
         with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="layer") as threads:
-            jobs = [threads.submit(self._one, layer) for layer in wanted]
+            jobs = [threads.submit(self._one, layer) for layer in missing]
             try:
                 wait(jobs, return_when=FIRST_EXCEPTION)
             finally:
@@ -202,6 +206,12 @@ class _Pull:
         if failed:
             raise failed[0]
         return tuple(note for job in jobs for note in job.result()), self._no_namespaces
+
+    def _is_here(self, layer: _Layer) -> bool:
+        here = self._layers.has(layer.chain_id)
+        if here:
+            self._tell(layer, layer.descriptor.size)
+        return here
 
     def _one(self, layer: _Layer) -> tuple[str, ...]:
         """Bring one layer, and return what was left out of it."""

@@ -136,6 +136,8 @@ class Store:
 
     def add_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a small blob whose bytes the caller has checked."""
+        if os.path.exists(self.blob_path(digest)):
+            return
         with self.lock(digest):
             if not os.path.exists(self.blob_path(digest)):
                 with self.create_blob(digest) as file:
