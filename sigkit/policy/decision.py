@@ -266,7 +266,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "decidedAt": record.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
         "request": encode_request(record.request),
         "policy": {"name": record.policy.name, "digest": str(record.policy.digest)},
-        "rule": None if record.rule is None else {"images": record.rule, "place": _place(record.rule_place)},
+        "rule": {"images": record.rule, "place": _place(record.rule_place)},
         "tree": None if record.tree is None else _tree(record.tree),
         "reasons": [encode_reason(reason) for reason in record.reasons],
         "facts": [_facts(facts) for facts in record.facts],

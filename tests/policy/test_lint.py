@@ -1,0 +1,82 @@
+"""`policy check` says what a policy means and what in it deserves a second look."""
+
+import json
+
+import pytest
+
+from sigkit.errors import SigkitError
+from sigkit.policy.lint import check_policy, encode_summary, summary_lines
+from tests.simulators.verdicts import private
+
+HEAD = "apiVersion: sigkit.dev/v1alpha1\nkind: Policy\nkeys:\n  a: {file: a.pub}\n  b: {file: b.pub}\n"
+BOTH = "require: {anyOf: [{key: a}, {key: b}]}"
+
+
+@pytest.fixture
+def check(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.pub").write_bytes(private(name).public.encode_pem())
+
+    def checked(rules: str):
+        path = tmp_path / "policy.yaml"
+        path.write_text(f"{HEAD}rules:\n{rules}")
+        return check_policy(path)
+
+    return checked
+
+
+def test_a_plain_policy_has_no_warnings(check):
+    assert check(f"  - images: reg.example/**\n    {BOTH}\n").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        pytest.param("images: reg.example/**\n    require: {key: a}", "key `b` is named by no rule", id="unused-key"),
+        pytest.param(f"images: reg.example/**\n    {BOTH}\n    name: any", "`name: any`", id="any-name"),
+        pytest.param(f"images: reg.example/**\n    {BOTH}\n    mode: warn", "`mode: warn`", id="warn"),
+        pytest.param("images: '**'\n    unverified: {reason: x}", "every image that no other rule matches", id="everything-unverified"),
+        pytest.param("images: reg.example/x\n    unverified: {reason: x}", "these images start without any evidence", id="unverified"),
+        pytest.param("images: reg.example/x\n    require: {allOf: [{key: a}]}", "a list of one", id="list-of-one"),
+        pytest.param("images: x.y/z\n    require: {atLeast: {n: 2, of: [{key: a}, {key: b}]}}", "`allOf` says so", id="all-of-them"),
+        pytest.param("images: x.y/z\n    require: {atLeast: {n: 1, of: [{key: a}, {key: b}]}}", "`anyOf` says so", id="one-of-them"),
+        pytest.param(f"images: [x.y/*, x.y/z]\n    {BOTH}", "adds nothing", id="pattern-that-adds-nothing"),
+        pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{command: any}}", "`command: any`", id="any-command"),
+        pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{environment: ['*']}}", "LD_PRELOAD", id="any-variable"),
+        pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{network: host}}", "`network: host`", id="host-network"),
+        pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{capabilities: [SYS_ADMIN]}}", "SYS_ADMIN", id="sys-admin"),
+        pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{mounts: [{{from: /}}]}}", "the whole host", id="whole-host"),
+    ],
+)
+def test_what_may_not_be_meant_is_said_with_its_place(check, rule, part):
+    summary = check(f"  - {rule}\n")
+    assert [warning for warning in summary.warnings if part in warning.text]
+    assert any(part in line for line in summary_lines(summary))
+
+
+def test_a_summary_says_what_each_rule_asks_for(check):
+    summary = check(
+        "  - images: reg.example/**\n    require: {allOf: [{key: a}, {atLeast: {n: 1, of: [{key: b}]}}]}\n"
+        "    name: {remap: [{from: reg.example, to: up.example}]}\n"
+        '  - images: old.example/*\n    unverified: {reason: "OPS-1 \\e[2J"}\n    run: {command: [[/bin/app, --x]], user: any}\n'
+    )
+    text = "\n".join(summary_lines(summary))
+    assert "all of (key a; at least 1 of (key b))" in text
+    assert "reg.example was signed as up.example" in text
+    assert "starts unverified: OPS-1" in text
+    assert "/bin/app --x" in text
+    assert "\x1b" not in text
+
+
+def test_the_document_names_rules_keys_and_warnings(check):
+    document = json.loads(json.dumps(encode_summary(check("  - {images: reg.example/*, tags: 'v*', require: {key: a}}\n"))))
+    assert document["schema"] == "sigkit.policy/1"
+    assert document["rules"][0]["images"] == ["reg.example/*"]
+    assert document["rules"][0]["tags"] == ["v*"]
+    assert document["keys"][0]["fingerprint"] == str(private("a").public.fingerprint)
+    assert document["warnings"][0]["text"] == "key `b` is named by no rule"
+
+
+def test_a_policy_that_cannot_be_used_is_refused(check):
+    with pytest.raises(SigkitError):
+        check("  - images: reg.example/**\n")
