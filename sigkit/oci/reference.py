@@ -20,7 +20,6 @@ DEFAULT_TAG: Final = "latest"
 
 PATH_CHARACTERS: Final = 255  # the distribution project's RepositoryNameTotalLengthMax
 REGISTRY_CHARACTERS: Final = 261  # a DNS name has 253 at most, then colon and port
-REFERENCE_CHARACTERS: Final = 1024  # the parts at their longest: 261 + 255 + 128 + 135
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _REGISTRY = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:]+)\])(?::(?P<port>[0-9]+))?")
@@ -78,9 +77,7 @@ def parse_reference(text: str, place: Place | None = None) -> Reference:
 
     Source: github.com/distribution/reference 0.6.0, normalize.go.
     """
-    where = place or Place.operator(text[:REFERENCE_CHARACTERS])
-    if len(text) > REFERENCE_CHARACTERS:
-        raise MalformedReference("the reference is too long", place=where, expected=f"at most {REFERENCE_CHARACTERS} characters")
+    where = place or Place.operator(text)
     name, at, digest_text = text.partition("@")
     _check_form(text, name, where)
     registry, path = _split_registry(name)

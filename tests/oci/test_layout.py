@@ -8,7 +8,7 @@ from sigkit.digest import Digest
 from sigkit.errors import AbsentReference, DigestMismatch, FileUnreadable, FileUnwritable, SizeMismatch, TooLarge, WrongShape
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.layout import create_layout, open_layout
-from sigkit.oci.manifest import OCI_MANIFEST, encode_manifest
+from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_manifest
 from sigkit.oci.reference import parse_reference
 from sigkit.oci.resolve import resolve_and_pin
 from tests.simulators.images import AMD64, ARM64, describe, push_index, small_image
@@ -108,6 +108,12 @@ def test_bytes_of_another_digest_are_not_stored(layout, tmp_path):
             layout.push_blob(REPOSITORY, Digest.of(b"layer"), content)
     assert not layout.has_blob(REPOSITORY, Digest.of(b"layer"))
     assert list((tmp_path / "layout" / "blobs" / "sha256").iterdir()) == []
+
+
+def test_manifest_is_not_stored_under_another_type(layout):
+    with pytest.raises(WrongShape):
+        layout.push_manifest(REPOSITORY, "v1", small_image().manifest, OCI_INDEX)
+    assert layout.list_tags(REPOSITORY) == ()
 
 
 def test_directory_that_holds_something_else_is_left_alone(tmp_path):

@@ -92,6 +92,7 @@ def test_forms_of_both_standards_are_read(members, media_type):
     [
         pytest.param(manifest_members(manifests=[]), id="both, called a manifest"),
         pytest.param(index_members(config=CONFIG.encode(), layers=[]), id="both, called an index"),
+        pytest.param(manifest_members(manifests=[], mediaType=None), id="both, without a type"),
         pytest.param(manifest_members(manifests=None), id="null counts as there"),
         pytest.param(index_members(layers=None), id="null layers in an index"),
         pytest.param(manifest_members(mediaType=OCI_INDEX), id="manifest called an index"),
@@ -112,6 +113,7 @@ def test_document_that_can_be_read_two_ways_is_refused(members):
         pytest.param({"fsLayers": [], "mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, id="signed schema 1"),
         pytest.param(manifest_members(fsLayers=[]), id="schema 1 inside schema 2"),
         pytest.param({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}, id="artifact manifest"),
+        pytest.param({"schemaVersion": 2, "blobs": []}, id="artifact manifest without a type"),
         pytest.param(manifest_members(mediaType="application/x-other"), id="unknown type"),
     ],
 )
