@@ -739,7 +739,8 @@ class AddressRefused(NetError):
 class PlainHttpRefused(NetError):
     """Plain HTTP was asked for a host that is not on this machine.
 
-    Anybody between here and there could read and change what passes. Use TLS, or allow plain HTTP for this host by name.
+    Anybody between here and there could read and change what passes. Use TLS, or allow plain HTTP for this registry with
+    --allow-http-registry.
     """
 
     code = "SK-NET-002"
@@ -777,7 +778,7 @@ class TlsFailed(NetError):
     """The server did not prove its name by TLS.
 
     The certificate is expired, for another name, or signed by an authority that this machine does not know. For a private authority
-    give its certificate with --ca-file. Verification cannot be turned off.
+    give its certificate with --registry-cacert. Verification cannot be turned off.
     """
 
     code = "SK-NET-006"

@@ -246,7 +246,7 @@ class Session:
                 "plain HTTP to another machine",
                 place=call.url.place(),
                 expected=f"https://{origin.authority}",
-                remedy=f"--plain-http {origin.authority} allows it for this host",
+                remedy="--allow-http-registry allows it for the registry that is named",
             )
         return allowed & {Nearness.LOOPBACK}
 

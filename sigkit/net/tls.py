@@ -59,5 +59,5 @@ def tls_failed(host: str, reason: str) -> TlsFailed:
     return TlsFailed(
         f"the certificate was not accepted: {reason}",
         place=Place(host),
-        remedy="for a private authority, give its certificate with --ca-file",
+        remedy="for a private authority, give its certificate with --registry-cacert FILE",
     )
