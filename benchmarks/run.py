@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-PASSWORD = {"SIGKIT_PASSWORD": "", "COSIGN_PASSWORD": ""}
+PASSWORD = {"SIGKIT_PASSWORD": "bench", "COSIGN_PASSWORD": "bench"}
 SIGKIT = (sys.executable, "-I", "-m", "sigkit")
 RUNTIME = (sys.executable, "-I", "-S", str(HERE.parent / "sigkit" / "runtime" / "cli.py"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import click
@@ -15,7 +14,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HOST_POLICY = "/etc/sigkit/policy.yaml"
-ROOT_STORE = "/var/lib/sigkit"
 
 
 class ConnectionFlags(NamedTuple):
@@ -36,7 +34,7 @@ class PolicyFlags(NamedTuple):
     name: str | None
 
 
-def _grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
+def grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
     """Return a decorator that adds `options` to a command and hands their values over as one `kind` named `argument`."""
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
@@ -52,7 +50,7 @@ def _grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., A
     return decorate
 
 
-registry_options = _grouped(
+registry_options = grouped(
     "connection",
     ConnectionFlags,
     click.option("--allow-http-registry", is_flag=True, help="Speak plain HTTP with the image's registry. Loopback needs no leave."),
@@ -70,7 +68,7 @@ registry_options = _grouped(
     ),
 )
 
-policy_options = _grouped(
+policy_options = grouped(
     "wanted",
     PolicyFlags,
     click.option("--key", "keys", multiple=True, metavar="FILE", help="A public key that must have signed. Several: any one of them."),
@@ -97,11 +95,3 @@ store_option = click.option(
 platform_option = click.option(
     "--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Of an index, take this platform. Default: this machine's."
 )
-
-
-def default_store() -> str:
-    """Return where this user's store is unless another is named."""
-    if os.geteuid() == 0:
-        return ROOT_STORE
-    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-    return os.path.join(data, "sigkit")

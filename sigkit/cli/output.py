@@ -168,7 +168,11 @@ class Command(click.Command):
         """Take click's arguments and `examples`: lines for the end of the help."""
         super().__init__(*args, **kwargs)
         self.examples = examples
-        self.params.extend(output_options())
+        taken = {name for param in self.params for name in param.opts}
+        for option in output_options():
+            # `run -v` mounts, as podman's does; there it is --verbose only.
+            option.opts = [name for name in option.opts if name not in taken]
+            self.params.append(option)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, one a line, and what the exit codes mean."""

@@ -1,0 +1,67 @@
+"""This host's gate and engine, put together for one command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from sigkit.cli.connect import connect
+from sigkit.cli.decisions import decision_lines
+from sigkit.cli.progress import PullProgress
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sigkit.cli.options import ConnectionFlags
+    from sigkit.cli.output import Output
+    from sigkit.engine.containers import LocalEngine
+    from sigkit.gate.admit import Judgement, Ports
+    from sigkit.oci.reference import Reference
+
+
+@contextlib.contextmanager
+def opened_host(
+    output: Output, store_root: str | None, connection: ConnectionFlags, reference: Reference, trace_fd: int | None = None
+) -> Iterator[tuple[Ports, LocalEngine]]:
+    """Give the ports of the gate and the engine of the host whose store is `store_root`, or the usual one."""
+    from sigkit.clock import SystemClock
+    from sigkit.engine.containers import LocalEngine, Options
+    from sigkit.engine.store import default_root
+    from sigkit.gate.admit import Ports
+    from sigkit.gate.audit import AuditLog
+    from sigkit.gate.state import SqliteState
+    from sigkit.limits import DEFAULT
+
+    root = store_root or default_root()
+    clock = SystemClock()
+    progress = PullProgress(output)
+    engine = LocalEngine(Options(root, trace_fd), clock, progress, lambda warning: output.note(f"note: {escape(warning)}"))
+    try:
+        with SqliteState(os.path.join(root, "gate.db")) as state, connect(connection, reference) as registry:
+            yield Ports(registry, clock, DEFAULT, state, AuditLog(os.path.join(root, "audit.log"), clock)), engine
+    finally:
+        progress.close()
+
+
+def teller(output: Output) -> Callable[[Judgement], None]:
+    """Return what tells a person of a judgement that lets pass: on stderr, since stdout is the container's."""
+
+    def tell(judgement: Judgement) -> None:
+        from sigkit.policy.decision import Allow, Warn
+
+        for note in judgement.notes:
+            output.detail(escape(note))
+        match judgement.decision:
+            case Allow():
+                for line in decision_lines(output, judgement.decision, sys.stderr, "allowed"):
+                    output.detail(line)
+            case Warn():
+                for line in decision_lines(output, judgement.decision, sys.stderr, "allowed"):
+                    output.note(line)
+            case _:
+                pass
+
+    return tell
