@@ -5,27 +5,22 @@ Everything that goes wrong ends with an error or a refusal, a line in the audit 
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sigkit.errors import EXIT_RUN_REFUSED, EXIT_RUN_UNCHECKED, EXIT_UNCHECKED, FileUnwritable, Place, SigkitError
-from sigkit.gate.admit import Covers, Ports, admit, judge, record_denial, redeemer, withdraw
-from sigkit.gate.audit import AuditLog
+from sigkit.errors import EXIT_RUN_REFUSED, EXIT_RUN_UNCHECKED, EXIT_UNCHECKED, SigkitError
+from sigkit.gate.admit import Covers, admit, judge, record_denial, redeemer, withdraw
 from sigkit.gate.confine import Asked
-from sigkit.gate.state import SqliteState
 from sigkit.policy.decision import Deny, Reason, encode_reason, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sigkit.clock import Clock
     from sigkit.engine.admission import Admission, Redeem
     from sigkit.engine.containers import LocalEngine
     from sigkit.engine.pull import Progress, PulledImage
-    from sigkit.gate.admit import Judgement
-    from sigkit.limits import Limits
+    from sigkit.gate.admit import Judgement, Ports
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
@@ -42,22 +37,6 @@ class Engine(Protocol):
     def start(self, admission: Admission, image: PulledImage, redeem: Redeem) -> int:
         """Use the admission up, start its container, wait for it, remove it, and return its status."""
         ...
-
-
-@contextlib.contextmanager
-def opened_ports(root: str, registry: Registry, clock: Clock, limits: Limits) -> Iterator[Ports]:
-    """Give the ports of this host's gate: state and audit log lie in `gate/` below the store's root.
-
-    Raises:
-        FileUnwritable, DatabaseUnusable: (UNAVAIL) they cannot be opened.
-    """
-    directory = os.path.join(root, "gate")
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError as err:
-        raise FileUnwritable(f"cannot make the gate's directory: {err.strerror}", place=Place(directory)) from err
-    with SqliteState(os.path.join(directory, "state.db")) as state:
-        yield Ports(registry, clock, limits, state, AuditLog(os.path.join(directory, "audit.jsonl"), clock))
 
 
 def local_engine(
