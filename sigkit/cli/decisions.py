@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sigkit.policy.model import Policy
 
 LINE_CHARACTERS = 2_000
+DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
+DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
 def choose_policy(flags: PolicyFlags) -> Policy:
@@ -61,7 +63,7 @@ def _policy_of_keys(flags: PolicyFlags) -> Policy:
 
 
 def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: str) -> list[str]:
-    """Return a decision as lines for a person, escaped.
+    """Return a decision as lines for a person, escaped; all of them with -v, else those that answer the next question.
 
     Args:
         stream: where they go, for colour.
@@ -72,7 +74,10 @@ def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: 
     explained = explain(decision)
     word = allowed if explained.word == "allowed" else explained.word
     lines = [f"{output.word(word, stream)}  {escape(explained.subject)}"]
+    left_out = DETAILS if explained.word == "allowed" else DETAILS | DETAILS_OF_REFUSAL
     for line in explained.lines():
+        if line.label in left_out and not output.verbosity:
+            continue
         code = f"  [{line.code}]" if line.code else ""
         lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
     return lines

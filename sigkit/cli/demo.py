@@ -218,7 +218,9 @@ class Story:
     def _layer_path(self) -> Path:
         manifest = (self._home / "image" / "blobs" / self._digest.replace(":", "/")).read_bytes()
         layer = parse_json(manifest, most_bytes=MANIFEST_BYTES).member("layers").items(1)[0].member("digest").text()
-        return next(path for path in (self._home / "registry").rglob(layer.partition(":")[2]) if path.is_file())
+        # Beside the blob itself there is an empty mark of that name in each repository that has it.
+        named = (self._home / "registry").rglob(layer.partition(":")[2])
+        return max((path for path in named if path.is_file()), key=lambda path: path.stat().st_size)
 
     def _run(self, *arguments: str, status: int = EXIT_DONE) -> None:
         argv = ("sigkit", *arguments)
