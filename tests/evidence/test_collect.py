@@ -10,6 +10,7 @@ from sigkit import limits
 from sigkit.digest import Digest
 from sigkit.errors import (
     AbsentReference,
+    BlobAbsent,
     DigestMismatch,
     EvidenceUnlistable,
     FileUnreadable,
@@ -187,7 +188,7 @@ def test_a_bundle_that_is_gone_or_too_large_is_unread():
     shop.attach(Descriptor(BUNDLE_LAYER, Digest.of(b"gone"), 4))
     shop.attach(shop.blob(b"x" * 50, BUNDLE_LAYER))
     collected = shop.collect(limits.DEFAULT._replace(bundle_bytes=49))
-    assert {type(item.error) for item in collected.unread} == {AbsentReference, TooLarge}
+    assert {type(item.error) for item in collected.unread} == {BlobAbsent, TooLarge}
 
 
 def test_a_malformed_referrer_is_unread():

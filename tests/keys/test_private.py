@@ -215,6 +215,7 @@ def test_each_half_given_for_the_other_is_a_usage_error(tmp_path):
     with pytest.raises(MalformedPem) as caught:
         load_public(str(private))
     assert caught.value.status() == 2
+    assert caught.value.remedy == f"sigkit key public --key {private}"
 
 
 def test_the_public_key_of_either_file_is_the_same(tmp_path):

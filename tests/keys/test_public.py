@@ -127,6 +127,7 @@ def test_what_cosign_reads_around_a_block_is_read(raw):
         pytest.param(PEM.replace(b"PUBLIC KEY", b"PRIVATE KEY"), id="private label"),
         pytest.param(PEM.replace(b"MFkw", b"MF*w"), id="not base64"),
         pytest.param(b"\xff\xfe" + PEM, id="not UTF-8"),
+        pytest.param(PEM + b"-----END PUBLIC KEY-----\n", id="two ends"),
         pytest.param(PEM.replace(b"-----BEGIN PUBLIC KEY-----\n", b"-----BEGIN PUBLIC KEY-----x\n"), id="junk on the line"),
     ],
 )
