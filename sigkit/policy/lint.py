@@ -115,6 +115,8 @@ def _grant_warnings(rule: Rule) -> Iterator[PolicyWarning]:
     for mount in grant.mounts:
         if mount.source == "/":
             yield PolicyWarning(rule.place, "the whole host can be mounted")
+        if mount.target == "/":
+            yield PolicyWarning(rule.place, f"{mount.source} can be mounted anywhere, also over the image's programs")
 
 
 def summary_lines(summary: PolicySummary) -> tuple[str, ...]:

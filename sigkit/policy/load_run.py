@@ -78,7 +78,7 @@ def _parse_environment(field: Field) -> tuple[str, ...]:
 def _parse_mount(field: Field) -> MountGrant:
     found = field.only("from", "to", "access")
     source = _parse_path(field.require(found, "from"))
-    target = _parse_path(found["to"]) if "to" in found else "/"
+    target = _parse_path(found["to"]) if "to" in found else source
     access = Access(found["access"].choice(*(access.value for access in Access))) if "access" in found else Access.READ_ONLY
     return MountGrant(source, target, access)
 

@@ -136,19 +136,27 @@ def test_a_mount_is_granted_below_a_path_and_with_the_access_at_most(tmp_path):
 def test_a_link_out_of_the_granted_path_is_followed_before_it_is_compared(tmp_path):
     (tmp_path / "data").mkdir()
     os.symlink("/etc", tmp_path / "data/link")
-    rule = f"{{mounts: [{{from: {tmp_path}/data}}]}}"
+    rule = f"{{mounts: [{{from: {tmp_path}/data, to: /}}]}}"
     assert isinstance(refused(Asked(mounts=(AskedMount(f"{tmp_path}/data/link", "/x", Access.READ_ONLY),)), rule), MountNotGranted)
 
 
 def test_a_granted_path_may_be_a_link_itself(tmp_path):
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "data")
-    found = confined(Asked(mounts=(AskedMount(f"{tmp_path}/data", "/x", Access.READ_ONLY),)), f"{{mounts: [{{from: {tmp_path}/data}}]}}")
+    found = confined(
+        Asked(mounts=(AskedMount(f"{tmp_path}/data", "/x", Access.READ_ONLY),)), f"{{mounts: [{{from: {tmp_path}/data, to: /}}]}}"
+    )
     assert found.mounts[0].source == str(tmp_path / "real")
 
 
+def test_a_mount_is_granted_at_its_own_path_unless_the_rule_names_another(tmp_path):
+    rule = f"{{mounts: [{{from: {tmp_path}}}]}}"
+    confined(Asked(mounts=(AskedMount(f"{tmp_path}/x", f"{tmp_path}/x", Access.READ_ONLY),)), rule)
+    assert isinstance(refused(Asked(mounts=(AskedMount(f"{tmp_path}/x", "/bin", Access.READ_ONLY),)), rule), MountNotGranted)
+
+
 def test_write_access_is_given_where_it_is_granted(tmp_path):
-    rule = f"{{mounts: [{{from: {tmp_path}}}, {{from: {tmp_path}, access: read-write}}]}}"
+    rule = f"{{mounts: [{{from: {tmp_path}, to: /x}}, {{from: {tmp_path}, to: /x, access: read-write}}]}}"
     assert confined(Asked(mounts=(AskedMount(str(tmp_path), "/x"),)), rule).mounts[0].access is MountAccess.READ_WRITE
 
 

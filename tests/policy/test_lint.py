@@ -46,6 +46,9 @@ def test_a_plain_policy_has_no_warnings(check):
         pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{network: host}}", "`network: host`", id="host-network"),
         pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{capabilities: [SYS_ADMIN]}}", "SYS_ADMIN", id="sys-admin"),
         pytest.param(f"images: x.y/z\n    {BOTH}\n    run: {{mounts: [{{from: /}}]}}", "the whole host", id="whole-host"),
+        pytest.param(
+            f"images: x.y/z\n    {BOTH}\n    run: {{mounts: [{{from: /srv, to: /}}]}}", "also over the image's programs", id="anywhere"
+        ),
     ],
 )
 def test_what_may_not_be_meant_is_said_with_its_place(check, rule, part):

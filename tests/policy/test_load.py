@@ -150,7 +150,7 @@ def test_a_grant_is_read_whole():
     assert found == Grant(
         command=Commands((("/bin/app", "--serve"), ("sh",))),
         environment=("TZ", "APP_*"),
-        mounts=(MountGrant("/srv/a", "/data", Access.READ_WRITE), MountGrant("/etc/ssl", "/", Access.READ_ONLY)),
+        mounts=(MountGrant("/srv/a", "/data", Access.READ_WRITE), MountGrant("/etc/ssl", "/etc/ssl", Access.READ_ONLY)),
         network=Network.HOST,
         capabilities=("CAP_NET_RAW", "CAP_CHOWN"),
         user=Users(("1000:1000", "app")),
