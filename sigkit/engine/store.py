@@ -171,28 +171,29 @@ class Store:
     @contextlib.contextmanager
     def index(self) -> Iterator[sqlite3.Connection]:
         """Give a connection to the index, for one thread; a damaged index is set aside and rebuilt from the files."""
-        path = self._path("index.db")
+        # Opened by one at a time: two that make it at once would each see half of what the other does.
+        with durable.lock(self._path("locks", "index")):
+            connection = self._open_index(self._path("index.db"))
         try:
-            connection, fresh = self._open_index(path)
-        except DatabaseUnusable as err:
-            if not _is_damaged(err):
-                raise
-            with durable.lock(self._path("locks", "index")):
-                os.replace(path, f"{path}.damaged")
-                for suffix in ("-wal", "-shm"):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(path + suffix)
-            connection, fresh = self._open_index(path)
-        try:
-            if fresh:
-                _fill(connection, self._blobs())
             yield connection
         finally:
             connection.close()
 
-    def _open_index(self, path: str) -> tuple[sqlite3.Connection, bool]:
+    def _open_index(self, path: str) -> sqlite3.Connection:
         fresh = not os.path.exists(path)
-        return durable.open_database(path, application=_APPLICATION, steps=_SCHEMA), fresh
+        try:
+            connection = durable.open_database(path, application=_APPLICATION, steps=_SCHEMA)
+        except DatabaseUnusable as err:
+            if not _is_damaged(err):
+                raise
+            os.replace(path, f"{path}.damaged")
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path + suffix)
+            connection, fresh = durable.open_database(path, application=_APPLICATION, steps=_SCHEMA), True
+        if fresh:
+            _fill(connection, self._blobs())
+        return connection
 
 
 def _fill(connection: sqlite3.Connection, blobs: Iterable[tuple[Digest, int]]) -> None:

@@ -14,8 +14,11 @@ from sigkit.digest import Digest
 from sigkit.engine import pull as pulling
 from sigkit.engine.admission import Admission, Confinement
 from sigkit.engine.containers import LocalEngine, Options
+from sigkit.engine.inflate import Compression
 from sigkit.engine.snapshots import Layers
 from sigkit.engine.store import Store
+from sigkit.engine.unpack import Unpacking
+from sigkit.errors import NamespacesUnavailable
 from sigkit.oci.descriptor import Descriptor, host_platform
 from sigkit.oci.image import encode_image_config
 from sigkit.oci.manifest import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_MANIFEST, Manifest, encode_manifest, parse_manifest
@@ -179,6 +182,27 @@ class Host:
         found = [f"cgroup: {top}/{n}" for top, names, _ in os.walk("/sys/fs/cgroup") for n in names if any(i in n for i in container_ids)]
         state = Path(default_state_root())
         return found + [f"state: {i}" for i in container_ids if (state / i).exists()]
+
+
+def opened(root: Path) -> Host:
+    """Return a host that can unpack layers, or skip the test where this user may make no namespaces."""
+    import pytest
+
+    host = Host(root)
+    try:
+        with Unpacking(_new_directory(root), Compression.NONE, choose_maps(None), Digest.of(bytes(1024)), PLACE) as unpacking:
+            unpacking.feed(bytes(1024))
+            unpacking.finish()
+    except NamespacesUnavailable as err:
+        pytest.skip(str(err))
+    return host
+
+
+def _new_directory(root: Path) -> str:
+    root.parent.mkdir(parents=True, exist_ok=True)
+    probe = root.parent / "probe"
+    probe.mkdir()
+    return str(probe)
 
 
 def _processes() -> list[tuple[int, str]]:
