@@ -27,10 +27,6 @@ def bundle(tmp_path):
     assert made.leftovers() == []
 
 
-def attack(row: str) -> pytest.MarkDecorator:
-    return pytest.mark.attack(row)
-
-
 def refused(done: subprocess.CompletedProcess[str], code: str) -> None:
     assert done.returncode == 1, (done.stdout, done.stderr)
     assert code in done.stderr
@@ -40,7 +36,7 @@ def refused(done: subprocess.CompletedProcess[str], code: str) -> None:
 UNSAFE, INVALID, UNSUPPORTED = "SK-RUNTIME-003", "SK-RUNTIME-001", "SK-RUNTIME-002"
 
 
-@attack("CVE-2019-5736")
+@pytest.mark.attack("CVE-2019-5736")
 @pytest.mark.parametrize("target", ["/proc/self/exe", "/proc/1/exe", "/proc/self/fd/3"])
 def test_entry_point_that_is_a_link_to_our_interpreter_is_no_program(bundle, target):
     (bundle.rootfs / "bin/evil").symlink_to(target)
@@ -49,7 +45,7 @@ def test_entry_point_that_is_a_link_to_our_interpreter_is_no_program(bundle, tar
     assert "SK-RUNTIME-008" in done.stderr
 
 
-@attack("CVE-2024-21626")
+@pytest.mark.attack("CVE-2024-21626")
 @pytest.mark.parametrize("number", range(3, 12))
 def test_working_directory_through_a_leaked_descriptor_is_refused(bundle, number):
     bundle.config["process"]["cwd"] = f"/proc/self/fd/{number}"
@@ -63,7 +59,7 @@ def test_working_directory_through_a_leaked_descriptor_is_refused(bundle, number
     assert UNSAFE in done.stderr or "SK-RUNTIME-004" in done.stderr
 
 
-@attack("CVE-2024-21626")
+@pytest.mark.attack("CVE-2024-21626")
 def test_program_gets_none_of_the_descriptors_that_leak_in(bundle):
     leaked = [os.open("/", os.O_RDONLY) for _ in range(5)]
     try:
@@ -75,7 +71,7 @@ def test_program_gets_none_of_the_descriptors_that_leak_in(bundle):
     assert done.stdout.split() == ["0", "1", "2", "3"]
 
 
-@attack("CVE-2025-31133")
+@pytest.mark.attack("CVE-2025-31133")
 @pytest.mark.parametrize("dev_of_config", [True, False])
 def test_masked_path_is_hidden_by_the_hosts_null_device_whatever_the_image_has_there(bundle, dev_of_config):
     if not dev_of_config:
@@ -87,7 +83,7 @@ def test_masked_path_is_hidden_by_the_hosts_null_device_whatever_the_image_has_t
     assert "1,   3" in inside or "1, 3" in inside
 
 
-@attack("CVE-2025-31133")
+@pytest.mark.attack("CVE-2025-31133")
 def test_null_device_of_a_bound_dev_is_not_trusted(bundle):
     fake = bundle.path / "fake-dev"
     fake.mkdir()
@@ -100,7 +96,7 @@ def test_null_device_of_a_bound_dev_is_not_trusted(bundle):
     assert done.stdout == ""
 
 
-@attack("CVE-2025-52881")
+@pytest.mark.attack("CVE-2025-52881")
 @pytest.mark.parametrize("path", ["/proc/self/attr", "/proc", "/proc/sys/kernel"])
 def test_mount_over_the_process_file_system_is_refused(bundle, path):
     fake = bundle.path / "fake"
@@ -109,7 +105,7 @@ def test_mount_over_the_process_file_system_is_refused(bundle, path):
     refused(bundle.run("true"), INVALID)
 
 
-@attack("CVE-2025-52881")
+@pytest.mark.attack("CVE-2025-52881")
 def test_sysctl_is_written_to_the_kernel_and_not_to_what_the_image_calls_proc(bundle):
     (bundle.rootfs / "proc/sys/net/ipv4").mkdir(parents=True)
     fake = bundle.rootfs / "proc/sys/net/ipv4/ip_default_ttl"
@@ -121,7 +117,7 @@ def test_sysctl_is_written_to_the_kernel_and_not_to_what_the_image_calls_proc(bu
     assert fake.read_text() == "64\n"
 
 
-@attack("CVE-2019-19921")
+@pytest.mark.attack("CVE-2019-19921")
 @pytest.mark.parametrize("target", ["/etc", "../../../../../..", "/tmp/../etc", "proc", "/nowhere"])
 @pytest.mark.parametrize("name", ["proc", "sys"])
 def test_image_whose_proc_or_sys_is_a_link_is_refused(bundle, name, target):
@@ -130,14 +126,14 @@ def test_image_whose_proc_or_sys_is_a_link_is_refused(bundle, name, target):
     refused(bundle.run("true"), UNSAFE)
 
 
-@attack("CVE-2019-19921")
+@pytest.mark.attack("CVE-2019-19921")
 def test_image_whose_proc_is_a_file_is_refused(bundle):
     (bundle.rootfs / "proc").rmdir()
     (bundle.rootfs / "proc").write_text("")
     refused(bundle.run("true"), UNSAFE)
 
 
-@attack("CVE-2026-41579")
+@pytest.mark.attack("CVE-2026-41579")
 @pytest.mark.parametrize("target", ["/etc", "../../..", "/x", "dev"])
 @pytest.mark.parametrize("dev_of_config", [True, False])
 def test_image_whose_dev_is_a_link_is_refused(bundle, target, dev_of_config):
@@ -151,7 +147,7 @@ def test_image_whose_dev_is_a_link_is_refused(bundle, target, dev_of_config):
     assert sorted(os.listdir(bundle.rootfs / "etc")) == ["group", "passwd"]
 
 
-@attack("CVE-2026-41579")
+@pytest.mark.attack("CVE-2026-41579")
 def test_device_below_a_link_is_refused(bundle):
     bundle.config["mounts"] = [m for m in bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     fake = bundle.path / "fake-dev"
@@ -162,7 +158,7 @@ def test_device_below_a_link_is_refused(bundle):
     refused(bundle.run("true"), UNSAFE)
 
 
-@attack("CVE-2021-30465")
+@pytest.mark.attack("CVE-2021-30465")
 @pytest.mark.parametrize("link", ["/", "../../../../../../../..", "/tmp/../.."])
 def test_mount_point_behind_a_link_lies_in_the_container(bundle, link):
     outside = Path(f"/{bundle.id}")
@@ -175,7 +171,7 @@ def test_mount_point_behind_a_link_lies_in_the_container(bundle, link):
     assert (source / "written").exists()
 
 
-@attack("CVE-2021-30465")
+@pytest.mark.attack("CVE-2021-30465")
 def test_link_that_leads_nowhere_is_no_mount_point(bundle):
     (bundle.rootfs / "data").symlink_to(f"/{bundle.id}")
     bundle.config["mounts"].append({"destination": "/data", "type": "tmpfs", "source": "tmpfs"})
@@ -183,7 +179,7 @@ def test_link_that_leads_nowhere_is_no_mount_point(bundle):
     assert not Path(f"/{bundle.id}").exists()
 
 
-@attack("CVE-2021-30465")
+@pytest.mark.attack("CVE-2021-30465")
 def test_mount_point_that_is_swapped_all_the_time_never_leads_out(bundle):
     """Another container with the same volume swaps a directory for a link to the host's root while we mount below it."""
     volume = bundle.path / "volume"
@@ -211,7 +207,7 @@ def test_mount_point_that_is_swapped_all_the_time_never_leads_out(bundle):
     assert codes <= {0, 1}
 
 
-@attack("CVE-2023-25809")
+@pytest.mark.attack("CVE-2023-25809")
 @pytest.mark.parametrize("cgroup_namespace", [True, False])
 def test_cgroup_is_read_only_even_if_config_asks_otherwise(bundle, cgroup_namespace):
     for mount in bundle.config["mounts"]:
@@ -223,14 +219,14 @@ def test_cgroup_is_read_only_even_if_config_asks_otherwise(bundle, cgroup_namesp
     assert inside == "end\n"
 
 
-@attack("CVE-2022-29162")
+@pytest.mark.attack("CVE-2022-29162")
 def test_inheritable_set_is_empty_even_if_config_asks_otherwise(bundle):
     sets = bundle.config["process"]["capabilities"]
     sets["inheritable"] = sets["bounding"]
     assert "CapInh:\t0000000000000000" in bundle.shell("cat /proc/self/status")
 
 
-@attack("CVE-2016-3697")
+@pytest.mark.attack("CVE-2016-3697")
 @pytest.mark.parametrize("value", [2**32, 2**32 - 1, -1])
 def test_user_id_that_would_become_another_is_refused(bundle, value):
     bundle.config["process"]["user"]["uid"] = value
@@ -239,7 +235,7 @@ def test_user_id_that_would_become_another_is_refused(bundle, value):
     assert "$.process.user.uid" in done.stderr
 
 
-@attack("CVE-2022-36109")
+@pytest.mark.attack("CVE-2022-36109")
 def test_supplementary_groups_are_exactly_those_of_config(bundle):
     bundle.write("id", "-G")
     os.setgroups([4, 24])
@@ -251,7 +247,7 @@ def test_supplementary_groups_are_exactly_those_of_config(bundle):
     assert "Groups:\t5 \n" in inside or "Groups:\t5\n" in inside
 
 
-@attack("CVE-2022-23648")
+@pytest.mark.attack("CVE-2022-23648")
 @pytest.mark.parametrize("path", ["/../../etc", "/a/../../../x", "../x"])
 def test_volume_and_working_directory_that_climb_are_refused(bundle, path):
     bundle.config["mounts"].append({"destination": path, "type": "tmpfs", "source": "tmpfs"})
@@ -261,14 +257,14 @@ def test_volume_and_working_directory_that_climb_are_refused(bundle, path):
     refused(bundle.run("true"), INVALID)
 
 
-@attack("CVE-2022-23648")
+@pytest.mark.attack("CVE-2022-23648")
 def test_working_directory_behind_a_link_lies_in_the_container(bundle):
     (bundle.rootfs / "out").symlink_to("/../../../../..")
     bundle.config["process"]["cwd"] = "/out/etc"
     assert bundle.shell("pwd -P; ls").split() == ["/etc", "group", "passwd"]
 
 
-@attack("CVE-2026-53488")
+@pytest.mark.attack("CVE-2026-53488")
 def test_annotations_are_data_only(bundle):
     marker = bundle.path / "ran"
     program = bundle.path / "program"
@@ -283,14 +279,14 @@ def test_annotations_are_data_only(bundle):
     assert not marker.exists()
 
 
-@attack("CVE-2021-3602")
+@pytest.mark.attack("CVE-2021-3602")
 def test_environment_of_the_caller_does_not_reach_the_container(bundle):
     done = bundle.run("sh", "-c", "env; cat /proc/1/environ", env=os.environ | {"SECRET": "swordfish"})
     assert done.returncode == 0
     assert "swordfish" not in done.stdout
 
 
-@attack("CVE-2020-15257")
+@pytest.mark.attack("CVE-2020-15257")
 def test_abstract_socket_of_the_host_is_not_in_the_containers_network(bundle):
     name = f"\0{bundle.id}"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -300,7 +296,7 @@ def test_abstract_socket_of_the_host_is_not_in_the_containers_network(bundle):
         assert bundle.id not in bundle.shell("cat /proc/net/unix")
 
 
-@attack("GHSA-g54h-m393-cpwq")
+@pytest.mark.attack("GHSA-g54h-m393-cpwq")
 @pytest.mark.skipif(not Path("/sys/fs/cgroup/devices").is_dir(), reason="needs the devices controller of cgroup v1")
 @pytest.mark.parametrize("rules", [[], [{"allow": False, "access": "rwm"}], None])
 def test_device_that_no_rule_allows_cannot_be_opened(bundle, rules):
@@ -315,7 +311,7 @@ def test_device_that_no_rule_allows_cannot_be_opened(bundle, rules):
     assert "not permitted" in done.stdout
 
 
-@attack("import after pivot_root")
+@pytest.mark.attack("import after pivot_root")
 def test_nothing_is_imported_from_the_image(bundle):
     """Trap: after pivot_root the path of the standard library leads into the image."""
     marker = "imported-from-the-image"
@@ -347,7 +343,7 @@ def test_nothing_is_imported_from_the_image(bundle):
     assert not (bundle.rootfs / f"etc/{marker}").exists()
 
 
-@attack("CVE-2025-52565")
+@pytest.mark.attack("CVE-2025-52565")
 def test_terminal_is_refused_by_name(bundle):
     bundle.config["process"]["terminal"] = True
     refused(bundle.run("true"), UNSUPPORTED)

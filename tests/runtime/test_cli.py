@@ -12,8 +12,8 @@ from sigkit.runtime.cli import main
 from tests.simulators.bundles import CLI
 
 
-def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", "-S", str(CLI), *words], capture_output=True, text=True, check=False, **options)
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-I", "-S", str(CLI), *words], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

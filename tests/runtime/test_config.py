@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import pytest
 
@@ -21,13 +22,13 @@ def parse(document: object) -> Config:
     return config
 
 
-def changed(path: str, value: object) -> dict[str, object]:
+def changed(path: str, value: object) -> dict[str, Any]:
     """Return a good document with one member (`a.b.0.c`) set, or taken away by `...`."""
     document = copy.deepcopy(make_config("true"))
     place: object = document
     *above, last = path.split(".")
     for name in above:
-        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})  # type: ignore[index, attr-defined]
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})  # type: ignore[attr-defined]
     key = int(last) if isinstance(place, list) else last
     if value is ...:
         del place[key]  # type: ignore[attr-defined]
@@ -73,7 +74,7 @@ USER_NAMESPACE = {"type": "user"}
         pytest.param("process.cwd", "tmp", "$.process.cwd", id="relative cwd"),
         pytest.param("process.cwd", "/../../etc", "$.process.cwd", id="climbing cwd"),
         pytest.param("process.capabilities.bounding", ["CAP_ALL"], "$.process.capabilities.bounding[0]", id="capability"),
-        pytest.param("process.capabilities.effective", ["CAP_SYS_ADMIN"], "$.process.capabilities.effective", id="effective beyond permitted"),
+        pytest.param("process.capabilities.effective", ["CAP_SYS_ADMIN"], "$.process.capabilities.effective", id="effective"),
         pytest.param("process.rlimits", [{"type": "RLIMIT_X", "soft": 1, "hard": 1}], "$.process.rlimits[0].type", id="limit"),
         pytest.param("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}], "$.process.rlimits[0]", id="soft above hard"),
         pytest.param("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}] * 2, "$.process.rlimits[1].type", id="limit twice"),
@@ -92,12 +93,12 @@ USER_NAMESPACE = {"type": "user"}
         pytest.param("mounts.7", {"destination": "/x", "type": "bind"}, "$.mounts[7]", id="bind without source"),
         pytest.param("mounts.7", {"destination": "/x", "type": "", "source": "/"}, "$.mounts[7]", id="mount without type"),
         pytest.param("linux.sysctl", {"kernel.core_pattern": "|/x"}, "$.linux.sysctl.kernel.core_pattern", id="sysctl of the host"),
-        pytest.param("linux.sysctl", {"net/../kernel/core_pattern": "x"}, "$.linux.sysctl.net/../kernel/core_pattern", id="climbing sysctl"),
+        pytest.param("linux.sysctl", {"net/../kernel/core_pattern": "x"}, "$.linux.sysctl.net/../kernel/core_pattern", id="climbing"),
         pytest.param("linux.resources.memory", {"limit": 4096}, "$.linux.resources.memory.limit", id="too little memory"),
         pytest.param("linux.resources.memory", {"swap": 2**30}, "$.linux.resources.memory.swap", id="swap without limit"),
         pytest.param("linux.resources.cpu", {"quota": 1000, "burst": 2000}, "$.linux.resources.cpu.burst", id="burst"),
         pytest.param("linux.resources.devices", [{"allow": True, "type": "x"}], "$.linux.resources.devices[0].type", id="device rule"),
-        pytest.param("linux.resources.devices", [{"allow": True, "access": "rx"}], "$.linux.resources.devices[0].access", id="device access"),
+        pytest.param("linux.resources.devices", [{"allow": True, "access": "rx"}], "$.linux.resources.devices[0].access", id="access"),
         pytest.param("linux.devices", [{"path": "/dev/x", "type": "q"}], "$.linux.devices[0].type", id="device type"),
         pytest.param("linux.maskedPaths", ["proc"], "$.linux.maskedPaths[0]", id="relative masked path"),
     ],
@@ -124,8 +125,7 @@ def test_wrong_value_is_refused_with_its_path(path, value, at):
         pytest.param("mounts.0.options", ["idmap"], "$.mounts[0].options[0]", id="id-mapped mount"),
         pytest.param("mounts.0.options", ["rshared"], "$.mounts[0].options[0]", id="shared mount"),
         pytest.param("mounts.7", {"destination": "/x", "type": "ext4", "source": "/dev/sda"}, "$.mounts[7].type", id="block device"),
-        pytest.param("linux.seccomp", ..., "", id="nothing"),
-    ][:-1],
+    ],
 )
 def test_what_this_runtime_does_not_do_is_refused_by_name(path, value, at):
     err = refused(path, value)

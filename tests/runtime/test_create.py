@@ -6,10 +6,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sigkit.errors import ContainerExists, HostUnfit, InvalidConfig, KernelRefused, Kind, MissingCommand, NotExecutable, SigkitError, UnsafeRootfs
+from sigkit.errors import (
+    ContainerExists,
+    HostUnfit,
+    InvalidConfig,
+    KernelRefused,
+    Kind,
+    MissingCommand,
+    NotExecutable,
+    SigkitError,
+    UnsafeRootfs,
+)
 from sigkit.runtime.capabilities import DEFAULT, mask
 from sigkit.runtime.create import can_run, run_bundle
 from sigkit.runtime.seccomp import default_profile
@@ -25,7 +36,7 @@ def bundle(tmp_path):
     assert made.leftovers() == []
 
 
-def here(bundle: Bundle, *args: str, **options: object) -> int:
+def here(bundle: Bundle, *args: str, **options: Any) -> int:
     bundle.write(*args)
     return run_bundle(str(bundle.directory), bundle.id, state_root=str(bundle.state_root), **options)
 
@@ -65,7 +76,7 @@ def test_every_namespace_is_new(bundle):
 
 
 def test_network_has_only_a_loopback_interface_that_is_up(bundle):
-    assert bundle.shell("ls /sys/class/net; cat /sys/class/net/lo/operstate; cat /proc/net/route | wc -l 2>/dev/null || true").split()[:1] == ["lo"]
+    assert bundle.shell("ls /sys/class/net") == "lo\n"
     flags = int(bundle.shell("cat /sys/class/net/lo/flags"), 16)
     assert flags & 1
 
@@ -178,9 +189,9 @@ def test_device_node_of_the_image_does_nothing(bundle):
 
 def test_private_dev_has_the_default_devices(bundle):
     listed = bundle.shell("ls -l /dev")
-    for name, numbers in (("null", "1,   3"), ("zero", "1,   5"), ("full", "1,   7"), ("random", "1,   8"), ("urandom", "1,   9"), ("tty", "5,   0")):
+    for name, numbers in (("null", "1,3"), ("zero", "1,5"), ("full", "1,7"), ("random", "1,8"), ("urandom", "1,9"), ("tty", "5,0")):
         assert name in listed
-        assert numbers.replace(" ", "") in listed.replace(" ", "")
+        assert numbers in listed.replace(" ", "")
 
 
 def test_private_dev_is_there_even_if_config_mounts_none(bundle):
@@ -328,6 +339,7 @@ def test_terminals_interrupt_reaches_the_program_once(bundle):
         cwd=bundle.path,
         start_new_session=True,
     )
+    assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     os.killpg(running.pid, signal.SIGINT)
     assert running.stdout.readline() == "got\n"
@@ -409,13 +421,13 @@ def test_shared_pid_namespace_leaves_no_process_behind(bundle):
     assert done.returncode == 4
 
 
-def test_hundred_failed_starts_leave_no_descriptor_open(bundle):
+def test_twenty_failed_starts_leave_no_descriptor_open(bundle):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with pytest.raises(MissingCommand):
             here(bundle, "no-such-program")
+    bundle.config["process"]["args"] = []
     with pytest.raises(InvalidConfig):
-        bundle.config["process"]["args"] = []
         here(bundle)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -429,13 +441,10 @@ def test_signal_mask_is_given_back(bundle):
 def test_launcher_imports_five_modules_of_the_library_and_nothing_heavy(bundle):
     code = f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); import sigkit.runtime.init; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"enum", "re", "json", "typing", "collections", "functools", "subprocess", "dataclasses", "pathlib", "signal", "socket", "traceback"}
+    heavy = {"enum", "re", "json", "typing", "collections", "functools", "subprocess", "dataclasses", "pathlib", "signal", "socket"}
     assert heavy.isdisjoint(loaded)
-    assert {name for name in loaded if name.startswith("sigkit")} <= {
-        "sigkit",
-        "sigkit.runtime",
-        *(f"sigkit.runtime.{name}" for name in ("init", "capabilities", "devices", "inroot", "mounts", "rootfs", "sync", "syscalls", "trace")),
-    }
+    own = ("init", "capabilities", "devices", "inroot", "mounts", "rootfs", "sync", "syscalls", "trace")
+    assert {name for name in loaded if name.startswith("sigkit.runtime.")} == {f"sigkit.runtime.{name}" for name in own}
 
 
 def test_state_says_running_while_it_runs(bundle):

@@ -23,14 +23,36 @@ def write(directory: str, name: str, value: str) -> None:
     """
     path = os.path.join(directory, name)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(file, value.encode("ascii"))
-        finally:
-            os.close(file)
+        _write(path, value)
     except OSError as err:
-        name_of_error = errno.errorcode.get(err.errno or 0, "?")
-        raise LimitUnavailable(f"the kernel does not take {value!r} ({name_of_error})", place=Place(path)) from err
+        raise _refused(path, value, err) from err
+
+
+def move(directory: str, pid: int) -> None:
+    """Move a process into a cgroup. One that has ended meanwhile is passed over: whoever waits for it learns why.
+
+    Raises:
+        LimitUnavailable: the kernel refuses.
+    """
+    path = os.path.join(directory, "cgroup.procs")
+    try:
+        _write(path, str(pid))
+    except ProcessLookupError:
+        pass
+    except OSError as err:
+        raise _refused(path, str(pid), err) from err
+
+
+def _write(path: str, value: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, value.encode("ascii"))
+    finally:
+        os.close(file)
+
+
+def _refused(path: str, value: str, err: OSError) -> LimitUnavailable:
+    return LimitUnavailable(f"the kernel does not take {value!r} ({errno.errorcode.get(err.errno or 0, '?')})", place=Place(path))
 
 
 def make(directory: str, mount_point: str) -> tuple[str, ...]:

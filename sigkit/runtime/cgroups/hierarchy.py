@@ -108,7 +108,7 @@ def join(cgroups: Cgroups, pid: int) -> None:
         LimitUnavailable: the kernel refuses.
     """
     for directory in cgroups.directories:
-        files.write(directory, "cgroup.procs", str(pid))
+        files.move(directory, pid)
 
 
 def check_devices(config: Config, cgroups: Cgroups, in_user_namespace: bool, place: Place) -> None:  # noqa: FBT001 (a fact, not a switch)

@@ -1,0 +1,72 @@
+"""The same bundle directory through sigkit-runtime, crun and runc: what the program sees is the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sigkit.runtime.capabilities import DEFAULT
+from sigkit.runtime.seccomp import default_profile
+from tests.simulators.bundles import Bundle
+
+pytestmark = [pytest.mark.root, pytest.mark.peers]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    made = Bundle(tmp_path)
+    yield made
+    assert made.leftovers() == []
+
+
+@pytest.fixture(params=["crun", "runc"])
+def theirs(request, peer, bundle):
+    """Run the bundle directory with a peer: `theirs("cat", "/x")`, a CompletedProcess."""
+
+    def run(*args):
+        bundle.write(*args)
+        return peer(request.param, "--root", str(bundle.path / "peer-state"), "run", "--bundle", str(bundle.directory), f"{bundle.id}-peer")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cat /proc/self/status | while read a b; do case $a in Cap*|NoNewPrivs:|Seccomp:|Uid:|Gid:|Groups:) echo $a $b;; esac; done",
+        "ls /dev",
+        "cd /dev; ls -l null zero full random urandom tty | while read mode n u g ma mi rest; do echo $mode $u $g $ma $mi; done",
+        "hostname; pwd; env; umask; id",
+        "cat /proc/acpi /proc/keys /proc/timer_list; ls /sys/firmware",
+        "ls /proc/self/fd",
+        "echo 1 > /proc/sys/kernel/panic; mkdir /sys/x",
+        "exit 42",
+        "kill -TERM $$; exit 3",
+    ],
+)
+def test_program_sees_what_it_sees_under_the_peers(bundle, theirs, script):
+    bundle.config["linux"]["seccomp"] = default_profile(DEFAULT)
+    other = theirs("sh", "-c", script)
+    ours = bundle.run("sh", "-c", script)
+    assert ours.returncode == other.returncode, (ours.stderr, other.stderr)
+    assert without_own(ours.stdout) == without_own(other.stdout)
+
+
+def without_own(text: str) -> list[str]:
+    """Drop what runtimes are free to do: links of their own in /dev, a HOME that config.json does not name, the order of a listing."""
+    return sorted(line for line in text.splitlines() if line not in {"core", "console", "HOME=/"})
+
+
+@pytest.mark.parametrize("args", [["no-such-command"], ["/nosuch"], ["/etc/passwd"]])
+def test_missing_and_unexecutable_commands_are_told_in_words_that_mean_the_same_to_podman(bundle, theirs, args):
+    ours = bundle.run(*args)
+    other = theirs(*args)
+    assert podman_status(ours.stderr) == podman_status(other.stderr)
+
+
+def podman_status(text: str) -> int:
+    """Read an error as podman does (libpod/oci_util.go): the status comes from its words."""
+    if re.search("permission denied|operation not permitted", text, re.IGNORECASE):
+        return 126
+    return 127 if re.search("executable file not found in|no such file or directory|open executable", text, re.IGNORECASE) else 126
