@@ -113,7 +113,7 @@ def test_image_and_signature_copied_to_another_repository_are_denied(host):
     assert judgement.decision.reasons[0].got == APP
 
 
-@pytest.mark.attack("stripped-referrers")
+@pytest.mark.attack("stripped referrers")
 @pytest.mark.parametrize("referrers", Referrers)
 def test_an_image_whose_signatures_did_not_come_along_is_denied(host, referrers):
     host.registry.referrers = referrers

@@ -133,7 +133,7 @@ def test_what_is_granted_reaches_the_engine(signed):
     assert signed.engine.started[0].environment == (("TZ", "UTC"),)
 
 
-@pytest.mark.attack("verify-one-run-another")
+@pytest.mark.attack("CVE-2023-33959, GHSA-wfqx-gjrf-g28r, CVE-2022-47633")
 def test_a_tag_that_moves_after_the_decision_changes_nothing(signed):
     asked_before = len(signed.registry.asked)
     moved = []
