@@ -39,7 +39,7 @@ WRITES: Final = 40  # twenty writers at once need at most twenty when one of the
 WITHIN_S: Final = 120.0
 PAUSE_S: Final = 0.8
 PAUSE_MOST_S: Final = 10.0
-PAUSE_ROUND_TRIPS: Final = 6
+PAUSE_ROUND_TRIPS: Final = 4  # two to write what was read, one for the write to arrive
 RECENT: Final = 3  # requests before the last whose length still counts: the first ones pay for connections
 _ENCODED_CHARACTERS: Final = 64  # the specification cuts sha512 to this
 

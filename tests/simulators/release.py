@@ -1,0 +1,82 @@
+"""A release engineer at a terminal: a key pair, an image in a registry, and `sigkit` in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.reference import Repository
+from sigkit.oci.registry import open_registry
+from tests.simulators.command import SIGKIT
+from tests.simulators.images import SmallImage, small_image
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def said(self) -> str:
+        """Everything printed, as one line of text however it was wrapped."""
+        return " ".join((self.out + self.err).split())
+
+
+@dataclass
+class Release:
+    """`address` is where the image `image` is pushed, as `t/app:v1`; `home` holds K.key and K.pub."""
+
+    home: Path
+    address: str
+    image: SmallImage = field(default_factory=small_image)
+
+    @classmethod
+    def prepare(cls, home: Path, address: str) -> Self:
+        """Push the image and make the keys."""
+        made = cls(home, address)
+        with open_registry(RegistryOptions()) as client:
+            made.image.push(client, Repository(address, "t/app"), "v1")
+        done = made.sigkit("key", "generate", "--output-key-prefix", "K")
+        assert done.status == 0, done.said
+        return made
+
+    @property
+    def reference(self) -> str:
+        return f"{self.address}/t/app:v1"
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command; the test waits for it."""
+        environment = {**os.environ, "SIGKIT_PASSWORD": "release"}
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*SIGKIT, *arguments], cwd=self.home, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    def sigkit(self, *arguments: str) -> Done:
+        """Run a command to its end."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=100)
+        return Done(process.returncode, out, err)
+
+    def sign(self, *annotations: str) -> Done:
+        """Sign the image, with other annotations for each signature that is to be another."""
+        return self.sigkit("sign", "--key", "K.key", *(part for pair in annotations for part in ("-a", pair)), self.reference)
+
+    def verify(self) -> Done:
+        """Verify the image with the key that signed it."""
+        return self.sigkit("--output", "json", "verify", "--key", "K.pub", self.reference)
+
+    def tree(self) -> Any:
+        """Return what the registry holds about the image."""
+        done = self.sigkit("--output", "json", "tree", self.reference)
+        assert done.status == 0, done.said
+        return done.answer
