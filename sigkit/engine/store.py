@@ -85,9 +85,7 @@ class Store:
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
 
-    def lock(
-        self, digest: Digest, purpose: str = "blob", *, timeout_s: float = limits.STORE_LOCK_S
-    ) -> AbstractContextManager[None]:
+    def lock(self, digest: Digest, purpose: str = "blob", *, timeout_s: float = limits.STORE_LOCK_S) -> AbstractContextManager[None]:
         """Hold the one lock that there is for `digest` and `purpose`, across processes and threads."""
         return durable.lock(self._path("locks", _lock_name(digest, purpose)), timeout_s=timeout_s)
 

@@ -29,7 +29,7 @@ def header(  # a tar header has this many fields
     *,
     size: int | bytes = 0,
     link: bytes | str = b"",
-    mode: int = 0o644,
+    mode: int | bytes = 0o644,
     uid: int | bytes = 0,
     gid: int | bytes = 0,
     mtime: int | bytes = 1_700_000_000,
