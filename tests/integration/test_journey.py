@@ -59,7 +59,7 @@ def test_an_unsigned_image_is_refused_with_the_reason_and_the_command_that_would
     done = setting.hand("run", "--policy", "policy.yaml", setting.image, status=122)
     assert "sigkit sign --key" in done.err
     assert "hello from inside" not in done.out
-    assert leftovers() == before
+    assert leftovers() <= before
     assert '"allow"' not in setting.hand.audit()
 
 
@@ -71,7 +71,7 @@ def test_a_signed_image_starts_in_its_own_namespaces(setting):
     assert "hello from inside" in done.out
     assert "I am PID 1 " in done.out
     assert "I see 1 process(es)" in done.out
-    assert leftovers() == before
+    assert leftovers() <= before
     assert setting.digest in setting.hand.audit()
 
 
@@ -137,7 +137,7 @@ def test_a_changed_byte_of_a_layer_is_refused_and_nothing_is_left(setting):
     done = setting.hand("run", "--policy", "policy.yaml", setting.image, status=122)
     assert "SK-DIGEST-002" in done.err
     assert "hello from inside" not in done.out
-    assert leftovers() == before
+    assert leftovers() <= before
     assert not list((setting.hand.home / "store").rglob("hello"))
     blobs = [p for p in (setting.hand.home / "store").rglob("*") if p.is_file() and p.stat().st_size == len(layer)]
     assert not [p for p in blobs if hashlib.sha256(p.read_bytes()).digest() == hashlib.sha256(changed).digest()]

@@ -107,8 +107,7 @@ class Hand:
                 server.wait(20)
 
 
-def leftovers() -> tuple[frozenset[str], frozenset[str]]:
-    """Return this host's mounts and control groups that look like sigkit's: the same before and after means nothing is left."""
+def leftovers() -> frozenset[str]:
+    """Return this host's mounts and sigkit's control groups: what is there afterwards and was not before was left behind."""
     mounts = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    groups = frozenset(str(path) for path in Path("/sys/fs/cgroup").rglob("*sigkit*")) if Path("/sys/fs/cgroup").exists() else frozenset()
-    return mounts, groups
+    return mounts | frozenset(str(path) for path in Path("/sys/fs/cgroup").rglob("*sigkit*"))
