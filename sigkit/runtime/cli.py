@@ -6,6 +6,7 @@ stdout; errors go to stderr in one line, because callers read the last one.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -256,6 +257,7 @@ _COMMANDS: dict[str, Callable[[_Arguments, dict[str, str]], int]] = {
 
 def run() -> NoReturn:
     """Run as a program."""
+    gc.disable()  # nothing here lives long enough to be collected
     status = 3
     try:
         status = main(sys.argv[1:])

@@ -10,8 +10,8 @@ from sigkit.runtime import capabilities, devices, syscalls
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sigkit.runtime.cgroups.hierarchy import Cgroups
-    from sigkit.runtime.config import Config, Mount, Process
-    from sigkit.runtime.plan import DevicePlan, MountPlan, Plan
+    from sigkit.runtime.plan import DevicePlan, Late, MountPlan, Plan
+    from sigkit.runtime.spec import Config, Mount, Process
     from sigkit.runtime.users import Maps
 
 _KINDS = {
@@ -30,10 +30,7 @@ def compose(
     config: Config,
     bundle: str,
     maps: Maps | None,
-    cgroups: Cgroups,
     rootfs_mount: tuple[str, str, str] | None,
-    program: bytes,
-    flags: int,
 ) -> Plan:
     """Build the plan.
 
@@ -41,10 +38,7 @@ def compose(
         config: validated.
         bundle: absolute path of the bundle directory.
         maps: of the new user namespace, or None.
-        cgroups: made, not joined yet.
         rootfs_mount: type, source and options of a mount that is the root file system, or None.
-        program: compiled seccomp filter; empty for none.
-        flags: its SECCOMP_FILTER_FLAG_….
     """
     made = {n.kind for n in config.namespaces if not n.path}
     process = config.process
@@ -64,7 +58,6 @@ def compose(
         "rootfs_mount": None if rootfs_mount is None else (_raw(rootfs_mount[0]), _raw(rootfs_mount[1]), _raw(rootfs_mount[2])),
         "root_readonly": int(config.root_readonly),
         "mounts": tuple(_mount(mount, bundle) for mount in config.mounts),
-        "cgroups": tuple((_raw(name), _raw(directory)) for name, directory in cgroups.shown),
         "devices": _devices(config),
         "masked": tuple(_raw(path) for path in config.masked),
         "readonly": tuple(_raw(path) for path in config.readonly),
@@ -87,6 +80,19 @@ def compose(
         "inheritable": capabilities.mask(sets.inheritable),
         "ambient": capabilities.mask(sets.ambient),
         "no_new_privileges": int(process.no_new_privileges),
+    }
+
+
+def compose_late(cgroups: Cgroups, program: bytes, flags: int) -> Late:
+    """Build what follows the plan.
+
+    Args:
+        cgroups: made and joined.
+        program: compiled seccomp filter; empty for none.
+        flags: its SECCOMP_FILTER_FLAG_….
+    """
+    return {
+        "cgroups": tuple((_raw(name), _raw(directory)) for name, directory in cgroups.shown),
         "seccomp": program,
         "seccomp_flags": flags,
     }

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from sigkit.errors import Place
     from sigkit.runtime.cgroups.hierarchy import Cgroups
-    from sigkit.runtime.config import Config
-    from sigkit.runtime.plan import Plan
+    from sigkit.runtime.plan import Late
     from sigkit.runtime.spawn import Launcher
+    from sigkit.runtime.spec import Config
     from sigkit.runtime.state import State
     from sigkit.runtime.trace import Trace
     from sigkit.runtime.users import Maps
@@ -148,32 +148,23 @@ class _Run:
     def to_the_end(self, trace: int, preserved: int, rootfs_mount: RootfsMount | None) -> int:
         """Do what `run_bundle` promises, but for putting away."""
         from sigkit.errors import Place
-        from sigkit.runtime import compose, signals, state
-        from sigkit.runtime.cgroups import hierarchy
-        from sigkit.runtime.trace import Trace
+        from sigkit.runtime import compose
 
-        record = Trace("runtime", trace)
-        state.check_id(self._id)
-        state.open_root(self._state_root)
         place = Place(os.path.join(self._bundle, "config.json"))
         config, maps = _read_config(place)
         _check_root(os.path.join(self._bundle, config.root_path), place)
-        program, flags = _filter(config, self._state_root, record)
         if maps is None and "CAP_SYS_ADMIN" in config.process.capabilities.bounding:
             # It could mount the read-only clone writable again.
             self._end_launcher()
             self.spawn(spawn.spawn_sealed_launcher, trace, preserved)
-        state.claim(self._state_root, self._id)
-        self._state = state.State(self._id, self._bundle)
-        self._state.oci_version, self._state.annotations = config.oci_version, config.annotations
-        pids = config.namespace("pid")
-        self._shares_processes = pids is None or bool(pids.path)
-        self._cgroups = hierarchy.prepare(config, self._id, place, record)
-        hierarchy.check_devices(config, self._cgroups, maps is not None, place)
-        self._state.cgroups = self._cgroups.made
-        state.save(self._state_root, self._state)
-        plan = compose.compose(config, self._bundle, maps, self._cgroups, rootfs_mount, program, flags)
-        pid = self._start(plan, maps, Place(self._bundle))
+        # The launcher mounts from here on, in namespaces of its own; what the host has to hold is made meanwhile.
+        self._send(sync.PLAN, marshal.dumps(dict(compose.compose(config, self._bundle, maps, rootfs_mount))))
+
+        from sigkit.runtime import signals
+        from sigkit.runtime.trace import Trace
+
+        late = self._prepare(config, maps is not None, place, Trace("runtime", trace))
+        pid = self._start(late, maps, Place(self._bundle))
         status = signals.wait(self._launched().pid, pid)
         self._reaped()
         if status < 0:
@@ -181,6 +172,25 @@ class _Run:
 
             raise died(Place(self._bundle))
         return status
+
+    def _prepare(self, config: Config, in_user_namespace: bool, place: Place, record: Trace) -> Late:  # noqa: FBT001 (a fact, not a switch)
+        """Take the id, make the cgroups, compile the filter."""
+        from sigkit.runtime import compose, state
+        from sigkit.runtime.cgroups import hierarchy
+
+        state.check_id(self._id)
+        state.open_root(self._state_root)
+        program, flags = _filter(config, self._state_root, record)
+        state.claim(self._state_root, self._id)
+        self._state = state.State(self._id, self._bundle)
+        self._state.oci_version, self._state.annotations = config.oci_version, config.annotations
+        pids = config.namespace("pid")
+        self._shares_processes = pids is None or bool(pids.path)
+        self._cgroups = hierarchy.prepare(config, self._id, place, record)
+        hierarchy.check_devices(config, self._cgroups, in_user_namespace, place)
+        self._state.cgroups = self._cgroups.made
+        state.save(self._state_root, self._state)
+        return compose.compose_late(self._cgroups, program, flags)
 
     def probe(self, place: Place) -> None:
         """Make all namespaces and throw them away.
@@ -208,7 +218,7 @@ class _Run:
             raise AssertionError
         return self._launcher
 
-    def _start(self, plan: Plan, maps: Maps | None, place: Place) -> int:
+    def _start(self, late: Late, maps: Maps | None, place: Place) -> int:
         """Talk with the launcher (see `sync`) until the program is executed; return its process id."""
         from sigkit.runtime import state, users
         from sigkit.runtime.cgroups import hierarchy
@@ -216,7 +226,6 @@ class _Run:
         if self._cgroups is None or self._state is None:
             raise AssertionError
         pid = 0
-        self._send(sync.PLAN, marshal.dumps(dict(plan)))
         while True:
             try:
                 kind, body = sync.receive(self._launched().sync)
@@ -231,7 +240,7 @@ class _Run:
                 pid = int(body)
                 self._state.pid, self._state.start_time = pid, state.start_time(pid)
                 hierarchy.join(self._cgroups, pid)
-                self._send(sync.JOINED)
+                self._send(sync.JOINED, marshal.dumps(dict(late)))
             elif kind == sync.WARN:
                 self._warn(body.decode("ascii", "backslashreplace"))
             elif kind == sync.EXEC:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    from sigkit.runtime.plan import MountPlan, Plan
+    from sigkit.runtime.plan import Late, MountPlan, Plan
 
     Warn: TypeAlias = Callable[[str], None]
 
@@ -182,7 +182,6 @@ def _join(kind: int, path: bytes, where: bytes, trace: Trace) -> None:
 def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
     """Become the container's program. Never returns."""
     trace = trace.named("container")
-    warn = _warner(descriptor)
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
@@ -204,15 +203,13 @@ def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
         mounts.private(trace)
         root = rootfs.attach(plan, trace)
         if plan["devices"] is not None and not any(m["in_root"] == b"/dev" for m in plan["mounts"]):
-            mounts.attach(root, _PRIVATE_DEV, plan, trace)
-        joined = False
+            mounts.attach(root, _PRIVATE_DEV, (), trace)
+        late: Late | None = None
         for mount in plan["mounts"]:
-            if mount["kind"] == b"cgroup" and not joined:
-                _enter_cgroups(plan, descriptor, trace)
-                joined = True
-            mounts.attach(root, mount, plan, trace)
-        if not joined:
-            _enter_cgroups(plan, descriptor, trace)
+            if mount["kind"] == b"cgroup":
+                late = late or _enter_cgroups(plan, descriptor, trace)
+            mounts.attach(root, mount, late["cgroups"] if late else (), trace)
+        late = late or _enter_cgroups(plan, descriptor, trace)
         mounts.check_proc(root, plan["mounts"])
         # After the mounts, which could lie over /dev; before the masks, which could forbid to make a node.
         devices.populate(root, plan, trace)
@@ -225,7 +222,7 @@ def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
             syscalls.mount_setattr(root, add=syscalls.MOUNT_ATTR_RDONLY)
         rootfs.pivot(root, trace)
         os.close(root)
-        become(plan, descriptor, trace, warn, preserved)
+        become(plan, late, descriptor, trace, preserved)
     except BaseException as err:  # noqa: BLE001 (the outermost frame of this process)
         report(descriptor, trace, err)
     os._exit(_FAILED)
@@ -245,16 +242,19 @@ _PRIVATE_DEV: MountPlan = {
 }
 
 
-def _enter_cgroups(plan: Plan, descriptor: int, trace: Trace) -> None:
+def _enter_cgroups(plan: Plan, descriptor: int, trace: Trace) -> Late:
     """Wait until the runtime has moved this process into its cgroups, then make them the root of what it sees.
 
     The move can wait for the kernel's grace period, up to 9 ms on v1: it happens while the mounts above are made.
     """
-    if sync.receive(descriptor)[0] != sync.JOINED:
+    kind, body = sync.receive(descriptor)
+    if kind != sync.JOINED:
         raise sync.Gone
+    late: Late = marshal.loads(body)  # noqa: S302 (from the runtime, which started us)
     if plan["new_cgroup"]:
         trace.step("new cgroup namespace", "the container's cgroup looks like the root", "unshare --cgroup ...")
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+    return late
 
 
 def _set_kernel_values(plan: Plan, trace: Trace) -> None:
@@ -281,15 +281,16 @@ def _set_kernel_values(plan: Plan, trace: Trace) -> None:
         os.close(proc)
 
 
-def become(plan: Plan, descriptor: int, trace: Trace, warn: Warn, preserved: int) -> None:
+def become(plan: Plan, late: Late, descriptor: int, trace: Trace, preserved: int) -> None:
     """Give up every power in the one order that works, and execute the program."""
+    warn = _warner(descriptor)
     for number, where, soft, hard in plan["rlimits"]:
         _set_rlimit(number, where, soft, hard, warn, trace)
     syscalls.default_signals()
     plan = capabilities.limit(plan, trace, warn)
-    if plan["seccomp"] and not plan["no_new_privileges"]:
+    if late["seccomp"] and not plan["no_new_privileges"]:
         # Without no_new_privs the filter needs CAP_SYS_ADMIN, which the next lines give up.
-        _load_filter(plan, trace)
+        _load_filter(late, trace)
     trace.step(
         f"user {plan['uid']}:{plan['gid']}",
         "groups first: once the user has changed, they cannot be set any more",
@@ -309,8 +310,8 @@ def become(plan: Plan, descriptor: int, trace: Trace, warn: Warn, preserved: int
     if plan["no_new_privileges"]:
         trace.step("no_new_privs", "set-user-id programs of the image give nothing", "setpriv --no-new-privs ...")
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        if plan["seccomp"]:
-            _load_filter(plan, trace)  # last of all: it need not allow anything that was done above
+        if late["seccomp"]:
+            _load_filter(late, trace)  # last of all: it need not allow anything that was done above
     trace.step(f"execute {quote(program)}", "the container's program replaces this interpreter", f"exec {quote(program)} ...")
     syscalls.close_range_at_exec(3 + preserved)
     sync.send(descriptor, sync.EXEC)
@@ -320,13 +321,13 @@ def become(plan: Plan, descriptor: int, trace: Trace, warn: Warn, preserved: int
         raise _no_command(plan["args"][0], err.errno or errno.EIO) from err
 
 
-def _load_filter(plan: Plan, trace: Trace) -> None:
+def _load_filter(late: Late, trace: Trace) -> None:
     trace.step(
-        f"seccomp filter of {len(plan['seccomp']) // 8} instructions",
+        f"seccomp filter of {len(late['seccomp']) // 8} instructions",
         "system calls that a container has no business with are refused by the kernel",
         "bwrap --seccomp FD ...",
     )
-    syscalls.seccomp_load(plan["seccomp"], plan["seccomp_flags"])
+    syscalls.seccomp_load(late["seccomp"], late["seccomp_flags"])
 
 
 def _set_rlimit(number: int, where: bytes, soft: int, hard: int, warn: Warn, trace: Trace) -> None:

@@ -15,7 +15,7 @@ from sigkit.runtime.trace import Trace, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sigkit.runtime.plan import MountPlan, Plan
+    from sigkit.runtime.plan import MountPlan
 
 _HARDENED = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
 _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY
@@ -39,8 +39,8 @@ def private(trace: Trace) -> None:
     syscalls.mount(None, b"/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
 
 
-def attach(root: int, mount: MountPlan, plan: Plan, trace: Trace) -> None:
-    """Make one mount of config.json."""
+def attach(root: int, mount: MountPlan, cgroups: tuple[tuple[bytes, bytes], ...], trace: Trace) -> None:
+    """Make one mount of config.json; `cgroups` are the container's own, for the mount that shows them."""
     trace.step(
         f"{mount['where'].decode('ascii', 'backslashreplace')}: {quote(mount['kind'])} on {quote(mount['in_root'])}",
         _why(mount),
@@ -49,7 +49,7 @@ def attach(root: int, mount: MountPlan, plan: Plan, trace: Trace) -> None:
     if mount["kind"] == b"bind":
         tree = _bind(mount)
     elif mount["kind"] == b"cgroup":
-        _attach_cgroups(root, mount, plan)
+        _attach_cgroups(root, mount, cgroups)
         return
     else:
         tree = _new(mount)
@@ -102,12 +102,11 @@ def _set_attributes(tree: int, mount: MountPlan) -> None:
         syscalls.mount_setattr(tree, add=mount["below"], flags=syscalls.AT_RECURSIVE)
 
 
-def _attach_cgroups(root: int, mount: MountPlan, plan: Plan) -> None:
+def _attach_cgroups(root: int, mount: MountPlan, own: tuple[tuple[bytes, bytes], ...]) -> None:
     """Show the container its own cgroups and no others, read-only (CVE-2023-25809).
 
     On v2 that is one directory; on v1 one below a tmpfs for each controller that the container was put into.
     """
-    own = plan["cgroups"]
     if own and not own[0][0]:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, own[0][1], 0)
         try:

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
         rootfs_mount: tuple[bytes, bytes, bytes] | None
         root_readonly: int
         mounts: tuple[MountPlan, ...]
-        cgroups: tuple[tuple[bytes, bytes], ...]  # name below /sys/fs/cgroup ("" on v2), directory
         devices: tuple[DevicePlan, ...] | None  # None: /dev is the host's, by a mount of config.json
         masked: tuple[bytes, ...]
         readonly: tuple[bytes, ...]
@@ -75,5 +74,10 @@ if TYPE_CHECKING:
         inheritable: int
         ambient: int
         no_new_privileges: int
-        seccomp: bytes
+
+    class Late(TypedDict):
+        """What is ready only when the mounts are already being made."""
+
+        cgroups: tuple[tuple[bytes, bytes], ...]  # name below /sys/fs/cgroup ("" on v2), directory
+        seccomp: bytes  # compiled; empty for no filter
         seccomp_flags: int

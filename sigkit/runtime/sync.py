@@ -3,13 +3,14 @@
     runtime (create.py)                      launcher (init.py)             container's process (init.py)
        |-- posix_spawn ----------------------->|
        |   (reads config.json meanwhile)       |  starts its interpreter
-       |-- PLAN --------------------------------->|
+       |-- PLAN ------------------------------->|
        |<----------------------------- USERNS --|   only with a new user namespace
        |   writes uid_map and gid_map           |
        |-- MAPPED ----------------------------->|
        |                                        |-- fork ------------------------->|
        |<------------------------------- PID ---|                                  | mounts …
-       |   moves it into its cgroups            |   waits for it                   |
+       |   moves it into its cgroups,           |   waits for it                   |
+       |   compiles the filter                  |                                  |
        |-- JOINED -----------------------------------------------------------------> cgroup namespace, pivot_root …
        |<------------------------------------------------------------- WARN … -----|
        |<------------------------------------------------------------- EXEC -------|
@@ -18,8 +19,9 @@
 
 An end of file without EXEC before it means that the launcher died. A FAIL after EXEC means that execve itself was refused.
 
-A message is a length of four bytes, a kind of one byte, and a body. The plan is marshalled: it goes only *to* the launcher, which runs
-the same interpreter. What comes *from* there is bytes separated by NUL, because a container's process is no place to unmarshal from.
+A message is a length of four bytes, a kind of one byte, and a body. The bodies of PLAN and JOINED are marshalled: they go only *to* the
+launcher, which runs the same interpreter. What comes *from* there is bytes separated by NUL, because a container's process is no
+place to unmarshal from. What JOINED brings (cgroups, filter) is made while the launcher already mounts.
 """
 
 from __future__ import annotations

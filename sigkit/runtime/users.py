@@ -10,11 +10,11 @@ import os
 
 from sigkit.errors import HostUnfit, Place
 from sigkit.runtime import syscalls
-from sigkit.runtime.config import IdMap
+from sigkit.runtime.spec import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sigkit.runtime.config import Config
+    from sigkit.runtime.spec import Config
 
 _HELPERS = ("/usr/bin/newuidmap", "/usr/bin/newgidmap")
 _PR_GET_NO_NEW_PRIVS = 39

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sigkit.runtime.config import Config, IdMap
+    from sigkit.runtime.spec import Config, IdMap
 
 # What each namespaced sysctl needs to be the container's own.
 _IPC_SYSCTL = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")

@@ -4,7 +4,7 @@ import pytest
 
 from sigkit.errors import LimitUnavailable, Place
 from sigkit.runtime.cgroups import find, v1, v2
-from sigkit.runtime.config import DeviceRule, Resources
+from sigkit.runtime.spec import DeviceRule, Resources
 
 V1_MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw

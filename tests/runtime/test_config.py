@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sigkit.errors import InvalidConfig, Kind, Place, SigkitError, UnsupportedConfig
-from sigkit.runtime.config import Config, parse_config
+from sigkit.runtime.config import parse_config
+from sigkit.runtime.spec import Config
 from sigkit.runtime.users import Maps
 from sigkit.runtime.validate import validate
 from tests.simulators.bundles import make_config

@@ -6,12 +6,12 @@ import errno
 import os
 
 from sigkit.errors import LimitUnavailable, Place, UnsupportedConfig
-from sigkit.runtime.cgroups import files, find, v1, v2
+from sigkit.runtime.cgroups import files, find
 from sigkit.runtime.trace import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sigkit.runtime.config import Config
+    from sigkit.runtime.spec import Config
     from sigkit.runtime.trace import Trace
 
 
@@ -53,6 +53,8 @@ def prepare(config: Config, container_id: str, place: Place, record: Trace) -> C
 
 
 def _prepare_v1(config: Config, container_id: str, hierarchies: dict[str, find.Hierarchy], place: Place) -> Cgroups:
+    from sigkit.runtime.cgroups import v1  # one of the two, at each start
+
     directories: list[str] = []
     made: tuple[str, ...] = ()
     shown: list[tuple[str, str]] = []
@@ -82,6 +84,8 @@ def _prepare_v1(config: Config, container_id: str, hierarchies: dict[str, find.H
 
 
 def _prepare_v2(config: Config, container_id: str, hierarchy: find.Hierarchy, place: Place) -> Cgroups:
+    from sigkit.runtime.cgroups import v2
+
     settings = v2.settings(config.resources, place)
     directory = find.directory_of(hierarchy, config.cgroups_path or f"/sigkit/{container_id}")
     try:

@@ -6,7 +6,7 @@ from sigkit.runtime.cgroups import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sigkit.runtime.config import DeviceRule, Resources
+    from sigkit.runtime.spec import DeviceRule, Resources
 
 # What every container may use, whatever its rules say (OCI runtime-spec, "Default Devices"), and the making of any node: a node is
 # useless without the right to open it.

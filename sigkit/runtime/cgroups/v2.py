@@ -12,7 +12,7 @@ from sigkit.runtime.cgroups import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sigkit.runtime.config import Resources
+    from sigkit.runtime.spec import Resources
 
 _UNLIMITED = "max"
 
