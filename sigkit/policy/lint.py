@@ -124,7 +124,7 @@ def summary_lines(summary: PolicySummary) -> tuple[str, ...]:
     policy = summary.policy
     head = [
         f"policy {policy.name}  {policy.digest}",
-        f"  {len(policy.rules)} rules, {len(policy.keys)} keys; what no rule matches is refused",
+        f"  rules {len(policy.rules)}, keys {len(policy.keys)}; what no rule matches is refused",
     ]
     keys = [f"  key {key.name}: {key.key.kind} {key.key.fingerprint}" for key in policy.keys]
     rules = [line for rule in policy.rules for line in _rule_lines(rule)]
