@@ -63,6 +63,9 @@ def _kernel(step: str, number: int, call: str, place: Place) -> SigkitError:
             place=place,
             remedy="allow user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone, AppArmor), or run as root",
         )
+    if step == "private propagation" and number == errno.EINVAL:
+        # Only a mount point has a propagation, and only from one can pivot_root leave.
+        return HostUnfit("the root directory of this process is not a mount point", place=place, remedy="leave the chroot")
     if number == errno.ENOSYS:
         return HostUnfit(problem, place=place, remedy="Linux 5.14 or newer is needed")
     return KernelRefused(problem, place=place, remedy="look at the steps with --trace")

@@ -8,7 +8,7 @@ import pytest
 
 from sigkit.runtime.capabilities import DEFAULT
 from sigkit.runtime.seccomp import default_profile
-from tests.simulators.bundles import Bundle
+from tests.simulators.bundles import CLI, Bundle
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -70,3 +70,18 @@ def podman_status(text: str) -> int:
     if re.search("permission denied|operation not permitted", text, re.IGNORECASE):
         return 126
     return 127 if re.search("executable file not found in|no such file or directory|open executable", text, re.IGNORECASE) else 126
+
+
+def test_range_of_subordinate_ids_is_mapped_by_newuidmap(bundle, peer):
+    """As the plain user of the peers' root, who has a range in /etc/subuid, with that root's own interpreter."""
+    bundle.config["process"]["user"] = {"uid": 5, "gid": 6, "additionalGids": [7]}
+    bundle.write("sh", "-c", "cat /proc/self/uid_map; id -u; id -G")
+    for above in (bundle.path, *bundle.path.parents[:2]):
+        above.chmod(above.stat().st_mode | 0o011)
+    owned = peer("chown", "-R", "plain:plain", str(bundle.path))
+    assert owned.returncode == 0, owned.stderr
+    words = ("-I", "-S", str(CLI), "--root", str(bundle.state_root), "run", "--bundle", str(bundle.directory), bundle.id)
+    done = peer("python3", *words, user="plain")
+    assert done.returncode == 0, done.stderr
+    own = peer("id", "-u", user="plain").stdout.strip()
+    assert done.stdout.split() == ["0", own, "1", "1", "200000", "65536", "5", "6", "7"]

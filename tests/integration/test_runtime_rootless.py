@@ -136,3 +136,23 @@ def test_host_without_user_namespaces_is_told_in_plain_words(bundle):
     )
     assert "user namespace" in done.stdout
     assert "EPERM" in done.stdout
+
+
+CHROOT = """
+mount -t tmpfs tmpfs "$1" && mkdir "$1/root" && cd "$1/root" || exit 9
+for d in /*; do
+    if [ -L "$d" ]; then cp -a "$d" .; elif [ -d "$d" ]; then mkdir ".$d"; mount --rbind "$d" ".$d"; fi
+done
+exec chroot . "$2" -I -S -c "$3"
+"""
+
+
+def test_chroot_is_told_in_plain_words_to_root(tmp_path):
+    script = f"import sys; sys.path.append({str(CLI.parents[2])!r}); from sigkit.runtime.create import can_run; print(can_run())"
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", CHROOT, "sh", str(tmp_path), plain_python(), script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "not a mount point" in done.stdout, done.stderr

@@ -20,6 +20,7 @@ def body(*fields: bytes | int) -> bytes:
         pytest.param((sync.FAIL_KERNEL, b"pivot_root", errno.EINVAL, b"pivot_root"), KernelRefused, id="kernel"),
         pytest.param((sync.FAIL_KERNEL, b"new user namespace", errno.ENOSPC, b"unshare"), HostUnfit, id="no user namespaces"),
         pytest.param((sync.FAIL_KERNEL, b"a mount", errno.ENOSYS, b"fsopen"), HostUnfit, id="old kernel"),
+        pytest.param((sync.FAIL_KERNEL, b"private propagation", errno.EINVAL, b"mount"), HostUnfit, id="chroot"),
         pytest.param((sync.FAIL_UNSAFE, b"a mount", b"a link", b"/dev"), UnsafeRootfs, id="unsafe"),
         pytest.param((sync.FAIL_MISSING, b"x"), MissingCommand, id="missing"),
         pytest.param((sync.FAIL_EXECUTABLE, b"x", errno.EACCES), NotExecutable, id="not executable"),
