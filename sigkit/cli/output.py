@@ -88,8 +88,9 @@ class Output:
         click.echo(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}", err=True)
         if place:
             click.echo(f"  where     {place}", err=True)
-        if err.expected or err.got:
-            click.echo(f"  expected  {escape(err.expected) or '-'}\n  got       {escape(err.got) or 'nothing'}", err=True)
+        for label, text in (("expected", err.expected), ("got", err.got)):
+            if text:
+                click.echo(f"  {label:<8}  {escape(text)}", err=True)
         click.echo(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}", err=True)
         return status
 

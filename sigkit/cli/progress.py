@@ -33,7 +33,8 @@ class PullProgress:
 
     def advance(self, layer: Digest, done_bytes: int, total_bytes: int) -> None:
         """Take note that `done_bytes` of `total_bytes` of a layer have come."""
-        finished = done_bytes >= total_bytes and self._done.get(layer, -1) != done_bytes
+        # What was in the store already is reported once, as whole: that is no news.
+        finished = done_bytes >= total_bytes > self._done.get(layer, total_bytes)
         self._done[layer], self._total[layer] = done_bytes, total_bytes
         if self._silent:
             return
