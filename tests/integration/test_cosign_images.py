@@ -8,20 +8,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sigkit import limits
 from sigkit.clock import SystemClock
-from sigkit.errors import OtherKey, SigkitError
+from sigkit.errors import NOWHERE, OtherKey, SigkitError
 from sigkit.evidence.collect import collect
 from sigkit.evidence.form import Form
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.keys.cosign_pem import encode_private
 from sigkit.keys.load import load_private, load_public
-from sigkit.keys.private import generate
+from sigkit.keys.private import generate, parse_private_key
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve
+from sigkit.services.serve import running_registry
 from sigkit.signing.session import sign_and_attach
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.verify import verify
@@ -103,15 +106,42 @@ class Bench:
         return proved, refused
 
 
+def make_key(kind: str) -> PrivateKey:
+    if kind != "rsa":
+        return generate(kind)
+    key = rsa.generate_private_key(65537, 2048)
+    return parse_private_key(
+        key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()), NOWHERE
+    )
+
+
 @pytest.fixture
 def bench(peer, docker_registry, tmp_path):
+    """Give both programs on a registry that lists referrers under a tag."""
     with open_registry(RegistryOptions()) as client:
         yield Bench(peer, client, docker_registry.address, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"])
+@pytest.fixture
+def bench_with_api(peer, tmp_path):
+    """Give both programs on our own registry, which has the referrers API."""
+    with running_registry(tmp_path / "storage") as address, open_registry(RegistryOptions()) as client:
+        yield Bench(peer, client, address, tmp_path)
+
+
+def test_both_programs_verify_each_other_where_the_registry_has_the_referrers_api(bench_with_api):
+    bench, key = bench_with_api, generate("ecdsa-p256")
+    resolved = bench.push_index()
+    bench.cosign_sign(resolved, key)
+    bench.sign(resolved, key)
+    assert {facts.signature.repository for facts in bench.facts(resolved, key)[0]} == {None, str(bench.repository)}
+    assert len(json.loads(bench.cosign_verify(resolved, key).stdout)) == 2
+    assert bench.client.list_tags(bench.repository) == ("multi",)
+
+
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "rsa"])
 def test_cosign_verifies_what_sigkit_signs(kind, bench):
-    key, resolved = generate(kind), bench.push_image()
+    key, resolved = make_key(kind), bench.push_image()
     assert bench.sign(resolved, key, build="7").added
     done = bench.cosign_verify(resolved, key)
     assert done.returncode == 0, done.stderr
@@ -140,9 +170,9 @@ def test_cosign_refuses_what_sigkit_signs_with_another_key(bench):
     assert bench.cosign_verify(resolved, generate("ecdsa-p256")).returncode != 0
 
 
-@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"])
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "rsa"])
 def test_sigkit_verifies_what_cosign_signs(kind, bench):
-    key, resolved = generate(kind), bench.push_image()
+    key, resolved = make_key(kind), bench.push_image()
     bench.cosign_sign(resolved, key, "-a", "build=7")
     (facts,), refused = bench.facts(resolved, key)
     assert refused == []
@@ -170,7 +200,7 @@ def test_the_name_is_known_when_cosign_was_asked_to_sign_it(bench):
 
 @pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ed25519"])
 def test_sigkit_verifies_the_older_form_that_cosign_signs(kind, bench):
-    key, resolved = generate(kind), bench.push_image()
+    key, resolved = make_key(kind), bench.push_image()
     bench.cosign_sign(resolved, key, *OLDER_FORM, "-a", "build=7")
     (facts,), refused = bench.facts(resolved, key)
     assert refused == []
