@@ -89,12 +89,20 @@ def test_a_certificate_is_kept_as_it_is():
         pytest.param({"publicKey": {"hint": 7}}, id="hint no string"),
         pytest.param({"publicKey": {"hint": "h", "rawBytes": ""}}, id="unknown member"),
         pytest.param({"public_key": {"hint": "h"}}, id="snake case"),
+        pytest.param({"publicKey": {"hint": "h"}, "tlog_entries": []}, id="snake case beside it"),
         pytest.param([], id="no object"),
     ],
 )
 def test_anything_but_one_key_or_certificate_is_refused_as_PARSE(material):
     with pytest.raises(WrongShape):
         parse(bundle(verificationMaterial=material))
+
+
+def test_a_certificate_chain_is_refused_by_its_name():
+    with pytest.raises(WrongShape) as caught:
+        parse(bundle(verificationMaterial={"x509CertificateChain": {"certificates": []}}))
+    assert caught.value.place.inside == "$.verificationMaterial.x509CertificateChain"
+    assert caught.value.expected == "certificate"
 
 
 def test_log_entries_are_named_and_not_believed():
