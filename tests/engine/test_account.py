@@ -59,6 +59,7 @@ def test_image_without_files_has_root_and_numbers():
     assert find("5:6", b"", b"") == Account(5, 6, (), "/")
 
 
+@pytest.mark.attack("CVE-2024-40635, CVE-2026-46680, CVE-2026-30892")
 @pytest.mark.parametrize(
     "user",
     [
