@@ -30,7 +30,8 @@ class Served:
     def __init__(self, root: Path, variant: RegistryVariant, storage: Storage) -> None:
         self.root = root
         self.service = RegistryService(storage, variant)
-        self.call = Caller(App(self.service))
+        self.app = App(self.service)
+        self.call = Caller(self.app)
 
     def __call__(self, *args, **kwargs):
         return self.call(*args, **kwargs)
@@ -371,6 +372,22 @@ def test_manifest_beyond_the_limit_is_refused(registry, known):
     assert (answer.status, answer.error) == (413, "SIZE_INVALID")
 
 
+@pytest.mark.parametrize(("stated", "read_bytes"), [(True, 0), (False, limits.MANIFEST_BYTES + 1024)])
+def test_manifest_beyond_the_limit_is_not_read(registry, stated, read_bytes):
+    pieces = 16 * limits.MANIFEST_BYTES // 1024
+    given = 0
+
+    async def body():
+        nonlocal given
+        for _ in range(pieces):
+            given += 1024
+            yield b" " * 1024
+
+    headers = {"content-type": OCI_MANIFEST} | ({"content-length": str(pieces * 1024)} if stated else {})
+    answer = asyncio.run(registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body())))
+    assert (answer.status, given) == (413, read_bytes)
+
+
 def test_manifest_at_the_limit_is_taken(registry):
     registry.put_blob(b"{}")
     config = describe(b"{}", EMPTY_TYPE)
@@ -605,6 +622,23 @@ def test_refused_body_without_end_ends_the_connection(serve):
     registry = serve(limits=ServedLimits(drain_bytes=1000))
     answer = registry("PATCH", "/v2/a/b/blobs/uploads/00", [b"x" * 500] * 10)
     assert (answer.status, answer.headers["connection"]) == (404, "close")
+
+
+def test_blob_is_not_read_on_for_a_client_that_is_gone(registry):
+    digest = registry.put_blob(b"x" * (8 << 20))
+    waiting = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive():
+        return waiting.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    path = f"/v2/a/b/blobs/{digest}"
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    asyncio.run(registry.app(scope, receive, send))
+    assert len(sent) < 4  # of one start and eight pieces
 
 
 def test_body_that_stops_coming_is_given_up(serve):
