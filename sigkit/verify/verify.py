@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 _WHY_NO_LOG = "the trust root holds no transparency log"
 _WHY_NO_TIME = "the trust root holds no timestamp authority"
 _CERTIFICATE_PARTS = ("dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain")
-_CLAIMING_PARTS = (
-    ("dev.sigstore.cosign/bundle", "the log's promise of inclusion", _WHY_NO_LOG),
-    ("dev.sigstore.cosign/rfc3161timestamp", "timestamp", _WHY_NO_TIME),
-)
+_CLAIMING_PARTS = {
+    "dev.sigstore.cosign/bundle": Unchecked("the log's promise of inclusion", _WHY_NO_LOG),
+    "dev.sigstore.cosign/rfc3161timestamp": Unchecked("timestamp", _WHY_NO_TIME),
+}
 
 
 def verify(evidence: Evidence, artifact: Digest, root: TrustedRoot, now: datetime, limits: Limits) -> Facts:
@@ -96,7 +96,11 @@ def _verify_simple_signing(evidence: Evidence, artifact: Digest, root: TrustedRo
     signer = verify_by_key(payload, signature, "", root, place)
     signed = parse_simple_signing(payload, limits, place)
     bound = bind_simple_signing(signed, artifact, Digest.of(payload), place)
-    claims = tuple(Unchecked(what, why) for part, what, why in _CLAIMING_PARTS if part in evidence.parts)
+    claims = tuple(
+        _CLAIMING_PARTS.get(part) or Unchecked(f"annotation {part}", "its meaning is not known")
+        for part in sorted(evidence.parts)
+        if part not in {LAYER_PART, SIGNATURE_PART}
+    )
     return Facts(place, evidence.form, bound.fact, signer, unchecked=bound.unchecked + claims)
 
 

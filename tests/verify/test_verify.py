@@ -222,9 +222,13 @@ class TestSimpleSigning:
             facts_of(simple_evidence(KEY), artifact=OTHER_ARTIFACT)
 
     def test_a_promise_of_the_log_is_listed_as_unchecked(self):
-        parts = {"dev.sigstore.cosign/bundle": b"{}", "dev.sigstore.cosign/rfc3161timestamp": b"{}"}
+        parts = {"dev.sigstore.cosign/bundle": b"{}", "dev.sigstore.cosign/rfc3161timestamp": b"{}", "dev.sigstore.cosign/new": b""}
         facts = facts_of(simple_evidence(KEY, None, **parts))
-        assert [item.what for item in facts.unchecked] == ["the log's promise of inclusion", "timestamp"]
+        assert [item.what for item in facts.unchecked] == [
+            "the log's promise of inclusion",
+            "annotation dev.sigstore.cosign/new",
+            "timestamp",
+        ]
 
     def test_a_certificate_is_refused_as_ROOT(self):
         with pytest.raises(NoCertificateAuthority):
