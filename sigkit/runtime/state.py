@@ -173,14 +173,21 @@ def load(root: str, container_id: str) -> State:
 
 
 def forget(root: str, container_id: str) -> None:
-    """Give the id free."""
+    """Give the id free.
+
+    Raises:
+        FileUnwritable: its directory cannot be removed.
+    """
     directory = os.path.join(root, container_id)
-    for name in (f".{_FILE}", _FILE):
+    for remove, path in (
+        (os.unlink, os.path.join(directory, f".{_FILE}")),
+        (os.unlink, os.path.join(directory, _FILE)),
+        (os.rmdir, directory),
+    ):
         try:
-            os.unlink(os.path.join(directory, name))
+            remove(path)
         except FileNotFoundError:
             pass
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        pass
+        except OSError as err:
+            problem = f"cannot remove the container's state ({errno.errorcode.get(err.errno or 0)})"
+            raise FileUnwritable(problem, place=Place(path)) from err

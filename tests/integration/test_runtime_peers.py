@@ -8,7 +8,7 @@ import pytest
 
 from sigkit.runtime.capabilities import DEFAULT
 from sigkit.runtime.seccomp import default_profile
-from tests.simulators.bundles import CLI, Bundle
+from tests.simulators.bundles import CLI, Bundle, open_directory
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -72,12 +72,19 @@ def podman_status(text: str) -> int:
     return 127 if re.search("executable file not found in|no such file or directory|open executable", text, re.IGNORECASE) else 126
 
 
-def test_range_of_subordinate_ids_is_mapped_by_newuidmap(bundle, peer):
+@pytest.fixture
+def reachable_bundle():
+    with open_directory() as directory:
+        made = Bundle(directory)
+        yield made
+        assert made.leftovers() == []
+
+
+def test_range_of_subordinate_ids_is_mapped_by_newuidmap(reachable_bundle, peer):
     """As the plain user of the peers' root, who has a range in /etc/subuid, with that root's own interpreter."""
+    bundle = reachable_bundle
     bundle.config["process"]["user"] = {"uid": 5, "gid": 6, "additionalGids": [7]}
     bundle.write("sh", "-c", "cat /proc/self/uid_map; id -u; id -G")
-    for above in (bundle.path, *bundle.path.parents[:2]):
-        above.chmod(above.stat().st_mode | 0o011)
     owned = peer("chown", "-R", "plain:plain", str(bundle.path))
     assert owned.returncode == 0, owned.stderr
     words = ("-I", "-S", str(CLI), "--root", str(bundle.state_root), "run", "--bundle", str(bundle.directory), bundle.id)

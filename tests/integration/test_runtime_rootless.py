@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulators.bundles import CLI, NOBODY, Bundle, plain_python
+from tests.simulators.bundles import CLI, NOBODY, Bundle, open_directory, plain_python
 
 pytestmark = pytest.mark.root  # to become an ordinary user
 
@@ -19,8 +19,6 @@ class PlainBundle(Bundle):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.python = plain_python()
-        for above in path.parents[:2]:
-            above.chmod(above.stat().st_mode | 0o011)
 
     def write(self, *args: str) -> None:
         super().write(*args)
@@ -32,10 +30,11 @@ class PlainBundle(Bundle):
 
 
 @pytest.fixture
-def bundle(tmp_path):
-    made = PlainBundle(tmp_path)
-    yield made
-    assert made.leftovers() == []
+def bundle():
+    with open_directory() as directory:
+        made = PlainBundle(directory)
+        yield made
+        assert made.leftovers() == []
 
 
 def test_plain_user_is_root_inside_and_himself_outside(bundle):

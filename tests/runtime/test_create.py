@@ -24,7 +24,7 @@ from sigkit.errors import (
 from sigkit.runtime.capabilities import DEFAULT, mask
 from sigkit.runtime.create import can_run, run_bundle
 from sigkit.runtime.seccomp import default_profile
-from tests.simulators.bundles import Bundle
+from tests.simulators.bundles import Bundle, open_directory
 
 pytestmark = pytest.mark.root
 
@@ -34,6 +34,14 @@ def bundle(tmp_path):
     made = Bundle(tmp_path)
     yield made
     assert made.leftovers() == []
+
+
+@pytest.fixture
+def reachable_bundle():
+    with open_directory() as directory:
+        made = Bundle(directory)
+        yield made
+        assert made.leftovers() == []
 
 
 def here(bundle: Bundle, *args: str, **options: Any) -> int:
@@ -402,10 +410,9 @@ def test_root_mount_is_seen_by_the_container_only(bundle):
     assert list((bundle.path / "merged").iterdir()) == []
 
 
-def test_user_namespace_of_config_maps_root_to_an_ordinary_user(bundle):
+def test_user_namespace_of_config_maps_root_to_an_ordinary_user(reachable_bundle):
+    bundle = reachable_bundle
     subprocess.run(["chown", "-R", "70000:70000", str(bundle.rootfs)], check=True)
-    for above in (bundle.path, *list(bundle.path.parents)[:3]):
-        above.chmod(0o755)
     bundle.config["linux"]["namespaces"].append({"type": "user"})
     for name in ("uidMappings", "gidMappings"):
         bundle.config["linux"][name] = [{"containerID": 0, "hostID": 70000, "size": 1000}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import sigkit.runtime
 from sigkit.runtime.capabilities import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RUNTIME = Path(sigkit.runtime.__file__).parent
 CLI = RUNTIME / "cli.py"
@@ -178,6 +180,14 @@ class Bundle:
         if self.state_root.is_dir():
             found += [f"state: {name}" for name in os.listdir(self.state_root) if name != "seccomp"]
         return found
+
+
+@contextlib.contextmanager
+def open_directory() -> Iterator[Path]:
+    """Give a directory that an ordinary user can reach: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="sigkit-", dir="/tmp") as name:
+        os.chmod(name, 0o755)  # noqa: S103 (that is its purpose)
+        yield Path(name)
 
 
 def processes_of(path: Path) -> list[int]:
