@@ -49,8 +49,10 @@ def marks() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted((CHECKOUT / "tests").rglob("test_*.py")):
         name = path.relative_to(CHECKOUT).as_posix()
-        for owner, node in _owners(ast.parse(path.read_bytes())):
-            for identifier in _attacks(node):
+        module = ast.parse(path.read_bytes())
+        texts = _texts(module)
+        for owner, node in _owners(module):
+            for identifier in _attacks(node, texts):
                 where = f"{name}::{owner}" if owner else name
                 if where not in found.setdefault(identifier, []):
                     found[identifier].append(where)
@@ -66,10 +68,29 @@ def _owners(module: ast.Module) -> Iterator[tuple[str, ast.AST]]:
             yield node.name if isinstance(node, ast.FunctionDef) else "", node
 
 
-def _attacks(tree: ast.AST) -> Iterator[str]:
+def _texts(module: ast.Module) -> dict[str, str]:
+    found = {}
+    for node in module.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                found[name] = text
+            case _:
+                pass
+    return found
+
+
+def _attacks(tree: ast.AST, texts: dict[str, str]) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "attack":
-            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "attack"):
+            continue
+        for arg in node.args:
+            match arg:
+                case ast.Constant(value=str(text)):
+                    yield text
+                case ast.Name(id=name) if name in texts:
+                    yield texts[name]
+                case _:
+                    pass
 
 
 def problems(known: list[Row], marked: dict[str, list[str]]) -> list[str]:
