@@ -142,6 +142,20 @@ def test_a_line_that_could_not_be_made_durable_is_an_error_and_not_in_the_log(lo
     assert path.read_bytes() == before
 
 
+def test_a_line_is_synced_before_append_returns(log, path, monkeypatch):
+    sizes = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        real(descriptor)
+        sizes.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    log.append("admit", {})
+    assert (path.stat().st_ino, path.stat().st_size) in sizes
+    assert path.parent.stat().st_ino in [inode for inode, _ in sizes]  # the new file's name is durable too
+
+
 def test_many_processes_write_one_chain(path):
     writers = [subprocess.Popen([sys.executable, "-c", APPEND, str(path), str(n)]) for n in range(8)]
     assert [writer.wait() for writer in writers] == [0] * 8

@@ -15,7 +15,7 @@ from sigkit.gate.admit import redeemer
 from sigkit.gate.confine import Asked
 from sigkit.gate.run import Pulled
 from sigkit.policy.decision import Allow, Deny
-from tests.simulators.gatehouse import APP, ONE_KEY
+from tests.simulators.gatehouse import APP, ONE_KEY, FakeEngine
 from tests.simulators.images import AMD64, small_image
 
 
@@ -158,6 +158,18 @@ def test_a_pull_uses_its_admission_up(signed):
     assert signed.events() == ["admit", "pulled"]
     with pytest.raises(AdmissionUsed):
         redeemer(signed.state, signed.clock)(signed.engine.pulled[0])
+
+
+def test_a_pull_alone_leaves_nothing_to_start_even_while_it_runs(signed):
+    class Starter(FakeEngine):
+        def pull(self, admission, registry):
+            with pytest.raises(AdmissionUsed):
+                self.start(admission, "an image", redeemer(signed.state, signed.clock))
+            return super().pull(admission, registry)
+
+    signed.engine = Starter()
+    assert isinstance(signed.pull(), Pulled)
+    assert signed.engine.started == []
 
 
 def test_a_refused_pull_brings_nothing(host):
