@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
+# Not an error of the specification: oras takes NAME_UNKNOWN for an absent repository, and then looks for no list under a tag.
+_NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -115,7 +117,7 @@ class RegistryService:
             except MalformedReference as err:
                 raise Refused(400, "NAME_INVALID", str(err)) from err
             return await handler(request, name, found[2])
-        raise Refused(404, "NAME_UNKNOWN", "no such page")
+        return _NO_PAGE
 
     # --- blobs
 
@@ -272,7 +274,7 @@ class RegistryService:
 
     async def _list_referrers(self, request: Request, name: str, text: str) -> Answer:
         if self.variant.referrers is ReferrersApi.OFF:
-            raise Refused(404, "NAME_UNKNOWN", "no such page")
+            return _NO_PAGE
         subject = _digest(text)
         wanted, last = request.query.get("artifactType"), request.query.get("last", "")
         found = [
