@@ -76,6 +76,20 @@ class Bench:
     def cosign(self, *args: object, password: str = "pw"):
         return self._peer("cosign", *map(str, args), env={"COSIGN_PASSWORD": password})
 
+    def skopeo_sign(self, resolved: Resolved, key: PrivateKey) -> None:
+        """Copy the image onto itself, which is skopeo's way to sign."""
+        registries, password = self._directory / "registries.d", self._directory / "password"
+        registries.mkdir()
+        (registries / "here.yaml").write_text(f"docker:\n  {self.repository.registry}:\n    use-sigstore-attachments: true\n")
+        password.write_text("pw")
+        signing = ("--sign-by-sigstore-private-key", f"{self.write_key(key)}.key", "--sign-passphrase-file", password)
+        plain = ("--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false")
+        image = f"docker://{self.repository}"
+        done = self._peer(
+            "skopeo", "--registries.d", registries, "copy", *signing, *plain, f"{image}@{resolved.digest}", f"{image}:by-skopeo"
+        )
+        assert done.returncode == 0, done.stderr
+
     def cosign_sign(self, resolved: Resolved, key: PrivateKey, *flags: str) -> None:
         form: tuple[object, ...] = flags
         if OLDER_FORM[0] not in flags:
@@ -207,6 +221,16 @@ def test_sigkit_verifies_the_older_form_that_cosign_signs(kind, bench):
     assert facts.form is Form.SIMPLE_SIGNING
     assert facts.signature.repository == str(bench.repository)
     assert facts.signature.annotations == {"build": "7"}
+
+
+def test_sigkit_verifies_what_skopeo_signs_with_sigkits_key(bench):
+    key, resolved = generate("ecdsa-p256"), bench.push_image()
+    bench.skopeo_sign(resolved, key)
+    (facts,), refused = bench.facts(resolved, key)
+    assert refused == []
+    assert facts.form is Form.SIMPLE_SIGNING
+    assert facts.signature.repository == str(bench.repository)
+    assert [item.what for item in facts.unchecked] == ["annotation timestamp"]
 
 
 def test_one_form_never_hides_the_other(bench):
