@@ -7,7 +7,7 @@ error, because the part that is missing could change the answer.
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Final
 from sigkit import limits as all_limits
 from sigkit.clock import format_time
 from sigkit.digest import Digest
-from sigkit.engine.admission import Admission
 from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, SigkitError
 from sigkit.evidence.collect import collect
-from sigkit.gate.confine import confine
-from sigkit.oci.image import parse_image_config
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
 from sigkit.policy.decision import Deny, Reason, RefusedEvidence, Request, encode_decision, encode_reason, encode_request
@@ -31,7 +28,7 @@ from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
     from sigkit.clock import Clock
-    from sigkit.engine.admission import Confinement, Redeem
+    from sigkit.engine.admission import Admission, Confinement, Redeem
     from sigkit.gate.audit import AuditLog
     from sigkit.gate.confine import Asked
     from sigkit.gate.state import State
@@ -136,6 +133,8 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         PolicyError: more is asked for than the rule grants; the code says what.
         SigkitError: log or state cannot be written; then there is no admission.
     """
+    from sigkit.gate.confine import confine  # here, since `verify` needs none of it
+
     decision = judgement.decision
     if isinstance(decision, Deny):
         record_denial(decision, ports)
@@ -164,7 +163,9 @@ def record_denial(decision: Deny, ports: Ports) -> None:
 
 
 def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:
-    nonce = secrets.token_hex(16)
+    from sigkit.engine.admission import Admission
+
+    nonce = os.urandom(16).hex()
     expires_at = ports.clock.now() + timedelta(seconds=all_limits.ADMISSION_LIFETIME_S)
     request = decision.request
     audit_id = ports.audit.append(
@@ -220,6 +221,8 @@ def withdraw(admission: Admission, state: State) -> None:
 
 def _argv(pinned: Pinned, asked: Asked, registry: Registry) -> tuple[str, ...]:
     """Return the command line that would run: as the engine puts it together from the image's configuration and what is asked for."""
+    from sigkit.oci.image import parse_image_config
+
     config = pinned.manifest.config
     raw = registry.fetch_blob(pinned.repository, config, most_bytes=all_limits.CONFIG_BYTES)
     image = parse_image_config(raw, Place(f"{pinned.repository}@{config.digest}"))
