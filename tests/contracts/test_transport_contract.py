@@ -151,6 +151,15 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(session, call, ser
             assert reply.read_all(10_000) == BODY
 
 
+def test_a_connection_that_was_closed_while_it_was_kept_is_replaced(session, call, server, lane, waits):
+    server.on("GET", "/x", nth=1).say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    for body in (b"ok", BODY):
+        with session.send(call()) as reply:
+            assert reply.read_all(10_000) == body
+    assert server.connections == 2
+    assert waits == [] or lane is Lane.WARM  # urllib3 may learn of it too late
+
+
 def test_several_threads_share_a_session(session, call):
     results = []
 

@@ -100,6 +100,12 @@ def test_another_size_is_refused(reg, app, client, data, framed):
         pull(client, app)
 
 
+def test_a_promise_of_another_size_is_refused_before_a_byte_is_read(reg, app, client):
+    reg.on(*GET).add(Content_Length=str(len(DATA) + 1))
+    with pytest.raises(SizeMismatch), client.open_blob(app, BLOB):
+        pytest.fail("the stream was opened")
+
+
 def test_an_absent_blob_is_could_not_check(app, client):
     with pytest.raises(BlobAbsent) as refused:
         pull(client, app, Descriptor("a/b", Digest.of(b"absent"), 6))
