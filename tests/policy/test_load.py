@@ -1,6 +1,8 @@
 """A policy file is read in one way or refused, with file, line, column and a caret."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sigkit.errors import (
     EXIT_USAGE,
@@ -461,3 +463,62 @@ def test_an_absent_policy_is_a_usage_error(tmp_path):
     with pytest.raises(SigkitError) as caught:
         load_policy(tmp_path / "absent.yaml")
     assert caught.value.status() == EXIT_USAGE
+
+
+WHOLE = f"""{HEAD}metadata: {{name: x}}
+{KEYS}rules:
+  - images: [reg.example/**, "busybox"]
+    tags: ["v*"]
+    require: {{anyOf: [{{key: a}}, {{atLeast: {{n: 2, of: [{{key: b}}, {{key: c}}]}}}}]}}
+    name: {{remap: [{{from: reg.example, to: "[::1]:5000/x"}}]}}
+    mode: warn
+    run: {{command: [[a, b]], environment: [TZ], mounts: [{{from: /a, to: /b}}], user: ["1"], memory: 8MiB, pids: 1, cpus: 1.5}}
+  - images: x.y/z
+    unverified: {{reason: r}}
+"""
+ODD = [
+    "",
+    "\0",
+    "\x85",
+    "\u2028",
+    "\ud7ff",
+    "\ufeff",
+    "\u0663",
+    "&a ",
+    "*a",
+    "!!int ",
+    "|",
+    ">",
+    "- ",
+    ": ",
+    "{",
+    "]",
+    "'",
+    '"',
+    "%",
+    "\t",
+    "---\n",
+    "? ",
+    "<<",
+    "9" * 40,
+]
+
+
+def test_the_whole_example_loads():
+    assert len(load(WHOLE).rules) == 2
+
+
+@given(st.integers(0, len(WHOLE)), st.integers(0, 12), st.sampled_from(ODD) | st.text(max_size=5))
+def test_a_damaged_policy_is_read_or_refused_and_nothing_else(at, cut, put):
+    status = EXIT_USAGE
+    try:
+        load(WHOLE[:at] + put + WHOLE[at + cut :])
+    except SigkitError as err:
+        status = err.status()
+    assert status == EXIT_USAGE
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_policy_are_refused(raw):
+    with pytest.raises(SigkitError):
+        parse_policy(raw, Place.operator("policy.yaml"), read_key)
