@@ -26,6 +26,10 @@ hypothesis.settings.load_profile("tests")
 KEPT = ("SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
 
 
+# Rooms whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
+ALONE = ("engine/", "integration/", "runtime/", "attacks/test_runtime.py", "attacks/test_unpacking.py")
+
+
 def _absent(reason: str) -> NoReturn:
     if os.environ.get("SIGKIT_REQUIRE_PEERS") == "1":
         pytest.fail(f"required here: {reason}", pytrace=False)
@@ -38,6 +42,14 @@ def _why_not_root() -> str:
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         return "needs root in the initial user namespace"
     return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what nothing may run beside, for `tox -e unit` to run it by itself."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(ALONE):
+            item.add_marker("alone")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -47,8 +47,8 @@ def test_a_code_says_what_happened_and_what_to_do(cls):
 
 
 @pytest.mark.parametrize("cls", CODED)
-def test_a_refusal_never_ends_with_0_nor_as_usage_unless_the_operator_wrote_what_is_wrong(cls):
-    as_podman = {errors.EXIT_RUN_NOT_EXECUTABLE, errors.EXIT_RUN_NOT_FOUND} if cls.kind is Kind.RUNTIME else set()
+def test_a_refusal_ends_with_2_only_where_the_operator_wrote_what_is_wrong_and_never_with_0(cls):
+    as_podman = {errors.EXIT_RUN_USAGE, errors.EXIT_RUN_NOT_EXECUTABLE, errors.EXIT_RUN_NOT_FOUND} if cls.kind is Kind.RUNTIME else set()
     assert cls("x").status() in {errors.EXIT_REFUSED, errors.EXIT_UNCHECKED, *as_podman}
     assert cls("x", place=Place.operator("policy.yaml", "3:1")).status() == errors.EXIT_USAGE
 

@@ -110,7 +110,7 @@ def test_the_commands_of_the_page_do_what_it_says(page, tmp_path):
 PAGE = """
 ```sh
 export NAME=world
-python3 -m http.server --bind 127.0.0.1 {port} 2>/dev/null & # --listen 127.0.0.1:{port}
+python3 -m http.server --bind 127.0.0.1 {port} >/dev/null 2>&1 & # --listen 127.0.0.1:{port}
 ```
 
 ```sh
