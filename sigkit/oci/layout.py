@@ -17,13 +17,14 @@ from sigkit import durable, limits
 from sigkit.digest import Digest, VerifyingReader, check_digest
 from sigkit.errors import AbsentReference, FileUnreadable, FileUnwritable, Place, SizeMismatch, TooLarge, WrongShape
 from sigkit.oci.descriptor import Descriptor
-from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
+from sigkit.oci.manifest import Index, describe_referrer, encode_index, parse_manifest
 from sigkit.strict import encode_json, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sigkit.oci.manifest import Manifest
     from sigkit.oci.reference import Repository
 
 VERSION: Final = "1.0.0"
@@ -125,15 +126,11 @@ class Layout:
 
     def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:  # noqa: ARG002 - see above
         """Return the descriptors of all listed documents whose subject is `digest`."""
-        from dataclasses import replace
-
         found: dict[Digest, Descriptor] = {}
         for entry in self._index().manifests:
             document = self._document(entry)
             if document.subject and document.subject.digest == digest:
-                of_config = document.config.media_type if isinstance(document, Manifest) else None
-                artifact_type = document.artifact_type or of_config
-                found[entry.digest] = replace(document.descriptor(), annotations=document.annotations, artifact_type=artifact_type)
+                found[entry.digest] = describe_referrer(document)
         return tuple(found.values())
 
     def list_tags(self, repository: Repository) -> tuple[str, ...]:  # noqa: ARG002 - see above

@@ -8,7 +8,7 @@ Source: OCI image-spec 1.1, manifest.md and image-index.md; Docker distribution,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
@@ -116,6 +116,15 @@ class Index:
             got=offered or "no platform",
             remedy="choose one that is offered with --platform" if offered else "",
         )
+
+
+def describe_referrer(document: Manifest | Index) -> Descriptor:
+    """Return what a list of referrers says about a document that has a subject.
+
+    Source: OCI distribution-spec 1.1 "Listing Referrers".
+    """
+    of_config = document.config.media_type if isinstance(document, Manifest) else None
+    return replace(document.descriptor(), annotations=document.annotations, artifact_type=document.artifact_type or of_config)
 
 
 def parse_manifest(raw: bytes, digest: Digest, place: Place) -> Manifest | Index:

@@ -27,14 +27,14 @@ from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Place
 from sigkit.oci.descriptor import parse_descriptor
-from sigkit.oci.manifest import Manifest
+from sigkit.oci.manifest import describe_referrer
 from sigkit.strict import encode_json, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sigkit.oci.descriptor import Descriptor
-    from sigkit.oci.manifest import Index
+    from sigkit.oci.manifest import Index, Manifest
 
 SCHEMA: Final = b"sigkit.registry/1\n"
 _LINK_BYTES = limits.MANIFEST_BYTES  # the largest link is a referrer's descriptor, which holds a manifest's annotations
@@ -185,7 +185,7 @@ class Storage:
             self._put_link(self._link(name, "_manifests", document.digest), f"{document.media_type}\n{subject}".encode())
             if document.subject:
                 path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
-                self._put_link(path, encode_json(_referrer(document).encode()))
+                self._put_link(path, encode_json(describe_referrer(document).encode()))
             if tag is not None:
                 self._put_link(os.path.join(self._repository(name), "_tags", tag), str(document.digest).encode())
 
@@ -256,17 +256,6 @@ class Storage:
                     return
             parts[:] = [part for part in parts if not part.startswith("_")]
         _unlink(self._content(digest))
-
-
-def _referrer(document: Manifest | Index) -> Descriptor:
-    """Return what the referrers list says about a manifest.
-
-    Source: OCI distribution-spec 1.1 "Listing Referrers".
-    """
-    from dataclasses import replace
-
-    of_config = document.config.media_type if isinstance(document, Manifest) else None
-    return replace(document.descriptor(), annotations=document.annotations, artifact_type=document.artifact_type or of_config)
 
 
 def _make_directory(path: str) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from sigkit.digest import Digest, VerifyingReader, check_digest
 from sigkit.errors import BlobAbsent, Place, SizeMismatch, TooLarge
-from sigkit.oci.descriptor import Descriptor
-from sigkit.oci.manifest import Manifest, parse_manifest
+from sigkit.oci.manifest import describe_referrer, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.reference import Repository
 
 
@@ -85,7 +85,7 @@ class MemoryRegistry:
     def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:
         if self.referrers is Referrers.NONE:
             return None
-        return tuple(_as_referrer(found) for found in self._documents(repository) if found.subject and found.subject.digest == digest)
+        return tuple(describe_referrer(found) for found in self._documents(repository) if found.subject and found.subject.digest == digest)
 
     def list_tags(self, repository: Repository) -> tuple[str, ...]:
         return tuple(sorted(tag for where, tag in self.tags if where == repository))
@@ -99,9 +99,3 @@ class MemoryRegistry:
         for (where, digest), (raw, _) in self.manifests.items():
             if where == repository:
                 yield parse_manifest(raw, digest, Place(str(digest)))
-
-
-def _as_referrer(document) -> Descriptor:
-    named = document.descriptor()
-    of_config = document.config.media_type if isinstance(document, Manifest) else None
-    return Descriptor(named.media_type, named.digest, named.size, document.annotations, document.artifact_type or of_config)
