@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PLAIN_LABELS: Final = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
 _PRIVATE_MARK: Final = b"PRIVATE KEY-----"
+_OLD_ENCRYPTION: Final = b"Proc-Type: 4,ENCRYPTED"  # RFC 1421, with MD5 for a key derivation
 _OTHER_LABELS: Final = ("ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY")
 
 
@@ -81,17 +82,23 @@ def load_private(path: str, password: Callable[[], str]) -> PrivateKey:
     raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
     if not is_pem(raw):
         return parse_private_key(raw, place)
+    if _OLD_ENCRYPTION in raw:
+        raise _not_read("PEM with Proc-Type: 4,ENCRYPTED", place)
     block = parse_pem(raw, (*cosign_pem.LABELS, *_PLAIN_LABELS, *_OTHER_LABELS, *PUBLIC_LABELS), place)
     if block.label in cosign_pem.LABELS:
         return cosign_pem.decode_private(raw, password(), place)
     if block.label in PUBLIC_LABELS:
         raise MalformedPem("this is a public key", place=place, expected=f"-----BEGIN {cosign_pem.WRITTEN_LABEL}-----", got=block.label)
     if block.label in _OTHER_LABELS:
-        raise RefusedKeyEncryption(
-            "a private key in a form that is not read",
-            place=place,
-            expected=" or ".join((*cosign_pem.LABELS, *_PLAIN_LABELS)),
-            got=block.label,
-            remedy="openssl pkcs8 -in OLD.key -out NEW.key (RFC 5958 form, unencrypted), or make a new key",
-        )
+        raise _not_read(block.label, place)
     return parse_private_key(block.data, place)
+
+
+def _not_read(form: str, place: Place) -> RefusedKeyEncryption:
+    return RefusedKeyEncryption(
+        "a private key in a form that is not read",
+        place=place,
+        expected="cosign's encrypted form, or unencrypted PKCS #8, SEC 1 or PKCS #1",
+        got=form,
+        remedy="openssl pkey -in OLD.key -out NEW.key writes it unencrypted; or make a new key",
+    )

@@ -181,6 +181,12 @@ def test_unencrypted_files_of_openssl_are_read_and_no_password_is_asked_for(enco
             ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, PLAIN),
             id="OpenSSH",
         ),
+        pytest.param(
+            ec.generate_private_key(ec.SECP256R1()).private_bytes(
+                serialization.Encoding.PEM, TRADITIONAL, serialization.BestAvailableEncryption(b"x")
+            ),
+            id="old encryption",
+        ),
     ],
 )
 def test_a_form_that_is_not_read_is_refused_by_its_name(raw, tmp_path):
