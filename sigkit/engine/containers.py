@@ -22,8 +22,8 @@ from sigkit.engine.admission import Network
 from sigkit.engine.merged import MergedTree
 from sigkit.engine.snapshots import Layers, Overlay, make_root, remove_tree
 from sigkit.engine.spec import Surroundings, make_spec
-from sigkit.engine.store import Store
-from sigkit.errors import Bug, FileUnwritable, LockTimeout, NoSuchContainer, Place
+from sigkit.engine.store import Store, writing
+from sigkit.errors import Bug, LockTimeout, NoSuchContainer, Place
 from sigkit.runtime import removal
 from sigkit.runtime import state as runtime_state
 from sigkit.runtime.create import run_bundle
@@ -144,11 +144,9 @@ class LocalEngine:
         container_id = secrets.token_hex(_ID_BYTES)
         directory = os.path.join(self.store.root, "containers", container_id)
         with durable.lock(self._lock_path(container_id), timeout_s=0):
-            try:
+            with writing(directory):
                 os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
                 os.mkdir(directory, 0o700)
-            except OSError as err:
-                raise FileUnwritable(f"cannot make the container's directory: {err.strerror}", place=Place(directory)) from err
             try:
                 yield container_id, directory
             finally:
@@ -208,9 +206,6 @@ def _write_files(directory: str, hostname: str, network: Network) -> dict[str, s
 
 def _write(path: str, data: bytes) -> None:
     """Write a file of the container's directory; it need not survive a power cut, because the container does not."""
-    try:
-        with open(path, "xb", opener=lambda p, flags: os.open(p, flags | os.O_CLOEXEC, 0o644)) as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-    except OSError as err:
-        raise FileUnwritable(f"cannot write the file: {err.strerror}", place=Place(path)) from err
+    with writing(path), open(path, "xb", opener=lambda p, flags: os.open(p, flags | os.O_CLOEXEC, 0o644)) as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(data)

@@ -22,6 +22,7 @@ from sigkit import durable
 from sigkit.digest import Digest, parse_digest
 from sigkit.engine import files, unpacker
 from sigkit.engine.child import Child
+from sigkit.engine.store import writing
 from sigkit.errors import FileUnreadable, FileUnwritable, LockTimeout, MalformedDigest, ParseError, Place
 from sigkit.strict import encode_json, parse_json
 
@@ -113,12 +114,10 @@ class Layers:
         self._store = store
         self.ids = ids
         self._owners = _describe(ids)
-        try:
+        with writing(store.root):
             for name in ("layers", "staging"):
                 os.makedirs(os.path.join(store.root, name), mode=0o700, exist_ok=True)
-        except OSError as err:
-            raise FileUnwritable(f"cannot make the store: {err.strerror}", place=Place(store.root)) from err
-        self._sweep()
+            self._sweep()
 
     def path(self, chain_id: Digest) -> str:
         """Return the directory that holds the layer's files, or would."""
@@ -139,12 +138,10 @@ class Layers:
         """Return an empty directory to unpack the layer into; what an earlier attempt left is removed."""
         self.abandon(chain_id)
         staging = self._staging(chain_id)
-        try:
+        with writing(staging):
             os.mkdir(staging, 0o700)
             os.mkdir(os.path.join(staging, _FS), 0o755)
             os.chmod(os.path.join(staging, _FS), 0o755)  # noqa: S103 (the image's `/`, below a 0700 directory)
-        except OSError as err:
-            raise FileUnwritable(f"cannot make a directory for the layer: {err.strerror}", place=Place(staging)) from err
         return os.path.join(staging, _FS)
 
     def commit(self, chain_id: Digest, unpacked: Unpacked) -> None:
@@ -158,7 +155,7 @@ class Layers:
             "size_bytes": unpacked.size_bytes,
             "owners": self._owners,
         }
-        try:
+        with writing(final):
             durable.failpoint("layer.sync")
             _sync_file_system(staging)
             durable.write(os.path.join(staging, _MARKER), encode_json(marker), mode=0o600, point="layer.marker")
@@ -168,8 +165,6 @@ class Layers:
             os.rename(staging, final)
             durable.failpoint("layer.directory")
             durable.sync_directory(os.path.dirname(final))
-        except OSError as err:
-            raise FileUnwritable(f"cannot keep the layer: {err.strerror}", place=Place(final)) from err
 
     def abandon(self, chain_id: Digest) -> None:
         """Remove what was unpacked so far."""
@@ -215,7 +210,7 @@ def make_root(directory: str, layers: Layers, chain: Sequence[Digest]) -> RootFi
     Raises:
         FileUnwritable, UnpackingFailed: (UNAVAIL).
     """
-    try:
+    with writing(directory):
         for name, mode in (("rootfs", 0o755), ("upper", 0o755), ("work", 0o700), ("l", 0o700)):
             os.mkdir(os.path.join(directory, name), mode)
         os.chmod(os.path.join(directory, "upper"), 0o755)  # noqa: S103 (the container's `/`, below a 0700 directory)
@@ -223,8 +218,6 @@ def make_root(directory: str, layers: Layers, chain: Sequence[Digest]) -> RootFi
         if not lower:
             lower = [os.path.join(directory, "empty")]
             os.mkdir(lower[0], 0o755)
-    except OSError as err:
-        raise FileUnwritable(f"cannot make a root file system: {err.strerror}", place=Place(directory)) from err
     upper, work = (os.path.join(directory, name) for name in ("upper", "work"))
     stack = ":".join(_escaped(path) for path in reversed(lower))
     options = f"lowerdir={stack},upperdir={_escaped(upper)},workdir={_escaped(work)},{_OPTIONS}"
@@ -255,8 +248,9 @@ def overlay_works(directory: str, ids: Maps | None) -> bool:
         if text.startswith(known):
             return text == known + "yes"
     probe = os.path.join(directory, "probe")
-    for name in ("", "rootfs", "lower", "upper", "work"):
-        os.mkdir(os.path.join(probe, name), 0o755)
+    with writing(probe):
+        for name in ("", "rootfs", "lower", "upper", "work"):
+            os.mkdir(os.path.join(probe, name), 0o755)
     with Child(probe, ids, (unpacker.PROBE, f"lowerdir=lower,upperdir=upper,workdir=work,{_OPTIONS}"), Place(probe)) as child:
         works = child.answer().member("works").boolean()
     remove_tree(probe, ids)

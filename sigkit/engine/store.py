@@ -51,6 +51,19 @@ _SCHEMA = (
 _LOCK_HEX = 96  # of a digest, in names of locks and temporary files: as much as `durable` keeps of a name
 
 
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn what the system refuses in a block that writes to `path` into a refusal of ours.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) no space, no permission, a failing disk.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise FileUnwritable(f"cannot write: {err.strerror or err}", place=Place(path)) from err
+
+
 def default_root() -> str:
     """Return where this user's images lie: the system's for root, the user's own (XDG base directories) else."""
     if os.geteuid() == 0:
@@ -69,7 +82,7 @@ class Store:
             FileUnwritable: (UNAVAIL) it cannot be made, or is not this user's own.
         """
         self.root = os.path.abspath(root)
-        try:
+        with writing(self.root):
             os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
             for directory in (self.root, self._path("blobs"), self._path("locks")):
                 os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -78,9 +91,7 @@ class Store:
                 raise FileUnwritable("the store is another user's", place=Place(self.root))
             if stat.S_IMODE(found.st_mode) != 0o700:
                 os.chmod(self.root, 0o700)
-        except OSError as err:
-            raise FileUnwritable(f"cannot make the store: {err.strerror}", place=Place(self.root)) from err
-        self._sweep()
+            self._sweep()
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -104,6 +115,8 @@ class Store:
         except FileNotFoundError:
             yield None
             return
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the blob: {err.strerror}", place=Place(path)) from err
         with os.fdopen(opened, "rb", buffering=0) as file:
             yield VerifyingReader(file, digest=descriptor.digest, size_bytes=descriptor.size, place=Place(path))
 
@@ -125,12 +138,14 @@ class Store:
 
         The caller proves the bytes, by a `VerifyingReader` read to its end, and holds the digest's lock.
         """
-        os.makedirs(self._path("blobs", digest.algorithm), mode=0o700, exist_ok=True)
         path = self.blob_path(digest)
+        with writing(path):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with durable.create(path, mode=0o600, point="store.blob") as file:
             yield file
+            size_bytes = file.tell()
         with self.index() as index, durable.transaction(index):
-            index.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (str(digest), os.stat(path).st_size))
+            index.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (str(digest), size_bytes))
 
     def add_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a small blob whose bytes the caller has checked."""
@@ -143,8 +158,9 @@ class Store:
 
     def drop_blob(self, digest: Digest) -> None:
         """Forget a blob whose bytes are not those of its name any more."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.blob_path(digest))
+        path = self.blob_path(digest)
+        with writing(path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         with self.index() as index, durable.transaction(index):
             index.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
 
@@ -169,11 +185,17 @@ class Store:
     @contextlib.contextmanager
     def index(self) -> Iterator[sqlite3.Connection]:
         """Give a connection to the index, for one thread; a damaged index is set aside and rebuilt from the files."""
+        import sqlite3
+
+        path = self._path("index.db")
         # Opened by one at a time: two that make it at once would each see half of what the other does.
-        with durable.lock(self._path("locks", "index")):
-            connection = self._open_index(self._path("index.db"))
+        with durable.lock(self._path("locks", "index")), writing(path):
+            connection = self._open_index(path)
         try:
-            yield connection
+            with writing(path):
+                yield connection
+        except sqlite3.Error as err:
+            raise DatabaseUnusable(f"cannot use the index: {err}", place=Place(path)) from err
         finally:
             connection.close()
 
