@@ -74,7 +74,7 @@ def test_facts_say_who_signed_what_under_which_name_and_by_whose_word(kind):
     assert (facts.inclusions, facts.times, facts.unchecked) == ((), (), ())
 
 
-@pytest.mark.parametrize("hint", ["", "wrong", b64(OTHER.public.fingerprint.value)])
+@pytest.mark.parametrize("hint", ["", "wrong", b64(OTHER.public.fingerprint.value)], ids=["none", "wrong", "of another key"])
 def test_a_hint_is_no_proof_and_a_wrong_one_no_hindrance(hint):
     bundle = signed(KEY)
     bundle["verificationMaterial"]["publicKey"]["hint"] = hint
