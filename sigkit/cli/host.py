@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
     from sigkit.cli.options import ConnectionFlags
     from sigkit.cli.output import Output
-    from sigkit.engine.containers import LocalEngine
     from sigkit.gate.admit import Judgement, Ports
+    from sigkit.gate.run import Engine
     from sigkit.oci.reference import Reference
 
 
 @contextlib.contextmanager
 def opened_host(
     output: Output, store_root: str | None, connection: ConnectionFlags, reference: Reference, trace_fd: int | None = None
-) -> Iterator[tuple[Ports, LocalEngine]]:
+) -> Iterator[tuple[Ports, Engine]]:
     """Give the ports of the gate and the engine of the host whose store is `store_root`, or the usual one."""
     from sigkit.clock import SystemClock
-    from sigkit.engine.containers import LocalEngine, Options
     from sigkit.engine.store import default_root
     from sigkit.gate.admit import Ports
     from sigkit.gate.audit import AuditLog
+    from sigkit.gate.run import local_engine
     from sigkit.gate.state import SqliteState
     from sigkit.limits import DEFAULT
 
     root = store_root or default_root()
     clock = SystemClock()
     progress = PullProgress(output)
-    engine = LocalEngine(Options(root, trace_fd), clock, progress, lambda warning: output.note(f"note: {escape(warning)}"))
+    engine = local_engine(root, clock, progress, lambda warning: output.note(f"note: {escape(warning)}"), trace_fd=trace_fd)
     try:
         with SqliteState(os.path.join(root, "gate.db")) as state, connect(connection, reference) as registry:
             yield Ports(registry, clock, DEFAULT, state, AuditLog(os.path.join(root, "audit.log"), clock)), engine

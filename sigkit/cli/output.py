@@ -91,6 +91,9 @@ class Output:
         for label, text in (("expected", err.expected), ("got", err.got)):
             if text:
                 click.echo(f"  {label:<8}  {escape(text)}", err=True)
+        for excerpt in getattr(err, "__notes__", ()):
+            for line in excerpt.splitlines():
+                click.echo(f"  {escape(line)}", err=True)
         click.echo(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}", err=True)
         return status
 
