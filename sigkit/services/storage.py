@@ -156,11 +156,11 @@ class Storage:
         Raises:
             FileUnwritable: nothing was changed but for the file, which may be gone.
         """
+        with _written(path), open(path, "rb") as file:
+            durable.failpoint("registry.blob.fsync")
+            os.fsync(file.fileno())
+        final = self._content(digest)
         with self._changes, _written(path):
-            with open(path, "rb") as file:
-                durable.failpoint("registry.blob.fsync")
-                os.fsync(file.fileno())
-            final = self._content(digest)
             _make_directory(os.path.dirname(final))
             # Over what may be there: the bytes there may have been damaged, these were hashed just now.
             os.rename(path, final)
