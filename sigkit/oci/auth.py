@@ -13,19 +13,21 @@ Source: distribution project, "Token Authentication Specification" and "OAuth2 T
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import strict
 from sigkit.errors import AccessDenied, AnswerUnusable, Place, RealmRefused, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
-from sigkit.oci.credentials import Credential, IdentityToken, UserPassword
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from sigkit.net.url import Url
+    from sigkit.oci.credentials import Credential
+
+# NamedTuples, local imports, and patterns compiled when they are first wanted: a cold `sigkit verify` reads this module, and of a
+# registry that lets everybody read nothing but `authenticate` runs.
 
 TOKEN_ANSWER_BYTES: Final = 1 << 20  # Azure's are 3 KiB, with claims up to 100
 CHALLENGE_CHARACTERS: Final = 8_192
@@ -36,13 +38,12 @@ ROUNDS: Final = 2  # tokens asked for in one operation; the third 401 is final
 # Registry → its token server on another host. Add only what is published by that registry's operator.
 KNOWN_REALMS: Final = {"registry-1.docker.io": "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
-_PARAMETER = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",]+))\s*(?:,|$)")
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+_SCHEME: Final = r"[A-Za-z][A-Za-z0-9-]*"
+_PARAMETER: Final = r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",]+))\s*(?:,|$)"
+_TOKEN: Final = r"[\x21-\x7e]+"
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """What a 401 asks for: a scheme in lower case and its parameters."""
 
     scheme: str
@@ -53,15 +54,13 @@ class Challenge:
         return next((value for key, value in self.parameters if key == name), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Send the request itself, with this Authorization header or without one."""
 
     authorization: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AskToken:
+class AskToken(NamedTuple):
     """Ask a token server: GET, or POST when there is a form."""
 
     url: Url
@@ -69,8 +68,7 @@ class AskToken:
     form: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back: of the request itself status and challenges, of a token server status and body."""
 
     status: int
@@ -78,16 +76,14 @@ class Answer:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """An Authorization header that a registry accepts for some seconds."""
 
     authorization: str
     life_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Realms:
+class Realms(NamedTuple):
     """Which token servers may be asked on behalf of one registry, which is called `name` and lives at `registry_url`."""
 
     name: str
@@ -176,15 +172,16 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
 
     Source: RFC 7235 section 4.1.
     """
+    scheme_at, parameter_at = re.compile(_SCHEME), re.compile(_PARAMETER)
     found: list[Challenge] = []
     at = 0
     while at < len(header) <= CHALLENGE_CHARACTERS:
-        scheme = _SCHEME.match(header, at)
+        scheme = scheme_at.match(header, at)
         if not scheme:
             break
         at = scheme.end()
         parameters: list[tuple[str, str]] = []
-        while parameter := _PARAMETER.match(header, at):
+        while parameter := parameter_at.match(header, at):
             name, quoted, plain = parameter.groups()
             parameters.append((name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)))
             at = parameter.end()
@@ -211,12 +208,14 @@ def parse_token(body: bytes, place: Place) -> Token:
         life_s = life.integer() if life else TOKEN_LIFE_S
     except SigkitError as err:
         raise AnswerUnusable("the token server's answer is not of the form that is published", place=place) from err
-    if not texts or not _TOKEN.fullmatch(texts[0]):
+    if not texts or not re.fullmatch(_TOKEN, texts[0]):
         raise AnswerUnusable("the token server's answer has no token", place=place, expected="token or access_token", got="neither")
     return Token(f"Bearer {texts[0]}", min(life_s, TOKEN_LIFE_MOST_S))
 
 
 def _basic(credential: Credential | None, realms: Realms) -> Token:
+    from sigkit.oci.credentials import IdentityToken, UserPassword
+
     match credential:
         case UserPassword(user, password):
             return Token(basic_header(user, password), TOKEN_LIFE_MOST_S)
@@ -228,6 +227,8 @@ def _basic(credential: Credential | None, realms: Realms) -> Token:
 
 
 def _fetch_token(realms: Realms, challenge: Challenge, credential: Credential | None, scope: str) -> Generator[AskToken, Answer, Token]:
+    from sigkit.oci.credentials import IdentityToken
+
     url = realms.check(challenge.find("realm"))
     asked = {"service": challenge.find("service"), "scope": challenge.find("scope") or scope}
     if isinstance(credential, IdentityToken):

@@ -39,8 +39,8 @@ UPLOADS: Final = 3
 EXPIRED: Final = 1  # how often a store's 403 is answered by asking the registry again
 
 _OCTETS: Final = (("Content-Type", "application/octet-stream"),)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
-_UPLOADED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
+_CONTENT_RANGE: Final = r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)"
+_UPLOADED: Final = r"(?:bytes=)?0-(\d{1,19})"
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ class _Download:
         if reply.status == 404:
             raise BlobAbsent("the registry does not have the blob", place=self.url.place(), got="404")
         if reply.status == 206 and self._at:
-            found = _CONTENT_RANGE.fullmatch(reply.headers.find("content-range") or "")
+            found = re.fullmatch(_CONTENT_RANGE, reply.headers.find("content-range") or "")
             if not found or int(found[1]) != self._at:
                 raise unusable(reply, f"bytes {self._at}-", reply.headers.find("content-range") or "no Content-Range")
             promised = self._at
@@ -235,7 +235,7 @@ class _Upload:
             if reply.status not in {202, 204}:
                 raise failed(reply, error_body(reply), "the upload is lost")
             reply.discard()
-            found = _UPLOADED.fullmatch(reply.headers.find("range") or "0-0")
+            found = re.fullmatch(_UPLOADED, reply.headers.find("range") or "0-0")
             last = int(found[1]) if found else 0
             # "0-0" is one byte or none (the specification cannot tell them apart): from the start is right for both.
             return self._location(reply), last + 1 if last else 0

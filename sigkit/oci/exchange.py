@@ -13,7 +13,6 @@ from sigkit.net.address import Deadline, Nearness, is_loopback_name
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import Origin, Url, parse_url
 from sigkit.oci.auth import KNOWN_REALMS, TOKEN_ANSWER_BYTES, Answer, Ask, AskToken, Realms, authenticate
-from sigkit.oci.credentials import Credential, FoundCredential, find_credential
 from sigkit.oci.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.net.hop import Body
     from sigkit.net.session import Reply
+    from sigkit.oci.credentials import Credential, FoundCredential
     from sigkit.oci.reference import Repository
 
 DOCKER_HUB_HOST: Final = "registry-1.docker.io"  # the name docker.io is a name only
@@ -217,6 +217,8 @@ class Exchange:
         )
 
     def _credential(self, repository: Repository) -> Credential | None:
+        from sigkit.oci.credentials import find_credential
+
         if repository not in self._found:
             self._found[repository] = find_credential(repository, self._options.auth_files)
         found = self._found[repository]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # docker-registry answers 404, as if nothing were there, when the type that it has is not named word for word.
 _ACCEPT: Final = (("Accept", ", ".join(ACCEPTED_TYPES)),)
-_NEXT = re.compile(r"<([^<>]*)>\s*;[^,]*\brel\s*=\s*\"?next\"?", re.IGNORECASE)
+_NEXT: Final = r"(?i)<([^<>]*)>\s*;[^,]*\brel\s*=\s*\"?next\"?"
 
 
 class Registry(Protocol):
@@ -221,7 +221,7 @@ def open_registry(options: RegistryOptions) -> Iterator[RegistryClient]:
 
 def _next_page(reply: Reply) -> Url | None:
     for link in reply.headers.all("link"):
-        if found := _NEXT.search(link):
+        if found := re.search(_NEXT, link):
             return reply.url.join_own(found[1], "the next page")
     return None
 

@@ -25,7 +25,7 @@ def user_seen_by(reg, path):
     return reg.log[-1].headers.get("authorization")
 
 
-@pytest.mark.parametrize("key", ["{}", "http://{}/v2/", "https://{}", "https://{}/"])
+@pytest.mark.parametrize("key", ["{}", "{}/v1/", "http://{}/v2/", "https://{}", "https://{}/"])
 def test_c02_each_spelling_authenticates(reg, key):
     log_in(key.format(reg.address))
     reg.wants_basic(basic("user"))
