@@ -40,7 +40,7 @@ KNOWN_REALMS: Final = {"registry-1.docker.io": "auth.docker.io", "registry.gitla
 
 _SCHEME: Final = r"[A-Za-z][A-Za-z0-9-]*"
 _PARAMETER: Final = r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",]+))\s*(?:,|$)"
-_TOKEN: Final = r"[\x21-\x7e]+"
+_VISIBLE: Final = r"[\x21-\x7e]+"
 
 
 class Challenge(NamedTuple):
@@ -208,7 +208,7 @@ def parse_token(body: bytes, place: Place) -> Token:
         life_s = life.integer() if life else TOKEN_LIFE_S
     except SigkitError as err:
         raise AnswerUnusable("the token server's answer is not of the form that is published", place=place) from err
-    if not texts or not re.fullmatch(_TOKEN, texts[0]):
+    if not texts or not re.fullmatch(_VISIBLE, texts[0]):
         raise AnswerUnusable("the token server's answer has no token", place=place, expected="token or access_token", got="neither")
     return Token(f"Bearer {texts[0]}", min(life_s, TOKEN_LIFE_MOST_S))
 
