@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import limits, strict
+from sigkit.data import Data
 from sigkit.errors import AccessDenied, AnswerUnusable, OtherHostRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness, is_loopback_name
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DOCKER_HUB_HOST: Final = "registry-1.docker.io"  # the name docker.io is a name only
 ERROR_BYTES: Final = 64 << 10
 BODY_ATTEMPTS: Final = 3  # a document whose body was cut is asked for again
+_SPEAK_TLS: Final = b"HTTPS"  # Go's server answers plain HTTP with 400 and a sentence with this word
 TOKEN_MARGIN_S: Final = 5  # a token that expires on the way costs two more requests
 
 
@@ -37,8 +38,7 @@ class Access(Enum):
     PUSH = "pull,push"
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
+class RegistryOptions(Data):
     """What the user decided about registries.
 
     Attributes:
@@ -253,7 +253,7 @@ class Exchange:
     def _speaks_tls_only(self, plain: Url) -> bool:
         try:
             with self._session.send(Call("GET", plain, self.deadline(), redirects=Redirects.RETURN, attempts=1)) as reply:
-                return reply.status == 400 and b"HTTPS" in reply.read_all(ERROR_BYTES)  # Go's server says so in plain HTTP
+                return reply.status == 400 and _SPEAK_TLS in error_body(reply)
         except (Unreachable, TimedOut):
             return True
 
@@ -286,7 +286,13 @@ def failed(reply: Reply, raw: bytes, what: str) -> ServerFailed:
     """Describe an answer, with its body, that says neither yes nor no."""
     said = parse_error(raw)
     wait = " (tried again already)" if reply.status == 429 or reply.status >= 500 else ""
-    return ServerFailed(f"{what}: {str(said) or 'no reason given'}{wait}", place=reply.url.place(), got=str(reply.status))
+    tls_only = reply.status == 400 and _SPEAK_TLS in raw
+    return ServerFailed(
+        f"{what}: {'it wants TLS' if tls_only else str(said) or 'no reason given'}{wait}",
+        place=reply.url.place(),
+        got=str(reply.status),
+        remedy="give the certificate of its authority with --registry-cacert FILE" if tls_only else "",
+    )
 
 
 def unusable(reply: Reply, expected: str, got: str) -> AnswerUnusable:
