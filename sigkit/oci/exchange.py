@@ -286,12 +286,13 @@ def failed(reply: Reply, raw: bytes, what: str) -> ServerFailed:
     """Describe an answer, with its body, that says neither yes nor no."""
     said = parse_error(raw)
     wait = " (tried again already)" if reply.status == 429 or reply.status >= 500 else ""
-    tls_only = reply.status == 400 and _SPEAK_TLS in raw
+    # To HEAD the sentence is missing.
+    maybe_tls = reply.url.origin.scheme == "http" and reply.status == 400 and (_SPEAK_TLS in raw or not raw)
     return ServerFailed(
-        f"{what}: {'it wants TLS' if tls_only else str(said) or 'no reason given'}{wait}",
+        f"{what}: {str(said) or 'no reason given'}{wait}",
         place=reply.url.place(),
         got=str(reply.status),
-        remedy="give the certificate of its authority with --registry-cacert FILE" if tls_only else "",
+        remedy="if this registry speaks TLS, give the certificate of its authority with --registry-cacert FILE" if maybe_tls else "",
     )
 
 
