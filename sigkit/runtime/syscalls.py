@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# pivot_root and seccomp have no wrapper in the C library, and their numbers are the architecture's own.
-_PIVOT_ROOT, _SECCOMP = {"x86_64": (155, 317), "aarch64": (41, 277)}.get(os.uname().machine, (-1, -1))
+# These have no wrapper in the C library, or one that does too little; their numbers are the architecture's own.
+_PIVOT_ROOT, _SECCOMP, _RT_SIGACTION = {"x86_64": (155, 317, 13), "aarch64": (41, 277, 134)}.get(os.uname().machine, (-1, -1, -1))
 SUPPORTED = _PIVOT_ROOT > 0
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
@@ -98,11 +98,9 @@ for _name, _types in (
     ("socket", (_int, _int, _int)),
     ("socketpair", (_int, _int, _int, _pointer)),
     ("ioctl", (_int, _ulong, _pointer)),
-    ("signal", (_int, _pointer)),
     ("execve", (_text, _pointer, _pointer)),
 ):
     getattr(_libc, _name).argtypes = _types
-_libc.signal.restype = _pointer
 _libc.syscall.restype = _long
 
 
@@ -322,10 +320,15 @@ def loopback_up() -> None:
         os.close(descriptor)
 
 
-def default_signals(most: int = 65) -> None:
-    """Give every signal its default action: Python ignores SIGPIPE and SIGXFSZ, and exec keeps ignored ones ignored."""
-    for number in range(1, most):
-        _libc.signal(number, None)  # SIGKILL, SIGSTOP and the C library's own two answer EINVAL
+def default_signals() -> None:
+    """Give every signal its default action, because exec keeps ignored ones ignored.
+
+    Python ignores SIGPIPE and SIGXFSZ; glibc's posix_spawn leaves its own two (32, 33) ignored, and its wrapper would not let us touch them.
+    """
+    default = ctypes.create_string_buffer(32)  # struct kernel_sigaction, all zero
+    for number in range(1, 65):
+        # SIGKILL and SIGSTOP answer EINVAL: they cannot be ignored.
+        _libc.syscall(_long(_RT_SIGACTION), _int(number), default, None, ctypes.c_size_t(8))
 
 
 def execve(path: bytes, args: Sequence[bytes], env: Sequence[bytes]) -> None:

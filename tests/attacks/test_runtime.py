@@ -60,6 +60,13 @@ def test_working_directory_through_a_leaked_descriptor_is_refused(bundle, number
 
 
 @pytest.mark.attack("CVE-2024-21626")
+@pytest.mark.parametrize("path", ["/proc/self/root", "/proc/self/cwd", "/proc/1/root/etc"])
+def test_working_directory_through_a_magic_link_is_refused(bundle, path):
+    bundle.config["process"]["cwd"] = path
+    refused(bundle.run("ls"), UNSAFE)
+
+
+@pytest.mark.attack("CVE-2024-21626")
 def test_program_gets_none_of_the_descriptors_that_leak_in(bundle):
     leaked = [os.open("/", os.O_RDONLY) for _ in range(5)]
     try:
@@ -296,19 +303,32 @@ def test_abstract_socket_of_the_host_is_not_in_the_containers_network(bundle):
         assert bundle.id not in bundle.shell("cat /proc/net/unix")
 
 
+def ungoverned_device() -> os.stat_result:
+    """Find a device that root opens without any capability, so that only the list of devices keeps a container from it."""
+    for name in ("/dev/fuse", "/dev/net/tun", "/dev/loop-control"):
+        try:
+            os.close(os.open(name, os.O_RDWR))
+        except OSError:
+            continue
+        return os.stat(name)
+    pytest.skip("no device here to try")
+
+
 @pytest.mark.attack("GHSA-g54h-m393-cpwq")
 @pytest.mark.skipif(not Path("/sys/fs/cgroup/devices").is_dir(), reason="needs the devices controller of cgroup v1")
-@pytest.mark.parametrize("rules", [[], [{"allow": False, "access": "rwm"}], None])
+@pytest.mark.parametrize("rules", [[], [{"allow": False, "access": "rwm"}], None, "allowed"])
 def test_device_that_no_rule_allows_cannot_be_opened(bundle, rules):
+    found = ungoverned_device()
+    major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     for name in ("bounding", "effective", "permitted"):
         bundle.config["process"]["capabilities"][name].append("CAP_MKNOD")
-    if rules is not None:
+    if rules == "allowed":
+        bundle.config["linux"]["resources"] = {"devices": [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"}]}
+    elif rules is not None:
         bundle.config["linux"]["resources"] = {"devices": rules}
     bundle.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
-    # /dev/kmsg, because every machine has one and root may read it.
-    done = bundle.run("sh", "-c", "mknod /tmp/kmsg c 1 11 && echo made; dd if=/tmp/kmsg of=/dev/null bs=1 count=1 2>&1")
-    assert done.stdout.startswith("made")
-    assert "not permitted" in done.stdout
+    done = bundle.run("sh", "-c", f"mknod /tmp/x c {major} {minor} && echo made; exec 5<>/tmp/x && echo opened")
+    assert done.stdout.split() == (["made", "opened"] if rules == "allowed" else ["made"])
 
 
 @pytest.mark.attack("import after pivot_root")

@@ -129,6 +129,23 @@ def test_user_groups_and_umask_are_exactly_those_of_config(bundle):
     assert status.endswith("0027\n")
 
 
+def test_no_signal_is_ignored_or_blocked_that_the_program_did_not_ask_for(bundle):
+    status = bundle.shell("cat /proc/self/status").splitlines()
+    assert {line for line in status if line.startswith(("SigIgn", "SigBlk"))} == {"SigIgn:\t" + "0" * 16, "SigBlk:\t" + "0" * 16}
+
+
+def test_container_that_could_mount_on_the_host_gets_a_sealed_copy_of_the_interpreter(bundle):
+    for name in ("bounding", "effective", "permitted"):
+        bundle.config["process"]["capabilities"][name].append("CAP_SYS_ADMIN")
+    running = bundle.start("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+    assert running.stdout.readline() == "ready\n"
+    (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    assert os.readlink(f"/proc/{child}/exe") == "/memfd:sigkit-launcher (deleted)"
+    running.terminate()
+    running.communicate(timeout=30)
+    assert running.returncode == 0
+
+
 def test_no_new_privileges_is_set(bundle):
     assert "NoNewPrivs:\t1" in bundle.shell("cat /proc/self/status")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,20 +48,19 @@ def test_launcher_without_a_plan_ends_by_itself():
     assert os.waitstatus_to_exitcode(status) == 125
 
 
-def test_launcher_gets_no_environment_and_no_descriptor_of_ours():
+@pytest.mark.attack("CVE-2024-21626")
+def test_launcher_has_no_environment_and_no_descriptor_of_ours():
     leaked = os.open("/", os.O_RDONLY)
     os.set_inheritable(leaked, True)
     launcher = spawn.spawn_launcher(-1, 0)
     try:
-        # It reads the plan last, so once it is asleep in that read everything else has been done.
-        while "sock" not in Path(f"/proc/{launcher.pid}/wchan").read_text() and _state(launcher.pid) != "S":
+        # Its first act is to close what it was not given; then it waits for the plan.
+        deadline = time.monotonic() + 30
+        while (held := os.listdir(f"/proc/{launcher.pid}/fd")) != ["0", "1", "2", "3"] and time.monotonic() < deadline:
             pass
+        assert held == ["0", "1", "2", "3"]
         assert Path(f"/proc/{launcher.pid}/environ").read_bytes() == b""
     finally:
         os.close(leaked)
         os.close(launcher.sync)
         os.waitpid(launcher.pid, 0)
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
