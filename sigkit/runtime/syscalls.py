@@ -323,7 +323,7 @@ def loopback_up() -> None:
 def default_signals() -> None:
     """Give every signal its default action, because exec keeps ignored ones ignored.
 
-    Python ignores SIGPIPE and SIGXFSZ; glibc's posix_spawn leaves its own two (32, 33) ignored, and its wrapper would not let us touch them.
+    Python ignores SIGPIPE and SIGXFSZ; posix_spawn of glibc leaves its own two (32, 33) ignored, and its wrapper would not touch them.
     """
     default = ctypes.create_string_buffer(32)  # struct kernel_sigaction, all zero
     for number in range(1, 65):
