@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -172,6 +173,17 @@ def test_403_after_login_names_the_file_with_the_credentials(reg, app, client):
     assert str(config) in refused.value.remedy
 
 
+def test_several_threads_share_a_client_and_its_token(reg, app, client):
+    with MisbehavingServer(lambda _: Reply(200, (), b'{"token":"t1","expires_in":300}')) as tokens:
+        reg.wants_token(f"{tokens.url}/token", lambda token: token == "t1")
+        reg.state.put_manifest("t/app", RAW, tag="v1")
+        client.fetch_manifest(app, "v1")
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(lambda _: client.fetch_manifest(app, "v1"), range(40))) == {RAW}
+        assert len(tokens.log) == 1
+    assert reg.connections <= 5
+
+
 # --- lists
 
 
@@ -290,6 +302,17 @@ def test_the_client_is_closed_at_the_end_of_the_block(reg, app):
 
 
 # --- where a registry lives
+
+
+def test_a_registry_on_an_ipv6_address_is_asked_by_its_canonical_name(client):
+    try:
+        registry = MisbehavingRegistry(host="::1")
+    except OSError:
+        pytest.skip("no IPv6 on this machine's loopback")
+    with registry as reg:
+        reg.state.put_manifest("t/app", RAW, tag="v1")
+        assert client.fetch_manifest(Repository(reg.address, "t/app"), "v1") == RAW
+        assert reg.log[0].headers["host"] == reg.address
 
 
 def test_docker_hub_is_asked_at_its_own_host_over_tls(monkeypatch):

@@ -16,6 +16,7 @@ import contextlib
 import fnmatch
 import hashlib
 import json
+import socket
 import ssl
 import threading
 import urllib.parse
@@ -135,7 +136,7 @@ class MisbehavingServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.host = host
         self.port = self._server.server_address[1]
-        self.address = f"{host}:{self.port}"
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
 
     def on(self, method: str, pattern: str, *, nth: int | None = None, times: int | None = None) -> Fault:
@@ -180,6 +181,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], owner: MisbehavingServer) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
         self.owner = owner
         self._open: set = set()
