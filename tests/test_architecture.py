@@ -50,7 +50,7 @@ trust trust.root keys keys.load keys.pem keys.public
 oci oci.auth oci.blobs oci.credentials oci.descriptor oci.exchange oci.image oci.manifest oci.reference oci.referrers
 oci.registry oci.resolve
 net net.address net.cold net.failures net.hop net.retry net.session net.url
-clock digest durable errors limits strict text
+clock data digest durable errors limits strict text
 """
 
 # Runs `sigkit` in this interpreter with the arguments given, then prints what was loaded, as JSON on the last line of stderr.
