@@ -10,10 +10,10 @@ Source: sigstore/protobuf-specs sigstore_bundle.proto; cosign 3.1.1 by experimen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigkit import strict
+from sigkit.data import Data
 from sigkit.errors import UnsupportedEvidence
 from sigkit.evidence.envelope import Envelope, parse_envelope
 
@@ -32,15 +32,13 @@ _MATERIALS = ("publicKey", "x509CertificateChain", "certificate")
 _ENTRY_MEMBERS = (*("logIndex", "logId", "kindVersion", "integratedTime", "inclusionPromise", "inclusionProof", "canonicalizedBody"),)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyMaterial:
+class KeyMaterial(Data):
     """The signer is a key that the verifier knows. `hint` says which, and proves nothing."""
 
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateMaterial:
+class CertificateMaterial(Data):
     """The signer's key is in this certificate, in DER."""
 
     certificate: bytes
@@ -49,16 +47,14 @@ class CertificateMaterial:
 Material: TypeAlias = KeyMaterial | CertificateMaterial
 
 
-@dataclass(frozen=True, slots=True)
-class LogClaim:
+class LogClaim(Data):
     """A log entry that the bundle claims: the log's key id in base64, and the index. Nothing about it is proved."""
 
     log: str
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Data):
     """What a bundle claims."""
 
     material: Material

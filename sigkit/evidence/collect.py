@@ -9,9 +9,9 @@ if it names the digest as its subject. But a list that cannot be read whole is a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
 from sigkit.errors import (
     AbsentReference,
@@ -44,8 +44,7 @@ _COSIGN_ANNOTATIONS: Final = ("dev.cosignproject.cosign/", "dev.sigstore.cosign/
 _UNREADABLE: Final = (ParseError, LimitError, DigestError, RefError, BlobAbsent)
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Data):
     """Something that is listed as a referrer and could not be read; `error` says why.
 
     It may have been evidence. It never turns a deny into an allow, but it makes "refused" into "could not check".
@@ -55,8 +54,7 @@ class Unread:
     error: SigkitError
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(Data):
     """All evidence about a digest; notes on what was passed over as something else; what could not be read."""
 
     evidence: tuple[Evidence, ...]

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigkit import limits
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import AbsentReference, Place, TooDeep
 from sigkit.evidence.attach import push_referrer
-from sigkit.oci.descriptor import Descriptor
-from sigkit.oci.manifest import Index, Manifest, parse_manifest
+from sigkit.oci.manifest import Index, Manifest, describe_referrer, parse_manifest
 from sigkit.oci.referrers import read_fallback_index
 
 if TYPE_CHECKING:
+    from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.reference import Repository
     from sigkit.oci.registry import Registry
 
@@ -29,16 +30,14 @@ IN_MEMORY_BYTES = 8 << 20  # a larger blob goes by a file
 OLDER_SUFFIXES = (".sig", ".att", ".sbom")  # cosign's tags beside the digest's
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Data):
     """One end of a copy: a registry, or a layout that reads like one, and the repository in it."""
 
     registry: Registry
     repository: Repository
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Data):
     """What a copy stored: the digests of the image's documents, and of those attached to them."""
 
     documents: tuple[Digest, ...]
@@ -94,18 +93,11 @@ class _Copy:
             if document.subject is None or document.subject.digest != subject:
                 continue  # a list is a hint
             self._parts_of(document, depth)
-            self._push_referrer(subject, document)
+            push_referrer(self.target.registry, self.target.repository, subject, describe_referrer(document), document.raw)
             self.done[digest] = None
             self.attached_to(digest, depth + 1)
         for suffix in OLDER_SUFFIXES:
             self._older(f"{subject.algorithm}-{subject.hex}{suffix}")
-
-    def _push_referrer(self, subject: Digest, document: Manifest | Index) -> None:
-        plain = document.descriptor()
-        # As the target's own list would describe it (OCI distribution-spec "Listing Referrers").
-        kind = document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else None)
-        listed = Descriptor(plain.media_type, plain.digest, plain.size, document.annotations, kind)
-        push_referrer(self.target.registry, self.target.repository, subject, listed, document.raw)
 
     def _older(self, tag: str) -> None:
         raw = self.source.registry.fetch_manifest(self.source.repository, tag)

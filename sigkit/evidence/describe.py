@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sigkit.data import Data
 from sigkit.errors import SigkitError
 from sigkit.evidence.bundle import KeyMaterial, parse_bundle
 from sigkit.evidence.form import BUNDLE_PART, Form
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from sigkit.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(Data):
     """A claim: `kind` is signature, attestation or unreadable; `claims` holds outside text."""
 
     kind: str

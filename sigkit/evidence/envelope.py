@@ -8,10 +8,10 @@ Source: secure-systems-lab/dsse, envelope.md and protocol.md (v1.0.2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
+from sigkit.data import Data
 
 if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 IN_TOTO_TYPE: Final = "application/vnd.in-toto+json"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Data):
     """A payload and the signature over its pre-authentication encoding."""
 
     payload: bytes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from sigkit.data import Data
 from sigkit.errors import Place
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class Form(Enum):
     SIMPLE_SIGNING = "simple-signing"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Data):
     """Where evidence lay: a repository (or a file's path), the digest of the manifest that holds it, and the way it was listed.
 
     `via` is `referrers`, `referrers-tag`, `sig-tag` or `file`; `inside` tells layers of one manifest apart.
@@ -42,12 +41,11 @@ class Found:
     inside: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Data):
     """One signature or attestation, as raw bytes by part."""
 
     form: Form
-    parts: Mapping[str, bytes] = field(hash=False)
+    parts: Mapping[str, bytes]
     found: Found
 
     @property

@@ -8,11 +8,11 @@ Source: containers/image docs/containers-signature.5.md; sigstore/cosign specs/S
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits as all_limits
 from sigkit import strict
+from sigkit.data import NOTHING, Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import MalformedReference
 from sigkit.oci.reference import parse_reference
@@ -29,8 +29,7 @@ COSIGN_TYPE: Final = "cosign container image signature"
 PODMAN_TYPE: Final = "atomic container signature"
 
 
-@dataclass(frozen=True, slots=True)
-class SimpleSigning:
+class SimpleSigning(Data):
     """One digest, the repository named with it, if any, and the signer's own annotations.
 
     `untold` names the annotations whose value is no string.
@@ -38,7 +37,7 @@ class SimpleSigning:
 
     digest: Digest
     repository: str | None
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = NOTHING
     untold: tuple[str, ...] = ()
 
 

@@ -9,10 +9,10 @@ Source: in-toto/attestation spec/v1/statement.md and resource_descriptor.md; the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
+from sigkit.data import NOTHING, Data
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import Place
 
@@ -31,8 +31,7 @@ _MEMBERS = ("_type", "subject", "predicateType", "predicate")
 _SUBJECT_MEMBERS = ("name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Data):
     """One artifact: its digests of accepted algorithms, and what was signed with them.
 
     `annotations` holds those whose value is a string; `untold` names the others, whose meaning nobody has written down.
@@ -40,12 +39,11 @@ class Subject:
 
     digests: tuple[Digest, ...]
     name: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = NOTHING
     untold: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Data):
     """Subjects and the type of what is said about them."""
 
     subjects: tuple[Subject, ...]

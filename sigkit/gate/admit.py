@@ -8,13 +8,13 @@ error, because the part that is missing could change the answer.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits as all_limits
 from sigkit.clock import format_time
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, SigkitError
 from sigkit.evidence.collect import collect
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 _ISSUED: Final = "admission/"
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Data):
     """What the gate needs of the world around it."""
 
     registry: Registry
@@ -64,8 +63,7 @@ class Covers(Enum):
     IMAGE = "image"  # or else that of the manifest for the platform: what `run` starts
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Data):
     """A decision, what it is about, and notes on what was passed over while evidence was collected."""
 
     decision: Decision
@@ -102,8 +100,7 @@ def judge(
     return Judgement(decision, pinned, found.notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Gathered:
+class _Gathered(Data):
     facts: tuple[Facts, ...]
     refused: tuple[RefusedEvidence, ...]
     notes: tuple[str, ...]

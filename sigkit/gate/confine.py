@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
+from sigkit.data import Data
 from sigkit.engine.admission import BindMount, Confinement, MountAccess
 from sigkit.engine.admission import Network as EngineNetwork
 from sigkit.errors import (
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class AskedMount:
+class AskedMount(Data):
     """A part of the host and where it is to be seen, as asked for."""
 
     source: str
@@ -42,8 +41,7 @@ class AskedMount:
     access: Access = Access.READ_WRITE
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Data):
     """What a user asks for when an image is to start. None and empty stand for what image and rule say."""
 
     command: tuple[str, ...] | None = None  # follows the entry point, and replaces the image's Cmd

@@ -5,9 +5,9 @@ Everything that goes wrong ends with an error or a refusal, a line in the audit 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sigkit.data import Data
 from sigkit.errors import EXIT_RUN_REFUSED, EXIT_RUN_UNCHECKED, EXIT_UNCHECKED, SigkitError
 from sigkit.gate.admit import Covers, admit, judge, record_denial, redeemer, withdraw
 from sigkit.gate.confine import Asked
@@ -52,8 +52,7 @@ def local_engine(
     return LocalEngine(Options(root, trace_fd, preserve_fds), clock, progress, warn)
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(Data):
     """An image that was admitted and is here."""
 
     judgement: Judgement

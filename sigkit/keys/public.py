@@ -9,10 +9,10 @@ P-256 and Ed25519 are told by the constant head of their SubjectPublicKeyInfo, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from sigkit import limits
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NOWHERE, BadSignature, MalformedKey, Place, TooLarge, UnsupportedKey
 from sigkit.keys.pem import encode_pem, is_pem, parse_pem
@@ -65,8 +65,7 @@ _LOW_ORDER_Y: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Data):
     """A key of an accepted kind, by its SubjectPublicKeyInfo in DER. Built by `parse_public_key` only."""
 
     kind: str

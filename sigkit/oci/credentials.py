@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, strict
+from sigkit.data import Data
 from sigkit.errors import CredentialsUnusable, LimitError, MalformedReference, ParseError, Place
 
 if TYPE_CHECKING:
@@ -35,27 +35,30 @@ _DOCKER_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-
 _DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class UserPassword:
+class UserPassword(Data):
     """A user name and a password. Never printed."""
 
     user: str
     password: str
 
+    def __repr__(self) -> str:
+        return "UserPassword(…)"
 
-@dataclass(frozen=True, slots=True, repr=False)
-class IdentityToken:
+
+class IdentityToken(Data):
     """An OAuth2 refresh token, which is exchanged at the token server. Never printed."""
 
     user: str
     token: str
 
+    def __repr__(self) -> str:
+        return "IdentityToken(…)"
+
 
 Credential = UserPassword | IdentityToken
 
 
-@dataclass(frozen=True, slots=True)
-class FoundCredential:
+class FoundCredential(Data):
     """A credential and where it came from: the file, and the key or helper in it."""
 
     credential: Credential

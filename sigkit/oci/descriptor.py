@@ -9,10 +9,10 @@ Source: OCI image-spec 1.1, descriptor.md and image-index.md.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
+from sigkit.data import NOTHING, Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import MalformedReference, Place
 
@@ -34,8 +34,7 @@ _ARCHITECTURES: Final = {
 _NO_MATCH: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Data):
     """An operating system and a processor, by Go's names: `linux/amd64`, `linux/arm/v7`. No variant is the least one."""
 
     os: str
@@ -63,14 +62,13 @@ class Platform:
         return theirs if theirs <= mine else _NO_MATCH
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Data):
     """The name of some content: what it is, its digest and its size in bytes."""
 
     media_type: str
     digest: Digest
     size: int
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = NOTHING
     artifact_type: str | None = None
     platform: Platform | None = None
 

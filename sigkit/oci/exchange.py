@@ -10,6 +10,7 @@ from sigkit import limits, strict
 from sigkit.data import Data
 from sigkit.errors import AccessDenied, AnswerUnusable, OtherHostRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness, is_loopback_name
+from sigkit.net.retry import ATTEMPTS
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import Origin, Url, parse_url
 from sigkit.oci.auth import KNOWN_REALMS, TOKEN_ANSWER_BYTES, Answer, Ask, AskToken, Realms, authenticate
@@ -73,7 +74,7 @@ class Request(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     body: Body = None
     redirects: Redirects = Redirects.REFUSE
-    attempts: int = 4
+    attempts: int = ATTEMPTS
 
 
 class ServerError(NamedTuple):

@@ -6,10 +6,10 @@ Source: OCI image-spec 1.1, config.md. Docker's form has the same members; its f
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sigkit import limits
+from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import NoSuchPlatform, Place
 from sigkit.oci.descriptor import check_spelling, parse_platform_object
@@ -26,11 +26,10 @@ _PROCESS_MEMBERS = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes
 _SIGNAL = re.compile(r"[A-Za-z0-9+]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Data):
     """What an image wants: platform, user, environment, command, directory. Empty means that the image does not say."""
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     platform: Platform
     user: str
     env: tuple[str, ...]
@@ -40,7 +39,7 @@ class ImageConfig:
     volumes: tuple[str, ...]
     exposed_ports: tuple[str, ...]
     stop_signal: str | None
-    labels: Mapping[str, str] = field(hash=False)
+    labels: Mapping[str, str]
     diff_ids: tuple[Digest, ...]
 
 

@@ -8,10 +8,10 @@ Source: OCI image-spec 1.1, manifest.md and image-index.md; Docker distribution,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
+from sigkit.data import NOTHING, Data
 from sigkit.errors import AmbiguousDocument, NoSuchPlatform, Place, UnsupportedDocument
 from sigkit.oci.descriptor import Descriptor, check_spelling, parse_descriptor, parse_media_type
 from sigkit.strict import encode_json, parse_json
@@ -48,18 +48,17 @@ _SCHEMA_1_TYPES = ("application/vnd.docker.distribution.manifest.v1+json", "appl
 _MEMBERS = ("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations", "fsLayers", "blobs")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Data):
     """One image, or one artifact: a configuration and layers. `raw` is exactly what `digest` names."""
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     digest: Digest
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = NOTHING
 
     def descriptor(self) -> Descriptor:
         """Return the descriptor that names this manifest."""
@@ -71,17 +70,16 @@ class Manifest:
         return self.config.media_type in CONFIG_TYPES
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Data):
     """Several manifests under one name, most often one for each platform. `raw` is exactly what `digest` names."""
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     digest: Digest
     media_type: str
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = NOTHING
 
     def descriptor(self) -> Descriptor:
         """Return the descriptor that names this index."""
@@ -124,7 +122,8 @@ def describe_referrer(document: Manifest | Index) -> Descriptor:
     Source: OCI distribution-spec 1.1 "Listing Referrers".
     """
     of_config = document.config.media_type if isinstance(document, Manifest) else None
-    return replace(document.descriptor(), annotations=document.annotations, artifact_type=document.artifact_type or of_config)
+    plain = document.descriptor()
+    return Descriptor(plain.media_type, plain.digest, plain.size, document.annotations, document.artifact_type or of_config)
 
 
 def parse_manifest(raw: bytes, digest: Digest, place: Place) -> Manifest | Index:

@@ -9,9 +9,9 @@ leading zeros and is at most 65535; `App/x` is an upper-case repository, not a r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from sigkit.data import Data
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import MalformedDigest, MalformedReference, Place
 
@@ -30,8 +30,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
 _BARE_HEX = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(Data):
     """A repository's canonical name: registry `docker.io` and path `library/busybox`."""
 
     registry: str
@@ -41,8 +40,7 @@ class Repository:
         return f"{self.registry}/{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Data):
     """What a user typed: a repository with a tag, a digest, or both. With a digest, the tag is shown and never looked up."""
 
     text: str
@@ -54,8 +52,7 @@ class Reference:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class PinnedReference:
+class PinnedReference(Data):
     """A repository and a digest: it names the same bytes for ever."""
 
     repository: Repository

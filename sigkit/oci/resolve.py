@@ -6,10 +6,10 @@ bring other bytes in: each document is hashed again, each child must have the di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigkit import limits
+from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
 from sigkit.errors import AbsentReference, AmbiguousDocument, NotAnImage, Place, SizeMismatch, TooDeep
 from sigkit.oci.manifest import Index, Manifest, parse_manifest
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from sigkit.oci.registry import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Data):
     """What a reference named when it was looked up: an index is signed as an index."""
 
     reference: Reference
@@ -34,8 +33,7 @@ class Resolved:
         return self.reference.repository
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
+class Pinned(Data):
     """One image for one platform: all digests from the top document down to the image's manifest."""
 
     reference: Reference

@@ -6,11 +6,11 @@ which nothing takes for a decision: a file can never start a container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
+from sigkit.data import Data
 from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Place
 from sigkit.policy.model import Access, Anything, Commands, ImageOwn, Users
 from sigkit.verify.facts import IdentitySigner, KeySigner
@@ -35,8 +35,7 @@ class Standing(Enum):
     UNCHECKED = "unchecked"
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Data):
     """Why something did not count: a stable code (`sigkit why` prints its text), what, where, and what would make it pass."""
 
     code: str
@@ -60,8 +59,7 @@ class Reason:
         return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, Standing.UNCHECKED)
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(Data):
     """A part of the requirement that is met, and by whom."""
 
     demand: str
@@ -70,8 +68,7 @@ class Met:
     children: tuple[ReasonTree, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
+class Unmet(Data):
     """A part of the requirement that is not met, and why."""
 
     demand: str
@@ -83,8 +80,7 @@ class Unmet:
 ReasonTree: TypeAlias = Met | Unmet
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Data):
     """The image that is asked for. The digests are what is decided about; the text is for display only.
 
     `tag` is None for a reference with a digest. `chain` leads from the digest asked for, through indexes, to the image's manifest.
@@ -119,24 +115,21 @@ class Request:
         return f"{self.repository}@{self.top}"
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyRef:
+class PolicyRef(Data):
     """Which policy decided."""
 
     name: str
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedEvidence:
+class RefusedEvidence(Data):
     """A piece of evidence that verification did not accept, and why."""
 
     place: Place
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
+class Allow(Data):
     """The requirement is met: the image may run within the grant."""
 
     request: Request
@@ -151,8 +144,7 @@ class Allow:
     decided_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(Data):
     """The requirement is not met, and the rule says to warn: the image may run within the same grant."""
 
     request: Request
@@ -172,8 +164,7 @@ class Warn:
         return (self.tree.reason,)
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(Data):
     """Nothing may run. `rule` and `tree` are None when no rule matches; `rule_place` is then the policy."""
 
     request: Request
@@ -199,8 +190,7 @@ class Outcome(Enum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Data):
     """A decision as a document: for the audit log, for printing, for comparing. It admits nothing."""
 
     outcome: Outcome

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from sigkit.data import Data
 from sigkit.policy.load import load_policy
 from sigkit.policy.model import (
     AllOf,
@@ -33,16 +33,14 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyWarning:
+class PolicyWarning(Data):
     """Something that is allowed and may not be meant."""
 
     place: Place
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PolicySummary:
+class PolicySummary(Data):
     """A policy that was loaded, and warnings about it."""
 
     policy: Policy

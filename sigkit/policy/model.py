@@ -6,10 +6,10 @@ switch off a binding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.policy.scope import ANY_COMPONENTS, ImagePattern, Scope
@@ -41,8 +41,7 @@ class Mode(Enum):
     WARN = "warn"  # what was refused passes with a warning; what could not be checked does not
 
 
-@dataclass(frozen=True, slots=True)
-class Remap:
+class Remap(Data):
     """A repository name, or the beginning of one up to a slash, and what stands for it in signatures."""
 
     source: str
@@ -55,32 +54,28 @@ class Remap:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRequirement:
+class KeyRequirement(Data):
     """A signature by this key."""
 
     key: TrustedKey
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf:
+class AllOf(Data):
     """Every one of several requirements; never empty."""
 
     of: tuple[Requirement, ...]
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Data):
     """At least one of several requirements; never empty."""
 
     of: tuple[Requirement, ...]
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class AtLeast:
+class AtLeast(Data):
     """At least `n` of several requirements, 1 <= n <= len(of), by distinct signers.
 
     No key stands in two of them (held at load), so that two that are met are met by different signers.
@@ -94,8 +89,7 @@ class AtLeast:
 Requirement: TypeAlias = KeyRequirement | AllOf | AnyOf | AtLeast
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified:
+class Unverified(Data):
     """Start without any evidence, for the reason that the policy gives in writing."""
 
     reason: str
@@ -116,32 +110,27 @@ class Network(Enum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True)
-class ImageOwn:
+class ImageOwn(Data):
     """What the image says: its own command, or its own user. Nothing else may be asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Anything:
+class Anything(Data):
     """Whatever is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commands:
+class Commands(Data):
     """The image's own command, or one that begins with the arguments of one of these, each compared whole."""
 
     prefixes: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Users:
+class Users(Data):
     """The image's own user, or one of these, as written."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MountGrant:
+class MountGrant(Data):
     """Paths of the host at or below `source` may be mounted at or below `target`, at most with this access."""
 
     source: str
@@ -173,19 +162,18 @@ DEFAULT_CAPABILITIES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Data):
     """What a rule lets a container have beyond a verified image: the most that can be asked for.
 
     The default is the image's own command and user, no added environment, no mounts, no network, default capabilities.
     """
 
-    command: ImageOwn | Anything | Commands = field(default_factory=ImageOwn)
+    command: ImageOwn | Anything | Commands = ImageOwn()
     environment: tuple[str, ...] = ()  # names, in which * is any run of characters
     mounts: tuple[MountGrant, ...] = ()
     network: Network = Network.NONE
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  # the most; what is not in the default set must be asked for as well
-    user: ImageOwn | Anything | Users = field(default_factory=ImageOwn)
+    user: ImageOwn | Anything | Users = ImageOwn()
     root: Access = Access.READ_WRITE  # of the container's root file system
     memory_bytes: int | None = None  # caps; None leaves the engine's own
     pids: int | None = None
@@ -203,8 +191,7 @@ OPEN_GRANT: Final = Grant(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Data):
     """For images in its scope: what must be proved, how the signed name is compared, and what may run."""
 
     scope: Scope
@@ -213,7 +200,7 @@ class Rule:
     place: Place
     remaps: tuple[Remap, ...] = ()  # with NameRule.REMAP only
     mode: Mode = Mode.ENFORCE
-    run: Grant = field(default_factory=Grant)
+    run: Grant = Grant()
 
     def label(self) -> str:
         """Name the rule: no two rules of a policy have the same patterns."""
@@ -229,8 +216,7 @@ class Rule:
         return name
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Data):
     """Rules and the keys that they name. What no rule matches is refused.
 
     `digest` covers the file and the keys that it names, so that a replaced key file is another policy.

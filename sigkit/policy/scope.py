@@ -16,9 +16,9 @@ Matching is linear in the name for each `*` (Connaisseur#1407: a pattern must no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from sigkit.data import Data
 from sigkit.errors import MalformedPolicy, Place
 from sigkit.oci.reference import DOCKER_HUB, parse_reference, parse_repository
 
@@ -39,8 +39,7 @@ Rank: TypeAlias = tuple[tuple[ComponentRank, ...], ComponentRank]
 _NO_TAGS: Final = (-1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePattern:
+class ImagePattern(Data):
     """A pattern over repositories: as written, and its canonical components, the registry first."""
 
     text: str
@@ -62,8 +61,7 @@ class ImagePattern:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Data):
     """What a rule is about: image patterns, and tag patterns or none. None stand for every reference, with or without a tag."""
 
     images: tuple[ImagePattern, ...]

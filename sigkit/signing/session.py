@@ -6,9 +6,9 @@ be worse than nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigkit.data import Data
 from sigkit.errors import SigkitError
 from sigkit.evidence.attach import attach
 from sigkit.evidence.collect import collect
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 _OWN_KEY: Final = "signing key"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Data):
     """What a signature proves, the manifest that holds it, and whether it was added now or was there already."""
 
     added: bool

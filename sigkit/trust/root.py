@@ -6,9 +6,9 @@ Public keys that flags or a policy name are part of it. Whether a signer is the 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import DuplicateTrustedKey, Place
 
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 _DIGEST_DOMAIN = b"sigkit.trusted-keys/1\n"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
+class TrustedKey(Data):
     """A public key and what flags or a policy call it: `release`, or the file's name."""
 
     name: str
     key: PublicKey
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedRoot:
+class TrustedRoot(Data):
     """What verification trusts. Two roots with the same content have the same digest, whatever they are called."""
 
     name: str

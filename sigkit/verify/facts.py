@@ -6,8 +6,9 @@ enough is the policy's question.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+
+from sigkit.data import Data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from sigkit.evidence.form import Form
 
 
-@dataclass(frozen=True, slots=True)
-class KeySigner:
+class KeySigner(Data):
     """A public key: its fingerprint (SHA-256 of the SubjectPublicKeyInfo), its kind, and what the trust root calls it."""
 
     key: Digest
@@ -27,20 +27,18 @@ class KeySigner:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class IdentitySigner:
+class IdentitySigner(Data):
     """An identity in a certificate: issuer and subject together, and Fulcio's extensions by name."""
 
     issuer: str
     subject: str
-    extensions: Mapping[str, str] = field(hash=False)
+    extensions: Mapping[str, str]
 
 
 Signer: TypeAlias = KeySigner | IdentitySigner
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Data):
     """Who stands behind a fact: a trust root, by name and digest, and the key or authority in it."""
 
     root: str
@@ -48,8 +46,7 @@ class Source:
     authority: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureFact:
+class SignatureFact(Data):
     """These bytes were signed about this artifact.
 
     `predicate_type` tells a signature from an attestation. `repository` is the name that was signed with the digest, or None when none
@@ -60,19 +57,17 @@ class SignatureFact:
     predicate_type: str
     payload_digest: Digest
     repository: str | None
-    annotations: Mapping[str, str] = field(hash=False)
+    annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class SignerFact:
+class SignerFact(Data):
     """This key or identity made the signature."""
 
     signer: Signer
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class InclusionFact:
+class InclusionFact(Data):
     """This log includes the entry of this very signature, at this index."""
 
     log: str
@@ -80,8 +75,7 @@ class InclusionFact:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class TimeFact:
+class TimeFact(Data):
     """This authority attests that the signature existed at this time."""
 
     when: datetime
@@ -89,16 +83,14 @@ class TimeFact:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Unchecked:
+class Unchecked(Data):
     """Something that the evidence claims and that was not checked, and why."""
 
     what: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Data):
     """Everything proved about one piece of evidence."""
 
     place: Place

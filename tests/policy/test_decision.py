@@ -1,7 +1,6 @@
 """A decision is a versioned document: pinned, complete, and read back to the very same bytes."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,6 +14,7 @@ from sigkit.policy.decision import Allow, Deny, Reason, Record, RefusedEvidence,
 from sigkit.policy.record import parse_record
 from sigkit.strict import encode_json
 from sigkit.verify.facts import Facts, IdentitySigner, InclusionFact, SignerFact, Source, TimeFact, Unchecked
+from tests.simulators.altered import altered
 from tests.simulators.verdicts import IMAGE, NOW, facts, policy, private, request
 
 GRANT = (
@@ -29,9 +29,9 @@ def full_facts() -> Facts:
     """Make facts with something in every place that the document has room for."""
     source = Source("root", Digest.of(b"root"), "log.example")
     identity = IdentitySigner("https://issuer.example", "ci@acme.example", {"sourceRepository": "https://git.example/acme/app"})
-    return replace(
+    return altered(
         facts("a"),
-        signature=replace(facts("a").signature, annotations={"build": "7", "odd": "\x1b[2J\n\u202e"}),
+        signature=altered(facts("a").signature, annotations={"build": "7", "odd": "\x1b[2J\n\u202e"}),
         signer=SignerFact(identity, Source("root", Digest.of(b"root"), "ca.example")),
         inclusions=(InclusionFact("log.example", 27246492, source),),
         times=(TimeFact(NOW - timedelta(days=1, microseconds=7), "tsa.example", source),),

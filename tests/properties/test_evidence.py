@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +22,7 @@ from sigkit.keys.private import generate
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.facts import KeySigner
 from sigkit.verify.verify import verify
+from tests.simulators.altered import altered
 from tests.simulators.evidence_maker import ARTIFACT, FOUND, root_of, signed, simple_evidence, statement, subject
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -73,7 +73,7 @@ def proved(evidence: Evidence):
         facts = verify(evidence, ARTIFACT, ROOT, NOW, limits.DEFAULT)
     except SigkitError:
         return None
-    return replace(facts, unchecked=())
+    return altered(facts, unchecked=())
 
 
 RICH = signed(KEY, statement(subject=[subject(annotations={"a": "1", "sigkit.dev/repository": "r.example/x"})]))

@@ -1,0 +1,92 @@
+"""Frozen value types that cost next to nothing to define.
+
+`@dataclass(frozen=True, slots=True)` generates and compiles code for each class, and a cold `sigkit verify` meets about 70 of them
+(docs/decisions/006 has the figures). NamedTuple is cheap too, but two of its types with equal fields compare equal and an empty one
+is false: a verdict must not depend on that.
+
+Type checkers see a frozen dataclass (PEP 681). The module of such a class has `from __future__ import annotations`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, dataclass_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping that nobody can add to
+
+_SHOWN_BYTES = 32
+_store = object.__setattr__
+
+
+@dataclass_transform(frozen_default=True)
+class DataType(type):
+    """Makes the annotated names of a class its fields, in order."""
+
+    __match_args__: tuple[str, ...]
+    _defaults: dict[str, Any]
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> DataType:
+        """Make a class whose slots are its annotated names."""
+        names = tuple(namespace.get("__annotations__", ()))
+        defaults = {field: namespace.pop(field) for field in names if field in namespace}
+        namespace["__slots__"] = namespace["__match_args__"] = names
+        cls = super().__new__(mcs, name, bases, namespace)
+        cls._defaults = defaults
+        return cls
+
+
+class Data(metaclass=DataType):
+    """Base of value types: fields by annotation, frozen, equal only to the same type with equal fields.
+
+    Mappings take part in equality and not in the hash. A class derived from this one is not derived from again.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the checker knows the fields by PEP 681
+        cls = type(self)
+        names = cls.__match_args__
+        values = dict(zip(names, args, strict=False))
+        given = len(values)
+        values.update(kwargs)
+        if given < len(args) or given + len(kwargs) > len(values):
+            raise TypeError(f"{cls.__name__}: a field is given twice, or there are more than {len(names)} values")
+        for name in names:
+            if name in values:
+                _store(self, name, values.pop(name))
+            elif name in cls._defaults:
+                _store(self, name, cls._defaults[name])
+            else:
+                raise TypeError(f"{cls.__name__}: {name} is missing")
+        if values:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(values)}")
+
+    def _values(self) -> tuple[Any, ...]:
+        names = type(self).__match_args__
+        return tuple([getattr(self, name) for name in names])
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(value for value in self._values() if not isinstance(value, (dict, MappingProxyType)))))
+
+    def __repr__(self) -> str:
+        names = type(self).__match_args__
+        shown = (f"{name}={_show(value)}" for name, value in zip(names, self._values(), strict=True))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > _SHOWN_BYTES:
+        return f"<{len(value)} bytes>"
+    return repr(value)
