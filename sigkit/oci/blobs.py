@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple, cast
 from sigkit.digest import CHUNK_BYTES, VerifyingReader
 from sigkit.errors import BlobAbsent, FileUnreadable, Place, SizeMismatch, TooLarge, Unreachable
 from sigkit.net.hop import FilePart
+from sigkit.net.retry import ATTEMPTS
 from sigkit.net.session import Redirects
 from sigkit.oci.exchange import Access, Exchange, Request, error_body, failed, unusable
 
@@ -250,7 +251,7 @@ class _Upload:
 
     def _send(self, method: str, url: Url, body: bytes | FilePart | None, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
         # A repeated PUT or PATCH would add to what the first has left: repeating is decided here, not in the session.
-        attempts = 1 if method in {"PUT", "PATCH"} else 4
+        attempts = 1 if method in {"PUT", "PATCH"} else ATTEMPTS
         request = Request(method, self._repository, url, self._deadline, access=Access.PUSH, headers=headers, body=body, attempts=attempts)
         return self._exchange.send(request)
 

@@ -10,8 +10,10 @@ each other: six parallel cosign signs, all with exit 0, left three to five entri
 * It is done only when its entry is still there after a pause, of random length and several times longer than its last requests took:
   whoever read the list before the entry was in it has written by then, or will read again.
 
-What is left: a write that the network holds for longer than the pause. Then the entry is lost although its writer reported success;
-only a registry with the referrers API excludes that.
+* A write that fails is never sent again as it is: the list is read again first. The client helps by sending writes of such a tag once.
+
+What is left: a write that the network holds for longer than another writer's pause. Then that writer's entry is lost although it reported
+success; only a registry with the referrers API excludes that.
 
 Source: OCI distribution-spec 1.1 "Pushing Manifests with Subject", "Unavailable Referrers API".
 """
@@ -19,12 +21,24 @@ Source: OCI distribution-spec 1.1 "Pushing Manifests with Subject", "Unavailable
 from __future__ import annotations
 
 import random
+import re
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import limits, strict
 from sigkit.digest import Digest
-from sigkit.errors import AccessDenied, ManifestRefused, Place, ReferrerLost, ReferrersImmutable, TooMany, WrongShape
+from sigkit.errors import (
+    AccessDenied,
+    ManifestRefused,
+    Place,
+    ReferrerLost,
+    ReferrersImmutable,
+    ServerFailed,
+    TimedOut,
+    TooMany,
+    Unreachable,
+    WrongShape,
+)
 from sigkit.oci.manifest import OCI_INDEX, Index, parse_manifest
 
 if TYPE_CHECKING:
@@ -40,6 +54,7 @@ WITHIN_S: Final = 120.0
 PAUSE_S: Final = 0.8
 PAUSE_MOST_S: Final = 10.0
 PAUSE_ROUND_TRIPS: Final = 4  # two to write what was read, one for the write to arrive
+FAILURES: Final = 4  # writes that fail in a row, as the client would try any other
 RECENT: Final = 3  # requests before the last whose length still counts: the first ones pay for connections
 _ENCODED_CHARACTERS: Final = 64  # the specification cuts sha512 to this
 
@@ -60,6 +75,11 @@ DEFAULT_PACING: Final = Pacing()
 def fallback_tag(digest: Digest) -> str:
     """Return the tag under which the referrers of `digest` are listed."""
     return f"{digest.algorithm}-{digest.hex[:_ENCODED_CHARACTERS]}"
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Tell whether a tag has the form of those that list referrers."""
+    return re.fullmatch(r"(?:sha256|sha384|sha512)-[0-9a-f]{64}", tag) is not None
 
 
 def read_fallback_index(registry: Registry, repository: Repository, digest: Digest) -> Index | None:
@@ -107,6 +127,7 @@ class _Writer:
         self._tag = fallback_tag(subject)
         self._place = _place(repository, subject)
         self._took_s: tuple[float, ...] = (0.0,)
+        self._failures = 0
 
     def run(self) -> None:
         end = self._pacing.monotonic() + WITHIN_S
@@ -117,8 +138,8 @@ class _Writer:
                 if self._stays():
                     return
             elif writes > waits:
-                # Whoever overwrote us is writing now; those who lost come back at different times.
-                self._pacing.sleep(self._pause_s() * self._pacing.chance())
+                # Whoever overwrote us is writing now, or the registry is busy; those who lost come back at different times.
+                self._pacing.sleep(self._pause_s() * (self._failures + self._pacing.chance()))
                 waits = writes
             elif writes == WRITES:
                 break
@@ -153,6 +174,13 @@ class _Writer:
                 got=err.problem,
                 remedy=_TWO_WAYS,
             ) from err
+        except (Unreachable, TimedOut, ServerFailed):
+            # Perhaps it was stored, perhaps not, perhaps it arrives later: the next look tells.
+            self._failures += 1
+            if self._failures == FAILURES:
+                raise
+        else:
+            self._failures = 0
         self._note(began)
 
     def _merged(self, raw: bytes | None) -> bytes:

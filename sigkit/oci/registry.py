@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from sigkit import limits, strict
 from sigkit.digest import Digest, check_digest, parse_digest
 from sigkit.errors import ManifestRefused, SigkitError, TooMany
+from sigkit.net.retry import ATTEMPTS
 from sigkit.net.session import Redirects
 from sigkit.oci import blobs
 from sigkit.oci.descriptor import Descriptor, parse_descriptor
 from sigkit.oci.exchange import Access, Exchange, RegistryOptions, Request, failed, parse_error, unusable
 from sigkit.oci.manifest import ACCEPTED_TYPES, OCI_INDEX
+from sigkit.oci.referrers import is_fallback_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,6 +135,8 @@ class RegistryClient:
             access=Access.PUSH,
             headers=(("Content-Type", media_type),),
             body=raw,
+            # A list that several write must not be sent again when it has become old: `referrers` decides about that.
+            attempts=1 if isinstance(what, str) and is_fallback_tag(what) else ATTEMPTS,
         )
         reply, body = self._exchange.fetch(request, limits.MANIFEST_BYTES)
         if reply.status in {200, 201, 202, 204}:

@@ -8,7 +8,20 @@ import random
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import AccessDenied, Kind, ManifestRefused, Place, ReferrerLost, ReferrersImmutable, SigkitError, TooMany, WrongShape
+from sigkit.errors import (
+    AccessDenied,
+    Kind,
+    ManifestRefused,
+    Place,
+    ReferrerLost,
+    ReferrersImmutable,
+    ServerFailed,
+    SigkitError,
+    TimedOut,
+    TooMany,
+    Unreachable,
+    WrongShape,
+)
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.reference import Repository
 from sigkit.oci.referrers import Pacing, add_referrer, fallback_tag, read_fallback_index
@@ -30,7 +43,7 @@ class Tags:
         self.writes = 0
         self.now = 0.0
         self.read_s = self.write_s = 0.01
-        self.after_read = self.after_write = lambda: None
+        self.after_read = self.after_write = self.after_refusal = lambda: None
         self.refuse = None
 
     def fetch_manifest(self, repository, what):
@@ -44,7 +57,9 @@ class Tags:
         assert (repository, media_type) == (APP, INDEX)
         self.now += self.write_s
         if self.refuse and what in self.tags:
-            raise self.refuse
+            refusal = self.refuse
+            self.after_refusal()
+            raise refusal
         self.tags[what] = raw
         self.writes += 1
         self.after_write()
@@ -166,6 +181,28 @@ def test_who_loses_for_ever_is_told_so(tags):
     with pytest.raises(ReferrerLost) as refused:
         add_referrer(tags, APP, SUBJECT, entry("ours"), tags.pacing())
     assert (refused.value.kind, refused.value.status(), tags.names) == (Kind.UNAVAIL, 3, ["theirs"])
+
+
+@pytest.mark.parametrize("error", [Unreachable, TimedOut, ServerFailed])
+def test_after_a_write_that_failed_the_list_is_read_again_before_the_next(tags, error):
+    tags.write("theirs")
+
+    def fail_once():
+        tags.refuse = None
+        tags.write("theirs", "late")
+
+    tags.refuse = error("503", place=Place("x"))
+    tags.after_refusal = fail_once
+    add_referrer(tags, APP, SUBJECT, entry("ours"), tags.pacing())
+    assert tags.names == ["theirs", "late", "ours"]
+
+
+def test_a_registry_that_keeps_failing_ends_in_its_own_error(tags):
+    tags.write("theirs")
+    tags.refuse = ServerFailed("503", place=Place("x"))
+    with pytest.raises(ServerFailed):
+        add_referrer(tags, APP, SUBJECT, entry("ours"), tags.pacing())
+    assert tags.names == ["theirs"]
 
 
 @pytest.mark.parametrize("error", [ManifestRefused, AccessDenied])

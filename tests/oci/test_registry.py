@@ -24,6 +24,7 @@ from sigkit.errors import (
 )
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
+from sigkit.oci.referrers import fallback_tag
 from sigkit.oci.registry import RegistryClient, open_registry
 from tests.simulators.logins import basic, log_in
 from tests.simulators.misbehaving_registry import OCI_INDEX, OCI_MANIFEST, MisbehavingRegistry, MisbehavingServer, Reply
@@ -138,6 +139,19 @@ def test_a_manifest_that_the_registry_does_not_take_is_told_from_a_failure(reg, 
     with pytest.raises(ManifestRefused) as refused:
         client.push_manifest(app, "v1", RAW, OCI_MANIFEST)
     assert ("TAG_INVALID" in refused.value.problem, refused.value.status()) == (True, 3)
+
+
+def test_a_busy_registry_is_asked_again_to_store_a_manifest(reg, app, client):
+    reg.on("PUT", "*", times=2).status(503)
+    client.push_manifest(app, "v1", RAW, OCI_MANIFEST)
+    assert client.fetch_manifest(app, "v1") == RAW
+
+
+def test_a_list_of_referrers_is_sent_once_because_it_may_be_old_later(reg, app, client):
+    reg.on("PUT", "*").status(503)
+    with pytest.raises(ServerFailed):
+        client.push_manifest(app, fallback_tag(SUBJECT), RAW, OCI_INDEX)
+    assert len(reg.log) == 1
 
 
 # --- tokens
