@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 PASSWORD = {"SIGKIT_PASSWORD": "bench", "COSIGN_PASSWORD": "bench"}
-SIGKIT = (sys.executable, "-I", "-m", "sigkit")
+SIGKIT = (str(Path(sys.executable).with_name("sigkit")),)  # as a user starts it: root pays a second start, with -I
 RUNTIME = (sys.executable, "-I", "-S", str(HERE.parent / "sigkit" / "runtime" / "cli.py"))
 
 POLICY = """\
