@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -358,3 +361,33 @@ def test_plain_http_is_used_only_for_hosts_that_were_named(monkeypatch, plain, p
     with RegistryClient(RegistryOptions(plain_http_hosts=plain), sleep=lambda _: None) as client, pytest.raises(Unreachable):
         client.fetch_manifest(Repository("registry.example", "app"), "latest")
     assert set(asked) == {port}
+
+
+# --- what a cold read costs
+
+_COLD_READ = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sigkit.digest import Digest
+from sigkit.oci.descriptor import Descriptor
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.reference import Repository
+from sigkit.oci.registry import open_registry
+app = Repository(sys.argv[2], "t/app")
+with open_registry(RegistryOptions()) as client:
+    client.fetch_manifest(app, "v1")
+    client.list_referrers(app, Digest.of(b"subject"))
+    client.fetch_blob(app, Descriptor("a/b", Digest.of(b"layer"), 5), most_bytes=5)
+print(*sys.modules)
+"""
+
+
+def test_a_cold_read_imports_http_client_and_none_of_the_heavy_ones(reg):
+    reg.state.put_manifest("t/app", RAW, tag="v1")
+    reg.state.put_blob("t/app", b"layer")
+    command = [sys.executable, "-I", "-c", _COLD_READ, str(Path(__file__).parents[2]), reg.address]
+    imported = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    heavy = {"requests", "urllib3", "certifi", "logging", "subprocess", "threading", "sqlite3", "yaml", "tempfile", "sigkit.net.tls"}
+    heavy |= {"sigkit.net.warm", "sigkit.oci.credentials", "cryptography", "pathlib", "asyncio"}
+    assert "http.client" in imported
+    assert not heavy & imported
