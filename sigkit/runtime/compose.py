@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from sigkit.runtime import capabilities, devices, syscalls
+from sigkit.runtime import capabilities, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ _KINDS = {
     "user": syscalls.CLONE_NEWUSER,
 }
 _SEPARATE = ("pid", "cgroup", "user")  # entered by steps of their own
+# OCI runtime-spec, config-linux.md "Default Devices".
+_DEFAULT_DEVICES = (
+    (b"/dev/null", 1, 3),
+    (b"/dev/zero", 1, 5),
+    (b"/dev/full", 1, 7),
+    (b"/dev/random", 1, 8),
+    (b"/dev/urandom", 1, 9),
+    (b"/dev/tty", 5, 0),
+)
 
 
 def compose(
@@ -133,7 +142,7 @@ def _devices(config: Config) -> tuple[DevicePlan, ...] | None:
     asked = {_raw(device.path) for device in config.devices}
     plans: list[DevicePlan] = [
         {"in_root": path, "type": stat.S_IFCHR, "number": os.makedev(major, minor), "mode": 0o666, "uid": 0, "gid": 0}
-        for path, major, minor in devices.DEFAULT
+        for path, major, minor in _DEFAULT_DEVICES
         if path not in asked
     ]
     plans += [

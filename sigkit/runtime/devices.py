@@ -17,15 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sigkit.runtime.plan import DevicePlan, Plan
 
-# OCI runtime-spec, config-linux.md "Default Devices".
-DEFAULT = (
-    (b"/dev/null", 1, 3),
-    (b"/dev/zero", 1, 5),
-    (b"/dev/full", 1, 7),
-    (b"/dev/random", 1, 8),
-    (b"/dev/urandom", 1, 9),
-    (b"/dev/tty", 5, 0),
-)
 _LINKS = (
     (b"fd", b"/proc/self/fd"),
     (b"stdin", b"/proc/self/fd/0"),
