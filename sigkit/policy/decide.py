@@ -216,6 +216,12 @@ def _unchecked(rule: Rule, request: Request, facts: tuple[Facts, ...]) -> tuple[
     open_ends = [item for fact in facts for item in fact.unchecked]
     if request.tag is not None:
         open_ends.append(Unchecked(f"tag {request.tag}", "a tag is not signed; everything is about the digest it had"))
+    elif tag := parse_reference(request.reference, Place(request.reference)).tag:
+        open_ends.append(Unchecked(f"tag {tag}", "never looked up; the digest beside it is what counts"))
+    if facts and not any(fact.inclusions for fact in facts):
+        open_ends.append(Unchecked("transparency log", "no proof that the signature was logged is asked for"))
+    if facts and not any(fact.times for fact in facts):
+        open_ends.append(Unchecked("time of signing", "no attested time is asked for"))
     for fact in facts:
         name = fact.signature.repository
         if name is None and rule.name in {NameRule.IF_SIGNED, NameRule.ANY}:

@@ -30,6 +30,8 @@ from sigkit.policy.decide import decide
 from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, Standing, Unmet, Warn, record_of
 from sigkit.policy.model import AllOf, AnyOf, NameRule, Policy, Rule, policy_for_keys
 from sigkit.policy.scope import Scope, parse_image_pattern
+from sigkit.verify.facts import InclusionFact, TimeFact
+from tests.simulators.altered import altered
 from tests.simulators.verdicts import IMAGE, NOW, REPOSITORY, facts, policy, request, trusted
 
 SBOM = "https://spdx.dev/Document"
@@ -187,10 +189,30 @@ def test_of_several_keys_given_by_flags_one_is_enough():
     assert code(verdict(compiled, facts("c"))) == NoneMet.code
 
 
-def test_a_tag_is_listed_as_unchecked_and_a_digest_is_not():
-    assert "tag v1" in [item.what for item in verdict(ONE_KEY, facts("a")).unchecked]
-    by_digest = verdict(ONE_KEY, facts("a"), reference=f"{REPOSITORY}:v9@{IMAGE}")
-    assert [item.what for item in by_digest.unchecked] == []
+def unchecked(decision) -> dict[str, str]:
+    return {item.what: item.why for item in decision.unchecked}
+
+
+def test_a_tag_is_listed_as_unchecked():
+    assert "not signed" in unchecked(verdict(ONE_KEY, facts("a")))["tag v1"]
+
+
+def test_a_tag_beside_a_digest_is_listed_as_never_looked_up():
+    assert "never looked up" in unchecked(verdict(ONE_KEY, facts("a"), reference=f"{REPOSITORY}:v9@{IMAGE}"))["tag v9"]
+    assert not [what for what in unchecked(verdict(ONE_KEY, facts("a"), reference=f"{REPOSITORY}@{IMAGE}")) if what.startswith("tag")]
+
+
+def test_what_a_log_and_a_time_would_prove_is_listed_as_unchecked_until_they_do():
+    assert {"transparency log", "time of signing"} <= set(unchecked(verdict(ONE_KEY, facts("a"))))
+    source = facts("a").signer.source
+    logged = altered(facts("a"), inclusions=(InclusionFact("log.example", 7, source),))
+    assert "transparency log" not in unchecked(verdict(ONE_KEY, logged))
+    timed = altered(facts("a"), times=(TimeFact(NOW, "tsa.example", source),))
+    assert "time of signing" not in unchecked(verdict(ONE_KEY, timed))
+
+
+def test_without_a_signature_nothing_is_said_about_log_and_time():
+    assert set(unchecked(verdict(ONE_KEY))) == {"tag v1"}
 
 
 def test_rules_with_tags_decide_about_tags_only():
