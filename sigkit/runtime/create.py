@@ -153,6 +153,8 @@ class _Run:
         place = Place(os.path.join(self._bundle, "config.json"))
         config, maps = _read_config(place)
         _check_root(os.path.join(self._bundle, config.root_path), place)
+        if rootfs_mount is not None:
+            _check_mount(rootfs_mount, place)
         if maps is None and "CAP_SYS_ADMIN" in config.process.capabilities.bounding:
             # It could mount the read-only clone writable again.
             self._end_launcher()
@@ -322,6 +324,16 @@ def _check_root(path: str, place: Place) -> None:
         raise UnsafeRootfs("the root directory is not there", place=at, got=path) from err
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeRootfs("the root is not a directory, or is a symbolic link", place=at, got=path)
+
+
+def _check_mount(mount: RootfsMount, place: Place) -> None:
+    """Refuse what mount(2) would cut off without a word: fewer layers are another root file system."""
+    from sigkit import limits
+    from sigkit.errors import InvalidConfig
+
+    if any("\0" in part for part in mount) or len(os.fsencode(mount[2])) > limits.RUNTIME_MOUNT_OPTION_BYTES:
+        expected = f"at most {limits.RUNTIME_MOUNT_OPTION_BYTES} bytes, without NUL"
+        raise InvalidConfig("the options of the root's mount do not fit into one page", place=place, expected=expected)
 
 
 def _filter(config: Config, state_root: str, record: Trace) -> tuple[bytes, int]:

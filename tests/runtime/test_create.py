@@ -427,6 +427,12 @@ def test_root_mount_is_seen_by_the_container_only(bundle):
     assert list((bundle.path / "merged").iterdir()) == []
 
 
+@pytest.mark.parametrize("options", ["lowerdir=/" + ":/lower" * 600, "lowerdir=/a\0:/b"])
+def test_options_of_the_root_mount_that_the_kernel_would_cut_off_are_refused(bundle, options):
+    with pytest.raises(InvalidConfig):
+        here(bundle, "true", rootfs_mount=("overlay", "overlay", options))
+
+
 def test_user_namespace_of_config_maps_root_to_an_ordinary_user(reachable_bundle):
     bundle = reachable_bundle
     subprocess.run(["chown", "-R", "70000:70000", str(bundle.rootfs)], check=True)
