@@ -20,7 +20,7 @@ from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, Si
 from sigkit.evidence.collect import collect
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
-from sigkit.policy.decision import Deny, Reason, RefusedEvidence, Request, encode_decision, encode_reason, encode_request
+from sigkit.policy.decision import Allow, Deny, Reason, RefusedEvidence, Request, Standing, encode_decision, encode_reason, encode_request
 from sigkit.policy.model import Unverified
 from sigkit.strict import encode_json
 from sigkit.trust.root import root_of_keys
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Pinned
-    from sigkit.policy.decision import Allow, Decision, Warn
+    from sigkit.policy.decision import Decision, Warn
     from sigkit.policy.model import Policy
     from sigkit.strict import Json
     from sigkit.trust.root import TrustedRoot
@@ -93,7 +93,7 @@ def judge(
     root = root_of_keys(policy.keys, policy.name)
     found = _gather(pinned, pinned.top, registry, root, clock, limits)
     decision = decide(found.facts, found.refused, request, policy, clock.now())
-    if covers is Covers.IMAGE and isinstance(decision, Deny) and pinned.manifest_digest != pinned.top:
+    if covers is Covers.IMAGE and not isinstance(decision, Allow) and pinned.manifest_digest != pinned.top:
         own = _gather(pinned, pinned.manifest_digest, registry, root, clock, limits)
         found = _Gathered(found.facts + own.facts, found.refused + own.refused, found.notes + own.notes)
         decision = decide(found.facts, found.refused, request, policy, clock.now())
@@ -122,7 +122,8 @@ def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot
 def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
     """Turn an allow, or a warning, into leave to start one container: within the grant, once, and not for long.
 
-    The line in the audit log is durable before the admission exists. A refusal is written there too.
+    The line in the audit log is durable before the admission exists. A refusal is written there too, and so is an admission that could
+    not be kept.
 
     Raises:
         NotAllowed: (POLICY) the decision is deny.
@@ -149,14 +150,29 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         ports.audit.append("deny", {"request": encode_request(decision.request), "rule": decision.rule, "reasons": [encode_reason(reason)]})
         raise
     admission = _admit(decision, asked, confinement, ports)
-    if not ports.state.compare_and_set(_key(admission), None, _fingerprint(admission)):
-        raise AdmissionUsed("the state has this admission already", got=admission.nonce)
+    try:
+        _issue(admission, ports.state)
+    except SigkitError as err:
+        record_failure(admission.audit_id, err, ports)
+        raise
     return admission
 
 
 def record_denial(decision: Deny, ports: Ports) -> None:
     """Write a refusal to the audit log."""
     ports.audit.append("deny", {"decision": encode_decision(decision)})
+
+
+def record_failure(audit_id: str, err: BaseException, ports: Ports) -> None:
+    """Write to the audit log that an admission came to nothing, and why. Of a foreign exception only the type: its text is anybody's."""
+    foreign = Reason("", type(err).__name__, standing=Standing.UNCHECKED)
+    reason = Reason.of_error(err) if isinstance(err, SigkitError) else foreign
+    ports.audit.append("failed", {"admission": audit_id, "reason": encode_reason(reason)})
+
+
+def _issue(admission: Admission, state: State) -> None:
+    if not state.compare_and_set(_key(admission), None, _fingerprint(admission)):
+        raise AdmissionUsed("the state has this admission already", got=admission.nonce)
 
 
 def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sigkit.data import Data
 from sigkit.errors import EXIT_RUN_REFUSED, EXIT_RUN_UNCHECKED, EXIT_UNCHECKED, SigkitError
-from sigkit.gate.admit import Covers, admit, judge, record_denial, redeemer, withdraw
+from sigkit.gate.admit import Covers, admit, judge, record_denial, record_failure, redeemer, withdraw
 from sigkit.gate.confine import Asked
 from sigkit.policy.decision import Deny, Reason, encode_reason, record_of
 
@@ -89,8 +89,8 @@ def run(
     try:
         image = engine.pull(admission, ports.registry)
         status = engine.start(admission, image, redeemer(ports.state, ports.clock))
-    except SigkitError as err:
-        _note_failure(admission, err, ports)
+    except BaseException as err:  # an interrupt and a bug end it too
+        record_failure(admission.audit_id, err, ports)
         raise
     finally:
         withdraw(admission, ports.state)
@@ -115,8 +115,8 @@ def pull(
     try:
         redeemer(ports.state, ports.clock)(admission)
         image = engine.pull(admission, ports.registry)
-    except SigkitError as err:
-        _note_failure(admission, err, ports)
+    except BaseException as err:  # an interrupt and a bug end it too
+        record_failure(admission.audit_id, err, ports)
         raise
     finally:
         withdraw(admission, ports.state)
@@ -130,7 +130,3 @@ def _judge(reference: Reference, platform: Platform, policy: Policy, ports: Port
     except SigkitError as err:
         ports.audit.append("unjudged", {"reference": reference.text, "reason": encode_reason(Reason.of_error(err))})
         raise
-
-
-def _note_failure(admission: Admission, err: SigkitError, ports: Ports) -> None:
-    ports.audit.append("failed", {"admission": admission.audit_id, "reason": encode_reason(Reason.of_error(err))})

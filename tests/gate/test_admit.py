@@ -180,6 +180,15 @@ def test_a_childs_own_signature_counts_for_what_starts_and_not_for_the_index(hos
     assert isinstance(host.judge(covers=Covers.IMAGE).decision, Allow)
 
 
+def test_a_warn_rule_does_not_hide_a_childs_own_signature(host):
+    child = small_image()
+    host.push_index(images={AMD64: child})
+    host.sign("a", f"{APP}@{child.digest}")
+    rules = ONE_KEY + "    mode: warn\n"
+    assert isinstance(host.judge(rules).decision, Warn)
+    assert isinstance(host.judge(rules, covers=Covers.IMAGE).decision, Allow)
+
+
 def test_a_child_that_was_signed_is_not_asked_about_when_the_index_suffices(host):
     child = small_image()
     host.push_index(images={AMD64: child})

@@ -1,5 +1,8 @@
 """Run and pull: what may start starts once; what fails leaves a line in the log and nothing to use."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from sigkit.errors import (
@@ -8,6 +11,7 @@ from sigkit.errors import (
     AbsentReference,
     AdmissionUsed,
     CommandNotGranted,
+    DatabaseUnusable,
     DigestMismatch,
     Place,
 )
@@ -109,7 +113,26 @@ def test_an_interrupted_pull_leaves_no_admission_to_use(signed):
     signed.engine.pull_fails = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         signed.run()
+    assert signed.events() == ["admit", "failed"]
     assert signed.usable_admissions() == 0
+
+
+def test_a_bug_while_it_starts_leaves_a_line_and_no_admission_to_use(signed):
+    signed.engine.start_fails = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        signed.run()
+    assert signed.events() == ["admit", "failed"]
+    assert signed.entries()[1].body["reason"]["problem"] == "ZeroDivisionError"
+    assert signed.usable_admissions() == 0
+
+
+def test_an_admission_that_cannot_be_kept_is_said_to_have_failed(signed):
+    with contextlib.closing(sqlite3.connect(signed.home / "state.db")) as database:
+        database.execute("DROP TABLE state")
+    with pytest.raises(DatabaseUnusable):
+        signed.run()
+    assert signed.events() == ["admit", "failed"]
+    assert (signed.engine.pulled, signed.engine.started) == ([], [])
 
 
 def test_running_again_after_a_failure_works_without_cleaning(signed):
