@@ -12,16 +12,23 @@ from tests.simulators.release import Release
 PAGE_ONE_IS_FULL_AT = 3
 
 
-@pytest.fixture
-def reg():
+@pytest.fixture(scope="module")
+def shared():
     with MisbehavingRegistry(page=PAGE_ONE_IS_FULL_AT) as running:
         yield running
 
 
 @pytest.fixture
-def release(reg, tmp_path):
+def reg(shared):
+    shared.forget()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def release(shared, tmp_path_factory):
     """Three SBOMs, then the signature."""
-    made = Release.prepare(tmp_path, reg.address)
+    reg = shared
+    made = Release.prepare(tmp_path_factory.mktemp("release"), reg.address)
     empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": reg.state.put_blob("t/app", b"{}"), "size": 2}
     for number in range(PAGE_ONE_IS_FULL_AT):
         sbom = {"digest": reg.state.put_blob("t/app", b"sbom %d" % number), "size": 6, "mediaType": "application/spdx+json"}

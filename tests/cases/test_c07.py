@@ -12,17 +12,26 @@ from tests.simulators.release import Release
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
-@pytest.fixture
-def reg():
+@pytest.fixture(scope="module")
+def shared():
     with MisbehavingRegistry(referrers_api=False) as running:
         yield running
 
 
-@pytest.fixture
-def release(reg, tmp_path):
-    made = Release.prepare(tmp_path, reg.address)
-    assert made.sign().status == 0
+@pytest.fixture(scope="module")
+def release(shared, tmp_path_factory):
+    made = Release.prepare(tmp_path_factory.mktemp("release"), shared.address)
+    done = made.sign()
+    assert done.status == 0, done.said
     return made
+
+
+@pytest.fixture
+def reg(shared, release):
+    """Give the registry, and put its list back as it was."""
+    tags = dict(shared.state.tags)
+    yield shared
+    shared.state.tags = tags
 
 
 def rewrite(reg, release, change):

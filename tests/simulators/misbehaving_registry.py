@@ -146,6 +146,12 @@ class MisbehavingServer:
             self._faults.append(fault)
         return fault
 
+    def forget(self) -> None:
+        """Take back all faults and empty the log: what one test did is nothing to the next."""
+        with self._lock:
+            self._faults.clear()
+            self.log.clear()
+
     def seen(self, method: str = "*", pattern: str = "*") -> list[Seen]:
         """Return the logged requests that match."""
         return [s for s in self.log if method in {"*", s.method} and fnmatch.fnmatchcase(s.path, pattern)]
