@@ -47,6 +47,7 @@ SEEN = [
     pytest.param([BASE, [opaque("etc")]], b"", id="opaque"),
     pytest.param([BASE, [file("etc", b"a file now")]], b"", id="directory-became-a-file"),
     pytest.param([BASE, [file("etc")], [file("etc/hosts")]], b"", id="file-below-a-directory-hides"),
+    pytest.param([[file("etc")], [file("etc/passwd", b"top")]], b"top", id="directory-hides-a-file-below"),
     pytest.param([[file("a", b"linked"), symlink("etc/passwd", "../a")]], b"linked", id="relative-link"),
     pytest.param([[file("a", b"linked")], [symlink("etc/passwd", "/a")]], b"linked", id="absolute-link-is-the-images"),
     pytest.param([[file("usr/etc/passwd", b"moved"), symlink("etc", "usr/etc")]], b"moved", id="linked-directory"),

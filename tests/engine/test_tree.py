@@ -10,7 +10,7 @@ import pytest
 
 from sigkit.engine.tar import TarReader
 from sigkit.engine.tree import Owners, Tree
-from sigkit.errors import Kind, SigkitError
+from sigkit.errors import BrokenLink, EscapesRoot, ForbiddenEntry, Kind, MalformedLayer, SigkitError
 from tests.simulators.layers import (
     base256,
     character,
@@ -138,6 +138,20 @@ def test_entry_is_refused(unpack, entries):
     with pytest.raises(SigkitError) as caught:
         unpack(*entries)
     assert caught.value.kind is Kind.UNPACK
+
+
+@pytest.mark.parametrize(
+    ("entries", "kind"),
+    [
+        pytest.param([symlink("out", "/tmp"), file("out/f")], EscapesRoot, id="link"),
+        pytest.param([file("f"), file("f/x")], MalformedLayer, id="file"),
+        pytest.param([hard_link("b", "gone")], BrokenLink, id="hard-link"),
+        pytest.param([file("a"), file("a")], ForbiddenEntry, id="twice"),
+    ],
+)
+def test_refusal_says_what_is_wrong(unpack, entries, kind):
+    with pytest.raises(kind):
+        unpack(*entries)
 
 
 def test_refusal_names_the_entry(unpack):
