@@ -14,6 +14,5 @@ child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.
 status = os.wait4(child, 0)[1]
 wall = time.perf_counter() - started
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(
-    f'{{"status": {os.waitstatus_to_exitcode(status)}, "wall": {wall}, "cpu": {usage.ru_utime + usage.ru_stime}, "peak": {usage.ru_maxrss}}}'
-)
+cpu = usage.ru_utime + usage.ru_stime
+print(f'{{"status": {os.waitstatus_to_exitcode(status)}, "wall": {wall}, "cpu": {cpu}, "peak": {usage.ru_maxrss}}}')
