@@ -926,8 +926,8 @@ class KernelRefused(RuntimeRefused):
 class HostUnfit(RuntimeRefused):
     """This host does not let sigkit start a container.
 
-    User namespaces are switched off or exhausted, libseccomp is absent, or the kernel is too old (5.14 is needed). The message names what is
-    missing.
+    User namespaces are switched off or exhausted, libseccomp is absent, or the kernel is too old (5.14 is needed). The message names
+    what is missing.
     """
 
     code = "SK-RUNTIME-005"
@@ -936,8 +936,8 @@ class HostUnfit(RuntimeRefused):
 class LimitUnavailable(RuntimeRefused):
     """A resource limit cannot be set on this host.
 
-    Its cgroup controller is not mounted, not delegated to this user, or refused the value. Without the limit nothing is started: drop it, or
-    have root delegate a cgroup.
+    Its cgroup controller is not mounted, not delegated to this user, or refused the value. Without the limit nothing is started: drop
+    it, or have root delegate a cgroup.
     """
 
     code = "SK-RUNTIME-006"

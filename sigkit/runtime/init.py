@@ -109,9 +109,7 @@ def probe(new_user: bool, descriptor: int, trace: Trace) -> int:  # noqa: FBT001
     return 0
 
 
-_ALL_NAMESPACES = (
-    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP
-)
+_ALL_NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP
 
 
 def launch(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> int:

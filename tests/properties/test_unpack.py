@@ -8,6 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def test_damaged_archive_is_refused_or_unpacked_below_its_root(entries, noise, a
         remove(top)
 
 
+@pytest.mark.root  # the copy is made as root of a namespace, who may read files of mode 0
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ENTRIES, max_size=6))
 def test_copy_of_a_layer_shows_no_whiteout_and_stays_below_its_root(entries):

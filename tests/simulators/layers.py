@@ -82,7 +82,7 @@ def number(value: int | bytes, size: int) -> bytes:
 def base256(value: int, size: int) -> bytes:
     """Write a number in GNU's base-256."""
     first = b"\x80" if value >= 0 else b"\xff"
-    return first + (value % 256 ** (size - 1)).to_bytes(size - 1, "big")
+    return first + (value % (1 << 8 * (size - 1))).to_bytes(size - 1, "big")
 
 
 def padded(data: bytes) -> bytes:

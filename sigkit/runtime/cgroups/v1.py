@@ -16,10 +16,13 @@ _ALWAYS = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 r
 def wanted(resources: Resources) -> tuple[str, ...]:
     """Return the controllers that a container's limits need, devices always first: without a list it could open any device."""
     controllers = ["devices"]
-    if any(
-        value is not None
-        for value in (resources.memory_limit, resources.memory_swap, resources.memory_reservation, resources.memory_swappiness)
-    ) or resources.oom_killer_off:
+    if (
+        any(
+            value is not None
+            for value in (resources.memory_limit, resources.memory_swap, resources.memory_reservation, resources.memory_swappiness)
+        )
+        or resources.oom_killer_off
+    ):
         controllers.append("memory")
     if any(value is not None for value in (resources.cpu_shares, resources.cpu_quota, resources.cpu_period, resources.cpu_burst)):
         controllers.append("cpu")
