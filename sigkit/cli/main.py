@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from sigkit import __version__
+from sigkit.cli.options import is_utf8
 from sigkit.cli.output import EXITS, Output, output_options
 from sigkit.errors import (
     EXIT_DONE,
@@ -126,8 +127,11 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     output = Output.from_arguments(arguments)
     of_command = RUN_STATUS if _names_run(arguments) else {}
     try:
+        _check_text(arguments)
         status = group.main(args=list(arguments), prog_name="sigkit", standalone_mode=False, obj=output)
     except click.exceptions.NoArgsIsHelpError as err:
+        if output.json:
+            return output.usage_error(click.UsageError("Missing command.", err.ctx), EXIT_USAGE)
         output.note(err.format_message())
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
@@ -147,6 +151,13 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
         bug = Bug(f"{type(err).__name__}: {err}", place=Place("sigkit"), remedy="run it again with -vv and report what it prints")
         return output.error(bug, of_command.get(bug.status(), bug.status()))
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse what no signature, policy or audit line could hold: they are UTF-8."""
+    for argument in arguments:
+        if not is_utf8(argument):
+            raise click.UsageError(f"An argument is not UTF-8: {argument!r}")
 
 
 def _trace(output: Output) -> None:

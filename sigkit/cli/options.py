@@ -50,6 +50,20 @@ def grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., An
     return decorate
 
 
+class Number(click.FloatRange):
+    """A number within bounds. NaN, which click lets pass because it is not beyond any, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        """Parse the number, and refuse NaN."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number.", param, ctx) if number != number else number  # noqa: PLR0124 - only NaN differs
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether an argument or a variable was UTF-8: Python keeps other bytes as halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 registry_options = grouped(
     "connection",
     ConnectionFlags,
@@ -60,7 +74,7 @@ registry_options = grouped(
     click.option(
         "--timeout",
         "timeout_s",
-        type=click.FloatRange(1, 3600),
+        type=Number(1, 3600),
         default=120,
         show_default=True,
         metavar="SECONDS",

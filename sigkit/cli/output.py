@@ -30,20 +30,26 @@ class Output:
 
     def __init__(self) -> None:
         self.json = False
+        self.form: str | None = None  # what was asked for by an option
         self.verbosity = 0
         self.quiet = False
         self.colour = True
+        self._stdout_left = False
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> Output:
-        """Find out early whether errors must be JSON: a usage error may come before any option was parsed."""
+        """Guess early whether errors must be JSON: a usage error may come before any option was parsed."""
         output = cls()
         for argument, following in zip(arguments, (*arguments[1:], ""), strict=False):
             if argument == "--":
                 break
-            if argument == "--output=json" or (argument in {"--output", "-o"} and following == "json"):
+            if argument in {"--output=json", "-ojson"} or (argument in {"--output", "-o"} and following == "json"):
                 output.json = True
         return output
+
+    def leave_stdout(self) -> None:
+        """Leave stdout to a container: from now on errors go to stderr in either form."""
+        self._stdout_left = True
 
     def answer(self, lines: Iterable[str], document: Json) -> None:
         """Print the command's answer.
@@ -53,10 +59,13 @@ class Output:
             document: the same for a program; has a `schema`.
         """
         if self.json:
-            click.echo(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False))
+            self._print_document(document)
             return
         for line in lines:
             click.echo(line)
+
+    def _print_document(self, document: Json) -> None:
+        click.echo(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False), err=self._stdout_left)
 
     def note(self, text: str) -> None:
         """Tell a person something on stderr, unless `--quiet`."""
@@ -81,7 +90,7 @@ class Output:
     def error(self, err: SigkitError, status: int) -> int:
         """Print a refusal, at most four lines, and return `status`."""
         if self.json:
-            click.echo(json.dumps(error_document(err, status), ensure_ascii=True, indent=2))
+            self._print_document(error_document(err, status))
             return status
         word = "bug" if err.kind is Kind.INTERNAL else _WORDS.get(err.status(), "refused")
         place = escape(str(err.place))
@@ -103,7 +112,7 @@ class Output:
         if self.json:
             place: Json = {"source": "arguments", "inside": ""}
             problem: Json = {"code": "", "kind": "USAGE", "problem": message, "place": place, "expected": "", "got": "", "remedy": ""}
-            click.echo(json.dumps({"schema": "sigkit.error/1", "exit": status, "error": problem}, indent=2))
+            self._print_document({"schema": "sigkit.error/1", "exit": status, "error": problem})
             return status
         context = getattr(err, "ctx", None)
         click.echo(f"{self.word('usage error', sys.stderr)}  {escape(message, 2000)}", err=True)
@@ -138,6 +147,13 @@ def _set(attribute: str) -> Callable[[click.Context, click.Parameter, object], N
     return callback
 
 
+def _choose_form(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    output = ctx.ensure_object(Output)
+    output.form = value or output.form
+    if isinstance(ctx.command, Command):  # the last word: what was guessed may have been an argument for a container
+        output.json = output.form == "json"
+
+
 def output_options() -> list[click.Parameter]:
     """Return the options that every command takes, before or after its name."""
     return [
@@ -145,7 +161,7 @@ def output_options() -> list[click.Parameter]:
             ["--output", "-o", "json"],
             type=click.Choice(["text", "json"]),
             expose_value=False,
-            callback=lambda ctx, _param, value: setattr(ctx.ensure_object(Output), "json", value == "json") if value else None,
+            callback=_choose_form,
             help="Answer as text (default) or as one JSON document.",
         ),
         click.Option(

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from sigkit.cli.decisions import choose_host_policy, decision_lines
-from sigkit.cli.options import grouped, platform_option, policy_options, registry_options, store_option
+from sigkit.cli.options import Number, grouped, is_utf8, platform_option, policy_options, registry_options, store_option
 from sigkit.cli.output import EXITS_OF_RUN, Command, Output
 
 if TYPE_CHECKING:
     from sigkit.cli.options import ConnectionFlags, PolicyFlags
+    from sigkit.engine.admission import Admission, Redeem
+    from sigkit.engine.pull import PulledImage
     from sigkit.gate.admit import Judgement
     from sigkit.gate.confine import Asked, AskedMount
+    from sigkit.gate.run import Engine
+    from sigkit.oci.registry import Registry
 
 SIZE_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
@@ -50,7 +54,7 @@ container_options = grouped(
     click.option("--hostname", metavar="NAME", help="The host name inside."),
     click.option("--read-only", is_flag=True, help="Make the root file system read-only."),
     click.option("-m", "--memory", metavar="SIZE", help="Memory limit, such as 512m."),
-    click.option("--cpus", type=click.FloatRange(0.01, 4096), metavar="NUMBER", help="Processor limit."),
+    click.option("--cpus", type=Number(0.01, 4096), metavar="NUMBER", help="Processor limit."),
     click.option("--pids-limit", type=click.IntRange(1, 2**22), metavar="NUMBER", help="Limit of processes."),
     click.option("--cap-add", multiple=True, metavar="CAPABILITY", help="Add a capability that the rule grants."),
     click.option("--cap-drop", multiple=True, metavar="CAPABILITY", help="Drop a capability, or all."),
@@ -118,7 +122,22 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
 
     sys.stdout.flush()
     with opened_host(output, store_root, connection, reference, sys.stderr.fileno() if trace else None) as (ports, engine):
-        return run(reference, platform, policy, asked, ports, engine, tell)
+        return run(reference, platform, policy, asked, ports, _Handover(engine, output), tell)
+
+
+class _Handover:
+    """An engine whose containers own stdout from the moment at which they are started."""
+
+    def __init__(self, engine: Engine, output: Output) -> None:
+        self._engine = engine
+        self._output = output
+
+    def pull(self, admission: Admission, registry: Registry) -> PulledImage:
+        return self._engine.pull(admission, registry)
+
+    def start(self, admission: Admission, image: PulledImage, redeem: Redeem) -> int:
+        self._output.leave_stdout()
+        return self._engine.start(admission, image, redeem)
 
 
 def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
@@ -149,6 +168,8 @@ def _variable(text: str) -> tuple[str, str]:
         raise click.BadParameter(f"{text!r} is not NAME=VALUE or NAME.", param_hint="--env")
     if not equals and name not in os.environ:
         raise click.BadParameter(f"{name!r} is not set here; give NAME=VALUE.", param_hint="--env")
+    if not equals and not is_utf8(os.environ[name]):
+        raise click.BadParameter(f"the value of {name!r} here is not UTF-8.", param_hint="--env")
     return name, value if equals else os.environ[name]
 
 
@@ -172,4 +193,8 @@ def _size(text: str) -> int:
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "b")
     if not (number.isascii() and number.isdecimal() and len(number) <= 12) or unit not in SIZE_UNITS:
         raise click.BadParameter(f"{text!r} is not a size such as 512m.", param_hint="--memory")
+    if not int(number):
+        raise click.BadParameter(
+            f"{text!r} leaves no memory to run in; without --memory there is no limit but the rule's.", param_hint="--memory"
+        )
     return int(number) * SIZE_UNITS[unit]

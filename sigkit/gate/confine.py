@@ -158,8 +158,9 @@ def _below(path: str, granted: str) -> bool:
 
 
 def _least(field: str, asked: _Number | None, cap: _Number | None, rule: Place) -> _Number | None:
-    if asked is not None and cap is not None and asked > cap:
-        raise _beyond(ResourceNotGranted, f"{field} {asked}", rule, f"{field}: {asked}", f"at most {cap}")
+    # Written so that NaN is refused. 0 and less mean "no limit" to some runtimes.
+    if asked is not None and not 0 < asked <= (asked if cap is None else cap):
+        raise _beyond(ResourceNotGranted, f"{field} {asked}", rule, f"{field}: {asked}", f"more than 0, at most {cap or 'any number'}")
     return cap if asked is None else asked
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import all_codes
+from sigkit.keys.files import write_key_pair
 
 
 def sigkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,11 +57,45 @@ def test_an_unknown_option_is_a_usage_error():
 
 
 def test_usage_errors_are_JSON_when_JSON_is_asked_for_anywhere():
-    for arguments in (("--output", "json", "verfy"), ("verify", "--output=json"), ("verify", "-o", "json", "--nothing")):
+    for arguments in (
+        ("--output", "json", "verfy"),
+        ("verify", "--output=json"),
+        ("verify", "-o", "json", "--nothing"),
+        ("verify", "-ojson", "--nothing"),
+        ("--output", "json", "policy"),
+    ):
         done = sigkit(*arguments)
         document = json.loads(done.stdout)
         assert document["schema"] == "sigkit.error/1"
         assert document["exit"] == done.returncode == 2
+
+
+def test_what_follows_the_image_of_run_is_the_containers_and_asks_for_no_JSON(tmp_path):
+    key = tmp_path / "release.pub"
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit("run", "--root", str(tmp_path / "store"), "--key", str(key), "127.0.0.1:1/app", "kubectl", "-o", "json")
+    assert (done.returncode, done.stdout) == (123, "")
+    assert done.stderr.startswith("could not check")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--cpus", "nan"), id="cpus, not a number"),
+        pytest.param(("--memory", "0"), id="no memory"),
+        pytest.param(("--memory", "0g"), id="no memory, in GiB"),
+        pytest.param(("--timeout", "nan"), id="time, not a number"),
+        pytest.param(("--hostname", "a\udcff"), id="not UTF-8"),
+        pytest.param(("--env", "NOT_UTF_8"), id="a variable that is not UTF-8"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_a_usage_error(arguments, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    wanted = ("--root", str(tmp_path / "store"), "--key", str(tmp_path / "release.pub"))
+    done = sigkit("run", *wanted, *arguments, "127.0.0.1:1/app", NOT_UTF_8="\udcff")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("usage error")
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("code", sorted(all_codes()))

@@ -183,6 +183,21 @@ def test_limits_are_the_less_of_both():
         assert isinstance(refused(asked, rule), ResourceNotGranted)
 
 
+@pytest.mark.parametrize("rule", ["{}", "{memory: 64MiB, pids: 10, cpus: 1.5}"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(Asked(memory_bytes=0), id="no memory, which some runtimes take for no limit"),
+        pytest.param(Asked(memory_bytes=-1), id="less than none"),
+        pytest.param(Asked(pids=0), id="no process"),
+        pytest.param(Asked(cpus=0.0), id="no processor"),
+        pytest.param(Asked(cpus=float("nan")), id="not a number, which is not above any cap"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(asked, rule):
+    assert isinstance(refused(asked, rule), ResourceNotGranted)
+
+
 def test_a_read_only_root_is_the_rules_or_the_users_wish():
     assert confined(Asked(), "{readOnly: true}").read_only
     assert confined(Asked(root=Access.READ_ONLY)).read_only

@@ -167,6 +167,16 @@ def test_the_container_status_is_returned_and_missing_commands_are_127(setting):
 
 
 @STARTS
+def test_the_stdout_of_a_started_container_is_its_own_also_with_JSON(setting):
+    setting.hand("sign", "--key", "release.key", setting.image)
+    run = ("run", "-o", "json", "--key", "release.pub", "--entrypoint")
+    assert setting.hand(*run, "/bin/sh", setting.image, "-c", "echo mine").out == "mine\n"
+    missing = setting.hand(*run, "/nosuch", setting.image, status=127)
+    assert missing.out == ""
+    assert json.loads(missing.err)["exit"] == 127
+
+
+@STARTS
 def test_a_command_beyond_the_rule_is_refused_and_not_started(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     done = setting.hand("run", "--policy", "policy.yaml", "--entrypoint", "/bin/sh", setting.image, "-c", "echo other", status=122)

@@ -1,0 +1,18 @@
+"""What is printed where."""
+
+import json
+
+from sigkit.cli.output import Output
+from sigkit.errors import TimedOut
+
+
+def test_an_error_is_a_JSON_document_on_stdout_until_a_container_has_it(capsys):
+    output = Output()
+    output.json = True
+    assert output.error(TimedOut("slow"), 3) == 3
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["error"]["code"], said.err) == (TimedOut.code, "")
+    output.leave_stdout()
+    output.error(TimedOut("slow"), 3)
+    said = capsys.readouterr()
+    assert (said.out, json.loads(said.err)["error"]["code"]) == ("", TimedOut.code)
