@@ -22,9 +22,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def bundle(tmp_path):
-    made = Bundle(tmp_path)
-    yield made
-    assert made.leftovers() == []
+    with Bundle(tmp_path) as made:
+        yield made
 
 
 def refused(done: subprocess.CompletedProcess[str], code: str) -> None:

@@ -19,9 +19,8 @@ ONLY_V2 = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &
 
 @pytest.fixture
 def bundle(tmp_path):
-    made = Bundle(tmp_path)
-    yield made
-    assert made.leftovers() == []
+    with Bundle(tmp_path) as made:
+        yield made
 
 
 class BundleOnV2(Bundle):
@@ -34,12 +33,11 @@ class BundleOnV2(Bundle):
 
 @pytest.fixture
 def bundle_on_v2(tmp_path):
-    made = BundleOnV2(tmp_path)
-    probe = subprocess.run([*made.command()[:6], f"{ONLY_V2} true"], capture_output=True, check=False)
-    if probe.returncode != 0:
-        pytest.skip("cgroup v2 cannot be mounted alone here")
-    yield made
-    assert made.leftovers() == []
+    with BundleOnV2(tmp_path) as made:
+        probe = subprocess.run([*made.command()[:6], f"{ONLY_V2} true"], capture_output=True, check=False)
+        if probe.returncode != 0:
+            pytest.skip("cgroup v2 cannot be mounted alone here")
+        yield made
 
 
 @on_v1

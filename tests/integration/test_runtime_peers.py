@@ -15,9 +15,8 @@ pytestmark = [pytest.mark.root, pytest.mark.peers]
 
 @pytest.fixture
 def bundle(tmp_path):
-    made = Bundle(tmp_path)
-    yield made
-    assert made.leftovers() == []
+    with Bundle(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=["crun", "runc"])
@@ -74,10 +73,8 @@ def podman_status(text: str) -> int:
 
 @pytest.fixture
 def reachable_bundle():
-    with open_directory() as directory:
-        made = Bundle(directory)
+    with open_directory() as directory, Bundle(directory) as made:
         yield made
-        assert made.leftovers() == []
 
 
 def test_range_of_subordinate_ids_is_mapped_by_newuidmap(reachable_bundle, peer):

@@ -31,10 +31,8 @@ class PlainBundle(Bundle):
 
 @pytest.fixture
 def bundle():
-    with open_directory() as directory:
-        made = PlainBundle(directory)
+    with open_directory() as directory, PlainBundle(directory) as made:
         yield made
-        assert made.leftovers() == []
 
 
 def test_plain_user_is_root_inside_and_himself_outside(bundle):

@@ -31,17 +31,14 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def bundle(tmp_path):
-    made = Bundle(tmp_path)
-    yield made
-    assert made.leftovers() == []
+    with Bundle(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def reachable_bundle():
-    with open_directory() as directory:
-        made = Bundle(directory)
+    with open_directory() as directory, Bundle(directory) as made:
         yield made
-        assert made.leftovers() == []
 
 
 def here(bundle: Bundle, *args: str, **options: Any) -> int:

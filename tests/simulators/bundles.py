@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -121,6 +121,19 @@ class Bundle:
         self.state_root = path / "state"
         self.config = make_config("true")
         self.id = f"sigkit-test-{os.getpid()}-{next(_numbers)}"
+        self._started: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what a failed test left running, and demand that nothing else is left."""
+        for running in self._started:
+            if running.poll() is None:
+                running.kill()
+                running.communicate(timeout=30)
+                subprocess.run(self.command("delete", "--force", self.id), check=False)
+        assert self.leftovers() == []
 
     def write(self, *args: str) -> None:
         """Write config.json, for the program `args` if given."""
@@ -162,7 +175,7 @@ class Bundle:
     def start(self, *args: str, options: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start the program and return the runtime's process, its output piped."""
         self.write(*args)
-        return subprocess.Popen(
+        running = subprocess.Popen(
             self.command("run", "--bundle", str(self.directory), *options, self.id),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -170,6 +183,8 @@ class Bundle:
             text=True,
             cwd=self.path,
         )
+        self._started.append(running)
+        return running
 
     def leftovers(self) -> list[str]:
         """Return every mount, cgroup, process and state of this bundle that is still on the host."""
