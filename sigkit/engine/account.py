@@ -6,10 +6,10 @@ would wrap or cut is refused instead of becoming root (CVE-2024-40635, CVE-2016-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigkit import limits
+from sigkit.data import Data
 from sigkit.errors import Place, UnknownUser
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _LARGEST_ID = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Data):
     """Ids of a process, all its groups beside `gid`, and its home directory."""
 
     uid: int
@@ -28,8 +27,7 @@ class Account:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
+class _User(Data):
     name: str
     uid: str
     gid: str

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigkit import durable, limits
+from sigkit.data import Data
 from sigkit.engine import images
 from sigkit.engine import pull as pulling
 from sigkit.engine.account import find_account
@@ -44,8 +43,7 @@ _ID_BYTES = 6  # 12 hexadecimal digits, as other engines show
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
 
 
-@dataclass(frozen=True, slots=True)
-class BundleDirectory:
+class BundleDirectory(Data):
     """A directory that the OCI runtime takes: config.json, and the root file system or how to mount it."""
 
     path: str
@@ -53,8 +51,7 @@ class BundleDirectory:
     rootfs_mount: tuple[str, str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Data):
     """How the engine of this host works."""
 
     root: str
@@ -141,7 +138,7 @@ class LocalEngine:
     @contextlib.contextmanager
     def _directory(self) -> Iterator[tuple[str, str]]:
         """Give a new container's id and directory, which is removed at the end."""
-        container_id = secrets.token_hex(_ID_BYTES)
+        container_id = os.urandom(_ID_BYTES).hex()
         directory = os.path.join(self.store.root, "containers", container_id)
         with durable.lock(self._lock_path(container_id), timeout_s=0):
             with writing(directory):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sigkit.clock import format_time
+from sigkit.data import Data
 from sigkit.digest import parse_digest
 from sigkit.durable import transaction
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = "repository, tag, reference, top, manifest, config, platform, policy_name, policy_digest"
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
+class ImageRecord(Data):
     """An image on this host. `reference` and `tag` are what was asked for then: the tag may name another image now."""
 
     repository: str

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sigkit import durable, limits
+from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
 from sigkit.engine.inflate import Compression
 from sigkit.engine.snapshots import chain_ids
-from sigkit.engine.unpack import Unpacking
 from sigkit.errors import (
     AbsentReference,
     ContradictoryImage,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from sigkit.engine.admission import Admission
     from sigkit.engine.snapshots import Layers
     from sigkit.engine.store import Store
+    from sigkit.engine.unpack import Unpacking
     from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.reference import Repository
     from sigkit.oci.registry import Registry
@@ -81,8 +81,7 @@ class Unseen:
         """Take note of nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class PulledImage:
+class PulledImage(Data):
     """An image whose every byte is in the store, checked.
 
     Without namespaces for this user its layers stay packed: `not_unpacked` says why, and no container can be made of it.
@@ -304,6 +303,8 @@ class _Pull:
     @contextmanager
     def _unpacking(self, layer: _Layer) -> Iterator[Unpacking]:
         """Give a process that unpacks the layer; unless it was kept, nothing of it stays."""
+        from sigkit.engine.unpack import Unpacking
+
         place = Place("", f"layer {layer.descriptor.digest}").within(Place(str(self._repository)))
         try:
             directory = self._layers.begin(layer.chain_id)

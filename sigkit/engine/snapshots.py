@@ -13,15 +13,13 @@ Source: OCI image-spec 1.1 config.md "Layer ChainID"; Linux Documentation/filesy
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sigkit import durable
+from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
-from sigkit.engine import files, unpacker
-from sigkit.engine.child import Child
+from sigkit.engine import files
 from sigkit.engine.store import writing
 from sigkit.errors import FileUnreadable, FileUnwritable, LockTimeout, MalformedDigest, ParseError, Place
 from sigkit.strict import encode_json, parse_json
@@ -44,15 +42,13 @@ _OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,userxattr"
 _OPTIONS_BYTES = 4000  # mount(2) takes one page
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(Data):
     """A root file system that the runtime mounts: type, source, options."""
 
     mount: tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Data):
     """A root file system that lies in the container's directory as it is."""
 
 
@@ -85,6 +81,9 @@ def remove_tree(path: str, ids: Maps | None) -> None:
 
 def _empty(path: str, ids: Maps | None) -> None:
     if ids is not None:
+        from sigkit.engine import unpacker
+        from sigkit.engine.child import Child
+
         with Child(path, ids, (unpacker.EMPTY,), Place(path)) as child:
             child.answer()
         return
@@ -195,6 +194,8 @@ def _describe(ids: Maps | None) -> str:
 
 
 def _sync_file_system(path: str) -> None:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -247,6 +248,9 @@ def overlay_works(directory: str, ids: Maps | None) -> bool:
             text = file.read(_MARKER_BYTES)
         if text.startswith(known):
             return text == known + "yes"
+    from sigkit.engine import unpacker
+    from sigkit.engine.child import Child
+
     probe = os.path.join(directory, "probe")
     with writing(probe):
         for name in ("", "rootfs", "lower", "upper", "work"):
@@ -259,6 +263,9 @@ def overlay_works(directory: str, ids: Maps | None) -> bool:
 
 
 def _copy(target: str, layers: Layers, chain: Sequence[Digest]) -> None:
+    from sigkit.engine import unpacker
+    from sigkit.engine.child import Child
+
     with contextlib.ExitStack() as opened:
         descriptors = [opened.enter_context(_open_directory(layers.path(chain_id))) for chain_id in chain]
         arguments = (unpacker.COPY, *(str(number) for number in descriptors))

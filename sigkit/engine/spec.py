@@ -10,9 +10,9 @@ Source: OCI image-spec 1.1 config.md and conversion.md; OCI runtime-spec 1.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sigkit.data import Data
 from sigkit.engine.admission import MountAccess, Network
 from sigkit.errors import NothingToRun, Place
 
@@ -50,8 +50,7 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 _WRITABLE_BESIDE_READ_ONLY = ("/run", "/tmp", "/var/tmp")  # noqa: S108 (paths inside the container)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Data):
     """What the engine adds: the container's host name, and its own files by where they appear inside."""
 
     hostname: str

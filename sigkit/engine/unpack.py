@@ -6,9 +6,9 @@ bytes: the layer's own digest is checked outside of it, by the caller, and a dir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.engine import unpacker
 from sigkit.engine.child import Child
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from sigkit.runtime.users import Maps
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(Data):
     """A layer that lies unpacked in its directory."""
 
     diff_id: Digest
