@@ -10,6 +10,7 @@ import click
 from sigkit.cli.connect import connect
 from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.errors import FileUnreadable, Place
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ def _source(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
     from sigkit.oci.resolve import resolve
 
     if text.startswith(LAYOUT):
-        layout = open_layout(text.removeprefix(LAYOUT))
+        try:
+            layout = open_layout(text.removeprefix(LAYOUT))
+        except FileUnreadable as err:
+            raise err.within(Place.operator(text)) from err.__cause__
         return Side(layout, _layout_reference(text).repository), layout.find_entry(None).digest
     reference = _reference(text)
     registry = stack.enter_context(connect(connection, reference))

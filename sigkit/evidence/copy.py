@@ -19,7 +19,7 @@ from sigkit.digest import Digest
 from sigkit.errors import AbsentReference, Place, TooDeep
 from sigkit.evidence.attach import push_referrer
 from sigkit.oci.manifest import Index, Manifest, describe_referrer, parse_manifest
-from sigkit.oci.referrers import read_fallback_index
+from sigkit.oci.referrers import fallback_tag, read_fallback_index
 
 if TYPE_CHECKING:
     from sigkit.oci.descriptor import Descriptor
@@ -97,7 +97,7 @@ class _Copy:
             self.done[digest] = None
             self.attached_to(digest, depth + 1)
         for suffix in OLDER_SUFFIXES:
-            self._older(f"{subject.algorithm}-{subject.hex}{suffix}")
+            self._older(f"{fallback_tag(subject)}{suffix}")
 
     def _older(self, tag: str) -> None:
         raw = self.source.registry.fetch_manifest(self.source.repository, tag)

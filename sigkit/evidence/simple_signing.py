@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.data import NOTHING, Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import MalformedReference
+from sigkit.evidence.statement import parse_annotations
 from sigkit.oci.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -56,14 +56,12 @@ def parse_simple_signing(payload: bytes, limits: Limits, place: Place) -> Simple
         kind.fail("not the signature of an image", expected=f"{COSIGN_TYPE!r} or {PODMAN_TYPE!r}")
     digest = critical.member("image").only(("docker-manifest-digest",)).member("docker-manifest-digest")
     optional = top.find("optional")
-    values = optional.object() if optional else {}
-    if optional and len(values) > all_limits.ANNOTATIONS:
-        optional.fail("too many annotations", expected=f"at most {all_limits.ANNOTATIONS}", got=str(len(values)))
+    told, untold = parse_annotations(optional) if optional else (NOTHING, ())
     return SimpleSigning(
         digest=parse_digest(digest.text(), digest.at()),
         repository=_repository(critical.member("identity").only(("docker-reference",)).find("docker-reference")),
-        annotations={key: value for key, value in values.items() if isinstance(value, str)},
-        untold=tuple(key for key, value in values.items() if not isinstance(value, str)),
+        annotations=told,
+        untold=untold,
     )
 
 

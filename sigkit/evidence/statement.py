@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.data import NOTHING, Data
 from sigkit.digest import SIZES, Digest, parse_digest
-from sigkit.errors import Place
+from sigkit.errors import Place, TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,13 +90,21 @@ def _parse_subject(cursor: Cursor, limits: Limits) -> Subject:
         if found := cursor.find(member):
             found.text()
     name, digest, annotations = cursor.find("name"), cursor.find("digest"), cursor.find("annotations")
-    values = annotations.object() if annotations else {}
-    return Subject(
-        digests=_parse_digests(digest, limits) if digest else (),
-        name=name.text() if name else None,
-        annotations={key: value for key, value in values.items() if isinstance(value, str)},
-        untold=tuple(key for key, value in values.items() if not isinstance(value, str)),
-    )
+    told, untold = parse_annotations(annotations) if annotations else (NOTHING, ())
+    return Subject(_parse_digests(digest, limits) if digest else (), name.text() if name else None, told, untold)
+
+
+def parse_annotations(cursor: Cursor) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return the annotations whose value is a string, and the names of the others.
+
+    Raises:
+        TooMany: (LIMIT).
+    """
+    values = cursor.object()
+    if len(values) > all_limits.ANNOTATIONS:
+        raise TooMany(f"more than {all_limits.ANNOTATIONS} annotations", place=cursor.at(), got=str(len(values)))
+    told = {name: value for name, value in values.items() if isinstance(value, str)}
+    return told, tuple(name for name in values if name not in told)
 
 
 def _parse_digests(cursor: Cursor, limits: Limits) -> tuple[Digest, ...]:

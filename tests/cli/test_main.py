@@ -98,6 +98,12 @@ def test_a_value_that_cannot_be_meant_is_a_usage_error(arguments, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_layout_that_is_not_there_is_the_users_to_mend(tmp_path):
+    done = sigkit("copy", f"oci:{tmp_path}/nosuch", "127.0.0.1:1/app:v1")
+    assert done.returncode == 2
+    assert "nosuch" in done.stderr
+
+
 @pytest.mark.parametrize("code", sorted(all_codes()))
 def test_why_explains_every_code(code, capsys):
     assert run(["why", code]) == 0

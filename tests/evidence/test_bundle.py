@@ -12,6 +12,7 @@ from sigkit.errors import MalformedBase64, MalformedJson, Place, TooLarge, TooMa
 from sigkit.evidence.bundle import Bundle, CertificateMaterial, KeyMaterial, LogClaim, encode_key_bundle, parse_bundle
 from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope
 from sigkit.keys.private import generate
+from sigkit.limits import Limits
 from tests.simulators.evidence_maker import signed
 
 HERE = Place("bundle")
@@ -156,7 +157,7 @@ def test_claims_beyond_the_limit_are_refused_as_LIMIT(material):
 
 def test_bytes_beyond_the_limit_are_refused_before_parsing():
     with pytest.raises(TooLarge):
-        parse_bundle(b"{" * 11, limits.DEFAULT._replace(bundle_bytes=10), HERE)
+        parse_bundle(b"{" * 11, Limits(bundle_bytes=10), HERE)
 
 
 @pytest.mark.parametrize("name", ["mediaType", "verificationMaterial", "dsseEnvelope"])

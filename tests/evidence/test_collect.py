@@ -21,6 +21,7 @@ from sigkit.errors import (
 )
 from sigkit.evidence.collect import collect
 from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, Form
+from sigkit.limits import Limits
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.oci.reference import Repository
@@ -187,7 +188,7 @@ def test_a_bundle_that_is_gone_or_too_large_is_unread():
     shop = Shop()
     shop.attach(Descriptor(BUNDLE_LAYER, Digest.of(b"gone"), 4))
     shop.attach(shop.blob(b"x" * 50, BUNDLE_LAYER))
-    collected = shop.collect(limits.DEFAULT._replace(bundle_bytes=49))
+    collected = shop.collect(Limits(bundle_bytes=49))
     assert {type(item.error) for item in collected.unread} == {BlobAbsent, TooLarge}
 
 
@@ -235,18 +236,18 @@ def test_more_items_than_are_examined_are_could_not_check():
     for number in range(3):
         shop.bundle(b"%d" % number)
     shop.older(shop.blob(b"signed", SIMPLE_LAYER))
-    assert len(shop.collect(limits.DEFAULT._replace(evidence_items=4)).evidence) == 4
+    assert len(shop.collect(Limits(evidence_items=4)).evidence) == 4
     with pytest.raises(EvidenceUnlistable):
-        shop.collect(limits.DEFAULT._replace(evidence_items=3))
+        shop.collect(Limits(evidence_items=3))
 
 
 def test_more_bytes_than_are_held_are_could_not_check():
     shop = Shop()
     shop.bundle(b"x" * 60)
     shop.bundle(b"y" * 60)
-    assert len(shop.collect(limits.DEFAULT._replace(evidence_bytes=120)).evidence) == 2
+    assert len(shop.collect(Limits(evidence_bytes=120)).evidence) == 2
     with pytest.raises(EvidenceUnlistable):
-        shop.collect(limits.DEFAULT._replace(evidence_bytes=119))
+        shop.collect(Limits(evidence_bytes=119))
 
 
 def test_a_registry_that_fails_in_between_is_could_not_check():

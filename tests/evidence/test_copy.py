@@ -16,7 +16,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.oci.reference import Repository, parse_reference
-from sigkit.oci.referrers import add_referrer
+from sigkit.oci.referrers import add_referrer, fallback_tag
 from sigkit.oci.resolve import resolve, resolve_and_pin
 from tests.simulators.images import AMD64, describe, push_index, small_image
 from tests.simulators.memory_registry import MemoryRegistry, Referrers
@@ -116,3 +116,15 @@ def test_indexes_inside_each_other_are_followed_to_a_limit():
         child = describe(raw, OCI_INDEX)
     with pytest.raises(TooDeep):
         copy_image(Side(source, HERE), child.digest, Side(MemoryRegistry(), THERE), "v1")
+
+
+def test_the_older_signatures_of_an_image_named_by_sha512_arrive_too():
+    source, target = MemoryRegistry(), MemoryRegistry()
+    image = small_image()
+    image.push(source, HERE, "v1")
+    top = Digest.of(image.manifest, "sha512")
+    source.push_manifest(HERE, top, image.manifest, OCI_MANIFEST)
+    older = small_image(b"signature")
+    older.push(source, HERE, f"{fallback_tag(top)}.sig")
+    copy_image(Side(source, HERE), top, Side(target, THERE), "v1")
+    assert target.fetch_manifest(THERE, f"{fallback_tag(top)}.sig") == older.manifest

@@ -107,3 +107,10 @@ def test_subjects_and_digests_beyond_the_limit_are_refused_as_LIMIT():
         parse(statement(subject=[subject()] * 1025))
     with pytest.raises(TooMany):
         parse(statement(subject=[subject(digest={f"a{n}": "x" for n in range(33)})]))
+
+
+def test_too_many_annotations_are_refused_as_LIMIT():
+    several = {f"a{number}": "x" for number in range(limits.ANNOTATIONS)}
+    assert len(parse(statement(subject=[subject(annotations=several)])).subjects[0].annotations) == limits.ANNOTATIONS
+    with pytest.raises(TooMany):
+        parse(statement(subject=[subject(annotations={**several, "one": "more"})]))
