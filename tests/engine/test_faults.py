@@ -128,3 +128,77 @@ def test_killed_child_is_an_error_and_leaves_nothing(host):
     assert caught.value.kind is Kind.UNAVAIL
     assert host.leftovers() == []
     assert len(host.pull(image).chain) == 1
+
+
+INTERRUPTED = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from sigkit.engine import pull as pulling
+from tests.simulators.engine_host import Host, admission
+
+class Blocking:
+    def advance(self, *_):
+        print("arrived", flush=True)
+        sys.stdin.read()
+
+def interrupted(*_):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupted)
+host = Host(Path(sys.argv[2]))
+image = host.push(*(Path(path).read_bytes() for path in sys.argv[3:]))
+try:
+    pulling.pull(admission(image), host.registry, host.store(), host.layers(), Blocking())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_interrupt_while_a_layer_arrives_leaves_nothing(host, tmp_path):
+    (tmp_path / "archive").write_bytes(layer(file("big", os.urandom(64 << 20))))
+    command = [sys.executable, "-c", INTERRUPTED, str(CHECKOUT), str(host.root), str(tmp_path / "archive")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "arrived\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        process.stdin.close()
+        assert process.wait(60) == 130
+    assert host.leftovers() == []
+    assert host.files() == set()
+
+
+WITHOUT_NAMESPACES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from sigkit.errors import SigkitError
+from tests.simulators.engine_host import Host, admission
+host = Host(Path(sys.argv[2]))
+image = host.push(*(Path(path).read_bytes() for path in sys.argv[3:]))
+engine, given = host.engine(), admission(image)
+pulled = engine.pull(given, host.registry)
+print(pulled.not_unpacked.code, len(host.redeem.used))
+try:
+    engine.start(given, pulled, host.redeem)
+except SigkitError as err:
+    print(err.kind.value, err.status(), len(host.redeem.used))
+"""
+
+
+def test_without_namespaces_images_are_pulled_and_nothing_starts(host, tmp_path):
+    """In a user namespace that may make no network namespace."""
+    paths = [tmp_path / f"archive{number}" for number in range(len(ARCHIVES))]
+    for path, archive in zip(paths, ARCHIVES, strict=True):
+        path.write_bytes(archive)
+    script = 'echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"'
+    command = [sys.executable, "-c", WITHOUT_NAMESPACES, str(CHECKOUT), str(host.root), *map(str, paths)]
+    done = subprocess.run(["unshare", "-U", "-r", "sh", "-c", script, "sh", *command], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["SK-UNAVAIL-016 0", "UNAVAIL 3 0"], done.stderr
+    blobs = {path.name for path in (host.root / "blobs" / "sha256").iterdir()}
+    assert blobs >= {Digest.of(archive).hex for archive in ARCHIVES}
+    assert host.leftovers() == []
+    assert len(host.pull(host.push(*ARCHIVES)).chain) == 2
