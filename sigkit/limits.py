@@ -5,7 +5,7 @@ A limit is applied before parsing, and before memory is asked for.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from sigkit.data import Data
 
 # Documents
 JSON_DEPTH = 64  # the deepest published format (a statement inside a bundle inside a referrer) needs 12
@@ -72,7 +72,7 @@ RUNTIME_MOUNT_OPTION_BYTES = 4_095  # mount(2) copies one page and cuts off the 
 RUNTIME_FILTER_INSTRUCTIONS = 4_096  # the kernel's BPF_MAXINSNS
 
 
-class Limits(NamedTuple):
+class Limits(Data):
     """The limits that a pure core needs, handed in by its caller."""
 
     json_depth: int = JSON_DEPTH
@@ -85,7 +85,7 @@ class Limits(NamedTuple):
     timestamps: int = TIMESTAMPS
 
 
-class ServedLimits(NamedTuple):
+class ServedLimits(Data):
     """The limits of the embedded registry."""
 
     blob_bytes: int = 64 * 2**30  # a layer of a GPU toolkit reaches 10 GiB

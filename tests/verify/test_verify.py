@@ -26,6 +26,7 @@ from sigkit.errors import (
 from sigkit.evidence.form import LAYER_PART, SIGNATURE_PART, Evidence, Form
 from sigkit.evidence.statement import PREDICATE_SIGNATURE, REPOSITORY_ANNOTATION
 from sigkit.keys.private import GENERATED_KINDS, generate
+from sigkit.limits import Limits
 from sigkit.verify.facts import KeySigner, Source, Unchecked
 from sigkit.verify.verify import verify
 from tests.simulators.evidence_maker import (
@@ -193,7 +194,7 @@ def test_a_certificate_is_refused_as_ROOT_and_not_called_unsigned():
 
 def test_limits_apply_before_parsing():
     with pytest.raises(TooLarge):
-        verify(bundle_evidence(b"{" * 1000), ARTIFACT, ROOT, NOW, limits.DEFAULT._replace(bundle_bytes=999))
+        verify(bundle_evidence(b"{" * 1000), ARTIFACT, ROOT, NOW, Limits(bundle_bytes=999))
 
 
 def test_evidence_without_its_part_is_refused():
