@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 INT64_MAX = 2**63 - 1
+_SHOWN_CHARACTERS = 80  # of one value in a refusal: refusals are kept, logged and counted
 
 
 def decode_utf8(raw: bytes, place: Place = NOWHERE) -> str:
@@ -47,10 +48,10 @@ def decode_base64(text: str, place: Place = NOWHERE) -> bytes:
     try:
         raw = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError) as err:
-        raise MalformedBase64("not standard base64 with padding", place=place, got=text[:80]) from err
+        raise MalformedBase64("not standard base64 with padding", place=place, got=text[:_SHOWN_CHARACTERS]) from err
     # strict_mode lets non-zero trailing bits pass: two texts for the same bytes.
     if binascii.b2a_base64(raw, newline=False).decode("ascii") != text:
-        raise MalformedBase64("not canonical base64", place=place, got=text[:80])
+        raise MalformedBase64("not canonical base64", place=place, got=text[:_SHOWN_CHARACTERS])
     return raw
 
 
@@ -105,7 +106,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _Refused(f"member {name[:80]!r} is there twice")
+                raise _Refused(f"member {name[:_SHOWN_CHARACTERS]!r} is there twice")
             seen.add(name)
     return members
 
@@ -211,14 +212,17 @@ class Cursor:
         for name in self.object():
             if name not in known:
                 raise WrongShape(
-                    f"unknown member {name[:80]!r}", place=self.at(), expected="one of " + ", ".join(known), got=repr(name[:80])
+                    f"unknown member {name[:_SHOWN_CHARACTERS]!r}",
+                    place=self.at(),
+                    expected="one of " + ", ".join(known),
+                    got=repr(name[:_SHOWN_CHARACTERS]),
                 )
         return self
 
     def find(self, name: str) -> Cursor | None:
         """Return the member `name`, or None when it is absent or null."""
         value = self.object().get(name)
-        return None if value is None else Cursor(value, f"{self.path}.{name}", self.place)
+        return None if value is None else Cursor(value, f"{self.path}.{name[:_SHOWN_CHARACTERS]}", self.place)
 
     def member(self, name: str) -> Cursor:
         """Return the member `name`.
@@ -283,7 +287,7 @@ def describe(value: Json) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return repr(value[:80])
+        return repr(value[:_SHOWN_CHARACTERS])
     if isinstance(value, (int, float)):
         return str(value)
     return "an array" if isinstance(value, list) else "an object"

@@ -114,3 +114,10 @@ JSON = st.recursive(
 @given(JSON)
 def test_json_round_trips(value):
     assert strict.parse_json(strict.encode_json(value), most_bytes=100_000).value == value
+
+
+def test_a_refusal_is_short_however_long_the_name_that_it_is_about():
+    raw = json.dumps({"x" * 100_000: 1}).encode()
+    with pytest.raises(SigkitError) as caught:
+        strict.parse_json(raw, most_bytes=200_000).texts(10)
+    assert len(str(caught.value)) < 1_000
