@@ -65,6 +65,8 @@ def read(path: str | os.PathLike[str], *, most_bytes: int, place: Place) -> byte
             data = file.read(most_bytes + 1)
     except OSError as err:
         raise FileUnreadable(f"cannot read the file: {err.strerror or err}", place=place) from err
+    except ValueError as err:
+        raise FileUnreadable("no file can have this name: it holds a NUL", place=place) from err
     if len(data) > most_bytes:
         raise TooLarge(f"the file has more than {most_bytes} bytes", place=place)
     return data

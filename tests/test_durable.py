@@ -78,6 +78,11 @@ def test_only_regular_files_of_a_limited_size_are_read(tmp_path):
     assert durable.read(tmp_path / "big", most_bytes=5, place=HERE) == b"12345"
 
 
+def test_a_name_that_no_file_can_have_is_unreadable():
+    with pytest.raises(FileUnreadable):
+        durable.read("a\0b", most_bytes=10, place=HERE)
+
+
 def test_a_lock_is_held_by_one(tmp_path):
     with durable.lock(tmp_path / "l"), pytest.raises(LockTimeout), durable.lock(tmp_path / "l", timeout_s=0):
         pass

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sigkit.errors import (
     EXIT_USAGE,
     AmbiguousRules,
+    FileUnreadable,
     Kind,
     MalformedPolicy,
     MalformedReference,
@@ -113,6 +114,15 @@ def test_key_files_lie_beside_the_policy(tmp_path):
     found = load_policy(tmp_path / "policy.yaml")
     assert found.keys == (trusted("a"),)
     assert found.name == "policy.yaml"
+
+
+@pytest.mark.parametrize("name", ['"a\\0b"', '"a\\e[2J"', "nosuch.pub", "."])
+def test_a_key_file_that_cannot_be_read_is_a_usage_error_with_its_line(name, tmp_path):
+    (tmp_path / "policy.yaml").write_text(f"{HEAD}keys:\n  a: {{file: {name}}}\n{RULE}")
+    with pytest.raises(FileUnreadable) as caught:
+        load_policy(tmp_path / "policy.yaml")
+    assert (caught.value.status(), caught.value.place.inside) == (EXIT_USAGE, "4:13")
+    assert "relative" in caught.value.remedy
 
 
 def test_metadata_gives_the_name():
