@@ -20,7 +20,7 @@ from sigkit.engine.account import find_account
 from sigkit.engine.admission import Network
 from sigkit.engine.merged import MergedTree
 from sigkit.engine.snapshots import Layers, Overlay, make_root, remove_tree
-from sigkit.engine.spec import Surroundings, make_spec
+from sigkit.engine.spec import Surroundings, make_spec, working_directory
 from sigkit.engine.store import Store, writing
 from sigkit.errors import Bug, LockTimeout, NoSuchContainer, Place
 from sigkit.runtime import removal
@@ -131,7 +131,7 @@ class LocalEngine:
         hostname = admission.confinement.hostname or container_id
         surroundings = Surroundings(hostname, _write_files(directory, hostname, admission.confinement.network), _seccomp(admission))
         spec = make_spec(image.config, admission, account, surroundings)
-        root = make_root(directory, self._layers, image.chain)
+        root = make_root(directory, self._layers, image.chain, working_directory(image.config, admission))
         _write(os.path.join(directory, "config.json"), encode_json(spec))
         return BundleDirectory(directory, container_id, root.mount if isinstance(root, Overlay) else None)
 

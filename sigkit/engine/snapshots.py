@@ -16,7 +16,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from sigkit import durable
+from sigkit import durable, limits
 from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.engine import files
@@ -40,6 +40,7 @@ _MARKER = "complete"
 # needs no CAP_SYS_ADMIN then, and only one kind of attribute has to be kept out of layers.
 _OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off,userxattr"
 _OPTIONS_BYTES = 4000  # mount(2) takes one page
+_NAME_MAX = 255  # of Linux
 
 
 class Overlay(Data):
@@ -205,27 +206,42 @@ def _sync_file_system(path: str) -> None:
         os.close(directory)
 
 
-def make_root(directory: str, layers: Layers, chain: Sequence[Digest]) -> RootFileSystem:
+def make_root(directory: str, layers: Layers, chain: Sequence[Digest], working_dir: str) -> RootFileSystem:
     """Prepare a container's root file system below its own `directory`, to appear at `rootfs`.
 
     Raises:
         FileUnwritable, UnpackingFailed: (UNAVAIL).
     """
+    made = os.path.join(directory, "made")
     with writing(directory):
         for name, mode in (("rootfs", 0o755), ("upper", 0o755), ("work", 0o700), ("l", 0o700)):
             os.mkdir(os.path.join(directory, name), mode)
         os.chmod(os.path.join(directory, "upper"), 0o755)  # noqa: S103 (the container's `/`, below a 0700 directory)
-        lower = [_link(directory, number, layers.path(chain_id)) for number, chain_id in enumerate(chain)]
-        if not lower:
-            lower = [os.path.join(directory, "empty")]
-            os.mkdir(lower[0], 0o755)
+        lower = [made, *(_link(directory, number, layers.path(chain_id)) for number, chain_id in enumerate(chain))]
+    _make_working_directory(made, working_dir)
     upper, work = (os.path.join(directory, name) for name in ("upper", "work"))
     stack = ":".join(_escaped(path) for path in reversed(lower))
     options = f"lowerdir={stack},upperdir={_escaped(upper)},workdir={_escaped(work)},{_OPTIONS}"
     if len(os.fsencode(options)) <= _OPTIONS_BYTES and overlay_works(directory, layers.ids):
         return Overlay(("overlay", "overlay", options))
-    _copy(os.path.join(directory, "rootfs"), layers, chain)
+    _copy(os.path.join(directory, "rootfs"), layers.ids, [made, *(layers.path(chain_id) for chain_id in chain)])
     return Copied()
+
+
+def _make_working_directory(lowest: str, working_dir: str) -> None:
+    """Make the lowest layer of all, which holds nothing but the working directory.
+
+    Where the image has that directory, or a part of the way to it, the image's own lies above and is seen; what is missing is seen
+    from here. A path that climbs (CVE-2022-23648), or that no file system takes, is left to the runtime, which refuses it.
+    """
+    parts = [part for part in working_dir.split("/") if part and part != "."]
+    if ".." in parts or len(parts) > limits.TAR_DEPTH or any(len(os.fsencode(part)) > _NAME_MAX for part in parts):
+        parts = []
+    with writing(lowest):
+        for depth in range(len(parts) + 1):
+            path = os.path.join(lowest, *parts[:depth])
+            os.mkdir(path, 0o755)
+            os.chmod(path, 0o755)  # noqa: S103 (mkdir obeys the umask)
 
 
 def _link(directory: str, number: int, layer: str) -> str:
@@ -262,14 +278,14 @@ def overlay_works(directory: str, ids: Maps | None) -> bool:
     return works
 
 
-def _copy(target: str, layers: Layers, chain: Sequence[Digest]) -> None:
+def _copy(target: str, ids: Maps | None, lower: Sequence[str]) -> None:
     from sigkit.engine import unpacker
     from sigkit.engine.child import Child
 
     with contextlib.ExitStack() as opened:
-        descriptors = [opened.enter_context(_open_directory(layers.path(chain_id))) for chain_id in chain]
+        descriptors = [opened.enter_context(_open_directory(path)) for path in lower]
         arguments = (unpacker.COPY, *(str(number) for number in descriptors))
-        with Child(target, layers.ids, arguments, Place(target), descriptors) as child:
+        with Child(target, ids, arguments, Place(target), descriptors) as child:
             child.answer()
 
 

@@ -82,6 +82,11 @@ def environment(config: ImageConfig, admission: Admission, account: Account, hos
     return tuple(f"{name}={value}" for name, value in variables.items())
 
 
+def working_directory(config: ImageConfig, admission: Admission) -> str:
+    """Return where the program starts."""
+    return admission.confinement.working_dir or config.working_dir or "/"
+
+
 def make_spec(config: ImageConfig, admission: Admission, account: Account, surroundings: Surroundings) -> dict[str, Json]:
     """Return the document for config.json; its root file system lies at `rootfs` beside it.
 
@@ -99,7 +104,7 @@ def make_spec(config: ImageConfig, admission: Admission, account: Account, surro
             "user": {"uid": account.uid, "gid": account.gid, "umask": _UMASK, "additionalGids": list(account.groups)},
             "args": list(arguments(config, admission)),
             "env": list(environment(config, admission, account, surroundings.hostname)),
-            "cwd": confinement.working_dir or config.working_dir or "/",
+            "cwd": working_directory(config, admission),
             "capabilities": {"bounding": held, "effective": acting, "permitted": acting},
             "noNewPrivileges": confinement.no_new_privileges,
         },

@@ -138,6 +138,21 @@ def test_files_of_the_engine_are_bound_in(inside):
     assert "127.0.0.1\tlocalhost" in lines
 
 
+def test_working_directory_is_made_where_it_is_missing(inside):
+    above = layer(directory("srv/", mode=0o750), file("srv/kept"))
+    printed = inside("pwd; ls -ld /srv | cut -c1-10; ls /srv", above, config={"working_dir": "/srv/new/app"})
+    assert printed.split() == ["/srv/new/app", "drwxr-x---", "kept", "new"]
+    assert inside("pwd; ls /new", confinement=confinement(working_dir="/new/place")).split() == ["/new/place", "place"]
+
+
+@pytest.mark.attack("CVE-2022-23648")
+@pytest.mark.parametrize("path", ["/../../escaped", "/a/../../../escaped", "/" + "x" * 300, "/x" * 1000])
+def test_working_directory_never_leads_out(host, base, path):
+    with pytest.raises(SigkitError):
+        host.run(host.push(base, working_dir=path), command=("/bin/true",))
+    assert not [name for name in os.listdir(host.root.parent) if name == "escaped"]
+
+
 def test_network_none_has_only_loopback(inside):
     assert inside("ls /sys/class/net") == "lo\n"
 
@@ -250,7 +265,7 @@ def test_snapshot_of_no_layers_is_an_empty_root(host):
     layers = host.layers()
     directory_.mkdir(parents=True)
     try:
-        assert make_root(str(directory_), layers, ()) is not None
+        assert make_root(str(directory_), layers, (), "/") is not None
     finally:
         from sigkit.engine.snapshots import remove_tree
 

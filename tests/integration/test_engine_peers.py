@@ -112,7 +112,7 @@ def merged(host: Host, image) -> dict:
     pulled = host.pull(image)
     directory_ = host.root / "containers" / "peer"
     directory_.mkdir(parents=True)
-    root = make_root(str(directory_), host.layers(), pulled.chain)
+    root = make_root(str(directory_), host.layers(), pulled.chain, "/")
     assert isinstance(root, Overlay)
     return describe(directory_ / "rootfs", f"mount -t overlay -o '{root.mount[2]}' overlay '{directory_}/rootfs';")
 
