@@ -27,12 +27,14 @@ from sigkit.errors import (
     Place,
     SigkitError,
 )
+from sigkit.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_INTERRUPTED = 130
 VERBOSITY_TRACEBACK = 2
+TRACEBACK_CHARACTERS = 2_000  # of one line
 EXIT_PIPE_CLOSED = 141
 # `run` returns the container's status, so its own answers lie where podman puts its own (docs/decisions).
 RUN_STATUS = {EXIT_REFUSED: EXIT_RUN_REFUSED, EXIT_USAGE: EXIT_RUN_USAGE, EXIT_UNCHECKED: EXIT_RUN_UNCHECKED}
@@ -164,7 +166,8 @@ def _trace(output: Output) -> None:
     if output.verbosity >= VERBOSITY_TRACEBACK:
         import traceback
 
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            click.echo(escape(line, TRACEBACK_CHARACTERS), err=True)
 
 
 def _names_run(arguments: Sequence[str]) -> bool:

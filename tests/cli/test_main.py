@@ -98,6 +98,13 @@ def test_a_value_that_cannot_be_meant_is_a_usage_error(arguments, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_traceback_obeys_no_outside_text_either():
+    done = sigkit("-vv", "why", "\x1b[2J\nx")
+    assert "Traceback" in done.stderr
+    assert "UnknownCode" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_a_layout_that_is_not_there_is_the_users_to_mend(tmp_path):
     done = sigkit("copy", f"oci:{tmp_path}/nosuch", "127.0.0.1:1/app:v1")
     assert done.returncode == 2
