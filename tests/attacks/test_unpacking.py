@@ -192,7 +192,7 @@ def test_nothing_of_the_image_is_executed_or_imported(host):
     tools = [file(f"{where}/{name}", poison, mode=0o755) for where in ("bin", "usr/bin") for name in programs]
     modules = [
         file(f"{where}/{name}", module)
-        for where in (f"usr/lib/{version}", os.path.dirname(os.__file__).lstrip("/"), "")
+        for where in {f"usr/lib/{version}", os.path.dirname(os.__file__).lstrip("/"), ""}  # Debian's own interpreter is the first
         for name in ("linecache.py", "traceback.py", "encodings/idna.py", "sigkit/__init__.py", "codecs.py", "stringprep.py")
     ]
     hostile = layer(*tools, *(m.replace(b"//", b"/") for m in modules), file("sitecustomize.py", module))
