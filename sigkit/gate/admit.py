@@ -233,15 +233,12 @@ def withdraw(admission: Admission, state: State) -> None:
 
 
 def _argv(pinned: Pinned, asked: Asked, registry: Registry) -> tuple[str, ...]:
-    """Return the command line that would run: as the engine puts it together from the image's configuration and what is asked for."""
+    """Return the command line that would run."""
     from sigkit.oci.image import parse_image_config
 
     config = pinned.manifest.config
     raw = registry.fetch_blob(pinned.repository, config, most_bytes=all_limits.CONFIG_BYTES)
-    image = parse_image_config(raw, Place(f"{pinned.repository}@{config.digest}"))
-    entrypoint = image.entrypoint if asked.entrypoint is None else asked.entrypoint
-    usual = image.cmd if asked.entrypoint is None else ()
-    return entrypoint + (usual if asked.command is None else asked.command)
+    return parse_image_config(raw, Place(f"{pinned.repository}@{config.digest}")).argv(asked.entrypoint, asked.command)
 
 
 def _key(admission: Admission) -> str:

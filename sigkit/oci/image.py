@@ -42,6 +42,16 @@ class ImageConfig(Data):
     labels: Mapping[str, str]
     diff_ids: tuple[Digest, ...]
 
+    def argv(self, entrypoint: tuple[str, ...] | None, command: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Put the command line together: what a gate compares and what an engine starts must be the same.
+
+        Args:
+            entrypoint: replaces the image's, and drops its Cmd; None is the image's own.
+            command: follows the entry point in the place of Cmd; None is the image's own.
+        """
+        usual = self.cmd if entrypoint is None else ()
+        return (self.entrypoint if entrypoint is None else entrypoint) + (usual if command is None else command)
+
 
 def parse_image_config(raw: bytes, place: Place) -> ImageConfig:
     """Read an image configuration, whose bytes the caller has checked against its digest.

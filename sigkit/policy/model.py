@@ -240,20 +240,18 @@ def policy_digest(text: bytes, keys: tuple[TrustedKey, ...]) -> Digest:
     return Digest.of(encode_json({"text": str(Digest.of(text)), "keys": [[name, fingerprint] for name, fingerprint in named]}))
 
 
-def policy_for_keys(
-    keys: tuple[TrustedKey, ...], *, name_rule: NameRule = NameRule.IF_SIGNED, remaps: tuple[Remap, ...] = (), grant: Grant = OPEN_GRANT
-) -> Policy:
-    """Compile the flags `--key` and `--name` to a policy of one rule: any image, signed by one of these keys.
+def policy_for_keys(keys: tuple[TrustedKey, ...], *, name_rule: NameRule = NameRule.IF_SIGNED) -> Policy:
+    """Compile the flags `--key` and `--name` to a policy of one rule: any image, signed by one of these keys, may do what is asked for.
 
     Args:
         keys: not empty, distinct (`root_of_keys` refuses others).
-        grant: what `run` may be asked for.
+        name_rule: what `--name` says.
     """
     place = Place("flags")
     leaves = tuple(KeyRequirement(key, place) for key in keys)
     require = leaves[0] if len(leaves) == 1 else AnyOf(leaves, place)
     scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
-    rule = Rule(scope, require, name_rule, place, remaps=remaps, run=grant)
+    rule = Rule(scope, require, name_rule, place, run=OPEN_GRANT)
     return Policy("flags", policy_digest(name_rule.value.encode(), keys), place, (rule,), keys)
 
 

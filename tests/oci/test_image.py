@@ -100,6 +100,21 @@ def test_image_without_what_it_must_have_is_refused(more):
         read(**more)
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "argv"),
+    [
+        pytest.param(None, None, ("/app", "--serve"), id="the image's own"),
+        pytest.param(None, ("--help",), ("/app", "--help"), id="arguments in the place of Cmd"),
+        pytest.param(None, (), ("/app",), id="no arguments"),
+        pytest.param(("/sh",), None, ("/sh",), id="another entry point drops Cmd"),
+        pytest.param(("/sh",), ("-c", "id"), ("/sh", "-c", "id"), id="both"),
+        pytest.param((), ("id",), ("id",), id="no entry point"),
+    ],
+)
+def test_the_command_line_is_the_images_with_what_is_asked_for(entrypoint, command, argv):
+    assert read({"Entrypoint": ["/app"], "Cmd": ["--serve"]}).argv(entrypoint, command) == argv
+
+
 def test_diff_ids_are_digests():
     with pytest.raises(MalformedDigest) as caught:
         read(rootfs={"type": "layers", "diff_ids": ["sha256:x"]})
