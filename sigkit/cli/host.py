@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 from sigkit.cli.connect import connect
 from sigkit.cli.decisions import decision_lines
 from sigkit.cli.progress import PullProgress
@@ -59,8 +61,8 @@ def teller(output: Output) -> Callable[[Judgement], None]:
                 for line in decision_lines(output, judgement.decision, sys.stderr, "allowed"):
                     output.detail(line)
             case Warn():
-                for line in decision_lines(output, judgement.decision, sys.stderr, "allowed"):
-                    output.note(line)
+                # Also with --quiet: it mutes notes, and this is why something unproved starts.
+                click.echo("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")), err=True)
             case _:
                 pass
 

@@ -67,8 +67,10 @@ def explain_record(record: Record) -> Explanation:
 
 def _digests(record: Record) -> Iterator[Line]:
     request = record.request
-    if request.top != request.manifest:
-        yield Line(1, "index", str(request.top))
+    if request.top == request.manifest:  # nobody named a platform: only the image's configuration could say
+        yield Line(1, "manifest", str(request.manifest))
+        return
+    yield Line(1, "index", str(request.top))
     yield Line(1, "manifest", f"{request.manifest} ({request.platform})")
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sigkit.digest import Digest
 from sigkit.errors import BadSignature, Place, TooMany, all_codes
 from sigkit.policy.decide import decide
 from sigkit.policy.decision import Reason, RefusedEvidence, encode_decision
@@ -15,8 +16,8 @@ BAD = RefusedEvidence(Place("x"), Reason.of_error(BadSignature("bad", place=Plac
 UNREAD = RefusedEvidence(Place("y"), Reason.of_unread(TooMany("more", place=Place("y"))))
 
 
-def explained(*found, rules=ONE_KEY, refused=()):
-    return explain(decide(found, refused, request(), policy(rules, "a", "b"), NOW))
+def explained(*found, rules=ONE_KEY, refused=(), **asked):
+    return explain(decide(found, refused, request(**asked), policy(rules, "a", "b"), NOW))
 
 
 def labelled(lines, label):
@@ -67,3 +68,9 @@ def test_a_stored_record_is_explained_as_the_decision_was():
     decision = decide([facts("b")], [BAD, UNREAD], request(), policy(ONE_KEY, "a", "b"), NOW)
     record = parse_record(encode_json(encode_decision(decision)), Place("stored"))
     assert explain_record(record) == explain(decision)
+
+
+def test_a_platform_is_shown_only_where_an_index_names_it():
+    assert labelled(explained(facts("a")).facts, "manifest") == [str(IMAGE)]
+    of_index = explained(facts("a", artifact=Digest.of(b"index")), top=Digest.of(b"index"))
+    assert labelled(of_index.facts, "manifest") == [f"{IMAGE} (linux/amd64)"]
