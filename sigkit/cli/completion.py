@@ -20,9 +20,9 @@ from sigkit.cli.output import Command
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the completion script for bash, zsh or fish."""
-    from sigkit.cli.main import group
+    from sigkit.cli.main import COMPLETION_VARIABLE, group
 
     kind = get_completion_class(shell)
     if kind is None:  # the choice above allows only what click has
         raise click.UsageError(f"No completion for {shell}.")
-    click.echo(kind(group, {}, "sigkit", "_SIGKIT_COMPLETE").source())
+    click.echo(kind(group, {}, "sigkit", COMPLETION_VARIABLE).source())

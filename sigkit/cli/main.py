@@ -14,7 +14,7 @@ import click
 
 from sigkit import __version__
 from sigkit.cli.options import is_utf8
-from sigkit.cli.output import EXITS, Output, output_options
+from sigkit.cli.output import EXITS, Output, discard, output_options, tell
 from sigkit.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -30,12 +30,13 @@ from sigkit.errors import (
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 EXIT_INTERRUPTED = 130
 VERBOSITY_TRACEBACK = 2
 TRACEBACK_CHARACTERS = 2_000  # of one line
 EXIT_PIPE_CLOSED = 141
+COMPLETION_VARIABLE = "_SIGKIT_COMPLETE"
 # `run` returns the container's status, so its own answers lie where podman puts its own (docs/decisions).
 RUN_STATUS = {EXIT_REFUSED: EXIT_RUN_REFUSED, EXIT_USAGE: EXIT_RUN_USAGE, EXIT_UNCHECKED: EXIT_RUN_UNCHECKED}
 
@@ -130,7 +131,7 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     of_command = RUN_STATUS if _names_run(arguments) else {}
     try:
         _check_text(arguments)
-        status = group.main(args=list(arguments), prog_name="sigkit", standalone_mode=False, obj=output)
+        status = _invoke(arguments, output)
     except click.exceptions.NoArgsIsHelpError as err:
         if output.json:
             return output.usage_error(click.UsageError("Missing command.", err.ctx), EXIT_USAGE)
@@ -144,15 +145,36 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     except SigkitError as err:
         _trace(output)
         return output.error(err, of_command.get(err.status(), err.status()))
-    except BrokenPipeError:
-        # The reader of our output has gone: nobody is left to be told. Not success: the answer did not arrive.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
+    except OSError as err:
+        if not output.is_lost():
+            return _report_bug(output, err, of_command)
+        if isinstance(err, BrokenPipeError):  # the reader has gone: nobody is left to be told. Not success: the answer did not arrive
+            discard(sys.stdout)
+            return EXIT_PIPE_CLOSED
+        return output.answer_lost(err, of_command.get(EXIT_UNCHECKED, EXIT_UNCHECKED))
     except Exception as err:  # noqa: BLE001 - the last boundary: a bug is said to be one, and never allows anything
-        _trace(output)
-        bug = Bug(f"{type(err).__name__}: {err}", place=Place("sigkit"), remedy="run it again with -vv and report what it prints")
-        return output.error(bug, of_command.get(bug.status(), bug.status()))
+        return _report_bug(output, err, of_command)
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _invoke(arguments: Sequence[str], output: Output) -> object:
+    """Run the command as click does, but leave every way to end to `run`: click's own `main` exits 1 when a reader has gone."""
+    asked_by_shell = os.environ.get(COMPLETION_VARIABLE)
+    if asked_by_shell:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(group, {}, "sigkit", COMPLETION_VARIABLE, asked_by_shell)
+    try:
+        with group.make_context("sigkit", list(arguments), obj=output) as context:
+            return group.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _report_bug(output: Output, err: Exception, of_command: Mapping[int, int]) -> int:
+    _trace(output)
+    bug = Bug(f"{type(err).__name__}: {err}", place=Place("sigkit"), remedy="run it again with -vv and report what it prints")
+    return output.error(bug, of_command.get(bug.status(), bug.status()))
 
 
 def _check_text(arguments: Sequence[str]) -> None:
@@ -167,7 +189,7 @@ def _trace(output: Output) -> None:
         import traceback
 
         for line in traceback.format_exc().splitlines():
-            click.echo(escape(line, TRACEBACK_CHARACTERS), err=True)
+            tell(escape(line, TRACEBACK_CHARACTERS))
 
 
 def _names_run(arguments: Sequence[str]) -> bool:

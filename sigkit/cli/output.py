@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sigkit.errors import EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE, Kind, SigkitError
+from sigkit.errors import EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Output:
         self.quiet = False
         self.colour = True
         self._stdout_left = False
+        self._stdout_failed = False
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> Output:
@@ -61,21 +62,52 @@ class Output:
         if self.json:
             self._print_document(document)
             return
-        for line in lines:
-            click.echo(line)
+        text = "\n".join(lines)  # in one piece: `| head -1` has it all before it leaves
+        if text:
+            self._print(text)
 
     def _print_document(self, document: Json) -> None:
-        click.echo(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False), err=self._stdout_left)
+        self._print(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False))
+
+    def _print(self, text: str) -> None:
+        if self._stdout_left:
+            tell(text)
+            return
+        try:
+            click.echo(text)
+        except OSError:
+            self._stdout_failed = True
+            raise
+
+    def _print_failure(self, document: Json) -> None:
+        try:
+            self._print_document(document)
+        except OSError:  # the status alone is left to tell it
+            discard(sys.stdout)
+
+    def is_lost(self) -> bool:
+        """Tell whether stdout refuses what is written to it, by a command or by click."""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            return True
+        return self._stdout_failed
+
+    def answer_lost(self, err: OSError, status: int) -> int:
+        """Say on stderr, in either form, that stdout takes nothing more, and return `status`."""
+        discard(sys.stdout)
+        self.leave_stdout()
+        return self.error(FileUnwritable(f"cannot write the answer: {err.strerror}", place=Place("standard output")), status)
 
     def note(self, text: str) -> None:
         """Tell a person something on stderr, unless `--quiet`."""
         if not self.quiet:
-            click.echo(text, err=True)
+            tell(text)
 
     def detail(self, text: str) -> None:
         """Tell something on stderr with `-v`."""
         if self.verbosity:
-            click.echo(text, err=True)
+            tell(text)
 
     def word(self, word: str, stream: TextIO | None = None) -> str:
         """Return a verdict's word, coloured where the stream (stdout unless given) is a terminal."""
@@ -90,20 +122,20 @@ class Output:
     def error(self, err: SigkitError, status: int) -> int:
         """Print a refusal, at most four lines, and return `status`."""
         if self.json:
-            self._print_document(error_document(err, status))
+            self._print_failure(error_document(err, status))
             return status
         word = "bug" if err.kind is Kind.INTERNAL else _WORDS.get(err.status(), "refused")
         place = escape(str(err.place))
-        click.echo(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}", err=True)
+        tell(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}")
         if place:
-            click.echo(f"  where     {place}", err=True)
+            tell(f"  where     {place}")
         for label, text in (("expected", err.expected), ("got", err.got)):
             if text:
-                click.echo(f"  {label:<8}  {escape(text)}", err=True)
+                tell(f"  {label:<8}  {escape(text)}")
         for excerpt in getattr(err, "__notes__", ()):
             for line in excerpt.splitlines():
-                click.echo(f"  {escape(line)}", err=True)
-        click.echo(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}", err=True)
+                tell(f"  {escape(line)}")
+        tell(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}")
         return status
 
     def usage_error(self, err: click.ClickException, status: int) -> int:
@@ -112,14 +144,29 @@ class Output:
         if self.json:
             place: Json = {"source": "arguments", "inside": ""}
             problem: Json = {"code": "", "kind": "USAGE", "problem": message, "place": place, "expected": "", "got": "", "remedy": ""}
-            self._print_document({"schema": "sigkit.error/1", "exit": status, "error": problem})
+            self._print_failure({"schema": "sigkit.error/1", "exit": status, "error": problem})
             return status
         context = getattr(err, "ctx", None)
-        click.echo(f"{self.word('usage error', sys.stderr)}  {escape(message, 2000)}", err=True)
+        tell(f"{self.word('usage error', sys.stderr)}  {escape(message, 2000)}")
         if context is not None:
-            click.echo(f"  usage     {context.get_usage().removeprefix('Usage: ')}", err=True)
-            click.echo(f"  next      {context.command_path} --help", err=True)
+            tell(f"  usage     {context.get_usage().removeprefix('Usage: ')}")
+            tell(f"  next      {context.command_path} --help")
         return status
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr; where it takes none, the exit status is all that is told."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let nothing more reach a stream's file, so that what is left in the buffer does not fail again at the end of the process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def error_document(err: SigkitError, status: int) -> Json:

@@ -10,7 +10,7 @@ import click
 
 from sigkit.cli.decisions import choose_host_policy, decision_lines
 from sigkit.cli.options import Number, grouped, is_utf8, platform_option, policy_options, registry_options, store_option
-from sigkit.cli.output import EXITS_OF_RUN, Command, Output
+from sigkit.cli.output import EXITS_OF_RUN, Command, Output, tell
 
 if TYPE_CHECKING:
     from sigkit.cli.options import ConnectionFlags, PolicyFlags
@@ -112,17 +112,17 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
     asked = _asked(container, arguments)
     tell_allowed = teller(output)
 
-    def tell(judgement: Judgement) -> None:
+    def tell_judgement(judgement: Judgement) -> None:
         tell_allowed(judgement)
         if isinstance(judgement.decision, Deny):
             if output.json:
                 output.answer((), encode_decision(judgement.decision))
             else:
-                click.echo("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")), err=True)
+                tell("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")))
 
     sys.stdout.flush()
     with opened_host(output, store_root, connection, reference, sys.stderr.fileno() if trace else None) as (ports, engine):
-        return run(reference, platform, policy, asked, ports, _Handover(engine, output), tell)
+        return run(reference, platform, policy, asked, ports, _Handover(engine, output), tell_judgement)
 
 
 class _Handover:

@@ -161,3 +161,47 @@ def test_root_imports_nothing_from_the_working_directory_or_PYTHONPATH(tmp_path)
     )
     assert done.returncode == 0
     assert "poisoned" not in done.stdout + done.stderr
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line in bash where `$SIGKIT` is the command."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "SIGKIT": f"{sys.executable} -m sigkit"},
+    )
+
+
+@pytest.mark.parametrize("arguments", ["why --all", "why --all --output json", "--help", "verify --help", "--version", "completion bash"])
+def test_an_answer_that_cannot_be_written_is_no_success_and_no_bug(arguments):
+    done = shell(f"$SIGKIT {arguments} >/dev/full")
+    assert done.returncode == 3
+    assert "cannot write the answer: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "SK-INTERNAL" not in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_refusal():
+    done = shell('$SIGKIT why --all --output json | : ; echo "${PIPESTATUS[0]}"')
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_an_answer_is_there_in_one_piece_for_head():
+    done = shell('$SIGKIT why SK-DIGEST-002 | head -1; echo "${PIPESTATUS[0]}"')
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">/dev/full 2>&1", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_status_is_the_same_when_nobody_hears_why(redirection, form):
+    assert shell(f"$SIGKIT verify --output {form} --key /nonexistent registry.example/app {redirection}").returncode == 2
+    assert shell(f"$SIGKIT run --output {form} --key /nonexistent registry.example/app {redirection}").returncode == 125
+
+
+def test_a_closed_stdout_is_dev_null():
+    done = shell("$SIGKIT why SK-DIGEST-002 >&-")
+    assert (done.returncode, done.stderr) == (0, "")
