@@ -224,8 +224,9 @@ def _prepare(connection: sqlite3.Connection, application: int, steps: Sequence[s
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    # In one statement: another process may be making the schema between two.
+    marks = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+    found, version = connection.execute(marks).fetchone()
     if found not in {0, application} or (found == 0 and version):
         raise DatabaseUnusable("a database of another program", place=place, expected=hex(application), got=hex(found))
     if version > len(steps):

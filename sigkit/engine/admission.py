@@ -6,9 +6,10 @@ Only `gate.admit` builds an `Admission`; a test over the syntax trees holds that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
+
+from sigkit.data import Data
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,8 +33,7 @@ class MountAccess(Enum):
     READ_WRITE = "rw"
 
 
-@dataclass(frozen=True, slots=True)
-class BindMount:
+class BindMount(Data):
     """A path of this host, shown at a path of the container."""
 
     source: str
@@ -41,8 +41,7 @@ class BindMount:
     access: MountAccess
 
 
-@dataclass(frozen=True, slots=True)
-class Confinement:
+class Confinement(Data):
     """How closely a container is held: the rule's grant and what was asked for, whichever is less."""
 
     network: Network = Network.NONE
@@ -60,8 +59,7 @@ class Confinement:
     hostname: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Data):
     """Leave to pull one image and start one container from it.
 
     Single use: redeemed by `containers.create`, or by a pull alone. It is durable in the audit log (as `audit_id`) before it exists.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import subprocess
 
@@ -34,6 +33,7 @@ from sigkit.policy.decision import Allow, Deny
 from sigkit.policy.load import load_policy
 from sigkit.signing.session import sign_and_attach
 from tests.simulators import gatehouse
+from tests.simulators.altered import altered
 from tests.simulators.command import SIGKIT
 from tests.simulators.gatehouse import APP, ONE_KEY
 from tests.simulators.images import small_image
@@ -268,9 +268,9 @@ def test_an_admission_is_worth_nothing_twice_late_or_changed(host):
     redeem = redeemer(host.state, host.clock)
     admission = admit(host.judge(), Asked(), host.ports)
     with pytest.raises(AdmissionUsed):
-        redeem(dataclasses.replace(admission, command=("/bin/sh",)))
+        redeem(altered(admission, command=("/bin/sh",)))
     with pytest.raises(AdmissionUsed):
-        redeem(dataclasses.replace(admission, expires_at=admission.expires_at.replace(year=2100)))
+        redeem(altered(admission, expires_at=admission.expires_at.replace(year=2100)))
     redeem(admission)
     with pytest.raises(AdmissionUsed):
         redeem(admission)

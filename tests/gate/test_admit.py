@@ -1,7 +1,6 @@
 """Judging walks the whole way once; an admission is durable before it exists, works once, and not for long."""
 
 import base64
-import dataclasses
 import json
 import os
 
@@ -31,6 +30,7 @@ from sigkit.limits import ADMISSION_LIFETIME_S, DECISION_AGE_S, Limits
 from sigkit.oci.manifest import Manifest, parse_manifest
 from sigkit.oci.reference import parse_reference
 from sigkit.policy.decision import Allow, Deny, Warn, record_of
+from tests.simulators.altered import altered
 from tests.simulators.gatehouse import APP, ONE_KEY
 from tests.simulators.images import AMD64, ARM64, small_image
 from tests.simulators.memory_registry import Referrers
@@ -337,15 +337,15 @@ def test_a_withdrawn_admission_is_worthless(host, allowed):
 def test_an_admission_that_the_gate_did_not_give_is_worthless(host, allowed, change):
     admission = admit(allowed, Asked(), host.ports)
     with pytest.raises(AdmissionUsed):
-        redeemer(host.state, host.clock)(dataclasses.replace(admission, **change))
+        redeemer(host.state, host.clock)(altered(admission, **change))
     redeemer(host.state, host.clock)(admission)
 
 
 def test_a_wider_confinement_is_another_admission(host, allowed):
     admission = admit(allowed, Asked(), host.ports)
-    wider = dataclasses.replace(admission.confinement, capabilities=("CAP_SYS_ADMIN",))
+    wider = altered(admission.confinement, capabilities=("CAP_SYS_ADMIN",))
     with pytest.raises(AdmissionUsed):
-        redeemer(host.state, host.clock)(dataclasses.replace(admission, confinement=wider))
+        redeemer(host.state, host.clock)(altered(admission, confinement=wider))
 
 
 def test_the_record_of_a_judgement_has_the_exit_status(host):

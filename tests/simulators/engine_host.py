@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +25,7 @@ from sigkit.oci.reference import Repository
 from sigkit.runtime.capabilities import DEFAULT
 from sigkit.runtime.spawn import default_state_root
 from sigkit.runtime.users import choose_maps
+from tests.simulators.altered import altered
 from tests.simulators.layers import PLACE, directory, file, layer, symlink
 from tests.simulators.memory_registry import MemoryRegistry
 
@@ -119,7 +119,7 @@ def admission(image: Image, **changes) -> Admission:
         reference="registry.example/team/app:latest",
         tag="latest",
     )
-    return replace(given, **changes)
+    return altered(given, **changes)
 
 
 class Host:
