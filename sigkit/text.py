@@ -7,10 +7,11 @@ from __future__ import annotations
 
 SHOWN_CHARACTERS = 512  # what a person reads of one value; the rest is counted
 
-# Bidirectional controls and the like reorder or hide what stands beside them (Unicode TR 36).
-_INVISIBLE = frozenset(
-    [*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0x061C, 0x180E]
-)
+# Bidirectional controls and the like reorder or hide what stands beside them (Unicode TR 36); the second group are characters that
+# `isprintable` takes for printable though nothing is seen of them (Default_Ignorable_Code_Point, and the blank of Braille).
+_REORDERING = (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0x061C, 0x180E)
+_UNSEEN = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, *range(0xFE00, 0xFE10), 0xFFA0)
+_INVISIBLE = frozenset((*_REORDERING, *_UNSEEN, *range(0xE0100, 0xE01F0)))
 
 
 def escape(text: str, most: int = SHOWN_CHARACTERS) -> str:

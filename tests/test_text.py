@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from sigkit.text import escape, human_size
 
 
-@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\r", "\x00", "\x9b31m", "\u202etxt.exe", "\u200b", "\ud800", "\x7f", "\u2028"])
+@pytest.mark.parametrize(
+    "hostile",
+    ["\x1b[2J", "a\nb", "\r", "\x00", "\x9b31m", "\u202etxt.exe", "\u200b", "\ud800", "\x7f", "\u2028", "\u3164", "\u034f", "\ufe0f"],
+)
 def test_controls_and_invisible_characters_are_written_out(hostile):
     shown = escape(hostile)
     assert shown.isprintable()
