@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from sigkit.cli.options import DIRECTORY
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.errors import EXIT_DONE, EXIT_RUN_REFUSED, DemoBroken, FileUnwritable, Place
 from sigkit.limits import MANIFEST_BYTES
@@ -72,7 +73,7 @@ class Step(NamedTuple):
     sigkit demo --keep ./demo && cd ./demo
     """,
 )
-@click.option("--keep", metavar="DIR", help="Leave registry, keys, images and policy in DIR (new or empty) to play with.")
+@click.option("--keep", type=DIRECTORY, metavar="DIR", help="Leave registry, keys, images and policy in DIR (new or empty) to play with.")
 @click.pass_obj
 def command(output: Output, keep: str | None) -> None:
     """See the whole story on this machine: serve, push, sign, verify, run, and four refusals.

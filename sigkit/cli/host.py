@@ -7,10 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from sigkit.cli.connect import connect
 from sigkit.cli.decisions import decision_lines
+from sigkit.cli.output import tell
 from sigkit.cli.progress import PullProgress
 from sigkit.text import escape
 
@@ -51,7 +50,7 @@ def opened_host(
 def teller(output: Output) -> Callable[[Judgement], None]:
     """Return what tells a person of a judgement that lets pass: on stderr, since stdout is the container's."""
 
-    def tell(judgement: Judgement) -> None:
+    def tell_judgement(judgement: Judgement) -> None:
         from sigkit.policy.decision import Allow, Warn
 
         for note in judgement.notes:
@@ -62,8 +61,8 @@ def teller(output: Output) -> Callable[[Judgement], None]:
                     output.detail(line)
             case Warn():
                 # Also with --quiet: it mutes notes, and this is why something unproved starts.
-                click.echo("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")), err=True)
+                tell("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")))
             case _:
                 pass
 
-    return tell
+    return tell_judgement

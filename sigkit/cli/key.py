@@ -6,6 +6,7 @@ import os
 
 import click
 
+from sigkit.cli.options import FILE
 from sigkit.cli.output import EXITS, Command, Output
 
 
@@ -17,6 +18,7 @@ def command() -> None:
 @command.command(
     cls=Command,
     name="generate",
+    short_help="Generate a key pair, encrypted with a password.",
     epilog=EXITS,
     examples="""
     sigkit key generate --output-key-prefix release
@@ -63,7 +65,7 @@ def generate(output: Output, prefix: str, kind: str) -> None:
     sigkit key public --key release.pub --output json
     """,
 )
-@click.option("--key", "path", required=True, metavar="FILE", help="A private or public key.")
+@click.option("--key", "path", required=True, type=FILE, metavar="FILE", help="A private or public key.")
 @click.pass_obj
 def public(output: Output, path: str) -> None:
     """Print the public key of a key file as PEM."""

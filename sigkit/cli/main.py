@@ -93,6 +93,10 @@ class LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-"):
             import difflib
 
+            from sigkit.cli.absent import explain_command
+
+            if instead := explain_command(name):
+                raise click.UsageError(f"There is no command {name!r} here: {instead}", ctx)
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else " `sigkit --help` lists them."
             raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
@@ -140,6 +144,10 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     except (click.Abort, KeyboardInterrupt):
         output.note("interrupted; what was finished stays, nothing is half-written")
         return EXIT_INTERRUPTED
+    except click.NoSuchOption as err:
+        from sigkit.cli.absent import explain_option
+
+        return output.usage_error(explain_option(err), of_command.get(EXIT_USAGE, EXIT_USAGE))
     except click.ClickException as err:
         return output.usage_error(err, of_command.get(EXIT_USAGE, EXIT_USAGE))
     except SigkitError as err:

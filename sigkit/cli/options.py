@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +61,25 @@ class Number(click.FloatRange):
         return self.fail(f"{value!r} is not a number.", param, ctx) if number != number else number  # noqa: PLR0124 - only NaN differs
 
 
+class HostPath(click.types.StringParamType):
+    """A path of this host as text: nothing is looked up but when a shell completes it."""
+
+    def __init__(self, kind: Literal["file", "dir"]) -> None:
+        """Take what a shell offers: files, or directories alone."""
+        self.name = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Leave it to the shell to list paths."""
+        from click.shell_completion import CompletionItem
+
+        del ctx, param
+        return [CompletionItem(incomplete, type=self.name)]
+
+
+FILE = HostPath("file")
+DIRECTORY = HostPath("dir")
+
+
 def is_utf8(text: str) -> bool:
     """Tell whether an argument or a variable was UTF-8: Python keeps other bytes as halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -68,8 +89,10 @@ registry_options = grouped(
     "connection",
     ConnectionFlags,
     click.option("--allow-http-registry", is_flag=True, help="Speak plain HTTP with the image's registry. Loopback needs no leave."),
-    click.option("--registry-cacert", metavar="FILE", help="Trust the certificate authorities in this PEM file for registries."),
-    click.option("--authfile", multiple=True, metavar="FILE", help="Look for credentials here first (Docker's and podman's form)."),
+    click.option("--registry-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for registries."),
+    click.option(
+        "--authfile", multiple=True, type=FILE, metavar="FILE", help="Look for credentials here first (Docker's and podman's form)."
+    ),
     click.option("--token-realm", multiple=True, metavar="HOST", help="Let the registry send credentials to its token server on HOST."),
     click.option(
         "--timeout",
@@ -85,9 +108,12 @@ registry_options = grouped(
 policy_options = grouped(
     "wanted",
     PolicyFlags,
-    click.option("--key", "keys", multiple=True, metavar="FILE", help="A public key that must have signed. Several: any one of them."),
+    click.option(
+        "--key", "keys", multiple=True, type=FILE, metavar="FILE", help="A public key that must have signed. Several: any one of them."
+    ),
     click.option(
         "--policy",
+        type=FILE,
         metavar="FILE",
         envvar="SIGKIT_POLICY",
         help=f"A trust policy. Also SIGKIT_POLICY; `run` and `pull` fall back to {HOST_POLICY}.",
@@ -102,6 +128,7 @@ policy_options = grouped(
 store_option = click.option(
     "--root",
     "store_root",
+    type=DIRECTORY,
     metavar="DIR",
     envvar="SIGKIT_ROOT",
     help="The host's store. Also SIGKIT_ROOT; default /var/lib/sigkit for root, else ~/.local/share/sigkit.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sigkit.cli.options import FILE
 from sigkit.cli.output import EXITS, Command, Output
 
 
@@ -21,7 +22,7 @@ def command() -> None:
     sigkit policy check policy.yaml --output json
     """,
 )
-@click.argument("path", metavar="FILE")
+@click.argument("path", type=FILE, metavar="FILE")
 @click.pass_obj
 def check(output: Output, path: str) -> None:
     """Load a policy as the gate would, and say what it means.

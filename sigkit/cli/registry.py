@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sigkit.cli.options import DIRECTORY, FILE
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -23,9 +24,9 @@ def command() -> None:
     """,
 )
 @click.option("--listen", default="127.0.0.1:5000", show_default=True, metavar="HOST:PORT", help="Port 0 lets the kernel choose.")
-@click.option("--root", required=True, metavar="DIR", help="Where blobs and manifests are kept; made if it is absent.")
-@click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
-@click.option("--tls-key", metavar="FILE", help="Its private key.")
+@click.option("--root", required=True, type=DIRECTORY, metavar="DIR", help="Where blobs and manifests are kept; made if it is absent.")
+@click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
+@click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
 @click.pass_obj
 def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key: str | None) -> None:
     """Serve OCI distribution 1.1, with the referrers API, until interrupted.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.connect import connect
-from sigkit.cli.options import registry_options
+from sigkit.cli.options import FILE, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("image")
-@click.option("--key", "key_path", required=True, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@click.option("--key", "key_path", required=True, type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM).")
 @click.option(
     "-a",
     "--annotations",

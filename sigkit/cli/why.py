@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     sigkit why --all
     """,
 )
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=lambda _ctx, _param, begun: [c for c in all_codes() if c.startswith(begun.upper())])
 @click.option("--all", "every", is_flag=True, help="List all codes.")
 @click.pass_obj
 def command(output: Output, code: str | None, every: bool) -> None:  # noqa: FBT001 - click's signature

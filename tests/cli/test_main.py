@@ -205,3 +205,44 @@ def test_a_status_is_the_same_when_nobody_hears_why(redirection, form):
 def test_a_closed_stdout_is_dev_null():
     done = shell("$SIGKIT why SK-DIGEST-002 >&-")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("verify --certificate-identity a@b registry.example/app", "keyless"),
+        ("verify --type slsaprovenance registry.example/app", "attestations"),
+        ("sign --yes --key k registry.example/app", "nothing is asked"),
+        ("verify --insecure-ignore-tlog --key k registry.example/app", "transparency log"),
+        ("attest registry.example/app", "attestations"),
+        ("login registry.example", "podman login"),
+        ("version", "--version"),
+    ],
+)
+def test_what_other_tools_have_is_refused_by_name(line, says):
+    done = sigkit(*line.split())
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "says"), [("-d", "background"), ("-it", "standard streams"), ("-p", "network"), ("--privileged", "run:")]
+)
+def test_what_podman_run_has_is_refused_by_name(option, says):
+    done = sigkit("run", option, "registry.example/app")
+    assert done.returncode == 125
+    assert says in done.stderr
+
+
+def complete(*words: str) -> list[str]:
+    done = sigkit(_SIGKIT_COMPLETE="bash_complete", COMP_WORDS=" ".join(words), COMP_CWORD=str(len(words) - 1))
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_options_choices_files_and_codes():
+    assert complete("sigkit", "ver") == ["plain,verify"]
+    assert complete("sigkit", "verify", "--ke") == ["plain,--key"]
+    assert complete("sigkit", "verify", "--key", "rel") == ["file,rel"]
+    assert complete("sigkit", "policy", "check", "pol") == ["file,pol"]
+    assert complete("sigkit", "run", "--root", "st") == ["dir,st"]
+    assert "plain,SK-DIGEST-002" in complete("sigkit", "why", "sk-dig")
