@@ -14,6 +14,7 @@ from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve_and_pin
 from tests.simulators.images import AMD64, small_image
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
 
 HEX = "0123456789abcdef" * 4
 
@@ -56,3 +57,19 @@ def test_c01_malformed_reference_is_a_usage_error_that_helps(text):
         parse_reference(text)
     assert (caught.value.kind, caught.value.status()) == (Kind.REF, EXIT_USAGE)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("tag", ["v2", "none"])
+def test_c01_output_shows_name_digest_and_the_tag_as_unchecked(tmp_path, tag):
+    with MisbehavingRegistry() as registry:
+        release = Release.prepare(tmp_path, registry.address)
+        release.sign()
+        name = f"{registry.address}/t/app"
+        reference = f"{name}:{tag}@{release.image.digest}"
+        registry.forget()
+        done = release.sigkit("verify", "--key", "K.pub", reference)
+        assert done.status == 0, done.said
+        assert done.out.startswith(f"verified  {name}@{release.image.digest}\n")
+        assert reference in done.out
+        assert f"unchecked   tag {tag}: never looked up" in done.out
+        assert not [seen for seen in registry.log if seen.path.endswith(f"/{tag}")]
