@@ -56,7 +56,8 @@ def take(subject: Subject) -> Sample:
     ended = subprocess.run(
         [sys.executable, "-I", "-S", SPAWN, program, *subject.argv[1:]],
         capture_output=True,
-        env={**os.environ, **subject.env},
+        # As on a user's machine: a PYTHON… variable would make root's sigkit start twice.
+        env={**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **subject.env},
         cwd=subject.cwd,
         check=True,
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -145,21 +146,19 @@ def test_a_reader_that_goes_away_is_no_traceback():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is isolated")
-def test_root_imports_nothing_from_the_working_directory_or_PYTHONPATH(tmp_path):
-    # Not `sigkit` and `re`: the entry point imports them before it can isolate itself (docs/security.md).
+@pytest.mark.parametrize(
+    "variables", [{}, {"PYTHONPATH": "HERE"}, {"PYTHONUNBUFFERED": "1"}], ids=["plain", "PYTHONPATH", "any PYTHON variable"]
+)
+def test_root_imports_nothing_from_beside_the_script_the_working_directory_or_the_environment(tmp_path, variables):
+    # Not `sigkit` and `re`: the entry point imports them before it can look around (docs/security.md).
     for poisoned in ("click.py", "json.py", "cryptography.py"):
         (tmp_path / poisoned).write_text("raise SystemExit('poisoned')\n")
-    script = os.path.join(os.path.dirname(sys.executable), "sigkit")
-    done = subprocess.run(
-        [script, "--version"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0
+    script = tmp_path / "sigkit"
+    shutil.copy(os.path.join(os.path.dirname(sys.executable), "sigkit"), script)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = clean | {name: value.replace("HERE", str(tmp_path)) for name, value in variables.items()}
+    done = subprocess.run([script, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
     assert "poisoned" not in done.stdout + done.stderr
 
 
@@ -246,3 +245,20 @@ def test_the_shell_completes_commands_options_choices_files_and_codes():
     assert complete("sigkit", "policy", "check", "pol") == ["file,pol"]
     assert complete("sigkit", "run", "--root", "st") == ["dir,st"]
     assert "plain,SK-DIGEST-002" in complete("sigkit", "why", "sk-dig")
+
+
+@pytest.mark.parametrize("line", ["sign --key k", "verify --key k", "tree", "pull --key k", "run --key k"])
+def test_a_layout_is_not_looked_for_on_docker_hub(line, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    command = line.replace(" k", f" {tmp_path / 'release.pub'}").split()
+    done = sigkit(*command, "oci:image", SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.returncode in {2, 125}
+    assert "sigkit copy oci:image" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--cap-add=FOO", "--cap-add=all", "--cap-drop=CAP_FOO"])
+def test_an_unknown_capability_is_a_usage_error_and_not_one_that_a_rule_could_grant(option, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit("run", option, "--root", str(tmp_path / "store"), "--key", str(tmp_path / "release.pub"), "127.0.0.1:1/app")
+    assert done.returncode == 125
+    assert "is no capability" in done.stderr
