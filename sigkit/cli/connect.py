@@ -12,6 +12,28 @@ if TYPE_CHECKING:
     from sigkit.oci.registry import RegistryClient
 
 
+LAYOUT = "oci:"
+
+
+def parse_image(text: str) -> Reference:
+    """Parse an image's reference as a user typed it.
+
+    Raises:
+        MalformedReference: it is none, or it is a layout's directory, which would be looked for on Docker Hub.
+    """
+    from sigkit.errors import MalformedReference, Place
+    from sigkit.oci.reference import parse_reference
+
+    if text.startswith(LAYOUT):
+        raise MalformedReference(
+            "an OCI layout is read by `sigkit copy` alone",
+            place=Place.operator(text),
+            expected="registry/repository:tag",
+            remedy=f"push it first (sigkit copy {text} IMAGE); an image of that name is docker.io/library/{text}",
+        )
+    return parse_reference(text)
+
+
 def connect(flags: ConnectionFlags, *references: Reference) -> AbstractContextManager[RegistryClient]:
     """Return a client for the registries of `references`, as the flags say.
 

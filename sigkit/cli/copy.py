@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect
+from sigkit.cli.connect import LAYOUT, connect
 from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.errors import FileUnreadable, Place
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.evidence.copy import Side
     from sigkit.oci.reference import Reference
-
-LAYOUT = "oci:"
 
 
 @click.command(

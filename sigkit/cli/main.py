@@ -14,7 +14,7 @@ import click
 
 from sigkit import __version__
 from sigkit.cli.options import is_utf8
-from sigkit.cli.output import EXITS, Output, discard, output_options, tell
+from sigkit.cli.output import EXITS, Output, discard, open_standard_streams, output_options, tell
 from sigkit.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -131,6 +131,7 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one line for each w
     Returns:
         The exit status (design.md, "Exit codes"). Everything that fails ends in a status other than 0.
     """
+    open_standard_streams()
     output = Output.from_arguments(arguments)
     of_command = RUN_STATUS if _names_run(arguments) else {}
     try:

@@ -169,6 +169,17 @@ def discard(stream: TextIO) -> None:
     os.close(null)
 
 
+def open_standard_streams() -> None:
+    """Put /dev/null where a standard descriptor is closed: else the next file or socket takes its number, and is written to as output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(null, True)  # noqa: FBT003 - os has no keyword for it
+            setattr(sys, name, os.fdopen(null, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
 def error_document(err: SigkitError, status: int) -> Json:
     """Return a refusal as the document `sigkit.error/1`."""
     return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sigkit.cli.connect import parse_image
 from sigkit.cli.decisions import choose_host_policy, decision_lines
 from sigkit.cli.options import platform_option, policy_options, registry_options, store_option
 from sigkit.cli.output import EXITS, Command, Output
@@ -41,11 +42,10 @@ def command(
     from sigkit.cli.host import opened_host, teller
     from sigkit.gate.run import pull
     from sigkit.oci.descriptor import host_platform, parse_platform
-    from sigkit.oci.reference import parse_reference
     from sigkit.policy.decision import Deny, encode_decision, record_of
 
     policy = choose_host_policy(wanted)
-    reference = parse_reference(image)
+    reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     with opened_host(output, store_root, connection, reference) as (ports, engine):
         pulled = pull(reference, platform, policy, ports, engine, teller(output))

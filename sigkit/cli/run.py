@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from sigkit.cli.connect import parse_image
 from sigkit.cli.decisions import choose_host_policy, decision_lines
 from sigkit.cli.options import Number, grouped, is_utf8, platform_option, policy_options, registry_options, store_option
 from sigkit.cli.output import EXITS_OF_RUN, Command, Output, tell
@@ -103,11 +104,10 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
     from sigkit.cli.host import opened_host, teller
     from sigkit.gate.run import run
     from sigkit.oci.descriptor import host_platform, parse_platform
-    from sigkit.oci.reference import parse_reference
     from sigkit.policy.decision import Deny, encode_decision
 
     policy = choose_host_policy(wanted)
-    reference = parse_reference(image)
+    reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     asked = _asked(container, arguments)
     tell_allowed = teller(output)
@@ -150,8 +150,8 @@ def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
         environment=tuple(_variable(text) for text in flags.env),
         mounts=tuple(_mount(text) for text in flags.volume),
         network=Network(flags.network),
-        add_capabilities=tuple(map(_capability, flags.cap_add)),
-        drop_capabilities=tuple(map(_capability, flags.cap_drop)),
+        add_capabilities=tuple(_capability(text, "--cap-add") for text in flags.cap_add),
+        drop_capabilities=tuple("ALL" if text.upper() == "ALL" else _capability(text, "--cap-drop") for text in flags.cap_drop),
         user=flags.user,
         working_dir=flags.workdir,
         hostname=flags.hostname,
@@ -184,9 +184,13 @@ def _mount(text: str) -> AskedMount:
     return AskedMount(source, target, Access.READ_ONLY if options == "ro" else Access.READ_WRITE)
 
 
-def _capability(text: str) -> str:
-    name = text.upper()
-    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
+def _capability(text: str, option: str) -> str:
+    from sigkit.policy.model import CAPABILITIES
+
+    name = f"CAP_{text.upper().removeprefix('CAP_')}"
+    if name not in CAPABILITIES:
+        raise click.BadParameter(f"{text!r} is no capability; one is NET_BIND_SERVICE.", param_hint=option)
+    return name
 
 
 def _size(text: str) -> int:

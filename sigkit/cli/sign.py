@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect
+from sigkit.cli.connect import connect, parse_image
 from sigkit.cli.options import FILE, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
@@ -44,11 +44,10 @@ def command(output: Output, image: str, key_path: str, annotations: tuple[str, .
     from sigkit.cli.password import password
     from sigkit.clock import SystemClock
     from sigkit.keys.load import load_private
-    from sigkit.oci.reference import parse_reference
     from sigkit.oci.resolve import resolve
     from sigkit.signing.session import sign_and_attach
 
-    reference = parse_reference(image)
+    reference = parse_image(image)
     extra = _annotations(annotations)
     key = load_private(key_path, password)
     with connect(connection, reference) as registry:

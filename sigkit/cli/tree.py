@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect
+from sigkit.cli.connect import connect, parse_image
 from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
@@ -35,10 +35,9 @@ def command(output: Output, image: str, connection: ConnectionFlags) -> None:
     from sigkit.evidence.collect import collect
     from sigkit.evidence.describe import describe
     from sigkit.limits import DEFAULT
-    from sigkit.oci.reference import parse_reference
     from sigkit.oci.resolve import resolve
 
-    reference = parse_reference(image)
+    reference = parse_image(image)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
         collected = collect(registry, resolved.repository, resolved.digest, DEFAULT)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect
+from sigkit.cli.connect import connect, parse_image
 from sigkit.cli.options import platform_option, policy_options, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
@@ -41,11 +41,10 @@ def command(output: Output, image: str, wanted: PolicyFlags, platform_text: str 
     from sigkit.gate.admit import judge
     from sigkit.limits import DEFAULT
     from sigkit.oci.descriptor import host_platform, parse_platform
-    from sigkit.oci.reference import parse_reference
     from sigkit.policy.decision import encode_record, record_of
 
     policy = choose_policy(wanted)
-    reference = parse_reference(image)
+    reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     with connect(connection, reference) as registry:
         judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
