@@ -312,6 +312,15 @@ class UnsupportedPolicyVersion(ParseError):
     code = "SK-PARSE-011"
 
 
+class MalformedOption(ParseError):
+    """The value of an option cannot be used.
+
+    The message names the option and the form that it takes. Nothing was pulled or started.
+    """
+
+    code = "SK-PARSE-012"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 

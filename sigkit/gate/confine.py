@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from sigkit.data import Data
@@ -16,12 +17,14 @@ from sigkit.errors import (
     CapabilityNotGranted,
     CommandNotGranted,
     EnvironmentNotGranted,
+    MalformedOption,
     MountNotGranted,
     NetworkNotGranted,
     Place,
     ResourceNotGranted,
     UserNotGranted,
 )
+from sigkit.limits import RUNTIME_HOST_NAME_BYTES
 from sigkit.policy.model import DEFAULT_CAPABILITIES, Access, Anything, Commands, Grant, ImageOwn, MountGrant, Network, Users
 from sigkit.policy.scope import match_text
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from sigkit.errors import PolicyError
 
 _Number = TypeVar("_Number", int, float)
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 class AskedMount(Data):
@@ -70,8 +74,10 @@ def confine(asked: Asked, grant: Grant, rule: Place, image_argv: Callable[[], tu
         image_argv: gives the command line that would run; called only if the grant lists commands and another one is asked for.
 
     Raises:
+        MalformedOption: (PARSE) what is asked for cannot be had; the place is the option.
         PolicyError: something is asked for beyond the grant; the code says what.
     """
+    _check_form(asked)
     _check_command(asked, grant, rule, image_argv)
     for name, _ in asked.environment:
         if not any(match_text(pattern, name) for pattern in grant.environment):
@@ -91,6 +97,18 @@ def confine(asked: Asked, grant: Grant, rule: Place, image_argv: Callable[[], tu
         working_dir=asked.working_dir,
         hostname=asked.hostname,
     )
+
+
+def _check_form(asked: Asked) -> None:
+    # No rule grants host names: one must not carry lines into the container's hosts file.
+    if asked.hostname is not None and not (_HOST_NAME.fullmatch(asked.hostname) and len(asked.hostname) <= RUNTIME_HOST_NAME_BYTES):
+        expected = f"letters, digits, . _ and -, at most {RUNTIME_HOST_NAME_BYTES}"
+        raise MalformedOption("malformed host name", place=Place.operator("--hostname"), expected=expected, got=asked.hostname)
+    if asked.working_dir is not None and not asked.working_dir.startswith("/"):
+        place = Place.operator("--workdir")
+        raise MalformedOption(
+            "the working directory is not absolute", place=place, expected="a path that starts with /", got=asked.working_dir
+        )
 
 
 def _check_command(asked: Asked, grant: Grant, rule: Place, image_argv: Callable[[], tuple[str, ...]]) -> None:
@@ -144,12 +162,16 @@ def _capabilities(asked: Asked, grant: Grant, rule: Place) -> tuple[str, ...]:
 def _mount(asked: AskedMount, grants: tuple[MountGrant, ...], rule: Place) -> BindMount:
     # What the host's links lead to is what would be mounted.
     source = os.path.realpath(asked.source)
-    target = posixpath.normpath(asked.target)
+    target = posixpath.normpath(f"/{asked.target.lstrip('/')}")  # POSIX lets `//x` be another path than `/x`
     covering = [grant for grant in grants if _below(source, os.path.realpath(grant.source)) and _below(target, grant.target)]
     if not any(asked.access is Access.READ_ONLY or grant.access is Access.READ_WRITE for grant in covering):
         edit = f"mounts: [{{from: {source}, to: {target}, access: {asked.access.value}}}]"
         granted = ", ".join(f"{grant.source} at {grant.target}, {grant.access.value}" for grant in grants)
         raise _beyond(MountNotGranted, f"the mount of {source} at {target}, {asked.access.value}", rule, edit, granted)
+    # After the grant: whoever may not mount a path is not told whether it is there.
+    if target == "/" or not os.path.exists(source):
+        problem = "nothing can be mounted over the whole root" if target == "/" else "there is nothing at this path of the host"
+        raise MalformedOption(problem, place=Place.operator("--volume"), got=f"{source} at {target}")
     return BindMount(source, target, MountAccess.READ_ONLY if asked.access is Access.READ_ONLY else MountAccess.READ_WRITE)
 
 

@@ -8,9 +8,11 @@ from sigkit.engine.admission import BindMount, MountAccess
 from sigkit.engine.admission import Network as EngineNetwork
 from sigkit.errors import (
     EXIT_REFUSED,
+    EXIT_USAGE,
     CapabilityNotGranted,
     CommandNotGranted,
     EnvironmentNotGranted,
+    MalformedOption,
     MountNotGranted,
     NetworkNotGranted,
     Place,
@@ -150,6 +152,7 @@ def test_a_granted_path_may_be_a_link_itself(tmp_path):
 
 
 def test_a_mount_is_granted_at_its_own_path_unless_the_rule_names_another(tmp_path):
+    (tmp_path / "x").mkdir()
     rule = f"{{mounts: [{{from: {tmp_path}}}]}}"
     confined(Asked(mounts=(AskedMount(f"{tmp_path}/x", f"{tmp_path}/x", Access.READ_ONLY),)), rule)
     assert isinstance(refused(Asked(mounts=(AskedMount(f"{tmp_path}/x", "/bin", Access.READ_ONLY),)), rule), MountNotGranted)
@@ -196,6 +199,30 @@ def test_limits_are_the_less_of_both():
 )
 def test_a_limit_that_is_none_is_refused(asked, rule):
     assert isinstance(refused(asked, rule), ResourceNotGranted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [
+        pytest.param(Asked(hostname="a\n6.6.6.6 api.internal"), "--hostname", id="a host name with a line for the hosts file"),
+        pytest.param(Asked(hostname="a b"), "--hostname", id="a host name with a space"),
+        pytest.param(Asked(hostname=""), "--hostname", id="no host name"),
+        pytest.param(Asked(hostname="a" * 65), "--hostname", id="a host name that the kernel does not take"),
+        pytest.param(Asked(working_dir="srv"), "--workdir", id="a relative directory"),
+        pytest.param(Asked(mounts=(AskedMount("/nosuch/path", "/x"),)), "--volume", id="a path that is not on this host"),
+        pytest.param(Asked(mounts=(AskedMount("/etc", "/x/.."),)), "--volume", id="a mount over the root"),
+        pytest.param(Asked(mounts=(AskedMount("/etc", "//"),)), "--volume", id="a mount over the root, as POSIX lets it be written"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_the_users_to_mend(asked, option):
+    with pytest.raises(MalformedOption) as caught:
+        confine(asked, OPEN_GRANT, RULE, lambda: ())
+    assert (caught.value.status(), caught.value.place.source) == (EXIT_USAGE, option)
+
+
+@pytest.mark.parametrize("name", ["a", "web-1", "db.example.org", "web_1", "0", "A" * 63])
+def test_ordinary_host_names_are_taken(name):
+    assert confined(Asked(hostname=name)).hostname == name
 
 
 def test_a_read_only_root_is_the_rules_or_the_users_wish():
