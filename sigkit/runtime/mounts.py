@@ -68,11 +68,25 @@ def _recursion(propagation: int) -> int:
 def _put(root: int, tree: int, path: bytes) -> None:
     """Attach `tree` at `path`, which is made if missing."""
     make = inroot.make_directory if stat.S_ISDIR(os.fstat(tree).st_mode) else inroot.make_file
-    target = make(root, path, resolve=_resolve(path))
+    resolve = _resolve(path)
+    target = make(root, path, resolve=resolve)
     try:
+        if not resolve:
+            _check_led(root, target, path)
         syscalls.move_mount(tree, target)
     finally:
         os.close(target)
+
+
+def _check_led(root: int, target: int, path: bytes) -> None:
+    """Refuse a mount point that a link of the image led over the root, or to where the kernel and this runtime keep what is theirs.
+
+    The device nodes, for one, would be made in the directory of the host that lies over /dev then.
+    """
+    top, found = (os.readlink(b"/proc/self/fd/%d" % descriptor) for descriptor in (root, target))
+    below = top.rstrip(b"/") + b"/"
+    if not found.startswith(below) or _resolve(b"/" + found[len(below) :]):
+        raise inroot.Unsafe(b"a symbolic link that leads over the container's own mounts", path)
 
 
 def _bind(mount: MountPlan) -> int:

@@ -185,6 +185,18 @@ def test_link_that_leads_nowhere_is_no_mount_point(bundle):
     assert not Path(f"/{bundle.id}").exists()
 
 
+@pytest.mark.attack("mount moved over /dev")
+@pytest.mark.parametrize("link", ["/dev", "dev", "/dev/shm", "/proc/self", "/proc/sys", "/sys", "/sys/fs", "/", "/tmp/.."])
+def test_link_of_the_image_moves_no_mount_over_what_is_the_runtimes(bundle, link):
+    """The runtime would make its device nodes in the directory of the host that is mounted there."""
+    (bundle.rootfs / "data").symlink_to(link)
+    source = bundle.path / "volume"
+    source.mkdir()
+    bundle.config["mounts"].append({"destination": "/data", "type": "bind", "source": str(source), "options": ["bind"]})
+    refused(bundle.run("true"), UNSAFE)
+    assert os.listdir(source) == []
+
+
 @pytest.mark.attack("CVE-2021-30465")
 def test_mount_point_that_is_swapped_all_the_time_never_leads_out(bundle):
     """Another container with the same volume swaps a directory for a link to the host's root while we mount below it."""
