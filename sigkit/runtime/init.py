@@ -312,6 +312,8 @@ def become(plan: Plan, late: Late, descriptor: int, trace: Trace, preserved: int
             _load_filter(late, trace)  # last of all: it need not allow anything that was done above
     trace.step(f"execute {quote(program)}", "the container's program replaces this interpreter", f"exec {quote(program)} ...")
     syscalls.close_range_at_exec(3 + preserved)
+    # The kernel forgot it when the user changed. Whoever ended before this line is not there to read the next one.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
     sync.send(descriptor, sync.EXEC)
     try:
         syscalls.execve(program, plan["args"], plan["env"])

@@ -370,7 +370,9 @@ def test_terminals_interrupt_reaches_the_program_once(bundle):
     assert (out, running.returncode) == ("", 3)
 
 
-def test_container_ends_with_its_runtime(bundle):
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_container_ends_with_its_runtime(bundle, uid):
+    bundle.config["process"]["user"] = {"uid": uid, "gid": uid}
     running = bundle.start("sh", "-c", "echo ready; exec sleep 1000")
     assert running.stdout.readline() == "ready\n"
     running.kill()
