@@ -87,7 +87,12 @@ def command(output: Output, keep: str | None) -> None:
         story = Story(output, home, address)
         steps = story.tell()
     if keep is not None:
-        output.note(f"\nEverything is in {escape(str(home))}. Go on there:\n  sigkit registry serve --listen {address} --root registry")
+        output.note(
+            f"\nEverything is in {escape(str(home))}. Go on there:\n"
+            f"  cd {escape(shlex.quote(keep))}\n"
+            f"  export SIGKIT_PASSWORD={PASSWORD} SIGKIT_ROOT=$PWD/store\n"
+            f"  sigkit registry serve --listen {address} --root registry"
+        )
     output.answer((), {"schema": "sigkit.demo/1", "steps": [_encode(step) for step in steps]})
 
 

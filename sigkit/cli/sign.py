@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 def command(output: Output, image: str, key_path: str, annotations: tuple[str, ...], connection: ConnectionFlags) -> None:
     """Sign IMAGE's digest together with its repository's name, and attach the signature.
 
+    The key's password comes from SIGKIT_PASSWORD or COSIGN_PASSWORD, or is asked for on a terminal.
+
     An index is signed as an index. Signing the same digest again with the same key, name and annotations adds nothing.
     """
     from sigkit.cli.password import password
