@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sigkit.errors import EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
+from sigkit.errors import EXIT_REFUSED, EXIT_RUN_USAGE, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sigkit.strict import Json
 
-_WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check"}
+_WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check", EXIT_RUN_USAGE: "usage error"}
 _COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
 
 
