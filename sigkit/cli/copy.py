@@ -10,7 +10,7 @@ import click
 from sigkit.cli.connect import LAYOUT, connect
 from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.errors import FileUnreadable, Place
+from sigkit.errors import FileUnreadable, FileUnwritable, Place
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -85,7 +85,11 @@ def _target(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
 
     if text.startswith(LAYOUT):
         reference = _layout_reference(text)
-        return Side(create_layout(text.removeprefix(LAYOUT)), reference.repository), reference.tag
+        try:
+            layout = create_layout(text.removeprefix(LAYOUT))
+        except FileUnwritable as err:
+            raise err.within(Place.operator(text)) from err.__cause__
+        return Side(layout, reference.repository), reference.tag
     reference = _reference(text)
     if reference.digest is not None:
         raise click.UsageError("TARGET is named by the copied bytes: give a tag, or a repository alone.", click.get_current_context())

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import all_codes
 from sigkit.keys.files import write_key_pair
@@ -110,6 +111,18 @@ def test_a_layout_that_is_not_there_is_the_users_to_mend(tmp_path):
     done = sigkit("copy", f"oci:{tmp_path}/nosuch", "127.0.0.1:1/app:v1")
     assert done.returncode == 2
     assert "nosuch" in done.stderr
+
+
+def test_a_target_that_holds_something_else_is_the_users_to_mend(tmp_path):
+    write_layout(assemble("hello"), tmp_path / "image")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory" / "mine").write_text("mine")
+    for taken in ("file", "directory"):
+        done = sigkit("copy", f"oci:{tmp_path}/image", f"oci:{tmp_path}/{taken}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert taken in done.stderr
+    assert os.listdir(tmp_path / "directory") == ["mine"]
 
 
 @pytest.mark.parametrize("code", sorted(all_codes()))
