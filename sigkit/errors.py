@@ -1209,6 +1209,7 @@ class AdmissionExpired(PolicyError):
     """
 
     code = "SK-POLICY-019"
+    exit_status = EXIT_UNCHECKED  # nothing was found against the image
 
 
 class NotAllowed(PolicyError):

@@ -8,7 +8,9 @@ import pytest
 from sigkit.errors import (
     EXIT_RUN_REFUSED,
     EXIT_RUN_UNCHECKED,
+    EXIT_UNCHECKED,
     AbsentReference,
+    AdmissionExpired,
     AdmissionUsed,
     CommandNotGranted,
     DatabaseUnusable,
@@ -18,6 +20,7 @@ from sigkit.errors import (
 from sigkit.gate.admit import redeemer
 from sigkit.gate.confine import Asked
 from sigkit.gate.run import Pulled
+from sigkit.limits import ADMISSION_LIFETIME_S
 from sigkit.policy.decision import Allow, Deny
 from tests.simulators.gatehouse import APP, ONE_KEY, FakeEngine
 from tests.simulators.images import AMD64, small_image
@@ -51,6 +54,18 @@ def test_a_refused_image_is_neither_pulled_nor_started(host):
     assert host.events() == ["deny"]
     assert isinstance(host.told[0].decision, Deny)
     assert b'"allow"' not in host.log.read_bytes()
+
+
+def test_a_refusal_that_nobody_can_be_told_of_is_in_the_log(host):
+    """Whoever closes the terminal must not be able to try images without a line."""
+    host.push()
+
+    def tell(_judgement):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        host.run(tell=tell)
+    assert host.events() == ["deny"]
 
 
 def test_evidence_that_could_not_be_read_is_no_refusal(host):
@@ -133,6 +148,21 @@ def test_an_admission_that_cannot_be_kept_is_said_to_have_failed(signed):
         signed.run()
     assert signed.events() == ["admit", "failed"]
     assert (signed.engine.pulled, signed.engine.started) == ([], [])
+
+
+def test_a_pull_that_outlasts_its_admission_starts_nothing_and_is_worth_another_try(signed):
+    class Slow(FakeEngine):
+        def pull(self, admission, registry):
+            signed.later(seconds=ADMISSION_LIFETIME_S)
+            return super().pull(admission, registry)
+
+    signed.engine = Slow()
+    with pytest.raises(AdmissionExpired) as caught:
+        signed.run()
+    assert caught.value.status() == EXIT_UNCHECKED
+    assert signed.engine.started == []
+    assert signed.events() == ["admit", "failed"]
+    assert signed.usable_admissions() == 0
 
 
 def test_running_again_after_a_failure_works_without_cleaning(signed):
