@@ -65,11 +65,21 @@ def writing(path: str) -> Iterator[None]:
 
 
 def default_root() -> str:
-    """Return where this user's images lie: the system's for root, the user's own (XDG base directories) else."""
+    """Return where this user's images lie: the system's for root, the user's own (XDG base directories) else.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) the user has no home directory.
+    """
     if os.geteuid() == 0:
         return "/var/lib/sigkit"
     data = os.environ.get("XDG_DATA_HOME", "")
-    return os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit")
+    root = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit")
+    if not root.startswith("/"):
+        # Below the working directory, which may be anybody's, layers would wait that count as verified.
+        raise FileUnwritable(
+            "this user has no home directory", place=Place.operator(root), remedy="set HOME, or name a directory with --root"
+        )
+    return root
 
 
 class Store:
@@ -84,13 +94,10 @@ class Store:
         self.root = os.path.abspath(root)
         with writing(self.root):
             os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
-            for directory in (self.root, self._path("blobs"), self._path("locks")):
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            _close(self.root)
+            for directory in (self._path("blobs"), self._path("locks")):
                 os.makedirs(directory, mode=0o700, exist_ok=True)
-            found = os.stat(self.root)
-            if found.st_uid != os.geteuid():
-                raise FileUnwritable("the store is another user's", place=Place(self.root))
-            if stat.S_IMODE(found.st_mode) != 0o700:
-                os.chmod(self.root, 0o700)
             self._sweep()
 
     def _path(self, *parts: str) -> str:
@@ -214,6 +221,29 @@ class Store:
         if fresh:
             _fill(connection, self._blobs())
         return connection
+
+
+def _close(root: str) -> None:
+    """Keep others out of the store's directory, which is there.
+
+    Raises:
+        FileUnwritable: they could write there until now: what they left would count as layers that were verified.
+    """
+    found = os.stat(root)
+    if found.st_uid != os.geteuid():
+        raise FileUnwritable("the store is another user's", place=Place(root))
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o022:
+        got, remedy = f"mode {mode:04o}", "name a directory that only you can write to, or none: it is made"
+        raise FileUnwritable("others can write to the store's directory", place=Place(root), expected="mode 0700", got=got, remedy=remedy)
+    if mode == 0o700:
+        return
+    names = os.listdir(root)
+    if names and "blobs" not in names:
+        raise FileUnwritable(
+            "the directory holds something else than a store", place=Place(root), remedy="name an empty or absent directory"
+        )
+    os.chmod(root, 0o700)
 
 
 def _fill(connection: sqlite3.Connection, blobs: Iterable[tuple[Digest, int]]) -> None:

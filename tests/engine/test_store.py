@@ -92,11 +92,43 @@ def test_blob_whose_block_fails_never_gets_its_name(store):
     assert stored_sizes(store) == []
 
 
-def test_directory_is_closed_to_others_even_when_it_was_open(tmp_path):
+def test_directory_is_closed_to_others_even_when_they_could_look_in(tmp_path):
     (tmp_path / "store").mkdir()
-    (tmp_path / "store").chmod(0o777)
+    (tmp_path / "store").chmod(0o755)
     store = Store(str(tmp_path / "store"))
     assert stat.S_IMODE(os.stat(store.root).st_mode) == 0o700
+
+
+@pytest.mark.attack("planted store")
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_directory_that_others_could_write_to_is_no_store(tmp_path, mode):
+    """What they put there would be taken for unpacked, verified layers."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(mode)
+    with pytest.raises(FileUnwritable):
+        Store(str(tmp_path / "store"))
+    assert os.listdir(tmp_path / "store") == []
+    assert stat.S_IMODE(os.stat(tmp_path / "store").st_mode) == mode
+
+
+def test_directory_of_something_else_is_no_store(tmp_path):
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "home/file").write_text("mine")
+    with pytest.raises(FileUnwritable):
+        Store(str(tmp_path / "home"))
+    assert os.listdir(tmp_path / "home") == ["file"]
+    assert stat.S_IMODE(os.stat(tmp_path / "home").st_mode) == 0o755
+
+
+@pytest.mark.attack("planted store")
+def test_store_is_never_below_the_working_directory_for_want_of_a_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    for home in (".", "relative"):
+        monkeypatch.setenv("HOME", home)
+        with pytest.raises(FileUnwritable):
+            default_root()
 
 
 def test_store_that_cannot_be_made_is_a_refusal(tmp_path):
