@@ -83,7 +83,6 @@ def run(
     judgement = _judge(reference, platform, policy, ports)
     tell(judgement)
     if isinstance(judgement.decision, Deny):
-        record_denial(judgement.decision, ports)
         return EXIT_RUN_UNCHECKED if record_of(judgement.decision).exit_status() == EXIT_UNCHECKED else EXIT_RUN_REFUSED
     admission = admit(judgement, asked, ports)
     try:
@@ -109,7 +108,6 @@ def pull(
     judgement = _judge(reference, platform, policy, ports)
     tell(judgement)
     if isinstance(judgement.decision, Deny):
-        record_denial(judgement.decision, ports)
         return judgement.decision
     admission = admit(judgement, Asked(), ports)
     try:
@@ -126,7 +124,10 @@ def pull(
 
 def _judge(reference: Reference, platform: Platform, policy: Policy, ports: Ports) -> Judgement:
     try:
-        return judge(reference, platform, policy, ports.registry, ports.clock, ports.limits, Covers.IMAGE)
+        judgement = judge(reference, platform, policy, ports.registry, ports.clock, ports.limits, Covers.IMAGE)
     except SigkitError as err:
         ports.audit.append("unjudged", {"reference": reference.text, "reason": encode_reason(Reason.of_error(err))})
         raise
+    if isinstance(judgement.decision, Deny):
+        record_denial(judgement.decision, ports)  # before anybody is told: that can fail, and must not hide it
+    return judgement
