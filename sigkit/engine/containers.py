@@ -167,7 +167,8 @@ class LocalEngine:
                     removal.end(found)
                     removal.remove(self._state_root, found)
                 remove_tree(os.path.join(containers, container_id), self._layers.ids)
-                os.unlink(self._lock_path(container_id))
+                with contextlib.suppress(FileNotFoundError):  # the container ended, and took it away, while it was opened here
+                    os.unlink(self._lock_path(container_id))
 
 
 def _state_root(root: str) -> str:

@@ -104,6 +104,8 @@ def _look_up(directories: Sequence[int], name: str, opened: contextlib.ExitStack
             break
         if stat.S_ISLNK(found.st_mode):
             return os.readlink(name, dir_fd=directory)
+        if not stat.S_ISREG(found.st_mode):  # not opened at all: a device of the layer is one of the host, and opening it can act
+            raise UnsafeRootfs("no regular file where one belongs", place=Place("image", name))
         return _open_file(name, directory, opened)
     return merged or None
 
@@ -111,6 +113,4 @@ def _look_up(directories: Sequence[int], name: str, opened: contextlib.ExitStack
 def _open_file(name: str, directory: int, opened: contextlib.ExitStack) -> int:
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     opened.callback(os.close, descriptor)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise UnsafeRootfs("no regular file where one belongs", place=Place("image", name))
     return descriptor
