@@ -8,6 +8,7 @@ import click
 
 from sigkit.cli.options import FILE
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
 
 
 @click.group(name="key")
@@ -43,7 +44,10 @@ def generate(output: Output, prefix: str, kind: str) -> None:
     from sigkit.cli.password import new_password
     from sigkit.keys.files import write_key_pair
 
-    public = write_key_pair(os.fspath(prefix), kind, new_password())
+    password = new_password()
+    public = write_key_pair(os.fspath(prefix), kind, password)
+    if not password:  # as cosign allows it; in a pipeline it is more often a secret that is not there
+        output.note(f"note: the password is empty: whoever reads {escape(prefix)}.key can sign with it")
     output.answer(
         [f"private key  {prefix}.key", f"public key   {prefix}.pub", f"fingerprint  {public.fingerprint}"],
         {

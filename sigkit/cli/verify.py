@@ -51,5 +51,6 @@ def command(output: Output, image: str, wanted: PolicyFlags, platform_text: str 
     record = record_of(judgement.decision)
     for note in judgement.notes:
         output.detail(escape(note))
-    output.answer(decision_lines(output, judgement.decision, sys.stdout, "verified"), encode_record(record))
+    word = "verified" if record.facts else "allowed"  # a rule may ask for nothing, and nothing was proved then
+    output.answer(decision_lines(output, judgement.decision, sys.stdout, word), encode_record(record))
     return record.exit_status()

@@ -13,6 +13,8 @@ from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import all_codes
 from sigkit.keys.files import write_key_pair
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
 
 
 def sigkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -275,3 +277,20 @@ def test_an_unknown_capability_is_a_usage_error_and_not_one_that_a_rule_could_gr
     done = sigkit("run", option, "--root", str(tmp_path / "store"), "--key", str(tmp_path / "release.pub"), "127.0.0.1:1/app")
     assert done.returncode == 125
     assert "is no capability" in done.stderr
+
+
+def test_what_starts_without_evidence_is_allowed_and_never_called_verified(tmp_path):
+    with MisbehavingRegistry() as registry:
+        release = Release.prepare(tmp_path, registry.address)
+        rule = f"  - images: {registry.address}/**\n    unverified: {{reason: dev}}\n"
+        (tmp_path / "open.yaml").write_text(f"apiVersion: sigkit.dev/v1alpha1\nkind: Policy\nrules:\n{rule}")
+        done = release.sigkit("verify", "--policy", "open.yaml", release.reference)
+    assert done.status == 0, done.said
+    assert done.out.startswith("allowed  ")
+    assert "verified  " not in done.out
+
+
+def test_an_empty_password_is_taken_and_said(tmp_path):
+    done = sigkit("key", "generate", "--output-key-prefix", str(tmp_path / "k"), SIGKIT_PASSWORD="")
+    assert done.returncode == 0
+    assert "the password is empty" in done.stderr
