@@ -59,6 +59,9 @@ SUBJECTS = 1_024  # sigstore-go's
 SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's
 TIMESTAMPS = 32  # sigstore-go's
+CERTIFICATES = 10  # of one chain; the longest published has three
+PROOF_HASHES = 63  # a tree of 2**63 leaves has no longer proof
+SIGNED_FILE_BYTES = 2 * 2**30  # a file that is signed or verified is held in memory once: Ed25519 needs all of it
 
 # Runtime
 RUNTIME_CONFIG_BYTES = 4 * 2**20  # config.json: a seccomp profile is 20 KB, argv and environment together at most 2 MiB (ARG_MAX)

@@ -1,7 +1,7 @@
 """Find all evidence that a registry holds about a digest.
 
-Three lists are read and united by digest: the referrers API, the index under the referrers tag, and cosign's older `.sig` tag. A registry
-may have been upgraded, so the API does not replace the tags, and one form never hides another.
+Four lists are read and united by digest: the referrers API, the index under the referrers tag, and cosign's older `.sig` and `.att` tags.
+A registry may have been upgraded, so the API does not replace the tags, and one form never hides another.
 
 Lists are hints: every referrer is opened whatever its descriptor says (cosign 3 writes useless types there), hashed again, and counts only
 if it names the digest as its subject. But a list that cannot be read whole is an error: the part that is missing could change the answer.
@@ -9,7 +9,7 @@ if it names the digest as its subject. But a list that cannot be read whole is a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
@@ -29,6 +29,7 @@ from sigkit.errors import (
 )
 from sigkit.evidence import simple_signing
 from sigkit.evidence.bundle import BUNDLE_TYPE_PREFIX
+from sigkit.evidence.envelope import LAYER_TYPE as ENVELOPE_LAYER_TYPE
 from sigkit.evidence.form import LAYER_PART, Evidence, Form, Found, evidence_of_bundle
 from sigkit.oci.manifest import Index, Manifest, parse_manifest
 from sigkit.oci.referrers import fallback_tag, read_fallback_index
@@ -39,6 +40,20 @@ if TYPE_CHECKING:
     from sigkit.oci.reference import Repository
     from sigkit.oci.registry import Registry
 
+
+class _Older(NamedTuple):
+    """One of cosign's tags beside the digest's: its layers are evidence of one form."""
+
+    suffix: str
+    layer_type: str
+    form: Form
+    via: str
+
+
+_OLDER: Final = (
+    _Older(".sig", simple_signing.LAYER_TYPE, Form.SIMPLE_SIGNING, "sig-tag"),
+    _Older(".att", ENVELOPE_LAYER_TYPE, Form.ENVELOPE, "att-tag"),
+)
 _COSIGN_ANNOTATIONS: Final = ("dev.cosignproject.cosign/", "dev.sigstore.cosign/")
 # Faults of one item; a fault of the network or the registry ends the collection instead.
 _UNREADABLE: Final = (ParseError, LimitError, DigestError, RefError, BlobAbsent)
@@ -72,16 +87,16 @@ def collect(registry: Registry, repository: Repository, digest: Digest, limits: 
     collection = _Collection(registry, repository, digest, limits)
     try:
         listed = collection.list_referrers()
-        older = collection.find_older()
-        count = len(listed) + (len(older.layers) if older else 0)
+        older = [(kind, manifest) for kind in _OLDER if (manifest := collection.find_older(kind))]
+        count = len(listed) + sum(len(manifest.layers) for _, manifest in older)
         if count > limits.evidence_items:
             raise TooMany(f"more than {limits.evidence_items} items", place=collection.place(digest), got=str(count))
     except SigkitError as err:
         raise _unlistable(err) from err
     for referrer, via in sorted(listed.items(), key=lambda item: str(item[0])):
         collection.read_referrer(referrer, via)
-    if older:
-        collection.read_older(older)
+    for kind, manifest in older:
+        collection.read_older(kind, manifest)
     return Collected(tuple(collection.evidence), tuple(collection.notes), tuple(collection.unread))
 
 
@@ -110,16 +125,16 @@ class _Collection:
         listed.update((child.digest, "referrers") for child in referrers or ())
         return listed
 
-    def find_older(self) -> Manifest | None:
-        """Return the manifest whose layers are signatures of cosign's older form."""
-        tag = f"{fallback_tag(self._digest)}.sig"
+    def find_older(self, kind: _Older) -> Manifest | None:
+        """Return the manifest whose layers are evidence of one of cosign's older forms."""
+        tag = f"{fallback_tag(self._digest)}{kind.suffix}"
         place = Place(f"{self._repository}:{tag}")
         raw = self._registry.fetch_manifest(self._repository, tag)
         if raw is None:
             return None
         found = parse_manifest(raw, Digest.of(raw), place)
         if isinstance(found, Index):
-            raise UnsupportedEvidence("the tag of older signatures names an index", place=place)
+            raise UnsupportedEvidence("the tag of older evidence names an index", place=place)
         return found
 
     def read_referrer(self, digest: Digest, via: str) -> None:
@@ -139,12 +154,12 @@ class _Collection:
             return
         self.evidence.append(evidence_of_bundle(bundle, Found(str(self._repository), digest, via)))
 
-    def read_older(self, manifest: Manifest) -> None:
-        """Keep every layer that is a signature of cosign's older form."""
+    def read_older(self, kind: _Older, manifest: Manifest) -> None:
+        """Keep every layer that is evidence of that older form."""
         for number, layer in enumerate(manifest.layers):
-            found = Found(str(self._repository), manifest.digest, "sig-tag", f"layers[{number}]")
+            found = Found(str(self._repository), manifest.digest, kind.via, f"layers[{number}]")
             place = Place(f"{self._repository}@{manifest.digest}", found.inside)
-            if layer.media_type != simple_signing.LAYER_TYPE:
+            if layer.media_type != kind.layer_type:
                 self.notes.append(f"{place}: passed over: a layer of type {layer.media_type}")
                 continue
             try:
@@ -153,7 +168,7 @@ class _Collection:
                 self.unread.append(Unread(place, err))
                 continue
             parts = {name: value.encode("utf-8") for name, value in layer.annotations.items() if name.startswith(_COSIGN_ANNOTATIONS)}
-            self.evidence.append(Evidence(Form.SIMPLE_SIGNING, {**parts, LAYER_PART: signed}, found))
+            self.evidence.append(Evidence(kind.form, {**parts, LAYER_PART: signed}, found))
 
     def _fetch_layer(self, layer: Descriptor) -> bytes:
         known = self._blobs.get(layer.digest)

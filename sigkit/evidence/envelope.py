@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sigkit import limits, strict
+from sigkit import limits as all_limits
+from sigkit import strict
 from sigkit.data import Data
 
 if TYPE_CHECKING:
+    from sigkit.errors import Place
+    from sigkit.limits import Limits
     from sigkit.strict import Cursor, Json
 
 IN_TOTO_TYPE: Final = "application/vnd.in-toto+json"
+LAYER_TYPE: Final = "application/vnd.dsse.envelope.v1+json"  # of cosign's older attestations
 
 
 class Envelope(Data):
@@ -44,6 +48,16 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
+def parse_envelope_document(raw: bytes, limits: Limits, place: Place) -> Envelope:
+    """Read an envelope that is a document of its own, as in cosign's older attestations.
+
+    Raises:
+        TooLarge, TooMany, TooDeep: (LIMIT).
+        MalformedJson, WrongShape, MalformedBase64: (PARSE) as `parse_envelope`.
+    """
+    return parse_envelope(strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth))
+
+
 def parse_envelope(cursor: Cursor) -> Envelope:
     """Read an envelope that holds an in-toto statement.
 
@@ -56,7 +70,7 @@ def parse_envelope(cursor: Cursor) -> Envelope:
     if payload_type.text() != IN_TOTO_TYPE:
         payload_type.fail("not an in-toto statement", expected=IN_TOTO_TYPE)
     signatures = cursor.member("signatures")
-    items = signatures.items(limits.EVIDENCE_ITEMS)
+    items = signatures.items(all_limits.EVIDENCE_ITEMS)
     if len(items) != 1:
         signatures.fail("an envelope has exactly one signature", expected="1", got=str(len(items)))
     signature = items[0].only(("sig", "keyid"))

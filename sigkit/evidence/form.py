@@ -16,23 +16,32 @@ if TYPE_CHECKING:
 BUNDLE_PART: Final = "bundle"
 LAYER_PART: Final = "layer"
 SIGNATURE_PART: Final = "dev.cosignproject.cosign/signature"
+CERTIFICATE_PART: Final = "dev.sigstore.cosign/certificate"
+CHAIN_PART: Final = "dev.sigstore.cosign/chain"
+REKOR_BUNDLE_PART: Final = "dev.sigstore.cosign/bundle"
+TIMESTAMP_PART: Final = "dev.sigstore.cosign/rfc3161timestamp"
 
 
 class Form(Enum):
     """How evidence is written.
 
-    A bundle has one part, `bundle`. Simple signing is cosign's older form: `layer` holds the signed bytes, and each annotation of the
-    layer is a part under its own key.
+    A bundle has one part, `bundle`. The others are cosign's older forms, whose parts have the names of its annotations:
+
+    - Simple signing, a signature of an image: `layer` holds the signed bytes.
+    - An envelope, an attestation: `layer` holds a DSSE envelope.
+    - A blob's signature, detached: there is no `layer`, what was signed is the file itself.
     """
 
     BUNDLE = "bundle"
     SIMPLE_SIGNING = "simple-signing"
+    ENVELOPE = "envelope"
+    BLOB_SIGNATURE = "blob-signature"
 
 
 class Found(Data):
     """Where evidence lay: a repository (or a file's path), the digest of the manifest that holds it, and the way it was listed.
 
-    `via` is `referrers`, `referrers-tag`, `sig-tag` or `file`; `inside` tells layers of one manifest apart.
+    `via` is `referrers`, `referrers-tag`, `sig-tag`, `att-tag` or `file`; `inside` tells layers of one manifest apart.
     """
 
     repository: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigkit import strict
-from sigkit.evidence.bundle import encode_key_bundle
+from sigkit.evidence.bundle import encode_bundle
 from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope, pre_authentication_encoding
 
 if TYPE_CHECKING:
@@ -21,4 +21,4 @@ def sign(statement: Statement, key: Signer) -> bytes:
     payload = statement.encode()
     signature = key.sign(pre_authentication_encoding(IN_TOTO_TYPE, payload))
     hint = strict.encode_base64(key.public.fingerprint.value)
-    return encode_key_bundle(hint, Envelope(payload, IN_TOTO_TYPE, signature))
+    return encode_bundle(hint, Envelope(payload, IN_TOTO_TYPE, signature))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import NoCertificateAuthority, UnsupportedEvidence
-from sigkit.evidence.bundle import CertificateMaterial, parse_bundle
+from sigkit.evidence.bundle import CertificateMaterial, MessageSignature, parse_bundle
 from sigkit.evidence.envelope import pre_authentication_encoding
 from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, Form
 from sigkit.evidence.simple_signing import parse_simple_signing
@@ -64,6 +64,8 @@ def verify(evidence: Evidence, artifact: Digest, root: TrustedRoot, now: datetim
             return _verify_bundle(evidence, artifact, root, limits)
         case Form.SIMPLE_SIGNING:
             return _verify_simple_signing(evidence, artifact, root, limits)
+        case Form.ENVELOPE | Form.BLOB_SIGNATURE:
+            raise UnsupportedEvidence("this form is not verified", place=evidence.place, got=evidence.form.value)
         case _:
             assert_never(evidence.form)
 
@@ -73,7 +75,9 @@ def _verify_bundle(evidence: Evidence, artifact: Digest, root: TrustedRoot, limi
     bundle = parse_bundle(_part(evidence, BUNDLE_PART), limits, place)
     if isinstance(bundle.material, CertificateMaterial):
         raise _no_authority(root, place)
-    envelope = bundle.envelope
+    envelope = bundle.content
+    if isinstance(envelope, MessageSignature):
+        raise UnsupportedEvidence("a message signature is not evidence about an image", place=place, expected="dsseEnvelope")
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     signer = verify_by_key(message, envelope.signature, bundle.material.hint, root, place)
     statement = parse_statement(envelope.payload, limits, place)
@@ -82,7 +86,9 @@ def _verify_bundle(evidence: Evidence, artifact: Digest, root: TrustedRoot, limi
 
 
 def _unchecked_claims(bundle: Bundle) -> tuple[Unchecked, ...]:
-    entries = tuple(Unchecked(f"entry {entry.index} of the log {entry.log or '(unnamed)'}", _WHY_NO_LOG) for entry in bundle.log_entries)
+    entries = tuple(
+        Unchecked(f"entry {entry.index} of the log {strict.encode_base64(entry.log_id)}", _WHY_NO_LOG) for entry in bundle.entries
+    )
     stamps = tuple(Unchecked(f"timestamp {number}", _WHY_NO_TIME) for number, _ in enumerate(bundle.timestamps, 1))
     return entries + stamps
 

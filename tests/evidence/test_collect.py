@@ -20,7 +20,7 @@ from sigkit.errors import (
     UnavailError,
 )
 from sigkit.evidence.collect import collect
-from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, Form
+from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, TIMESTAMP_PART, Form
 from sigkit.limits import Limits
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
@@ -29,6 +29,7 @@ from tests.simulators.memory_registry import MemoryRegistry, Referrers
 
 HERE = Repository("registry.example", "acme/app")
 BUNDLE_LAYER = "application/vnd.dev.sigstore.bundle.v0.3+json"
+ENVELOPE_LAYER = "application/vnd.dsse.envelope.v1+json"
 SIMPLE_LAYER = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 
@@ -68,9 +69,9 @@ class Shop(MemoryRegistry):
     def list_under_tag(self, *children: Descriptor) -> None:
         self.push_manifest(HERE, self.tag, encode_index(children), OCI_INDEX)
 
-    def older(self, *layers: Descriptor) -> None:
+    def older(self, *layers: Descriptor, suffix: str = ".sig") -> None:
         raw = encode_manifest(self.blob(b"{}", OCI_CONFIG), layers)
-        self.push_manifest(HERE, f"{self.tag}.sig", raw, OCI_MANIFEST)
+        self.push_manifest(HERE, f"{self.tag}{suffix}", raw, OCI_MANIFEST)
 
     def collect(self, within: limits.Limits = limits.DEFAULT):
         return collect(self, HERE, self.image, within)
@@ -129,6 +130,36 @@ def test_the_older_form_is_found_beside_bundles():
     last = collected.evidence[-1]
     assert last.parts == {LAYER_PART: b"signed", SIGNATURE_PART: b"c2ln", "dev.sigstore.cosign/bundle": b"{}"}
     assert last.place.inside == "layers[1]"
+
+
+def test_attestations_of_the_older_form_are_found_beside_its_signatures():
+    shop = Shop()
+    shop.older(shop.blob(b"signed", SIMPLE_LAYER, **{SIGNATURE_PART: "c2ln"}))
+    stamped = {SIGNATURE_PART: "", TIMESTAMP_PART: "{}", "predicateType": "https://spdx.dev/Document"}
+    shop.older(shop.blob(b"envelope", ENVELOPE_LAYER, **stamped), shop.blob(b"x", SIMPLE_LAYER), suffix=".att")
+    collected = shop.collect()
+    assert [item.form for item in collected.evidence] == [Form.SIMPLE_SIGNING, Form.ENVELOPE]
+    found = collected.evidence[-1]
+    assert found.parts == {LAYER_PART: b"envelope", SIGNATURE_PART: b"", TIMESTAMP_PART: b"{}"}
+    assert (found.found.via, found.place.inside) == ("att-tag", "layers[0]")
+    assert len(collected.notes) == 1  # a layer of another type says nothing, whatever its annotations are
+
+
+def test_an_index_under_a_tag_of_older_evidence_is_could_not_check():
+    shop = Shop()
+    shop.push_manifest(HERE, f"{shop.tag}.att", encode_index([]), OCI_INDEX)
+    with pytest.raises(EvidenceUnlistable):
+        shop.collect()
+
+
+def test_layers_of_both_older_tags_count_together():
+    shop = Shop()
+    layers = [shop.blob(b"%d" % number, SIMPLE_LAYER) for number in range(3)]
+    shop.older(*layers)
+    shop.older(*layers, suffix=".att")
+    shop.collect(Limits(evidence_items=6))
+    with pytest.raises(EvidenceUnlistable):
+        shop.collect(Limits(evidence_items=5))
 
 
 def test_an_annotation_cannot_take_the_place_of_the_layer():
@@ -266,7 +297,7 @@ def test_few_requests_are_made():
     for number in range(3):
         shop.bundle(b"%d" % number)
     shop.collect()
-    assert len(shop.asked) == 2 + 3  # two tags and three manifests
+    assert len(shop.asked) == 3 + 3  # three tags and three manifests
 
 
 def test_the_same_bytes_are_fetched_once():

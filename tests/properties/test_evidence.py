@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sigkit import limits
 from sigkit.digest import SIZES, Digest
 from sigkit.errors import NOWHERE, SigkitError
-from sigkit.evidence.bundle import Bundle, KeyMaterial, encode_key_bundle, parse_bundle
+from sigkit.evidence.bundle import V03, Bundle, KeyMaterial, encode_bundle, parse_bundle
 from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope, pre_authentication_encoding
 from sigkit.evidence.form import LAYER_PART, SIGNATURE_PART, Evidence, Form, evidence_of_bundle
 from sigkit.evidence.statement import STATEMENT_V01, STATEMENT_V1, Statement, Subject, parse_statement
@@ -23,7 +23,7 @@ from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.facts import KeySigner
 from sigkit.verify.verify import verify
 from tests.simulators.altered import altered
-from tests.simulators.evidence_maker import ARTIFACT, FOUND, root_of, signed, simple_evidence, statement, subject
+from tests.simulators.evidence_maker import ARTIFACT, FOUND, log_entry, root_of, signed, simple_evidence, statement, subject
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 KEY = generate("ed25519")
@@ -53,7 +53,7 @@ def test_a_statement_reads_back_as_written(written):
 @given(text, st.binary(max_size=200), st.binary(max_size=80))
 def test_a_bundle_reads_back_as_written(hint, payload, signature):
     envelope = Envelope(payload, IN_TOTO_TYPE, signature)
-    assert parse_bundle(encode_key_bundle(hint, envelope), limits.DEFAULT, NOWHERE) == Bundle(KeyMaterial(hint), envelope)
+    assert parse_bundle(encode_bundle(hint, envelope), limits.DEFAULT, NOWHERE) == Bundle(V03, KeyMaterial(hint), envelope)
 
 
 @given(text, st.binary(max_size=30), text, st.binary(max_size=30))
@@ -77,7 +77,7 @@ def proved(evidence: Evidence):
 
 
 RICH = signed(KEY, statement(subject=[subject(annotations={"a": "1", "sigkit.dev/repository": "r.example/x"})]))
-RICH["verificationMaterial"]["tlogEntries"] = [{"logIndex": "7", "logId": {"keyId": "AAAA"}}]
+RICH["verificationMaterial"]["tlogEntries"] = [log_entry()]
 RAW = json.dumps(RICH).encode()
 TRUTH = proved(evidence_of_bundle(RAW, FOUND))
 

@@ -57,6 +57,31 @@ def signed(key: PrivateKey, payload: dict[str, Any] | bytes | None = None) -> di
     }
 
 
+def log_entry(**changes: Any) -> dict[str, Any]:
+    """Return an entry of the right shape, as a bundle holds it; a change to None takes the member out."""
+    document = {
+        "logIndex": "7",
+        "logId": {"keyId": b64(b"log")},
+        "kindVersion": {"kind": "dsse", "version": "0.0.1"},
+        "integratedTime": "1700000000",
+        "inclusionPromise": {"signedEntryTimestamp": b64(b"promise")},
+        "inclusionProof": log_proof(),
+        "canonicalizedBody": b64(b"body"),
+    }
+    return _changed(document, changes)
+
+
+def log_proof(**changes: Any) -> dict[str, Any]:
+    document = {
+        "logIndex": "3",
+        "treeSize": "5",
+        "rootHash": b64(b"r" * 32),
+        "hashes": [b64(b"h" * 32)] * 3,
+        "checkpoint": {"envelope": "note"},
+    }
+    return _changed(document, changes)
+
+
 def bundle_evidence(bundle: dict[str, Any] | bytes) -> Evidence:
     raw = bundle if isinstance(bundle, bytes) else json.dumps(bundle).encode()
     return evidence_of_bundle(raw, FOUND)

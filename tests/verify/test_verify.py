@@ -36,6 +36,7 @@ from tests.simulators.evidence_maker import (
     REPOSITORY,
     b64,
     bundle_evidence,
+    log_entry,
     root_of,
     signed,
     simple_evidence,
@@ -172,7 +173,7 @@ def test_the_statement_is_read_from_signed_bytes_only():
 def test_what_is_claimed_and_not_checked_is_listed():
     bundle = signed(KEY)
     bundle["verificationMaterial"] |= {
-        "tlogEntries": [{"logIndex": "7", "logId": {"keyId": "AAAA"}}],
+        "tlogEntries": [log_entry(logId={"keyId": "AAAA"})],
         "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]},
     }
     facts = facts_of(bundle_evidence(bundle))

@@ -1,0 +1,71 @@
+"""The bundles of sigstore's conformance suite: what must be refused when it is read is refused there, and everything else is read whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sigkit import limits
+from sigkit.errors import MalformedBase64, MalformedJson, ParseError, Place, UnsupportedEvidence, WrongShape
+from sigkit.evidence.bundle import CertificateMaterial, KeyMaterial, MessageSignature, parse_bundle
+
+ASSETS = Path(os.environ.get("SIGKIT_VECTORS", "absent")) / "sigstore-conformance/test/assets/bundle-verify"
+CASES = sorted(path.name for path in ASSETS.iterdir() if path.is_dir()) if ASSETS.is_dir() else []
+
+pytestmark = pytest.mark.skipif(not CASES, reason="SIGKIT_VECTORS names no directory with sigstore's conformance suite")
+
+# Those that no reader may accept, whatever it trusts; the others are for verification to refuse.
+REFUSED = {
+    "bundle-empty-certificate-chain_fail": (WrongShape, "$.verificationMaterial.x509CertificateChain.certificates"),
+    "bundle-invalid-base64-signature_fail": (MalformedBase64, "$.messageSignature.signature"),
+    "bundle-malformed-json_fail": (MalformedJson, "1:4206"),
+    "bundle-negative-log-index_fail": (WrongShape, "$.verificationMaterial.tlogEntries[0].logIndex"),
+    "bundle-unknown-version_fail": (UnsupportedEvidence, "$.mediaType"),
+    "bundle-with-root-cert_fail": (WrongShape, "$.verificationMaterial.x509CertificateChain.certificates[1]"),
+    "intoto-missing-inclusion-proof_fail": (WrongShape, "$.verificationMaterial.tlogEntries[0]"),
+    "invalid-inclusion-proof_fail": (WrongShape, "$.verificationMaterial.tlogEntries[0].inclusionProof"),
+    # Line breaks in base64; as protojson. That its time is wrong besides needs a case of its own.
+    "rekor2-timestamp-with-incorrect-time_fail": (
+        MalformedBase64,
+        "$.verificationMaterial.timestampVerificationData.rfc3161Timestamps[0].signedTimestamp",
+    ),
+    "rekor2-no-inclusion-proof_fail": (WrongShape, "$.verificationMaterial.tlogEntries[0]"),
+}
+
+
+def read(case):
+    return (ASSETS / case / "bundle.sigstore.json").read_bytes()
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_a_bundle_that_its_version_does_not_allow_is_refused_with_its_json_path(case):
+    error, path = REFUSED[case]
+    with pytest.raises(ParseError) as caught:
+        parse_bundle(read(case), limits.DEFAULT, Place("b"))
+    assert type(caught.value) is error
+    assert (caught.value.place.source, caught.value.place.inside) == ("b", path)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in REFUSED])
+def test_every_other_bundle_is_read_whole(case):
+    document = json.loads(read(case))
+    bundle = parse_bundle(read(case), limits.DEFAULT, Place("b"))
+    material = document["verificationMaterial"]
+    assert isinstance(bundle.material, KeyMaterial if "publicKey" in material else CertificateMaterial)
+    assert isinstance(bundle.content, MessageSignature) == ("messageSignature" in document)
+    for entry, written in zip(bundle.entries, material["tlogEntries"], strict=True):
+        assert str(entry.index) == written["logIndex"]
+        assert entry.integrated_time == int(written.get("integratedTime", 0))
+        assert (entry.promise is not None) == ("inclusionPromise" in written)
+        assert entry.proof
+        assert len(entry.proof.hashes) == len(written["inclusionProof"]["hashes"])
+    stamps = material.get("timestampVerificationData", {}).get("rfc3161Timestamps", [])
+    assert len(bundle.timestamps) == len(stamps)
+
+
+def test_the_suite_is_whole():
+    assert len(CASES) == 70
+    assert set(REFUSED) <= set(CASES)
