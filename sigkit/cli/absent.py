@@ -47,7 +47,7 @@ _OPTIONS_OF_RUN = {
     "--mount": "write it as -v SOURCE:TARGET[:ro].",
 }
 _COMMANDS = {
-    **dict.fromkeys(("attest", "verify-attestation", "attach"), _ATTESTATIONS),
+    **dict.fromkeys(("verify-attestation", "attach"), _ATTESTATIONS),
     **dict.fromkeys(("ps", "exec", "stop", "kill", "logs", "rm"), _BACKGROUND),
     **dict.fromkeys(
         ("login", "logout"), "the credentials that `podman login` or `docker login` stored are used (--authfile names others)."

@@ -36,6 +36,13 @@ class PolicyFlags(NamedTuple):
     name: str | None
 
 
+class PredicateFlags(NamedTuple):
+    """What an attestation says."""
+
+    predicate: str
+    predicate_type: str
+
+
 def grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
     """Return a decorator that adds `options` to a command and hands their values over as one `kind` named `argument`."""
 
@@ -122,6 +129,20 @@ policy_options = grouped(
         "--name",
         type=click.Choice(["if-signed", "repository", "any"]),
         help="With --key: what the signed repository must be. if-signed (the default): if one is signed, the one that was asked for.",
+    ),
+)
+
+predicate_options = grouped(
+    "told",
+    PredicateFlags,
+    click.option("--predicate", required=True, type=FILE, metavar="FILE", help="What is said: a JSON object; `-` for standard input."),
+    click.option(
+        "--type",
+        "predicate_type",
+        default="custom",
+        show_default=True,
+        metavar="TYPE",
+        help="Its type: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link; custom takes any text.",
     ),
 )
 

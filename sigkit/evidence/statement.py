@@ -51,14 +51,14 @@ class Statement(Data):
     predicate_type: str
     version: str = STATEMENT_V1
 
-    def encode(self) -> bytes:
-        """Return the statement with an empty predicate, as a signature has it; the same statement gives the same bytes."""
+    def encode(self, predicate: Mapping[str, Json] = NOTHING) -> bytes:
+        """Return the statement with this predicate; a signature's is empty. The same statement and predicate give the same bytes."""
         return strict.encode_json(
             {
                 "_type": self.version,
                 "subject": [_encode_subject(subject) for subject in self.subjects],
                 "predicateType": self.predicate_type,
-                "predicate": {},
+                "predicate": dict(predicate),
             }
         )
 

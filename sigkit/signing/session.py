@@ -1,4 +1,4 @@
-"""Sign an image and attach the signature: once, and only what verifies.
+"""Sign or attest an image and attach the evidence: once, and only what verifies.
 
 The finished bundle is verified against the signer's own public key before anything is pushed: what is stored and cannot be verified would
 be worse than nothing.
@@ -13,8 +13,9 @@ from sigkit.errors import SigkitError
 from sigkit.evidence.attach import attach
 from sigkit.evidence.collect import collect
 from sigkit.evidence.form import Form, Found, evidence_of_bundle
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.limits import DEFAULT
-from sigkit.signing.keyed import sign
+from sigkit.signing.keyed import sign_payload
 from sigkit.signing.payload import statement_for
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.verify import verify
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sigkit.limits import Limits
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Resolved
+    from sigkit.signing.predicate import Predicate
     from sigkit.trust.root import TrustedRoot
     from sigkit.verify.facts import Facts
 
@@ -55,17 +57,33 @@ def sign_and_attach(
         EvidenceNotAttached: (UNAVAIL) the registry took the signature and does not list it.
         SigError, BindError: the signature just made does not verify; nothing was pushed.
     """
-    statement = statement_for(resolved, annotations)
+    payload = statement_for(resolved, annotations).encode()
+    return _attach_once(registry, resolved, key, payload, clock.now(), limits)
+
+
+def attest_and_attach(
+    registry: Registry, resolved: Resolved, key: Signer, predicate: Predicate, clock: Clock, limits: Limits = DEFAULT
+) -> Signed:
+    """Sign what `predicate` says about what was resolved, and attach it, unless this key has attached the same.
+
+    Raises:
+        TooLarge: (LIMIT) the attestation would be larger than evidence may be; nothing was pushed.
+        EvidenceUnlistable, EvidenceNotAttached, SigError, BindError: as `sign_and_attach`.
+    """
+    payload = statement_for(resolved, {}, predicate.type).encode(predicate.members)
+    return _attach_once(registry, resolved, key, payload, clock.now(), limits)
+
+
+def _attach_once(registry: Registry, resolved: Resolved, key: Signer, payload: bytes, now: datetime, limits: Limits) -> Signed:
     root = root_of_keys([TrustedKey(_OWN_KEY, key.public)], _OWN_KEY)
-    now = clock.now()
-    bundle = sign(statement, key)
+    bundle = sign_payload(payload, key).bundle
     finished = evidence_of_bundle(bundle, Found(str(resolved.repository), None, "file"))
     facts = verify(finished, resolved.digest, root, now, limits)
     for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
         there = _same(evidence, facts, root, now, limits)
         if there and evidence.found.digest:
             return Signed(added=False, manifest=evidence.found.digest, facts=there)
-    descriptor = attach(registry, resolved, bundle, statement.predicate_type, now)
+    descriptor = attach(registry, resolved, bundle, facts.signature.predicate_type, now)
     return Signed(added=True, manifest=descriptor.digest, facts=facts)
 
 
@@ -78,6 +96,8 @@ def _same(evidence: Evidence, facts: Facts, root: TrustedRoot, now: datetime, li
     except SigkitError:  # another's, or worthless: either way not this one
         return None
     mine, theirs = facts.signature, there.signature
+    if mine.predicate_type != PREDICATE_SIGNATURE:  # what an attestation says is all of its payload
+        return there if theirs.payload_digest == mine.payload_digest else None
     same = (theirs.predicate_type, theirs.repository, dict(theirs.annotations)) == (
         mine.predicate_type,
         mine.repository,

@@ -14,9 +14,10 @@ from sigkit.evidence.form import BUNDLE_PART
 from sigkit.keys.private import generate
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.resolve import resolve
-from sigkit.signing.keyed import sign
+from sigkit.signing.keyed import sign_payload
 from sigkit.signing.payload import statement_for
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.predicate import Predicate
+from sigkit.signing.session import attest_and_attach, sign_and_attach
 from tests.simulators.images import small_image
 from tests.simulators.memory_registry import MemoryRegistry, Referrers
 
@@ -74,7 +75,7 @@ def test_a_reserved_annotation_is_a_usage_error_and_nothing_is_asked_of_the_regi
 def test_the_hint_is_cosigns_and_no_key_id_is_written(kind):
     _, resolved = shop()
     key = generate(kind)
-    bundle = json.loads(sign(statement_for(resolved, {}), key))
+    bundle = json.loads(sign_payload(statement_for(resolved, {}).encode(), key).bundle)
     assert bundle["verificationMaterial"] == {"publicKey": {"hint": strict.encode_base64(key.public.fingerprint.value)}}
     assert list(bundle["dsseEnvelope"]["signatures"][0]) == ["sig"]
 
@@ -132,3 +133,47 @@ def test_nothing_is_pushed_when_what_is_there_cannot_be_listed():
     with pytest.raises(EvidenceUnlistable):
         sign_image(registry, resolved)
     assert len(registry.manifests) == 1
+
+
+PREDICATE = Predicate("https://example.com/t", {"a": 1})
+
+
+def attest_image(registry, resolved, key=KEY, predicate=PREDICATE):
+    return attest_and_attach(registry, resolved, key, predicate, Clock())
+
+
+def test_an_attestation_names_digest_and_repository_as_a_signature_does():
+    registry, resolved = shop()
+    attested = attest_image(registry, resolved)
+    (evidence,) = attached(registry, resolved)
+    payload = json.loads(strict.decode_base64(json.loads(evidence.parts[BUNDLE_PART])["dsseEnvelope"]["payload"]))
+    assert payload["subject"] == json.loads(statement_for(resolved, {}).encode())["subject"]
+    assert (payload["predicateType"], payload["predicate"]) == ("https://example.com/t", {"a": 1})
+    assert attested.facts.signature.predicate_type == "https://example.com/t"
+    assert attested.facts.signature.repository == str(HERE)
+
+
+@pytest.mark.parametrize("referrers", list(Referrers))
+def test_the_same_attestation_is_added_once_and_another_beside_it(referrers):
+    registry, resolved = shop(referrers)
+    first, second = (attest_image(registry, resolved) for _ in range(2))
+    assert (first.added, second.added) == (True, False)
+    assert second.manifest == first.manifest
+    assert attest_image(registry, resolved, generate("ecdsa-p256")).added
+    assert attest_image(registry, resolved, predicate=Predicate("https://example.com/t", {"a": 2})).added
+    assert attest_image(registry, resolved, predicate=Predicate("https://example.com/u", {"a": 1})).added
+    assert sign_image(registry, resolved).added
+    assert len(attached(registry, resolved)) == 5
+
+
+def test_an_attestation_that_does_not_verify_is_never_attached():
+    class Broken:
+        public = generate("ecdsa-p256").public
+
+        def sign(self, message: bytes) -> bytes:
+            return KEY.sign(message)
+
+    registry, resolved = shop()
+    with pytest.raises(BadSignature):
+        attest_image(registry, resolved, Broken())
+    assert attached(registry, resolved) == ()

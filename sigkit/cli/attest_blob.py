@@ -1,0 +1,71 @@
+"""`sigkit attest-blob`: sign what a predicate says about a file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.cli.options import FILE, predicate_options
+from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.options import PredicateFlags
+
+
+@click.command(
+    cls=Command,
+    name="attest-blob",
+    epilog=EXITS,
+    examples="""
+    sigkit attest-blob --key release.key --type slsaprovenance1 --predicate provenance.json --bundle app.sigstore.json app.tar.gz
+    """,
+)
+@click.argument("file", type=FILE)
+@click.option("--key", "key_path", required=True, type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@predicate_options
+@click.option("--bundle", required=True, type=FILE, metavar="OUT", help="Write the bundle here.")
+@click.pass_obj
+def command(output: Output, file: str, key_path: str, told: PredicateFlags, bundle: str) -> None:
+    """Sign what the predicate says about FILE, or about standard input for `-`, and write it as a bundle.
+
+    The key's password comes from SIGKIT_PASSWORD or COSIGN_PASSWORD, or is asked for on a terminal.
+
+    The attestation names FILE's digest, and its name without directories. It is verified before it is written, whole or not at all.
+    """
+    from sigkit import limits
+    from sigkit.cli.inputs import STDIN, place_of, read_input
+    from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
+    from sigkit.cli.password import password
+    from sigkit.clock import SystemClock
+    from sigkit.keys.load import load_private
+    from sigkit.signing.blob import attest_file
+    from sigkit.signing.predicate import parse_predicate
+
+    if file == told.predicate == STDIN:
+        raise click.UsageError("FILE and --predicate cannot both be standard input.")
+    refuse_overwriting({"--bundle": bundle}, (file, key_path, told.predicate))
+    clock = SystemClock()
+    raw = read_input(told.predicate, limits.BUNDLE_BYTES)
+    predicate = parse_predicate(raw, told.predicate_type, clock.now(), limits.DEFAULT, place_of(told.predicate))
+    content = read_input(file, limits.SIGNED_FILE_BYTES)
+    key = load_private(key_path, password)
+    attested = attest_file(content, None if file == STDIN else os.path.basename(file), predicate, key, clock)
+    write_output(bundle, attested.bundle)
+    output.answer(
+        [
+            *file_lines(output, "attested", file, attested.digest, key.public),
+            f"  type      {escape(predicate.type)}",
+            f"  written   {escape(bundle)}",
+        ],
+        {
+            "schema": "sigkit.attest-blob/1",
+            "file": file,
+            "digest": str(attested.digest),
+            "predicate_type": predicate.type,
+            "bundle": bundle,
+            "key": {"kind": key.public.kind, "fingerprint": str(key.public.fingerprint)},
+        },
+    )

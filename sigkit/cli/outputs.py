@@ -1,0 +1,51 @@
+"""Writing the files that a command makes: durably, and never over what it reads."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sigkit.cli.output import Output
+    from sigkit.digest import Digest
+    from sigkit.keys.public import PublicKey
+
+
+def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """Refuse an output that is one of the inputs, or another output, under whatever name."""
+    taken = {os.path.realpath(path): path for path in inputs if path != "-"}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if path == "-" or (os.path.lexists(real) and not os.path.isfile(real)):  # to rename over a device would end the device
+            raise click.UsageError(f"{option} {path} is no regular file.")
+        if real in taken:
+            raise click.UsageError(f"{option} {path} would be written over {taken[real]}.")
+        taken[real] = path
+
+
+def write_output(path: str, data: bytes) -> None:
+    """Put `data` at `path`, durably; a reader sees the old file or the new one.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) nothing is left behind.
+    """
+    from sigkit import durable
+
+    durable.write(os.path.realpath(path), data, point="cli.output")
+
+
+def file_lines(output: Output, word: str, file: str, digest: Digest, key: PublicKey) -> list[str]:
+    """Return the first lines of an answer about a file."""
+    return [
+        f"{output.word(word)}  {'standard input' if file == '-' else escape(file)}",
+        f"  digest    {digest}",
+        f"  by        key {key.fingerprint} ({key.kind})",
+    ]

@@ -1,0 +1,110 @@
+"""`sigkit sign-blob` as a user or a script meets it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+
+import pytest
+
+from sigkit import limits, strict
+from sigkit.cli.main import run
+from sigkit.digest import Digest
+from sigkit.errors import Place
+from sigkit.evidence.bundle import MessageSignature, parse_bundle
+from sigkit.keys.files import write_key_pair
+
+CONTENT = b"some content"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
+    write_key_pair("release", "ecdsa-p256", "pw")
+    (tmp_path / "file.txt").write_bytes(CONTENT)
+    return tmp_path
+
+
+def sign(*arguments: str) -> int:
+    return run(["sign-blob", "--key", "release.key", *arguments])
+
+
+def names(directory) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_bundle_and_signature_are_written_and_told(here, capsys):
+    assert sign("--bundle", "b.json", "--output-signature", "s.txt", "-o", "json", "file.txt") == 0
+    document = json.loads(capsys.readouterr().out)
+    content = parse_bundle((here / "b.json").read_bytes(), limits.DEFAULT, Place("b")).content
+    assert isinstance(content, MessageSignature)
+    assert content.digest == Digest.of(CONTENT)
+    assert (here / "s.txt").read_text() == document["signature"] == strict.encode_base64(content.signature)
+    assert (document["schema"], document["digest"], document["bundle"]) == ("sigkit.sign-blob/1", str(Digest.of(CONTENT)), "b.json")
+
+
+def test_standard_input_is_signed_like_a_file(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
+    assert sign("--bundle", "b.json", "-") == 0
+    assert f"digest    {Digest.of(CONTENT)}" in capsys.readouterr().out
+
+
+def test_nowhere_to_write_is_a_usage_error(here, capsys):
+    assert sign("file.txt") == 2
+    assert "--bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--bundle", "file.txt"], id="over the file"),
+        pytest.param(["--bundle", "./release.key"], id="over the key"),
+        pytest.param(["--bundle", "link"], id="over the file by a link"),
+        pytest.param(["--bundle", "b.json", "--output-signature", "b.json"], id="one over the other"),
+        pytest.param(["--bundle", "directory"], id="over a directory"),
+        pytest.param(["--bundle", "pipe"], id="over a device or pipe"),
+        pytest.param(["--bundle", "-"], id="to standard output"),
+    ],
+)
+def test_nothing_is_written_over_what_is_read_or_is_no_file(here, arguments):
+    (here / "link").symlink_to("file.txt")
+    (here / "directory").mkdir()
+    os.mkfifo(here / "pipe")
+    before = names(here)
+    assert sign(*arguments, "file.txt") == 2
+    assert names(here) == before
+    assert (here / "file.txt").read_bytes() == CONTENT
+
+
+def test_a_link_to_an_older_bundle_stays_a_link(here):
+    (here / "b.json").write_text("older")
+    (here / "link").symlink_to("b.json")
+    assert sign("--bundle", "link", "file.txt") == 0
+    assert (here / "link").is_symlink()
+    assert (here / "b.json").read_bytes() != b"older"
+
+
+@pytest.mark.parametrize("file", ["absent.txt", "directory"])
+def test_a_file_that_cannot_be_read_is_a_usage_error_and_nothing_is_written(here, file):
+    (here / "directory").mkdir()
+    before = names(here)
+    assert sign("--bundle", "b.json", file) == 2
+    assert names(here) == before
+
+
+def test_a_disk_that_is_full_leaves_the_older_bundle(here, monkeypatch):
+    (here / "b.json").write_text("older")
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "cli.output.fsync=enospc")
+    before = names(here)
+    assert sign("--bundle", "b.json", "file.txt") == 3
+    assert names(here) == before
+    assert (here / "b.json").read_text() == "older"
+
+
+def test_a_wrong_password_is_a_usage_error(here, monkeypatch):
+    monkeypatch.setenv("SIGKIT_PASSWORD", "other")
+    assert sign("--bundle", "b.json", "file.txt") == 2
+    assert "b.json" not in names(here)
