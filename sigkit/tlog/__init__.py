@@ -1,0 +1,1 @@
+"""Transparency logs: entries and what proves them. Pure."""
