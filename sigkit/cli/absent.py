@@ -55,7 +55,6 @@ _COMMANDS = {
     "generate-key-pair": "it is `sigkit key generate`.",
     "public-key": "it is `sigkit key public`.",
     "push": "it is `sigkit copy oci:DIR IMAGE`.",
-    "inspect": "`sigkit tree IMAGE` shows what is attached to an image.",
     "version": "it is `sigkit --version`.",
     "help": "it is `sigkit --help`, or --help after a command.",
 }

@@ -55,6 +55,7 @@ COMMANDS = {
     "sign-blob": _Lazy("sign_blob", "Sign a file."),
     "attest-blob": _Lazy("attest_blob", "Sign what one file says about another."),
     "verify": _Lazy("verify", "Prove who signed an image, or say why it is refused."),
+    "inspect": _Lazy("inspect", "Show what evidence says of itself, without judging it."),
     "copy": _Lazy("copy", "Copy an image with everything attached to it."),
     "tree": _Lazy("tree", "Show what is attached to an image."),
     "pull": _Lazy("pull", "Pull an image that a policy admits."),

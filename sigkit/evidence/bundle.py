@@ -198,7 +198,7 @@ def _is_self_issued(der: bytes, cursor: Cursor) -> bool:
     try:
         certificate = x509.load_der_x509_certificate(der)
         return certificate.issuer == certificate.subject
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):  # the second is none of the first
         cursor.fail("not a certificate in DER")
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigkit import limits
 from sigkit.digest import Digest
@@ -24,6 +28,18 @@ VERSIONS = {
     "0.2": "application/vnd.dev.sigstore.bundle+json;version=0.2",
     "0.3": "application/vnd.dev.sigstore.bundle.v0.3+json",
 }
+
+
+def certificate(version: int = 2) -> bytes:
+    """Return a self-issued certificate in DER, whose version field is `version`."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    built = x509.CertificateBuilder(name, name, key.public_key(), 7, start, start + timedelta(days=1)).sign(key, hashes.SHA256())
+    der = built.public_bytes(serialization.Encoding.DER)
+    written = b"\xa0\x03\x02\x01"
+    assert der.count(written + b"\x02") == 1
+    return der.replace(written + b"\x02", written + bytes([version]))
 
 
 def parse(document):
@@ -179,6 +195,8 @@ def test_an_older_version_holds_a_chain_and_no_certificate_alone(version):
         pytest.param([{"rawBytes": ""}], id="an empty one"),
         pytest.param([{}], id="no bytes"),
         pytest.param([{"rawBytes": "MAA="}, {"rawBytes": "MAA="}], id="an intermediate that is none"),
+        pytest.param([{"rawBytes": "MAA="}, {"rawBytes": b64(certificate(version=66))}], id="an intermediate of another version"),
+        pytest.param([{"rawBytes": "MAA="}, {"rawBytes": b64(certificate())}], id="a root"),
     ],
 )
 def test_a_chain_of_something_else_is_refused_as_PARSE(certificates):

@@ -1,0 +1,199 @@
+"""What a certificate and a timestamp say of themselves: the fields that a person compares with what was expected."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sigkit.clock import format_time
+from sigkit.digest import Digest
+from sigkit.errors import WrongShape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography import x509
+
+    from sigkit.cli.claims import Section
+    from sigkit.errors import Place
+    from sigkit.strict import Json
+
+_FULCIO: Final = "1.3.6.1.4.1.57264.1."
+_USER_NAME: Final = "1.3.6.1.4.1.57264.1.7"
+_UTF8_STRING: Final = 0x0C
+_LAST_RAW: Final = 6  # until then an extension's value is its text, later a UTF8String in DER
+
+
+def describe_certificate(section: Section, der: bytes, place: Place) -> None:
+    """Add what the certificate says: who, by whom, when, and every extension of Fulcio by its name."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):
+        section.stops.append(WrongShape("not a certificate in DER", place=place, got=f"{len(der)} bytes"))
+        return
+    malformed = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+    def say(label: str, read: Callable[[], Json]) -> None:
+        try:
+            section.say(label, read)
+        except malformed as err:
+            section.stops.append(WrongShape(f"{label}: {err}", place=place))
+
+    say("subject", lambda: certificate.subject.rfc4514_string() or None)
+    say("identity", lambda: _names(certificate))
+    say("issued by", lambda: certificate.issuer.rfc4514_string() or None)
+    say("valid from", lambda: format_time(certificate.not_valid_before_utc))
+    say("valid until", lambda: format_time(certificate.not_valid_after_utc))
+    say("serial number", lambda: f"{certificate.serial_number:x}")
+    say("fingerprint", lambda: str(Digest.of(der)))
+    say("public key", lambda: _key(certificate))
+    say("authority", lambda: _authority(certificate))
+    say("usage", lambda: _usages(certificate))
+    try:
+        extensions = list(certificate.extensions)
+    except malformed as err:
+        section.stops.append(WrongShape(f"extensions: {err}", place=place))
+        return
+    for extension in extensions:
+        oid = extension.oid.dotted_string
+        if oid.startswith(_FULCIO):
+            say(_fulcio_name(oid), partial(_fulcio_value, oid, extension.value))
+        elif isinstance(extension.value, x509.PrecertificateSignedCertificateTimestamps):
+            say("certificate log", partial(_logged, extension.value))
+
+
+def describe_timestamp(section: Section, der: bytes, place: Place) -> None:
+    """Add what the timestamp says: when, about which hash, by whose certificate if that is inside."""
+    from cryptography import x509
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        response = decode_timestamp_response(der)
+        info = response.tst_info
+        section.rows += [
+            ("time", format_time(info.gen_time)),
+            ("of the hash", info.message_imprint.message.hex()),
+            ("serial number", f"{info.serial_number:x}"),
+            ("policy", info.policy.dotted_string),
+        ]
+        inside = [x509.load_der_x509_certificate(raw) for raw in sorted(response.signed_data.certificates)]
+        section.rows += [("certificate inside", certificate.subject.rfc4514_string()) for certificate in inside]
+    except (ValueError, x509.InvalidVersion) as err:
+        section.stops.append(WrongShape(f"not a timestamp that can be read: {err}", place=place, got=f"{len(der)} bytes"))
+
+
+def _names(certificate: x509.Certificate) -> Json:
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    return [_name(name) for name in names]
+
+
+def _name(name: x509.GeneralName) -> str:
+    from cryptography import x509
+
+    match name:
+        case x509.RFC822Name():
+            return f"email {name.value}"
+        case x509.UniformResourceIdentifier():
+            return f"URI {name.value}"
+        case x509.DNSName():
+            return f"DNS name {name.value}"
+        case x509.IPAddress():
+            return f"IP address {name.value}"
+        case x509.OtherName():
+            kind = "user name" if name.type_id.dotted_string == _USER_NAME else f"other name {name.type_id.dotted_string}"
+            return f"{kind} {_utf8_string(name.value)}"
+        case _:
+            return f"{type(name).__name__} {name.value}"
+
+
+def _key(certificate: x509.Certificate) -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    from sigkit.errors import UnsupportedKey
+    from sigkit.keys.public import of_library
+
+    try:
+        key = of_library(certificate.public_key())
+    except (UnsupportedAlgorithm, UnsupportedKey) as err:
+        return f"of a kind that is not accepted ({err})"
+    return f"{key.kind} {key.fingerprint}"
+
+
+def _authority(certificate: x509.Certificate) -> Json:
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    return "yes" if found.ca else None
+
+
+def _usages(certificate: x509.Certificate) -> Json:
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return None
+    return [getattr(usage, "_name", usage.dotted_string) for usage in found]
+
+
+def _fulcio_name(oid: str) -> str:
+    return _FULCIO_NAMES.get(oid.removeprefix(_FULCIO), oid)
+
+
+def _fulcio_value(oid: str, extension: x509.ExtensionType) -> str:
+    value, number = extension.public_bytes(), oid.removeprefix(_FULCIO)
+    if number.isdecimal() and int(number) <= _LAST_RAW:
+        return value.decode("utf-8", "backslashreplace")
+    return _utf8_string(value)
+
+
+def _logged(timestamps: x509.PrecertificateSignedCertificateTimestamps) -> Json:
+    return [f"{sct.log_id.hex()} at {sct.timestamp:%Y-%m-%dT%H:%M:%SZ}" for sct in timestamps]
+
+
+def _utf8_string(der: bytes) -> str:
+    """Return the text of a UTF8String, and the bytes as hexadecimal where they are none."""
+    if len(der) < 2 or der[0] != _UTF8_STRING:
+        return f"hex {der.hex()}"
+    count = der[1] & 0x7F if der[1] & 0x80 else 0
+    start = 2 + count
+    size = int.from_bytes(der[2:start], "big") if count else der[1]
+    return der[start:].decode("utf-8", "backslashreplace") if len(der) - start == size else f"hex {der.hex()}"
+
+
+# Source: sigstore/fulcio docs/oid-info.md, the names of its sections.
+_FULCIO_NAMES: Final = {
+    "1": "Issuer (old)",
+    "2": "GitHub Workflow Trigger",
+    "3": "GitHub Workflow SHA",
+    "4": "GitHub Workflow Name",
+    "5": "GitHub Workflow Repository",
+    "6": "GitHub Workflow Ref",
+    "8": "Issuer",
+    "9": "Build Signer URI",
+    "10": "Build Signer Digest",
+    "11": "Runner Environment",
+    "12": "Source Repository URI",
+    "13": "Source Repository Digest",
+    "14": "Source Repository Ref",
+    "15": "Source Repository Identifier",
+    "16": "Source Repository Owner URI",
+    "17": "Source Repository Owner Identifier",
+    "18": "Build Config URI",
+    "19": "Build Config Digest",
+    "20": "Build Trigger",
+    "21": "Run Invocation URI",
+    "22": "Source Repository Visibility At Signing",
+    "23": "Deployment Environment",
+    "24": "Token Subject",
+}
