@@ -39,7 +39,25 @@ def test_help_names_every_command_and_every_command_has_help_and_examples():
         assert "Usage: sigkit " + name in own.stdout
 
 
-@pytest.mark.parametrize("name", ["sign", "verify", "tree", "pull", "run", "images", "copy", "demo", "why", "completion"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sign",
+        "attest",
+        "sign-blob",
+        "attest-blob",
+        "verify",
+        "tree",
+        "inspect",
+        "pull",
+        "run",
+        "images",
+        "copy",
+        "demo",
+        "why",
+        "completion",
+    ],
+)
 def test_help_shows_examples(name):
     assert re.search(rf"Examples:\n  .*sigkit {name}", sigkit(name, "--help").stdout)
 
@@ -228,7 +246,7 @@ def test_a_closed_stdout_is_dev_null():
         ("verify --type slsaprovenance registry.example/app", "attestations"),
         ("sign --yes --key k registry.example/app", "nothing is asked"),
         ("verify --insecure-ignore-tlog --key k registry.example/app", "transparency log"),
-        ("attest registry.example/app", "attestations"),
+        ("verify-attestation registry.example/app", "attestations"),
         ("login registry.example", "podman login"),
         ("version", "--version"),
     ],
