@@ -62,7 +62,8 @@ def test_either_of_file_and_predicate_may_be_standard_input(here, monkeypatch):
     assert "name" not in statement(here)["subject"][0]
 
 
-def test_both_as_standard_input_is_a_usage_error(here):
+def test_both_as_standard_input_is_a_usage_error(here, monkeypatch):
+    feed(monkeypatch, b"{}")
     assert attest("--predicate", "-", "-") == 2
     assert not (here / "b.json").exists()
 

@@ -198,6 +198,12 @@ def test_standard_input_is_a_bundle(capsys, monkeypatch):
     assert document("-", capsys)["file"] == "standard input"
 
 
+def test_standard_input_beyond_the_limit_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b" " * (limits.BUNDLE_BYTES + 1))))
+    assert run(["inspect", "-"]) == 2
+    assert "SK-LIMIT-001" in capsys.readouterr().err
+
+
 def test_all_evidence_about_an_image_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIGKIT_PASSWORD", "pw")

@@ -364,6 +364,30 @@ def test_a_member_that_is_missing_or_null_is_refused_as_PARSE(name):
         parse(document)
 
 
-def test_an_unknown_member_is_refused_as_PARSE():
-    with pytest.raises(WrongShape):
-        parse(bundle(extra=None))
+def rich(version: str):
+    """Return two bundles that have, between them, every member that the version knows."""
+    proved = {"tlogEntries": [log_entry()], "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]}}
+    one = {"certificate": {"rawBytes": "MAA="}} if version == "0.3" else {"x509CertificateChain": {"certificates": [{"rawBytes": "MAA="}]}}
+    yield bundle(mediaType=VERSIONS[version], verificationMaterial={**proved, **one})
+    message = of_message(messageDigest={"algorithm": "SHA2_256", "digest": b64(b"d" * 32)}, signature="c2ln")
+    yield {**message, "mediaType": VERSIONS[version]}
+
+
+def objects(value):
+    """Yield every object in a document."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects(item)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_unknown_member_is_refused_as_PARSE_wherever_it_stands(version):
+    for document in rich(version):
+        parse(document)
+        for number in range(len(list(objects(document)))):
+            changed = copy.deepcopy(document)
+            list(objects(changed))[number]["extra"] = None
+            with pytest.raises(WrongShape) as caught:
+                parse(changed)
+            assert caught.value.got == "'extra'"

@@ -1,4 +1,4 @@
-"""cosign 3 verifies the attestations and the signatures of files that sigkit makes, by every kind of key."""
+"""cosign 3 verifies the attestations and the signatures of files that sigkit makes, and sigkit reads cosign's, by every kind of key."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sigkit import limits, strict
+from sigkit.digest import Digest
 from sigkit.errors import NOWHERE
+from sigkit.evidence.bundle import MessageSignature, parse_bundle
+from sigkit.evidence.collect import collect
+from sigkit.evidence.envelope import parse_envelope_document, pre_authentication_encoding
+from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, Form
+from sigkit.evidence.local import evidence_of_file
+from sigkit.evidence.statement import parse_statement
 from sigkit.keys.cosign_pem import encode_private
+from sigkit.keys.load import load_public
 from sigkit.keys.private import GENERATED_KINDS, generate, parse_private_key
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.reference import parse_reference
+from sigkit.oci.registry import open_registry
+from sigkit.oci.resolve import resolve
 from tests.simulators.hand import Hand
 
 pytestmark = pytest.mark.peers
 
 KINDS = (*GENERATED_KINDS, "rsa")
 HASH_FLAGS = {"ecdsa-p384": ("--signature-digest-algorithm", "sha384"), "ecdsa-p521": ("--signature-digest-algorithm", "sha512")}
+OLDER_FORM = ("--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false")
+NO_SERVICES = {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json", "rekorTlogConfig": {}, "tsaConfig": {}}
 PREDICATES = {
     "custom": "any text\n",
     "slsaprovenance": '{"builder":{"id":"https://b.example"},"buildType":"t","invocation":{},"materials":[]}',
@@ -50,6 +65,10 @@ class Bench:
         (home / "release.key").write_bytes(encode_private(key, "hand"))
         (home / "release.pub").write_bytes(key.public.encode_pem())
         (home / "file.txt").write_text("some content")
+
+    def by_cosign(self, command: str, *args: str):
+        """Sign or attest with the private key."""
+        return self._peer("cosign", command, "--key", f"{self.home}/release.key", *args, cwd=self.home, env={"COSIGN_PASSWORD": "hand"})
 
     def cosign(self, command: str, *args: str, **how):
         fixed = ("--key", f"{self.home}/release.pub", "--insecure-ignore-tlog", *self.flags)
@@ -111,3 +130,55 @@ def attest(bench: Bench, address: str, name: str) -> str:
     assert first["added"]
     assert not again["added"] or name == "custom"  # which holds the time
     return f"{address}/demo/hello@{digest}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_older_attestation_by_cosign_is_found_read_and_by_its_key(peer, tmp_path, docker_registry, kind):
+    bench = Bench(peer, tmp_path, kind)
+    image = f"{docker_registry.address}/demo/hello"
+    digest = bench.hand.image("image", "hello")
+    bench.hand("copy", "oci:image", f"{image}:1.0")
+    (tmp_path / "p.json").write_text(PREDICATES["cyclonedx"])
+    how = ("--predicate", "p.json", "--type", "cyclonedx", "--allow-http-registry", "-y", *OLDER_FORM)
+    done = bench.by_cosign("attest", *how, f"{image}@{digest}")
+    assert done.returncode == 0, done.stderr
+    bench.hand("copy", f"{image}:1.0", f"{docker_registry.address}/demo/copied:1.0")
+    for name in ("hello", "copied"):
+        (found,) = collected(f"{docker_registry.address}/demo/{name}:1.0")
+        assert (found.form, found.found.via) == (Form.ENVELOPE, "att-tag")
+        envelope = parse_envelope_document(found.parts[LAYER_PART], limits.DEFAULT, found.place)
+        message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+        load_public(str(tmp_path / "release.pub")).verify(envelope.signature, message)
+        statement = parse_statement(envelope.payload, limits.DEFAULT, found.place)
+        assert statement.predicate_type == "https://cyclonedx.org/bom"
+        assert [str(subject.digests[0]) for subject in statement.subjects] == [digest]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_files_signature_by_cosign_is_read_in_both_its_forms(peer, tmp_path, kind):
+    bench = Bench(peer, tmp_path, kind)
+    (tmp_path / "sc.json").write_text(json.dumps(NO_SERVICES))
+    key = load_public(str(tmp_path / "release.pub"))
+    content = (tmp_path / "file.txt").read_bytes()
+    done = bench.by_cosign("sign-blob", "--bundle", "b.json", "--signing-config", "sc.json", "-y", "file.txt")
+    assert done.returncode == 0, done.stderr
+    evidence = evidence_of_file((tmp_path / "b.json").read_bytes(), "b.json", limits.DEFAULT)
+    bundle = parse_bundle(evidence.parts[BUNDLE_PART], limits.DEFAULT, evidence.place)
+    assert isinstance(bundle.content, MessageSignature)
+    key.verify(bundle.content.signature, content)
+    if bundle.content.digest:
+        assert bundle.content.digest == Digest.of(content, bundle.content.digest.algorithm)
+    else:
+        assert kind == "ed25519"
+    done = bench.by_cosign("sign-blob", "--bundle", "old.json", "-y", *OLDER_FORM, "file.txt")
+    assert done.returncode == 0, done.stderr
+    older = evidence_of_file((tmp_path / "old.json").read_bytes(), "old.json", limits.DEFAULT)
+    assert older.form is Form.BLOB_SIGNATURE
+    key.verify(strict.decode_base64(older.parts[SIGNATURE_PART].decode()), content)
+
+
+def collected(image: str):
+    reference = parse_reference(image)
+    with open_registry(RegistryOptions()) as client:
+        resolved = resolve(client, reference)
+        return collect(client, resolved.repository, resolved.digest, limits.DEFAULT).evidence

@@ -70,3 +70,9 @@ def test_a_predicate_that_readers_of_its_type_cannot_read_is_a_usage_error(name,
 def test_a_predicate_larger_than_evidence_may_be_is_refused_as_LIMIT():
     with pytest.raises(TooLarge):
         parse(b'{"a":"' + b"x" * 100 + b'"}', "https://example.com/t", Limits(bundle_bytes=100))
+
+
+def test_text_as_a_predicate_is_refused_with_what_to_use_instead():
+    with pytest.raises(WrongShape) as caught:
+        parse(b'"SPDXVersion: SPDX-2.3"', "spdx")
+    assert "spdxjson" in caught.value.expected
