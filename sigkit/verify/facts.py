@@ -6,6 +6,7 @@ enough is the policy's question.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from sigkit.data import Data
@@ -28,11 +29,16 @@ class KeySigner(Data):
 
 
 class IdentitySigner(Data):
-    """An identity in a certificate: issuer and subject together, and Fulcio's extensions by name."""
+    """An identity in a certificate: issuer and subject together, and Fulcio's extensions by name.
+
+    `issuer` is "" where the certificate names none, as those of one's own authority may. `kind` is that of the subject alternative name:
+    `email`, `uri`, `username`, `dns` or `ip`.
+    """
 
     issuer: str
     subject: str
     extensions: Mapping[str, str]
+    kind: str = "uri"
 
 
 Signer: TypeAlias = KeySigner | IdentitySigner
@@ -49,12 +55,12 @@ class Source(Data):
 class SignatureFact(Data):
     """These bytes were signed about this artifact.
 
-    `predicate_type` tells a signature from an attestation. `repository` is the name that was signed with the digest, or None when none
-    was; `annotations` are those that are signed.
+    `predicate_type` tells a signature from an attestation; it is None for a signature over the artifact's own bytes, which says nothing
+    else. `repository` is the name that was signed with the digest, or None when none was; `annotations` are those that are signed.
     """
 
     artifact: Digest
-    predicate_type: str
+    predicate_type: str | None
     payload_digest: Digest
     repository: str | None
     annotations: Mapping[str, str]
@@ -68,11 +74,37 @@ class SignerFact(Data):
 
 
 class InclusionFact(Data):
-    """This log includes the entry of this very signature, at this index."""
+    """This log includes the entry of this very signature, at this index. `operator` is who runs the log, "" where the root says nothing."""
 
     log: str
     index: int
     source: Source
+    operator: str = ""
+
+
+class PromiseFact(Data):
+    """This log promised to include the entry of this very signature, at this index. Nothing proves that it did."""
+
+    log: str
+    index: int
+    source: Source
+    operator: str = ""
+
+
+class CertificateLogFact(Data):
+    """This certificate log promised, at this time, to include the signer's certificate."""
+
+    log: str
+    when: datetime
+    source: Source
+    operator: str = ""
+
+
+class TimeKind(Enum):
+    """Whose word a time is: a timestamp authority's, or that of a log that signed when it took the entry."""
+
+    TIMESTAMP = "timestamp"
+    INTEGRATED = "integrated"
 
 
 class TimeFact(Data):
@@ -81,6 +113,8 @@ class TimeFact(Data):
     when: datetime
     authority: str
     source: Source
+    kind: TimeKind = TimeKind.TIMESTAMP
+    operator: str = ""
 
 
 class Unchecked(Data):
@@ -100,3 +134,5 @@ class Facts(Data):
     inclusions: tuple[InclusionFact, ...] = ()
     times: tuple[TimeFact, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+    promises: tuple[PromiseFact, ...] = ()
+    certificate_logs: tuple[CertificateLogFact, ...] = ()
