@@ -17,6 +17,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.limits import DEFAULT
 from sigkit.signing.keyed import sign_payload
 from sigkit.signing.payload import statement_for
+from sigkit.signing.predicate import Predicate
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.verify import verify
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from sigkit.clock import Clock
     from sigkit.digest import Digest
     from sigkit.evidence.form import Evidence
+    from sigkit.evidence.statement import Statement
     from sigkit.keys.private import Signer
     from sigkit.limits import Limits
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Resolved
-    from sigkit.signing.predicate import Predicate
     from sigkit.trust.root import TrustedRoot
     from sigkit.verify.facts import Facts
 
@@ -57,8 +58,8 @@ def sign_and_attach(
         EvidenceNotAttached: (UNAVAIL) the registry took the signature and does not list it.
         SigError, BindError: the signature just made does not verify; nothing was pushed.
     """
-    payload = statement_for(resolved, annotations).encode()
-    return _attach_once(registry, resolved, key, payload, clock.now(), limits)
+    signature = Predicate(PREDICATE_SIGNATURE, {})
+    return _attach_once(registry, resolved, key, statement_for(resolved, annotations), signature, clock.now(), limits)
 
 
 def attest_and_attach(
@@ -70,20 +71,21 @@ def attest_and_attach(
         TooLarge: (LIMIT) the attestation would be larger than evidence may be; nothing was pushed.
         EvidenceUnlistable, EvidenceNotAttached, SigError, BindError: as `sign_and_attach`.
     """
-    payload = statement_for(resolved, {}, predicate.type).encode(predicate.members)
-    return _attach_once(registry, resolved, key, payload, clock.now(), limits)
+    return _attach_once(registry, resolved, key, statement_for(resolved, {}, predicate.type), predicate, clock.now(), limits)
 
 
-def _attach_once(registry: Registry, resolved: Resolved, key: Signer, payload: bytes, now: datetime, limits: Limits) -> Signed:
+def _attach_once(
+    registry: Registry, resolved: Resolved, key: Signer, statement: Statement, predicate: Predicate, now: datetime, limits: Limits
+) -> Signed:
     root = root_of_keys([TrustedKey(_OWN_KEY, key.public)], _OWN_KEY)
-    bundle = sign_payload(payload, key).bundle
+    bundle = sign_payload(statement.encode(predicate.members), key).bundle
     finished = evidence_of_bundle(bundle, Found(str(resolved.repository), None, "file"))
     facts = verify(finished, resolved.digest, root, now, limits)
     for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
         there = _same(evidence, facts, root, now, limits)
         if there and evidence.found.digest:
             return Signed(added=False, manifest=evidence.found.digest, facts=there)
-    descriptor = attach(registry, resolved, bundle, facts.signature.predicate_type, now)
+    descriptor = attach(registry, resolved, bundle, statement.predicate_type, now)
     return Signed(added=True, manifest=descriptor.digest, facts=facts)
 
 

@@ -29,7 +29,7 @@ def conformance(vectors):
     return vectors / "sigstore-conformance/test/assets/bundle-verify"
 
 
-def shown(path, capsys, status: int = 0) -> str:
+def shown(path, capsys, status: int = 0):
     assert run(["inspect", str(path)]) == status
     return capsys.readouterr().out
 

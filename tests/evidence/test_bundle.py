@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigkit import limits
 from sigkit.digest import Digest
 from sigkit.errors import MalformedBase64, MalformedDigest, MalformedJson, Place, TooLarge, TooMany, UnsupportedEvidence, WrongShape
-from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, MessageSignature, encode_bundle, parse_bundle
+from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, Content, KeyMaterial, MessageSignature, encode_bundle, parse_bundle
 from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope
 from sigkit.keys.private import generate
 from sigkit.limits import Limits
@@ -61,11 +61,12 @@ def with_material(**material):
 
 
 def test_a_bundle_by_key_reads_back_as_written():
-    for content in (
+    contents: tuple[Content, ...] = (
         Envelope(b"payload", IN_TOTO_TYPE, b"sig"),
         MessageSignature(b"sig", None),
         *(MessageSignature(b"sig", Digest.of(b"file", algorithm)) for algorithm in ("sha256", "sha384", "sha512")),
-    ):
+    )
+    for content in contents:
         written = encode_bundle("hint", content)
         assert parse_bundle(written, limits.DEFAULT, HERE) == Bundle(V03, KeyMaterial("hint"), content)
 
