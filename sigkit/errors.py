@@ -583,6 +583,24 @@ class AmbiguousArtifact(BindError):
     code = "SK-BIND-002"
 
 
+class OtherEntry(BindError):
+    """The log entry is about another signature, key or artifact than the evidence beside it.
+
+    A genuine entry of something else proves nothing about this. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-BIND-003"
+
+
+class DigestNotCompared(BindError):
+    """The evidence is about a digest by another algorithm than those that are known of this artifact.
+
+    Whether it is the same artifact cannot be said. Verify with the file itself instead of its digest.
+    """
+
+    code = "SK-BIND-004"
+
+
 # --- SIG: a signature or key is invalid -------------------------------------------------------------------------------
 
 
@@ -651,10 +669,75 @@ class PasswordMissing(SigError):
     code = "SK-SIG-007"
 
 
+class MalformedCertificate(SigError):
+    """The signer's certificate is damaged, or holds what no signer's certificate may hold.
+
+    Fetch the evidence again; if it stays, sign again with a new certificate.
+    """
+
+    code = "SK-SIG-008"
+
+
 # --- IDENT: the signer is not the expected one ------------------------------------------------------------------------
 
 
+class AmbiguousIdentity(IdentError):
+    """The certificate does not name exactly one identity.
+
+    No subject alternative name, several, one of a kind that is not understood, or two issuers that differ: two readers could see two
+    signers. Sign again with a certificate that names one.
+    """
+
+    code = "SK-IDENT-001"
+
+
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
+
+
+class NoAttestedTime(TimeError):
+    """Nothing that is trusted says when the signature was made, so nobody knows whether its certificate was valid then.
+
+    Certificates of this kind live for minutes. Sign with a timestamp authority, or with a log that signs its times, which the trust root
+    knows.
+    """
+
+    code = "SK-TIME-001"
+
+
+class OutsideCertificate(TimeError):
+    """A certificate of the signer's chain was not valid at a time at which the signature is attested.
+
+    The signature was made before or after, or the time is another's. Sign again, and have it timestamped at once.
+    """
+
+    code = "SK-TIME-002"
+
+
+class OutsideAuthority(TimeError):
+    """The trust root does not trust this authority, log or key at a time at which the signature is attested.
+
+    It was taken out of use before, or in use only later. Verify with the trust root of that time's instance, or sign again.
+    """
+
+    code = "SK-TIME-003"
+
+
+class TimeInFuture(TimeError):
+    """The signature is attested at a time that has not come yet.
+
+    One of the clocks is wrong: compare this machine's with the time shown.
+    """
+
+    code = "SK-TIME-004"
+
+
+class BadTimestamp(TimeError):
+    """A timestamp is malformed, or is not what an authority of the trust root signed about this signature.
+
+    It was altered, or is another signature's. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-TIME-005"
 
 
 # --- ROOT: trust root -------------------------------------------------------------------------------------------------
@@ -677,6 +760,15 @@ class DuplicateTrustedKey(RootError):
     """
 
     code = "SK-ROOT-002"
+
+
+class UntrustedCertificate(RootError):
+    """The signer's certificate was not issued by an authority of the trust root for signing code.
+
+    It is of another instance, self-made, or made for another purpose. Give the trust root of the instance that issued it.
+    """
+
+    code = "SK-ROOT-009"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
