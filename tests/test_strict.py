@@ -34,6 +34,8 @@ def refused(raw: bytes) -> SigkitError:
         pytest.param("{}".encode("utf-16"), Kind.PARSE, id="UTF-16"),
         pytest.param(b'"\xff"', Kind.PARSE, id="not UTF-8"),
         pytest.param(b'["\\ud800"]', Kind.PARSE, id="lone surrogate"),
+        pytest.param(b'["\\u2014 \\uDFFF"]', Kind.PARSE, id="lone surrogate in upper case, after another escape"),
+        pytest.param(b'[{"\\udC00": 1}]', Kind.PARSE, id="lone surrogate in a member's name"),
         pytest.param(b"{} {}", Kind.PARSE, id="trailing data"),
         pytest.param(b"", Kind.PARSE, id="nothing"),
         pytest.param(b"[" * 100_000, Kind.LIMIT, id="deep"),
