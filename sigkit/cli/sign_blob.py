@@ -35,6 +35,7 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
     from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
     from sigkit.cli.password import password
     from sigkit.keys.load import load_private
+    from sigkit.clock import SystemClock
     from sigkit.signing.blob import sign_file
 
     if not bundle and not output_signature:
@@ -42,7 +43,7 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
     refuse_overwriting({"--bundle": bundle, "--output-signature": output_signature}, (file, key_path))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
     key = load_private(key_path, password)
-    signed = sign_file(content, key)
+    signed = sign_file(content, key, SystemClock())
     signature = strict.encode_base64(signed.signature)
     if bundle:
         write_output(bundle, signed.bundle)

@@ -24,6 +24,7 @@ from sigkit.policy.decision import Allow, Deny, Reason, RefusedEvidence, Request
 from sigkit.policy.model import Unverified
 from sigkit.strict import encode_json
 from sigkit.trust.root import root_of_keys
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot
     now = clock.now()
     for evidence in collected.evidence:
         try:
-            facts.append(verify(evidence, about, root, now, limits))
+            facts.append(verify(evidence, Artifact.of(about), root, now, limits))
         except SigkitError as err:
             refused.append(RefusedEvidence(evidence.place, Reason.of_error(err)))
     return _Gathered(tuple(facts), tuple(refused), collected.notes)

@@ -19,6 +19,7 @@ from sigkit.signing.keyed import sign_payload
 from sigkit.signing.payload import statement_for
 from sigkit.signing.predicate import Predicate
 from sigkit.trust.root import TrustedKey, root_of_keys
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _attach_once(
     root = root_of_keys([TrustedKey(_OWN_KEY, key.public)], _OWN_KEY)
     bundle = sign_payload(statement.encode(predicate.members), key).bundle
     finished = evidence_of_bundle(bundle, Found(str(resolved.repository), None, "file"))
-    facts = verify(finished, resolved.digest, root, now, limits)
+    facts = verify(finished, Artifact.of(resolved.digest), root, now, limits)
     for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
         there = _same(evidence, facts, root, now, limits)
         if there and evidence.found.digest:
@@ -94,7 +95,7 @@ def _same(evidence: Evidence, facts: Facts, root: TrustedRoot, now: datetime, li
     if evidence.form is not Form.BUNDLE:
         return None
     try:
-        there = verify(evidence, facts.signature.artifact, root, now, limits)
+        there = verify(evidence, Artifact.of(facts.signature.artifact), root, now, limits)
     except SigkitError:  # another's, or worthless: either way not this one
         return None
     mine, theirs = facts.signature, there.signature

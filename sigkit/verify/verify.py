@@ -1,126 +1,174 @@
 """Evidence in, facts out. Pure: no network, no files, no clock, no default trust root.
 
-Each step takes what the one before returns: the signature is proved over the bytes received, the statement is read from those bytes and no
-others, and the facts are about the artifact that it names.
+Each step takes what the ones before return: the signature is proved over the bytes received, the statement is read from those bytes and no
+others, log entries and timestamps are about that very signature, and whoever vouches for the signer did so at every time that they attest.
 
-What evidence claims beyond that (log entries, timestamps) is listed as unchecked: a trust root of keys has no logs and no timestamp
-authorities. A signature by certificate is refused, because nobody in such a root vouches for certificates.
+One trust root at a time: evidence is proved by one instance, never by the authority of one and the log of another. What cannot be
+checked, because the root does not hold who could, is named in the facts and proves nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from sigkit import strict
+from sigkit.data import Data
 from sigkit.digest import Digest
-from sigkit.errors import NoCertificateAuthority, UnsupportedEvidence
-from sigkit.evidence.bundle import CertificateMaterial, MessageSignature, parse_bundle
-from sigkit.evidence.envelope import pre_authentication_encoding
-from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, SIGNATURE_PART, Form
+from sigkit.evidence.bundle import CertificateMaterial, MessageSignature
+from sigkit.evidence.envelope import Envelope, pre_authentication_encoding
 from sigkit.evidence.simple_signing import parse_simple_signing
 from sigkit.evidence.statement import parse_statement
-from sigkit.verify.bind import bind_simple_signing, bind_statement
-from sigkit.verify.facts import Facts, Unchecked
-from sigkit.verify.signature import verify_by_key
+from sigkit.trust.root import TrustedKey
+from sigkit.verify.bind import bind_message, bind_simple_signing, bind_statement
+from sigkit.verify.claims import SignedDocument, read_claims
+from sigkit.verify.facts import Facts, KeySigner, SignerFact, Source
+from sigkit.verify.signature import OverArtifact, OverBytes, verify_by_key, verify_signature
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sigkit.errors import Place
-    from sigkit.evidence.bundle import Bundle
     from sigkit.evidence.form import Evidence
     from sigkit.limits import Limits
-    from sigkit.trust.root import TrustedRoot
-
-_WHY_NO_LOG = "the trust root holds no transparency log"
-_WHY_NO_TIME = "the trust root holds no timestamp authority"
-_CERTIFICATE_PARTS = ("dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain")
-_CLAIMING_PARTS = {
-    "dev.sigstore.cosign/bundle": Unchecked("the log's promise of inclusion", _WHY_NO_LOG),
-    "dev.sigstore.cosign/rfc3161timestamp": Unchecked("timestamp", _WHY_NO_TIME),
-}
+    from sigkit.trust.root import TransparencyLog, TrustedRoot
+    from sigkit.verify.bind import Artifact, Bound
+    from sigkit.verify.chain import SigningCertificate
+    from sigkit.verify.claims import Claims, Content
+    from sigkit.verify.facts import CertificateLogFact, InclusionFact, PromiseFact, TimeFact, Unchecked
+    from sigkit.verify.signature import Signed
 
 
-def verify(evidence: Evidence, artifact: Digest, root: TrustedRoot, now: datetime, limits: Limits) -> Facts:
+def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datetime, limits: Limits) -> Facts:
     """Prove what one piece of evidence says about `artifact`.
 
     Args:
         evidence: raw parts, as found.
-        artifact: the digest that it must be about.
+        artifact: what it must be about.
         root: whose word counts.
-        now: the time of verification; no fact about a key without a validity period depends on it.
+        now: the time of verification: no attested time may lie after it.
         limits: on sizes and counts, applied before parsing.
 
     Raises:
         LimitError: too big, too many, too deep.
         ParseError: malformed, or of a form or version that is not verified.
         SigError: no trusted key made the signature, or it is invalid.
-        BindError: it is about another artifact, or ambiguous.
+        BindError: it is about another artifact, or ambiguous; or an entry of a log is about something else.
+        TlogError: what a known log signed is wrong.
+        TimeError: a time does not fit, or none is attested where one is needed.
+        IdentError: the certificate does not name one identity.
         RootError: the root holds nobody who could vouch for it.
     """
-    del now
-    match evidence.form:
-        case Form.BUNDLE:
-            return _verify_bundle(evidence, artifact, root, limits)
-        case Form.SIMPLE_SIGNING:
-            return _verify_simple_signing(evidence, artifact, root, limits)
-        case Form.ENVELOPE | Form.BLOB_SIGNATURE:
-            raise UnsupportedEvidence("this form is not verified", place=evidence.place, got=evidence.form.value)
+    claims = read_claims(evidence, limits)
+    signed = _signed(claims.content, artifact)
+    proved = _prove_signature(claims, signed, root)
+    bound = _bind(claims.content, artifact, limits, claims.place)
+    attested = _attest(claims, proved, signed, root, limits)
+    who = _vouch(proved, attested, root, now, claims.place)
+    return Facts(
+        claims.place,
+        claims.form,
+        bound.fact,
+        who.signer,
+        attested.inclusions,
+        attested.times,
+        unchecked=bound.unchecked + attested.unchecked + who.unchecked + claims.unknown,
+        promises=attested.promises,
+        certificate_logs=who.certificate_logs,
+    )
+
+
+class _Attested(Data):
+    """What logs and timestamp authorities prove about the signature."""
+
+    inclusions: tuple[InclusionFact, ...] = ()
+    promises: tuple[PromiseFact, ...] = ()
+    times: tuple[TimeFact, ...] = ()
+    logs: tuple[TransparencyLog, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+
+
+class _Who(Data):
+    signer: SignerFact
+    certificate_logs: tuple[CertificateLogFact, ...]
+    unchecked: tuple[Unchecked, ...]
+
+
+def _signed(content: Content, artifact: Artifact) -> Signed:
+    match content:
+        case Envelope():
+            return OverBytes(pre_authentication_encoding(content.payload_type, content.payload))
+        case SignedDocument():
+            return OverBytes(content.payload)
+        case MessageSignature():
+            return OverArtifact(artifact)
         case _:
-            assert_never(evidence.form)
+            assert_never(content)
 
 
-def _verify_bundle(evidence: Evidence, artifact: Digest, root: TrustedRoot, limits: Limits) -> Facts:
-    place = evidence.place
-    bundle = parse_bundle(_part(evidence, BUNDLE_PART), limits, place)
-    if isinstance(bundle.material, CertificateMaterial):
-        raise _no_authority(root, place)
-    envelope = bundle.content
-    if isinstance(envelope, MessageSignature):
-        raise UnsupportedEvidence("a message signature is not evidence about an image", place=place, expected="dsseEnvelope")
-    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    signer = verify_by_key(message, envelope.signature, bundle.material.hint, root, place)
-    statement = parse_statement(envelope.payload, limits, place)
-    bound = bind_statement(statement, artifact, Digest.of(envelope.payload), place)
-    return Facts(place, evidence.form, bound.fact, signer, unchecked=bound.unchecked + _unchecked_claims(bundle))
+def _prove_signature(claims: Claims, signed: Signed, root: TrustedRoot) -> TrustedKey | SigningCertificate:
+    material = claims.material
+    if not isinstance(material, CertificateMaterial):
+        return verify_by_key(signed, claims.content.signature, material.hint, root, claims.place)
+    # Local: a signature by key needs no X.509, which costs 46 ms to import.
+    from sigkit.verify.chain import parse_signing_certificate
+
+    signing = parse_signing_certificate(material.chain, claims.place)
+    verify_signature(signing.key, signed, claims.content.signature, claims.place)
+    return signing
 
 
-def _unchecked_claims(bundle: Bundle) -> tuple[Unchecked, ...]:
-    entries = tuple(
-        Unchecked(f"entry {entry.index} of the log {strict.encode_base64(entry.log_id)}", _WHY_NO_LOG) for entry in bundle.entries
-    )
-    stamps = tuple(Unchecked(f"timestamp {number}", _WHY_NO_TIME) for number, _ in enumerate(bundle.timestamps, 1))
-    return entries + stamps
+def _bind(content: Content, artifact: Artifact, limits: Limits, place: Place) -> Bound:
+    match content:
+        case Envelope():
+            return bind_statement(parse_statement(content.payload, limits, place), artifact, Digest.of(content.payload), place)
+        case SignedDocument():
+            return bind_simple_signing(parse_simple_signing(content.payload, limits, place), artifact, Digest.of(content.payload), place)
+        case MessageSignature():
+            return bind_message(content, artifact, place)
+        case _:
+            assert_never(content)
 
 
-def _verify_simple_signing(evidence: Evidence, artifact: Digest, root: TrustedRoot, limits: Limits) -> Facts:
-    place = evidence.place
-    if any(part in evidence.parts for part in _CERTIFICATE_PARTS):
-        raise _no_authority(root, place)
-    payload = _part(evidence, LAYER_PART)
-    signature = strict.decode_base64(strict.decode_utf8(_part(evidence, SIGNATURE_PART), place), place)
-    signer = verify_by_key(payload, signature, "", root, place)
-    signed = parse_simple_signing(payload, limits, place)
-    bound = bind_simple_signing(signed, artifact, Digest.of(payload), place)
-    claims = tuple(
-        _CLAIMING_PARTS.get(part) or Unchecked(f"annotation {part}", "its meaning is not known")
-        for part in sorted(evidence.parts)
-        if part not in {LAYER_PART, SIGNATURE_PART}
-    )
-    return Facts(place, evidence.form, bound.fact, signer, unchecked=bound.unchecked + claims)
+def _attest(claims: Claims, proved: TrustedKey | SigningCertificate, signed: Signed, root: TrustedRoot, limits: Limits) -> _Attested:
+    if not claims.entries and not claims.timestamps:
+        return _Attested()
+    # Local: a signature by key mostly has neither.
+    from sigkit.verify.entries import Logged, verify_entries
+    from sigkit.verify.times import verify_timestamps
+
+    content = claims.content
+    payload = content.payload if isinstance(content, Envelope) else None
+    certificate = None if isinstance(proved, TrustedKey) else proved.der
+    logged = Logged(signed, content.signature, payload, proved.key, certificate)
+    entries = verify_entries(claims.entries, logged, root.logs, claims.place, limits)
+    stamps, unchecked = verify_timestamps(claims.timestamps, content.signature, root.timestamp_authorities, claims.place)
+    return _Attested(entries.inclusions, entries.promises, stamps + entries.times, entries.logs, entries.unchecked + unchecked)
 
 
-def _part(evidence: Evidence, name: str) -> bytes:
-    raw = evidence.parts.get(name)
-    if raw is None:
-        raise UnsupportedEvidence("a part is missing", place=evidence.place, expected=name, got=", ".join(sorted(evidence.parts)) or "none")
-    return raw
+def _vouch(proved: TrustedKey | SigningCertificate, attested: _Attested, root: TrustedRoot, now: datetime, place: Place) -> _Who:
+    """Prove that logs and signer were trusted at every attested time, and that no time is still to come."""
+    if attested.times:
+        from sigkit.verify.windows import check_future, check_window
+
+        check_future(attested.times, now, place)
+        for log in attested.logs:
+            check_window(f"the log {log.name}", log.valid, attested.times, place)
+    if not isinstance(proved, TrustedKey):
+        from sigkit.verify.chain import verify_chain
+
+        vouched = verify_chain(proved, attested.times, root, place)
+        return _Who(vouched.signer, vouched.certificate_logs, vouched.unchecked)
+    _check_key_window(proved, attested.times, place)
+    signer = KeySigner(proved.key.fingerprint, proved.key.kind, proved.name)
+    return _Who(SignerFact(signer, Source(root.name, root.digest, proved.name)), (), ())
 
 
-def _no_authority(root: TrustedRoot, place: Place) -> NoCertificateAuthority:
-    return NoCertificateAuthority(
-        "signed by a certificate, which this trust root cannot judge",
-        place=place,
-        expected="a certificate authority",
-        got=f"root {root.name}",
-    )
+def _check_key_window(trusted: TrustedKey, times: Sequence[TimeFact], place: Place) -> None:
+    if trusted.valid is None:
+        return
+    from sigkit.errors import NoAttestedTime
+    from sigkit.verify.windows import check_window
+
+    if not times:
+        raise NoAttestedTime("the key is trusted for a time, and nothing says when the signature was made", place=place)
+    check_window(f"the key {trusted.name}", trusted.valid, times, place)

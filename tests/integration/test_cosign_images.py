@@ -27,6 +27,7 @@ from sigkit.oci.resolve import resolve
 from sigkit.services.serve import running_registry
 from sigkit.signing.session import sign_and_attach
 from sigkit.trust.root import TrustedKey, root_of_keys
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 from tests.simulators.images import AMD64, ARM64, push_index, small_image
 
@@ -114,7 +115,7 @@ class Bench:
         proved, refused = [], []
         for evidence in collect(self.client, self.repository, resolved.digest, limits.DEFAULT).evidence:
             try:
-                proved.append(verify(evidence, resolved.digest, root, datetime.now(UTC), limits.DEFAULT))
+                proved.append(verify(evidence, Artifact.of(resolved.digest), root, datetime.now(UTC), limits.DEFAULT))
             except SigkitError as err:
                 refused.append(err)
         return proved, refused

@@ -24,6 +24,7 @@ from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve
 from sigkit.services.serve import running_registry
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 from tests.simulators.evidence_maker import root_of, signed, statement
 from tests.simulators.images import small_image
@@ -144,7 +145,7 @@ def test_sigkit_accepts_nothing_that_cosign_refuses(name, registry, peer, tmp_pa
 def judged_by_sigkit(client, repository: Repository, digest: Digest) -> Verdict:
     (evidence,) = collect(client, repository, digest, limits.DEFAULT).evidence
     try:
-        facts = verify(evidence, digest, root_of(KEY), datetime.now(UTC), limits.DEFAULT)
+        facts = verify(evidence, Artifact.of(digest), root_of(KEY), datetime.now(UTC), limits.DEFAULT)
     except SigkitError:
         return REFUSE
     return ACCEPT if facts.signature.predicate_type == PREDICATE_SIGNATURE else REFUSE

@@ -21,6 +21,7 @@ from sigkit.keys.pem import encode_pem, parse_pem
 from sigkit.keys.private import generate
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.facts import KeySigner
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 from tests.simulators.altered import altered
 from tests.simulators.evidence_maker import ARTIFACT, FOUND, log_entry, root_of, signed, simple_evidence, statement, subject
@@ -70,7 +71,7 @@ def test_pem_reads_back_as_written(label, data):
 def proved(evidence: Evidence):
     """Return what is proved, apart from what is only claimed and what is only said to be unchecked; None when refused."""
     try:
-        facts = verify(evidence, ARTIFACT, ROOT, NOW, limits.DEFAULT)
+        facts = verify(evidence, Artifact.of(ARTIFACT), ROOT, NOW, limits.DEFAULT)
     except SigkitError:
         return None
     return altered(facts, unchecked=())
@@ -116,7 +117,7 @@ def test_a_fact_is_only_about_an_artifact_that_the_statement_names(written):
     named = {digest for one in written.subjects for digest in one.digests}
     for artifact in {ARTIFACT, *named}:
         try:
-            facts = verify(evidence_of_bundle(raw, FOUND), artifact, ROOT, NOW, limits.DEFAULT)
+            facts = verify(evidence_of_bundle(raw, FOUND), Artifact.of(artifact), ROOT, NOW, limits.DEFAULT)
         except SigkitError:
             continue
         assert artifact in named
@@ -133,7 +134,7 @@ def test_the_signer_is_the_key_that_signed_whatever_else_is_trusted(kinds, data)
     root = root_of_keys([TrustedKey(str(number), key.public) for number, key in enumerate(trusted)], "test")
     evidence = evidence_of_bundle(json.dumps(signed(signer)).encode(), FOUND)
     try:
-        facts = verify(evidence, ARTIFACT, root, NOW, limits.DEFAULT)
+        facts = verify(evidence, Artifact.of(ARTIFACT), root, NOW, limits.DEFAULT)
     except SigkitError:
         assert signer not in trusted
         return

@@ -39,7 +39,7 @@ class Broken:
 @pytest.mark.parametrize("kind", GENERATED_KINDS)
 def test_a_files_signature_names_its_digest_by_the_hash_of_the_key(kind):
     key = generate(kind)
-    signed = sign_file(CONTENT, key)
+    signed = sign_file(CONTENT, key, Clock())
     bundle = parse_bundle(signed.bundle, limits.DEFAULT, Place("b"))
     algorithm = {"ecdsa-p384": "sha384", "ecdsa-p521": "sha512"}.get(kind, "sha256")
     assert bundle.content == MessageSignature(signed.signature, Digest.of(CONTENT, algorithm))
@@ -69,7 +69,7 @@ def test_standard_input_has_no_name():
 
 def test_a_signature_that_does_not_verify_is_not_handed_out():
     with pytest.raises(BadSignature):
-        sign_file(CONTENT, Broken())
+        sign_file(CONTENT, Broken(), Clock())
     with pytest.raises(BadSignature):
         attest_file(CONTENT, None, PREDICATE, Broken(), Clock())
 

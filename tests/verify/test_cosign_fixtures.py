@@ -14,6 +14,7 @@ from sigkit.evidence.form import LAYER_PART, SIGNATURE_PART, Evidence, Form, Fou
 from sigkit.evidence.statement import PREDICATE_SIGNATURE, REPOSITORY_ANNOTATION
 from sigkit.keys.load import load_private, load_public
 from sigkit.trust.root import TrustedKey, root_of_keys
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "cosign"
@@ -34,7 +35,7 @@ def evidence(name: str, form: Form) -> Evidence:
 def facts_of(name: str, form: Form, artifact: Digest | None = None):
     key = load_public(str(FIXTURES / f"{name}.pub"))
     digest = artifact or parse_digest((FIXTURES / f"{name}.digest").read_text().strip())
-    return verify(evidence(name, form), digest, root_of_keys([TrustedKey("fixture", key)], "test"), NOW, limits.DEFAULT)
+    return verify(evidence(name, form), Artifact.of(digest), root_of_keys([TrustedKey("fixture", key)], "test"), NOW, limits.DEFAULT)
 
 
 @each

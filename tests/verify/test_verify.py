@@ -28,6 +28,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE, REPOSITORY_ANNOTATION
 from sigkit.keys.private import GENERATED_KINDS, generate
 from sigkit.limits import Limits
 from sigkit.verify.facts import KeySigner, Source, Unchecked
+from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 from tests.simulators.evidence_maker import (
     ARTIFACT,
@@ -51,7 +52,7 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def facts_of(evidence, artifact=ARTIFACT, root=ROOT):
-    return verify(evidence, artifact, root, NOW, limits.DEFAULT)
+    return verify(evidence, Artifact.of(artifact), root, NOW, limits.DEFAULT)
 
 
 def of_statement(document, key=KEY):
@@ -195,7 +196,7 @@ def test_a_certificate_is_refused_as_ROOT_and_not_called_unsigned():
 
 def test_limits_apply_before_parsing():
     with pytest.raises(TooLarge):
-        verify(bundle_evidence(b"{" * 1000), ARTIFACT, ROOT, NOW, Limits(bundle_bytes=999))
+        verify(bundle_evidence(b"{" * 1000), Artifact.of(ARTIFACT), ROOT, NOW, Limits(bundle_bytes=999))
 
 
 def test_evidence_without_its_part_is_refused():

@@ -1,0 +1,255 @@
+"""The signer's certificate: issued by an authority of the trust root, for signing code, valid at every attested time, naming one identity.
+
+Paths are built by `cryptography` (RFC 5280 section 6); the certificates of the path that it found are compared with every attested time
+here. What its policies leave open is checked here: that the leaf is no CA and no certificate of the authority, that its key may
+sign, its purpose, and exactly one subject alternative name. The issuer for certificate logs is the one that was verified, not one found by
+its name (sigstore-rust#154).
+
+Not handled: revocation, which short-lived certificates do without; Ed25519 authorities, which the library refuses.
+
+Source: sigstore/fulcio docs/certificate-specification.md; RFC 5280 sections 4.2.1.3, 4.2.1.6, 4.2.1.9, 4.2.1.12; RFC 6962 section 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit import limits
+from sigkit.data import Data
+from sigkit.errors import (
+    AmbiguousIdentity,
+    MalformedCertificate,
+    NoAttestedTime,
+    NoCertificateAuthority,
+    OutsideAuthority,
+    SigkitError,
+    UntrustedCertificate,
+)
+from sigkit.strict import decode_utf8, encode_base64
+from sigkit.verify.extensions import ISSUER, USERNAME_OID, encode_utf8_string, read_extensions
+from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
+from sigkit.verify.windows import check_certificates, check_window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+    from cryptography.x509 import verification
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+    from sigkit.trust.root import CertificateAuthority, TransparencyLog, TrustedRoot
+    from sigkit.verify.facts import TimeFact
+
+_PATH_CERTIFICATES: Final = 8  # leaf and anchor included; Fulcio's has three
+
+
+class SigningCertificate(Data):
+    """The certificate that evidence brings, and its key. Nothing says yet that anybody vouches for it."""
+
+    certificate: x509.Certificate
+    der: bytes
+    offered: tuple[x509.Certificate, ...]
+    key: PublicKey
+
+
+class Vouched(Data):
+    """Who signed, and the certificate logs that know of the certificate."""
+
+    signer: SignerFact
+    certificate_logs: tuple[CertificateLogFact, ...]
+    unchecked: tuple[Unchecked, ...]
+
+
+def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCertificate:
+    """Read the certificates that evidence brings, the signer's first.
+
+    Raises:
+        MalformedCertificate: (SIG) not X.509 in DER.
+        UnsupportedKey, MalformedKey: (SIG) a key that is not accepted.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    from sigkit.keys.public import of_library
+
+    try:
+        leaf, *offered = [x509.load_der_x509_certificate(der) for der in chain]
+        key = leaf.public_key()
+        _ = leaf.extensions  # parsed now, so that a malformed one is told from an absent one
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as err:
+        raise MalformedCertificate("the certificate is malformed", place=place, got=str(err)[:200]) from err
+    return SigningCertificate(leaf, chain[0], tuple(offered), of_library(key, place))
+
+
+def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: TrustedRoot, place: Place) -> Vouched:
+    """Prove that an authority of the root vouched for the signer's identity at every attested time.
+
+    Raises:
+        NoCertificateAuthority: (ROOT) the root has none.
+        NoAttestedTime: (TIME) nothing trusted says when the signature was made.
+        UntrustedCertificate: (ROOT) no path to an authority of the root, or the certificate is not for this.
+        OutsideCertificate, OutsideAuthority: (TIME) a path, but not at one of the times.
+        AmbiguousIdentity: (IDENT) not exactly one identity.
+        BadSct: (TLOG) a known certificate log did not sign what the certificate carries.
+    """
+    if not root.certificate_authorities:
+        raise NoCertificateAuthority(
+            "signed by a certificate, which this trust root cannot judge",
+            place=place,
+            expected="a certificate authority",
+            got=f"root {root.name}",
+        )
+    if not times:
+        raise NoAttestedTime(
+            "nothing trusted says when the signature was made", place=place, expected="a timestamp, or a log's signed time"
+        )
+    _check_leaf(signing.certificate, place)
+    authority, path = _find_path(signing, times, root.certificate_authorities, place)
+    identity = _identity(signing.certificate, place)
+    logged, unchecked = _verify_scts(signing.certificate, path[1], root.ct_logs, place)
+    source = Source(authority.source.name, authority.source.digest, authority.name)
+    return Vouched(SignerFact(identity, source), logged, unchecked)
+
+
+def _find_path(
+    signing: SigningCertificate, times: Sequence[TimeFact], authorities: Sequence[CertificateAuthority], place: Place
+) -> tuple[CertificateAuthority, tuple[x509.Certificate, ...]]:
+    """Return the first authority with a path that holds at every time; the refusal is that of the path that came closest."""
+    refusals: list[SigkitError] = []
+    for authority in authorities:
+        try:
+            return authority, _verify_path(signing, times, authority, place)
+        except SigkitError as err:
+            refusals.append(err)
+    raise next((err for err in refusals if not isinstance(err, UntrustedCertificate)), refusals[0])
+
+
+def _verify_path(
+    signing: SigningCertificate, times: Sequence[TimeFact], authority: CertificateAuthority, place: Place
+) -> tuple[x509.Certificate, ...]:
+    path = _build_path(signing, authority, place)
+    # In order, the anchor last: the certificates after the one that was met vouch for it, which was checked when the root was read.
+    above = authority.certificates[authority.certificates.index(path[-1]) + 1 :]
+    check_certificates((*path, *above), times, place)
+    check_window(f"the certificate authority {authority.name}", authority.valid, times, place)
+    return path
+
+
+def _build_path(signing: SigningCertificate, authority: CertificateAuthority, place: Place) -> tuple[x509.Certificate, ...]:
+    """Find a path to the authority, at the first moment at which it can have been whole; the attested times are compared with it after."""
+    from cryptography.x509 import verification
+
+    leaf = signing.certificate
+    if leaf in authority.certificates:
+        raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
+    builder = (
+        verification.PolicyBuilder()
+        .store(verification.Store(list(authority.certificates)))
+        .time(max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates)))
+        .max_chain_depth(_PATH_CERTIFICATES)
+        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
+    )
+    try:
+        return tuple(builder.build_client_verifier().verify(leaf, list(signing.offered)).chain)
+    except verification.VerificationError as err:
+        raise UntrustedCertificate(
+            "no authority of the trust root issued the signer's certificate", place=place, expected=authority.name, got=str(err)[:200]
+        ) from err
+
+
+def _authority_policy() -> verification.ExtensionPolicy:
+    from cryptography.x509 import ExtendedKeyUsage, verification
+
+    return verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
+        ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing
+    )
+
+
+def _leaf_policy() -> verification.ExtensionPolicy:
+    from cryptography.x509 import ExtendedKeyUsage, SubjectAlternativeName, verification
+
+    return (
+        verification.ExtensionPolicy.permit_all()
+        .require_present(ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing)
+        .require_present(SubjectAlternativeName, verification.Criticality.AGNOSTIC, None)
+    )
+
+
+def _require_code_signing(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage | None) -> None:
+    from cryptography.x509 import ExtendedKeyUsageOID
+
+    if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:
+        raise ValueError("the extended key usage is not for signing code")
+
+
+def _check_leaf(leaf: x509.Certificate, place: Place) -> None:
+    """Check what path building leaves open: the signer is no authority, and its key is for signatures."""
+    from cryptography import x509
+
+    for extension in leaf.extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            raise UntrustedCertificate("the signer's certificate is that of an authority", place=place, expected="one of an end entity")
+        if isinstance(extension.value, x509.KeyUsage) and not extension.value.digital_signature:
+            raise UntrustedCertificate("the signer's key is not for signatures", place=place, expected="key usage digitalSignature")
+
+
+def _identity(leaf: x509.Certificate, place: Place) -> IdentitySigner:
+    from cryptography import x509
+
+    names = list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    if len(names) != 1:
+        raise AmbiguousIdentity("not exactly one subject alternative name", place=place, expected="1", got=str(len(names)))
+    kind, subject = _subject(names[0], place)
+    extensions = read_extensions(leaf, place)
+    return IdentitySigner(extensions.get(ISSUER, ""), subject, extensions, kind)
+
+
+def _subject(name: x509.GeneralName, place: Place) -> tuple[str, str]:
+    from cryptography import x509
+
+    match name:
+        case x509.RFC822Name():
+            return "email", name.value
+        case x509.UniformResourceIdentifier():
+            return "uri", name.value
+        case x509.DNSName():
+            return "dns", name.value
+        case x509.IPAddress():
+            return "ip", str(name.value)
+        case x509.OtherName() if name.type_id.dotted_string == USERNAME_OID:
+            raw = name.value[2:] if len(name.value) < 0x82 else name.value[3:]
+            if encode_utf8_string(raw) != name.value:
+                raise MalformedCertificate("the user name is malformed", place=place, expected="a UTF8String in DER")
+            return "username", decode_utf8(raw, place)
+        case _:
+            raise AmbiguousIdentity("a subject alternative name of a kind that is not understood", place=place, got=type(name).__name__)
+
+
+def _verify_scts(
+    leaf: x509.Certificate, issuer: x509.Certificate, logs: Sequence[TransparencyLog], place: Place
+) -> tuple[tuple[CertificateLogFact, ...], tuple[Unchecked, ...]]:
+    from cryptography import x509
+
+    from sigkit.keys.public import of_library
+    from sigkit.tlog.sct import verify_sct
+
+    found = [item.value for item in leaf.extensions if isinstance(item.value, x509.PrecertificateSignedCertificateTimestamps)]
+    if not found:
+        return (), (Unchecked("certificate log", "the certificate carries no promise of one"),)
+    facts: list[CertificateLogFact] = []
+    unchecked: list[Unchecked] = []
+    scts = list(found[0])
+    if len(scts) > limits.LOG_ENTRIES:
+        raise MalformedCertificate(f"more than {limits.LOG_ENTRIES} certificate logs", place=place, got=str(len(scts)))
+    issuer_key = of_library(issuer.public_key(), place).spki
+    for sct in scts:
+        log = next((log for log in logs if log.log_id == sct.log_id), None)
+        if log is None:
+            unchecked.append(Unchecked(f"certificate log {encode_base64(sct.log_id)}", "the trust root holds no such log"))
+            continue
+        when = verify_sct(leaf, issuer_key, sct, log.key, place)
+        if not log.valid.holds(when):
+            raise OutsideAuthority(f"the certificate log {log.name} was not trusted at that time", place=place, got=str(when))
+        facts.append(CertificateLogFact(log.name, when, Source(log.source.name, log.source.digest, log.name), log.operator))
+    return tuple(facts), tuple(unchecked)

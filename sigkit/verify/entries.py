@@ -1,0 +1,180 @@
+"""Log entries: each of a known log is proved, and is about this very signature, or the evidence is refused.
+
+The order: the log is one of the trust root's; the entry is about these bytes, this signature and this key; the log promised it, or its tree
+includes it. An entry of an unknown log proves nothing and is named as unchecked. Of a Rekor v2 entry the leaf is made anew from the
+evidence, so that the proof of inclusion is about the evidence and not about a body beside it (sigstore-go#611).
+
+Source: sigstore/rekor types; sigstore/rekor-tiles CLIENTS.md; RFC 6962 section 2.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit import strict
+from sigkit.data import Data
+from sigkit.digest import Digest
+from sigkit.errors import CheckpointMismatch, OtherEntry, UnsupportedEntry
+from sigkit.verify.facts import InclusionFact, PromiseFact, Source, TimeFact, TimeKind, Unchecked
+from sigkit.verify.signature import OverBytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+    from sigkit.limits import Limits
+    from sigkit.tlog.entry import InclusionProof, LogEntry
+    from sigkit.trust.root import TransparencyLog
+    from sigkit.verify.signature import Signed
+
+_V2: Final = ("hashedrekord", "0.0.2")
+
+
+class Logged(Data):
+    """What a log entry must be about.
+
+    `payload` is the envelope's payload, or None when no envelope was signed. `certificate` is the signer's, in DER, or None when a key
+    signed that has none.
+    """
+
+    signed: Signed
+    signature: bytes
+    payload: bytes | None
+    key: PublicKey
+    certificate: bytes | None
+
+
+class Entries(Data):
+    """What the entries prove, the logs that prove it, and the entries of logs that nobody knows."""
+
+    inclusions: tuple[InclusionFact, ...] = ()
+    promises: tuple[PromiseFact, ...] = ()
+    times: tuple[TimeFact, ...] = ()
+    logs: tuple[TransparencyLog, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+
+
+def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Entries:
+    """Prove every entry of a known log.
+
+    Raises:
+        OtherEntry: (BIND) one is about something else.
+        TlogError: a proof, checkpoint or promise is wrong.
+        ParseError: a body is malformed.
+    """
+    proved = [_verify_entry(entry, logged, logs, place, limits) for entry in entries]
+    return Entries(
+        tuple(fact for part in proved for fact in part.inclusions),
+        tuple(fact for part in proved for fact in part.promises),
+        tuple(fact for part in proved for fact in part.times),
+        tuple(log for part in proved for log in part.logs),
+        tuple(item for part in proved for item in part.unchecked),
+    )
+
+
+def _verify_entry(entry: LogEntry, logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Entries:
+    log = next((log for log in logs if log.log_id == entry.log_id), None)
+    if log is None:
+        name = f"entry {entry.index} of the log {strict.encode_base64(entry.log_id)}"
+        return Entries(unchecked=(Unchecked(name, "the trust root holds no such log"),))
+    leaf = _rebuild(entry, logged, place) if (entry.kind, entry.version) == _V2 else _bind_body(entry, logged, place, limits)
+    source = Source(log.source.name, log.source.digest, log.name)
+    inclusions, unchecked = _verify_inclusion(entry, leaf, log, source, place)
+    if entry.promise is None:
+        if not inclusions:
+            raise UnsupportedEntry("neither a checkpoint nor a promise stands behind the entry", place=place, got=f"entry {entry.index}")
+        return Entries(inclusions, logs=(log,), unchecked=unchecked)
+    # Local: most entries of today have no promise.
+    from sigkit.tlog.entry_v1 import verify_promise
+
+    when = verify_promise(entry, log.key, place)
+    time = TimeFact(when, log.name, source, TimeKind.INTEGRATED, log.operator)
+    promise = PromiseFact(log.name, entry.index, source, log.operator)
+    return Entries(inclusions, (promise,), (time,), (log,), unchecked)
+
+
+def _bind_body(entry: LogEntry, logged: Logged, place: Place, limits: Limits) -> bytes:
+    """Prove that a body as the log wrote it is about this signature, and return the leaf."""
+    from sigkit.tlog.entry_v1 import Over, parse_body
+
+    said = parse_body(entry, place, limits)
+    if said.over is Over.PAYLOAD:
+        known = None if logged.payload is None else Digest.of(logged.payload, said.digest.algorithm)
+    else:
+        known = _signed_digest(logged.signed, said.digest.algorithm)
+    if known != said.digest:
+        raise OtherEntry("the log entry is about another artifact", place=place, expected=str(known), got=str(said.digest))
+    if [by.signature for by in said.signatures] != [logged.signature]:
+        raise OtherEntry("the log entry is about another signature", place=place)
+    for by in said.signatures:
+        _bind_verifier(by.verifier, logged, place)
+    return entry.body
+
+
+def _bind_verifier(pem: bytes, logged: Logged, place: Place) -> None:
+    """Prove that the entry names the certificate, or the key, that made the signature."""
+    from sigkit.keys.pem import parse_pem
+    from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
+
+    label = "CERTIFICATE"
+    block = parse_pem(pem, (label, *PUBLIC_LABELS), place)
+    if block.label == label:
+        fits = block.data == logged.certificate
+    else:
+        fits = logged.certificate is None and parse_public_key(pem, place) == logged.key
+    if not fits:
+        raise OtherEntry("the log entry names another certificate or key", place=place, got=f"a PEM block {block.label}")
+
+
+def _rebuild(entry: LogEntry, logged: Logged, place: Place) -> bytes:
+    """Make the leaf of a Rekor v2 entry from the evidence; a body beside it must be the same."""
+    from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, hash_of, key_details_of
+
+    algorithm = hash_of(logged.key)
+    digest = _signed_digest(logged.signed, algorithm)
+    if digest is None:
+        raise OtherEntry("the log entry is about a digest that is not known of the artifact", place=place, expected=algorithm)
+    verifier = KeyVerifier(logged.key.spki) if logged.certificate is None else CertificateVerifier(logged.certificate)
+    leaf = encode_hashedrekord(digest, logged.signature, verifier, key_details_of(logged.key))
+    if entry.body and entry.body != leaf:
+        raise OtherEntry("the log entry is about another signature, key or artifact", place=place)
+    return leaf
+
+
+def _signed_digest(signed: Signed, algorithm: str) -> Digest | None:
+    if isinstance(signed, OverBytes):
+        return Digest.of(signed.message, algorithm)
+    return signed.artifact.by(algorithm)
+
+
+def _verify_inclusion(
+    entry: LogEntry, leaf: bytes, log: TransparencyLog, source: Source, place: Place
+) -> tuple[tuple[InclusionFact, ...], tuple[Unchecked, ...]]:
+    proof = entry.proof
+    if proof is None:
+        return (), ()
+    from sigkit.tlog.merkle import leaf_hash, verify_inclusion
+
+    verify_inclusion(leaf_hash(leaf), proof.index, proof.size, proof.hashes, proof.root, place)
+    if not proof.checkpoint:
+        return (), (Unchecked(f"inclusion in the log {log.name}", "the proof comes without a checkpoint that the log signed"),)
+    # The first line of a v1 checkpoint holds the tree's number, which the trust root does not know.
+    origin = log.origin if (entry.kind, entry.version) == _V2 else None
+    others = _verify_checkpoint(proof, log, origin, place)
+    fact = InclusionFact(log.name, entry.index, source, log.operator)
+    return (fact,), tuple(Unchecked(f"cosignature of {name}", "the trust root holds no such witness") for name in others)
+
+
+def _verify_checkpoint(proof: InclusionProof, log: TransparencyLog, origin: str | None, place: Place) -> tuple[str, ...]:
+    from sigkit.tlog.checkpoint import verify_checkpoint
+
+    signed = verify_checkpoint(proof.checkpoint, log.key, log.log_id, origin, place)
+    if (signed.checkpoint.size, signed.checkpoint.root) != (proof.size, proof.root):
+        raise CheckpointMismatch(
+            "the checkpoint is of another tree than the proof",
+            place=place,
+            expected=f"size {proof.size}, root {proof.root.hex()}",
+            got=f"size {signed.checkpoint.size}, root {signed.checkpoint.root.hex()}",
+        )
+    return tuple(dict.fromkeys(line.name for line in signed.others))

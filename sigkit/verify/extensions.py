@@ -1,0 +1,111 @@
+"""Fulcio's certificate extensions by name, read and written by one codec.
+
+The first six are the text itself; from the eighth on an extension holds a UTF8String in DER. An extension of a known number that is
+malformed is refused, never skipped; unknown numbers are left out, because what they mean is not known.
+
+Source: sigstore/fulcio docs/oid-info.md; names as sigstore-go's certificate.Extensions writes them in JSON.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit.errors import AmbiguousIdentity, MalformedCertificate
+from sigkit.strict import decode_utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography import x509
+
+    from sigkit.errors import Place
+
+ARC: Final = "1.3.6.1.4.1.57264.1."
+USERNAME_OID: Final = "1.3.6.1.4.1.57264.1.7"  # of an other name in the subject alternative name
+ISSUER: Final = "issuer"
+
+NAMES: Final[Mapping[int, str]] = {
+    1: ISSUER,
+    2: "githubWorkflowTrigger",
+    3: "githubWorkflowSHA",
+    4: "githubWorkflowName",
+    5: "githubWorkflowRepository",
+    6: "githubWorkflowRef",
+    8: ISSUER,
+    9: "buildSignerURI",
+    10: "buildSignerDigest",
+    11: "runnerEnvironment",
+    12: "sourceRepositoryURI",
+    13: "sourceRepositoryDigest",
+    14: "sourceRepositoryRef",
+    15: "sourceRepositoryIdentifier",
+    16: "sourceRepositoryOwnerURI",
+    17: "sourceRepositoryOwnerIdentifier",
+    18: "buildConfigURI",
+    19: "buildConfigDigest",
+    20: "buildTrigger",
+    21: "runInvocationURI",
+    22: "sourceRepositoryVisibilityAtSigning",
+    23: "deploymentEnvironment",
+    24: "tokenSubject",
+}
+_LAST_PLAIN: Final = 6
+_UTF8_STRING: Final = 0x0C
+
+
+def read_extensions(certificate: x509.Certificate, place: Place) -> Mapping[str, str]:
+    """Return the values of Fulcio's extensions by name, the issuer among them.
+
+    Raises:
+        MalformedCertificate: (SIG) one is not the text that it must be.
+        AmbiguousIdentity: (IDENT) the old and the new form of the issuer differ.
+        NotUtf8: (PARSE).
+    """
+    found: dict[str, str] = {}
+    for extension in certificate.extensions:
+        oid = extension.oid.dotted_string
+        number = oid.removeprefix(ARC)
+        name = NAMES.get(int(number)) if oid.startswith(ARC) and number.isdecimal() else None
+        if name is None:
+            continue
+        value = decode_extension(int(number), extension.value.public_bytes(), place)
+        if found.setdefault(name, value) != value:
+            raise AmbiguousIdentity("the certificate names two issuers", place=place, expected="one", got=f"{found[name]} and {value}")
+    return found
+
+
+def decode_extension(number: int, content: bytes, place: Place) -> str:
+    """Return the text of extension `number`.
+
+    Args:
+        number: last component of its object identifier.
+        content: of its OCTET STRING.
+        place: of the certificate.
+
+    Raises:
+        MalformedCertificate: (SIG) not one UTF8String in DER, and nothing after it.
+        NotUtf8: (PARSE).
+    """
+    if number <= _LAST_PLAIN:
+        return decode_utf8(content, place)
+    text = decode_utf8(content[2 if len(content) < 2 or content[1] < 0x80 else 2 + (content[1] & 0x7F) :], place)
+    if encode_extension(number, text) != content:  # DER has one way to write it
+        raise MalformedCertificate(f"the extension {ARC}{number} is malformed", place=place, expected="a UTF8String in DER")
+    return text
+
+
+def encode_extension(number: int, text: str) -> bytes:
+    """Return the content of extension `number`'s OCTET STRING.
+
+    Source: X.690 sections 8.1.3 (length) and 8.21 (strings).
+    """
+    raw = text.encode("utf-8")
+    return raw if number <= _LAST_PLAIN else encode_utf8_string(raw)
+
+
+def encode_utf8_string(raw: bytes) -> bytes:
+    """Return a UTF8String in DER."""
+    if len(raw) < 0x80:
+        return bytes((_UTF8_STRING, len(raw))) + raw
+    length = len(raw).to_bytes((len(raw).bit_length() + 7) // 8, "big")
+    return bytes((_UTF8_STRING, 0x80 | len(length))) + length + raw

@@ -1,0 +1,130 @@
+"""Timestamps of RFC 3161: what a known authority signed about this signature, inside the time in which it is trusted.
+
+rfc3161-client reads CMS and checks the signature, the imprint and the chain at the stated time. What it leaves open is checked here: one
+authority at a time (its certificates are one trusted set otherwise), the window of the trust root, the leaf's purpose and that it is no CA.
+
+A token by a signer whom the trust root does not hold proves nothing and is named as unchecked; one that names a known signer and does not
+verify refuses the evidence: a good time beside it must not hide it (TOB-SIGSTORE-4).
+
+Source: RFC 3161 section 2.4.2; RFC 5816; RFC 5652 section 5.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigkit.errors import BadTimestamp, OutsideAuthority
+from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
+from sigkit.verify.windows import is_valid_at, show_time, show_window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+    from rfc3161_client.tsp import TimeStampResponse
+
+    from sigkit.errors import Place
+    from sigkit.trust.root import TimestampAuthority
+
+
+def verify_timestamps(
+    stamps: Sequence[bytes], signature: bytes, authorities: Sequence[TimestampAuthority], place: Place
+) -> tuple[tuple[TimeFact, ...], tuple[Unchecked, ...]]:
+    """Prove when `signature` existed.
+
+    Args:
+        stamps: the authorities' responses, in DER.
+        signature: the bytes that each must be about.
+        authorities: those of the trust root.
+        place: of the evidence.
+
+    Raises:
+        BadTimestamp: (TIME) malformed, about other bytes, or not what the authority that it names signed.
+        OutsideAuthority: (TIME) the authority was not trusted at that time.
+    """
+    times: list[TimeFact] = []
+    unchecked: list[Unchecked] = []
+    for number, stamp in enumerate(stamps, 1):
+        if not authorities:
+            unchecked.append(Unchecked(f"timestamp {number}", "the trust root holds no timestamp authority"))
+            continue
+        response = _parse(stamp, place)
+        named = [authority for authority in authorities if _names(response, authority.certificates[0])]
+        if named:
+            times.append(_verify(response, signature, named, place))
+        else:
+            unchecked.append(Unchecked(f"timestamp {number}", "the trust root does not hold the authority that it names"))
+    return tuple(times), tuple(unchecked)
+
+
+def _parse(stamp: bytes, place: Place) -> TimeStampResponse:
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        response = decode_timestamp_response(stamp)
+        signers = len(response.signed_data.signer_infos)
+        _ = response.tst_info.gen_time
+    except ValueError as err:  # an encoding that is not DER, at whatever depth
+        raise BadTimestamp("a timestamp is malformed", place=place, got=f"{len(stamp)} bytes") from err
+    if signers != 1:
+        raise BadTimestamp("a timestamp has exactly one signer", place=place, expected="1", got=str(signers))
+    return response
+
+
+def _names(response: TimeStampResponse, leaf: x509.Certificate) -> bool:
+    """Tell whether the token says that this certificate signed it."""
+    (signer,) = response.signed_data.signer_infos
+    return bool(signer.issuer == leaf.issuer and signer.serial_number == leaf.serial_number)
+
+
+def _verify(response: TimeStampResponse, signature: bytes, authorities: Sequence[TimestampAuthority], place: Place) -> TimeFact:
+    """Prove the token by one of the authorities that have its signer: a root may list one with several windows."""
+    when = response.tst_info.gen_time
+    for authority in authorities:
+        _check_purpose(authority, place)
+        _check_signature(response, signature, authority, place)
+        if authority.valid.holds(when):
+            source = Source(authority.source.name, authority.source.digest, authority.name)
+            return TimeFact(when, authority.name, source, TimeKind.TIMESTAMP, authority.operator)
+    raise OutsideAuthority(
+        "the timestamp authority was not trusted at that time",
+        place=place,
+        expected=show_window(authorities[0].valid),
+        got=f"{show_time(when)} by {authorities[0].name}",
+    )
+
+
+def _check_signature(response: TimeStampResponse, signature: bytes, authority: TimestampAuthority, place: Place) -> None:
+    from rfc3161_client import VerificationError, VerifierBuilder
+
+    leaf, *intermediates = authority.certificates
+    root = intermediates.pop() if intermediates else leaf
+    # Built afresh for each authority: copies of a builder share their lists.
+    verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=intermediates, roots=[root]).build()
+    try:
+        verifier.verify_message(response, signature)
+    except (VerificationError, ValueError) as err:
+        raise BadTimestamp(
+            "the timestamp does not verify", place=place, expected=f"signed by {authority.name}, about this signature", got=str(err)[:200]
+        ) from err
+    when = response.tst_info.gen_time
+    for certificate in authority.certificates:
+        if not is_valid_at(certificate, when):
+            raise BadTimestamp(
+                "a certificate of the timestamp authority was not valid at that time",
+                place=place,
+                expected=f"{show_time(certificate.not_valid_before_utc)} to {show_time(certificate.not_valid_after_utc)}",
+                got=show_time(when),
+            )
+
+
+def _check_purpose(authority: TimestampAuthority, place: Place) -> None:
+    from cryptography import x509
+
+    leaf = authority.certificates[0]
+    usages = [item for item in leaf.extensions if isinstance(item.value, x509.ExtendedKeyUsage)]
+    constraints = [item.value for item in leaf.extensions if isinstance(item.value, x509.BasicConstraints)]
+    # RFC 3161 section 2.3: critical and alone. A CA could issue itself any other purpose (timestamp-authority#1416).
+    alone = [(item.critical, list(item.value)) for item in usages] == [(True, [x509.ExtendedKeyUsageOID.TIME_STAMPING])]
+    if not alone or any(item.ca for item in constraints):
+        raise BadTimestamp("the authority's certificate is not for timestamps alone", place=place, got=authority.name)
