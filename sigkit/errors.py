@@ -321,6 +321,15 @@ class MalformedOption(ParseError):
     code = "SK-PARSE-012"
 
 
+class MalformedExpression(ParseError):
+    """An expression over identities is malformed, or needs more memory than an expression may.
+
+    The syntax is RE2's: no look-around and no back-references. The message names the column. An exact text needs no expression.
+    """
+
+    code = "SK-PARSE-013"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 
@@ -689,6 +698,16 @@ class AmbiguousIdentity(IdentError):
     """
 
     code = "SK-IDENT-001"
+
+
+class WrongIdentity(IdentError):
+    """The image is signed, but not by the identity that is required.
+
+    The message lists the identities that were found, and what differs. Issuer, subject and each extension are compared whole: an expression
+    must fit all of the text. Sign with the required identity, or change the rule if another may vouch for the image.
+    """
+
+    code = "SK-IDENT-002"
 
 
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
@@ -1329,6 +1348,71 @@ class SameKeyTwice(PolicyError):
     """
 
     code = "SK-POLICY-022"
+
+
+class NotLogged(PolicyError):
+    """The signature is good, but fewer transparency logs vouch for its entry than the rule asks for.
+
+    Logs of one operator count once, and only those of the trust root that the authority names. What was not checked says which entries
+    nobody here could judge. Sign again with an upload to the log, or lower `logEntries` (for flags: `--insecure-ignore-tlog`).
+    """
+
+    code = "SK-POLICY-023"
+
+
+class NotTimestamped(PolicyError):
+    """The signature is good, but fewer timestamp authorities vouch for its time than the rule asks for.
+
+    Authorities of one operator count once, and only those of the trust root that the authority names. Sign again with a timestamp.
+    """
+
+    code = "SK-POLICY-024"
+
+
+class CertificateNotLogged(PolicyError):
+    """The signature is good, but fewer certificate logs vouch for the signer's certificate than the rule asks for.
+
+    A certificate that is in no log could have been issued unseen. Sign again under an authority that logs its certificates, or lower
+    `certificateLogs` (for flags: `--insecure-ignore-sct`).
+    """
+
+    code = "SK-POLICY-025"
+
+
+class WrongAuthority(PolicyError):
+    """The identity is the required one, but another certificate authority vouches for it than the rule trusts.
+
+    Anybody's authority can write any name into a certificate. Name the trust root in the rule if its word is to count here.
+    """
+
+    code = "SK-POLICY-026"
+
+
+class NoAttestation(PolicyError):
+    """The required signer made no attestation of the required type about the image.
+
+    The message lists the types that were found. Attach it: `sigkit attest --type TYPE --predicate FILE --key KEY IMAGE@DIGEST`.
+    """
+
+    code = "SK-POLICY-027"
+
+
+class WrongAnnotation(PolicyError):
+    """The signature is good, but it does not hold the annotations that are required.
+
+    Only signed annotations count, not those of the registry's manifest. Sign again with them: `sigkit sign -a NAME=VALUE`.
+    """
+
+    code = "SK-POLICY-028"
+
+
+class SameIdentityTwice(PolicyError):
+    """One identity stands in two elements of a list: one signer would count twice.
+
+    Keep it in one of them. Two signatures by one identity, also with two certificates, are one signer.
+    """
+
+    code = "SK-POLICY-029"
 
 
 # --- INTERNAL ---------------------------------------------------------------------------------------------------------
