@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _SUMMARY: Final = {
     "who": {("certificate", "identity"), ("bundle", "signed by"), ("signature", "signed by")},
-    "says who": {("certificate", "Issuer"), ("certificate", "Issuer (old)")},
+    "says who": {("certificate", "issuer"), ("certificate", "issuer (old)")},
     "when": {("log entry", "integrated"), ("timestamp", "time")},
     "which log": {("log entry", "checkpoint"), ("log entry", "log")},
     "about": {("bundle", "file digest"), ("subject", "digest"), ("signed", "digest")},

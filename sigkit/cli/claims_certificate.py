@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.clock import format_time
 from sigkit.digest import Digest
 from sigkit.errors import WrongShape
+from sigkit.verify.extensions import ARC, ISSUER, NAMES, USERNAME_OID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.strict import Json
 
-_FULCIO: Final = "1.3.6.1.4.1.57264.1."
-_USER_NAME: Final = "1.3.6.1.4.1.57264.1.7"
 _UTF8_STRING: Final = 0x0C
 _LAST_RAW: Final = 6  # until then an extension's value is its text, later a UTF8String in DER
 
@@ -58,7 +57,7 @@ def describe_certificate(section: Section, der: bytes, place: Place) -> None:
         return
     for extension in extensions:
         oid = extension.oid.dotted_string
-        if oid.startswith(_FULCIO):
+        if oid.startswith(ARC):
             say(_fulcio_name(oid), partial(_fulcio_value, oid, extension.value))
         elif isinstance(extension.value, x509.PrecertificateSignedCertificateTimestamps):
             say("certificate log", partial(_logged, extension.value))
@@ -107,7 +106,7 @@ def _name(name: x509.GeneralName) -> str:
         case x509.IPAddress():
             return f"IP address {name.value}"
         case x509.OtherName():
-            kind = "user name" if name.type_id.dotted_string == _USER_NAME else f"other name {name.type_id.dotted_string}"
+            kind = "user name" if name.type_id.dotted_string == USERNAME_OID else f"other name {name.type_id.dotted_string}"
             return f"{kind} {_utf8_string(name.value)}"
         case _:
             return f"{type(name).__name__} {name.value}"
@@ -147,11 +146,14 @@ def _usages(certificate: x509.Certificate) -> Json:
 
 
 def _fulcio_name(oid: str) -> str:
-    return _FULCIO_NAMES.get(oid.removeprefix(_FULCIO), oid)
+    """Return the name by which flags and policies ask for the extension; the first six have a newer one beside them."""
+    number = oid.removeprefix(ARC)
+    name = NAMES.get(int(number)) if number.isdecimal() else None
+    return f"{name} (old)" if name == ISSUER and int(number) <= _LAST_RAW else name or oid
 
 
 def _fulcio_value(oid: str, extension: x509.ExtensionType) -> str:
-    value, number = extension.public_bytes(), oid.removeprefix(_FULCIO)
+    value, number = extension.public_bytes(), oid.removeprefix(ARC)
     if number.isdecimal() and int(number) <= _LAST_RAW:
         return value.decode("utf-8", "backslashreplace")
     return _utf8_string(value)
@@ -169,31 +171,3 @@ def _utf8_string(der: bytes) -> str:
     start = 2 + count
     size = int.from_bytes(der[2:start], "big") if count else der[1]
     return der[start:].decode("utf-8", "backslashreplace") if len(der) - start == size else f"hex {der.hex()}"
-
-
-# Source: sigstore/fulcio docs/oid-info.md, the names of its sections.
-_FULCIO_NAMES: Final = {
-    "1": "Issuer (old)",
-    "2": "GitHub Workflow Trigger",
-    "3": "GitHub Workflow SHA",
-    "4": "GitHub Workflow Name",
-    "5": "GitHub Workflow Repository",
-    "6": "GitHub Workflow Ref",
-    "8": "Issuer",
-    "9": "Build Signer URI",
-    "10": "Build Signer Digest",
-    "11": "Runner Environment",
-    "12": "Source Repository URI",
-    "13": "Source Repository Digest",
-    "14": "Source Repository Ref",
-    "15": "Source Repository Identifier",
-    "16": "Source Repository Owner URI",
-    "17": "Source Repository Owner Identifier",
-    "18": "Build Config URI",
-    "19": "Build Config Digest",
-    "20": "Build Trigger",
-    "21": "Run Invocation URI",
-    "22": "Source Repository Visibility At Signing",
-    "23": "Deployment Environment",
-    "24": "Token Subject",
-}

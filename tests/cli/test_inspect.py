@@ -65,8 +65,8 @@ def test_an_identitys_bundle_is_told_whole(conformance, capsys):
     claimed = {(section["title"], claim["label"]): claim["value"] for section in told["sections"] for claim in section["claims"]}
     assert told["malformed"] is None
     assert claimed["certificate", "identity"][0].startswith("URI https://github.com/sigstore-conformance/")
-    assert claimed["certificate", "Issuer"] == "https://token.actions.githubusercontent.com"
-    assert claimed["certificate", "Build Trigger"] == "workflow_dispatch"
+    assert claimed["certificate", "issuer"] == "https://token.actions.githubusercontent.com"
+    assert claimed["certificate", "buildTrigger"] == "workflow_dispatch"
     assert claimed["certificate", "valid until"] == "2025-06-12T12:12:16Z"
     assert claimed["log entry 1", "kind"] == "hashedrekord 0.0.2"
     assert claimed["log entry 1", "checkpoint signed by"] == ["log2025-alpha1.rekor.sigstage.dev", "witness.example"]
