@@ -1,6 +1,9 @@
 """The trust root that is handed to verification: everything whose word counts, under a name and a digest.
 
-Public keys that flags or a policy name are part of it. Whether a signer is the *wanted* one is the policy's question.
+Public keys that flags or a policy name are part of it; authorities and logs come from a `trusted_root.json`. Each says which root it is
+of, so that every fact can name it. Whether a signer is the *wanted* one is the policy's question.
+
+Source: sigstore/protobuf-specs sigstore_trustroot.proto.
 """
 
 from __future__ import annotations
@@ -14,17 +17,77 @@ from sigkit.errors import DuplicateTrustedKey, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
+
+    from cryptography import x509
 
     from sigkit.keys.public import PublicKey
 
 _DIGEST_DOMAIN = b"sigkit.trusted-keys/1\n"
 
 
+class Origin(Data):
+    """Which trust root says so: its name, and the digest of its file."""
+
+    name: str
+    digest: Digest
+
+
+class Window(Data):
+    """When something is trusted, both ends included; None is no end."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def holds(self, when: datetime) -> bool:
+        """Tell whether a time lies in it."""
+        return (self.start is None or self.start <= when) and (self.end is None or when <= self.end)
+
+
 class TrustedKey(Data):
-    """A public key and what flags or a policy call it: `release`, or the file's name."""
+    """A public key and what flags or a policy call it: `release`, or the file's name; trusted at any time unless `valid` says when."""
 
     name: str
     key: PublicKey
+    valid: Window | None = None
+
+
+class TransparencyLog(Data):
+    """A log of signatures, or of certificates.
+
+    `log_id` is what entries call it; `checkpoint_key_id` the four bytes of its line under a checkpoint, where the root states them;
+    `origin` the first line of its checkpoints (the host of its URL, for logs of the second generation). Evidence of one operator counts
+    once.
+    """
+
+    name: str
+    log_id: bytes
+    key: PublicKey
+    valid: Window
+    operator: str
+    checkpoint_key_id: bytes | None
+    origin: str
+    source: Origin
+
+
+class CertificateAuthority(Data):
+    """An authority for signers' certificates: intermediates first, the anchor last. Each was issued by the next (held at parse)."""
+
+    name: str
+    certificates: tuple[x509.Certificate, ...]
+    valid: Window
+    operator: str
+    source: Origin
+
+
+class TimestampAuthority(Data):
+    """An authority for timestamps: the certificate that signs them first, the anchor last. Each was issued by the next (held at parse)."""
+
+    name: str
+    certificates: tuple[x509.Certificate, ...]
+    valid: Window
+    operator: str
+    source: Origin
 
 
 class TrustedRoot(Data):
@@ -33,6 +96,10 @@ class TrustedRoot(Data):
     name: str
     digest: Digest
     keys: tuple[TrustedKey, ...]
+    certificate_authorities: tuple[CertificateAuthority, ...] = ()
+    logs: tuple[TransparencyLog, ...] = ()
+    ct_logs: tuple[TransparencyLog, ...] = ()
+    timestamp_authorities: tuple[TimestampAuthority, ...] = ()
 
 
 def root_of_keys(keys: Iterable[TrustedKey], name: str) -> TrustedRoot:
@@ -54,3 +121,16 @@ def root_of_keys(keys: Iterable[TrustedKey], name: str) -> TrustedRoot:
     for fingerprint in sorted(str(item.key.fingerprint) for item in trusted):
         content.update(f"{fingerprint}\n".encode("ascii"))
     return TrustedRoot(name, Digest("sha256", content.digest()), trusted)
+
+
+def with_keys(root: TrustedRoot, keys: TrustedRoot) -> TrustedRoot:
+    """Return one root with the authorities and logs of `root`, and the keys of `keys`, whose name and digest it has."""
+    return TrustedRoot(
+        keys.name,
+        keys.digest,
+        keys.keys,
+        root.certificate_authorities,
+        root.logs,
+        root.ct_logs,
+        root.timestamp_authorities,
+    )
