@@ -787,10 +787,91 @@ class UntrustedCertificate(RootError):
     It is of another instance, self-made, or made for another purpose. Give the trust root of the instance that issued it.
     """
 
-    code = "SK-ROOT-009"
+    code = "SK-ROOT-005"
+
+
+class MalformedTrustedRoot(RootError):
+    """The trusted root holds something that is malformed, or that two readers could understand differently.
+
+    Get the file again from who publishes it, or write it anew.
+    """
+
+    code = "SK-ROOT-003"
+
+
+class UnsupportedTrustedRoot(RootError):
+    """The trusted root is of a version, or holds a key of a kind, that is not read.
+
+    Read is `application/vnd.dev.sigstore.trustedroot+json;version=0.1`.
+    """
+
+    code = "SK-ROOT-004"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
+
+
+class BadInclusionProof(TlogError):
+    """The proof does not lead from the entry to the root hash that it claims.
+
+    The entry is not in that tree, or the proof was altered. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-TLOG-001"
+
+
+class MalformedCheckpoint(TlogError):
+    """The log's checkpoint is not a signed note about a tree.
+
+    It was altered, or is of a version that is not read. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-TLOG-002"
+
+
+class CheckpointNotSigned(TlogError):
+    """The checkpoint does not carry a valid signature by the log's key.
+
+    It is another log's, or was altered. Verify with the trust root of the instance that made it.
+    """
+
+    code = "SK-TLOG-003"
+
+
+class CheckpointMismatch(TlogError):
+    """The checkpoint is of another tree than the proof beside it.
+
+    A genuine checkpoint of another moment proves nothing about this proof. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-TLOG-004"
+
+
+class BadPromise(TlogError):
+    """The log's promise to include the entry is not signed by the log's key.
+
+    The entry, its time or its index was altered. Fetch the evidence again; if it stays, sign again.
+    """
+
+    code = "SK-TLOG-005"
+
+
+class UnsupportedEntry(TlogError):
+    """The log entry is of a kind or version that is not read, or comes without a proof.
+
+    Read are hashedrekord 0.0.1 and 0.0.2, dsse 0.0.1, intoto 0.0.2 and rekord 0.0.1. Sign again with a program of today.
+    """
+
+    code = "SK-TLOG-006"
+
+
+class BadSct(TlogError):
+    """A certificate log of the trust root did not sign what the certificate carries in its name.
+
+    The certificate is not logged, or was altered. Verify with the trust root of the instance that issued it.
+    """
+
+    code = "SK-TLOG-007"
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------

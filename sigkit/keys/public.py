@@ -44,6 +44,7 @@ FORMS: Final = {
     ED25519: (ED25519_PURE, ED25519_PREHASHED),
     RSA: ("SHA256",),
 }
+_OF_DIGEST: Final = "digest of "  # before the hash of a form: what is given is not the message
 PUBLIC_LABELS: Final = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
 # SubjectPublicKeyInfo up to the point: RFC 5480 section 2 and RFC 8410 section 4.
@@ -91,6 +92,32 @@ class PublicKey(Data):
         """
         key = _load(self.kind, self.spki, NOWHERE)
         if not any(_verifies(self.kind, key, signature, message, form) for form in FORMS[self.kind]):
+            raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
+
+    @property
+    def digest_algorithms(self) -> tuple[str, ...]:
+        """Return the hashes whose digest a key of this kind signs; none where the bytes themselves are needed."""
+        return tuple(form.lower() for form in FORMS[self.kind] if form.startswith("SHA"))
+
+    @property
+    def size_bits(self) -> int:
+        """Return the size of the key: that of the modulus or of the curve."""
+        if self.kind in {ECDSA_P256, ED25519}:
+            return 256
+        return cast("ec.EllipticCurvePublicKey | rsa.RSAPublicKey", _load(self.kind, self.spki, NOWHERE)).key_size
+
+    def verify_digest(self, signature: bytes, digest: Digest) -> None:
+        """Prove that this key's private half signed the bytes whose digest this is.
+
+        Raises:
+            BadSignature: (SIG) it did not, or a key of this kind does not sign such a digest.
+        """
+        if digest.algorithm not in self.digest_algorithms:
+            raise BadSignature(
+                "a key of this kind does not sign this digest", expected=" or ".join(self.digest_algorithms), got=digest.algorithm
+            )
+        key = _load(self.kind, self.spki, NOWHERE)
+        if not _verifies(self.kind, key, signature, digest.value, f"{_OF_DIGEST}{digest.algorithm.upper()}"):
             raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
 
 
@@ -204,7 +231,11 @@ def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, form: 
         return
     from cryptography.hazmat.primitives import hashes
 
-    digest: hashes.HashAlgorithm = getattr(hashes, form)()
+    digest: hashes.HashAlgorithm | utils.Prehashed = getattr(hashes, form.removeprefix(_OF_DIGEST))()
+    if form.startswith(_OF_DIGEST):
+        from cryptography.hazmat.primitives.asymmetric import utils
+
+        digest = utils.Prehashed(digest)
     if kind == RSA:
         from cryptography.hazmat.primitives.asymmetric import padding
 

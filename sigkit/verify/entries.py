@@ -129,14 +129,14 @@ def _bind_verifier(pem: bytes, logged: Logged, place: Place) -> None:
 
 def _rebuild(entry: LogEntry, logged: Logged, place: Place) -> bytes:
     """Make the leaf of a Rekor v2 entry from the evidence; a body beside it must be the same."""
-    from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, hash_of, key_details_of
+    from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
 
-    algorithm = hash_of(logged.key)
+    key_details, algorithm = scheme_of(logged.key, place)
     digest = _signed_digest(logged.signed, algorithm)
     if digest is None:
         raise OtherEntry("the log entry is about a digest that is not known of the artifact", place=place, expected=algorithm)
     verifier = KeyVerifier(logged.key.spki) if logged.certificate is None else CertificateVerifier(logged.certificate)
-    leaf = encode_hashedrekord(digest, logged.signature, verifier, key_details_of(logged.key))
+    leaf = encode_hashedrekord(digest, logged.signature, verifier, key_details)
     if entry.body and entry.body != leaf:
         raise OtherEntry("the log entry is about another signature, key or artifact", place=place)
     return leaf

@@ -1,0 +1,68 @@
+"""Signed certificate timestamps inside a certificate: a certificate log's promise to include it.
+
+The log signed the certificate without its promise (the precertificate), together with the key of whoever issued it.
+
+Source: RFC 6962 sections 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from sigkit.errors import BadSct, BadSignature
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cryptography import x509
+    from cryptography.x509.certificate_transparency import SignedCertificateTimestamp
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+
+
+def verify_sct(certificate: x509.Certificate, issuer_key: bytes, sct: SignedCertificateTimestamp, key: PublicKey, place: Place) -> datetime:
+    """Prove that a certificate log signed the promise in a certificate, and return the time that it states.
+
+    Args:
+        certificate: that carries the promise.
+        issuer_key: SubjectPublicKeyInfo of the certificate that was proved to have issued it.
+        sct: one of its promises.
+        key: the log's.
+        place: of the evidence.
+
+    Raises:
+        BadSct: (TLOG) of another version or kind, or not signed by the log.
+    """
+    from cryptography.x509.certificate_transparency import LogEntryType, Version
+
+    try:
+        stated = sct.timestamp
+        body = certificate.tbs_precertificate_bytes
+    except ValueError as err:
+        raise BadSct("the promise of a certificate log is malformed", place=place, got=str(err)[:200]) from err
+    if sct.version != Version.v1 or sct.entry_type != LogEntryType.PRE_CERTIFICATE:
+        raise BadSct("the promise of a certificate log is of another kind", place=place, expected="version 1, of a precertificate")
+    # `timestamp` is UTC without saying so.
+    milliseconds = calendar.timegm(stated.timetuple()) * 1000 + stated.microsecond // 1000
+    extensions = sct.extension_bytes
+    message = b"".join(
+        (
+            b"\x00\x00",  # version 1, certificate_timestamp
+            milliseconds.to_bytes(8, "big"),
+            b"\x00\x01",  # precert_entry
+            hashlib.sha256(issuer_key).digest(),
+            len(body).to_bytes(3, "big"),
+            body,
+            len(extensions).to_bytes(2, "big"),
+            extensions,
+        )
+    )
+    try:
+        key.verify(sct.signature, message)
+    except BadSignature as err:
+        raise BadSct("a certificate log did not sign the promise in the certificate", place=place, got=sct.log_id.hex()) from err
+    return stated.replace(tzinfo=UTC)
