@@ -55,7 +55,8 @@ def choose_host_policy(flags: PolicyFlags) -> Policy:
 
 def _policy_of_keys(flags: PolicyFlags) -> Policy:
     from sigkit.keys.load import load_public
-    from sigkit.policy.model import NameRule, policy_for_keys
+    from sigkit.policy.flags import policy_for_keys
+    from sigkit.policy.model import NameRule
     from sigkit.trust.root import TrustedKey
 
     keys = tuple(TrustedKey(os.path.basename(path), load_public(path)) for path in flags.keys)

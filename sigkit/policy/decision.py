@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sigkit.oci.resolve import Pinned
     from sigkit.policy.model import Grant
     from sigkit.strict import Json
-    from sigkit.verify.facts import Facts, Signer, Source, Unchecked
+    from sigkit.verify.facts import Facts, InclusionFact, PromiseFact, Signer, Source, Unchecked
 
 
 class Standing(Enum):
@@ -69,12 +69,13 @@ class Met(Data):
 
 
 class Unmet(Data):
-    """A part of the requirement that is not met, and why."""
+    """A part of the requirement that is not met, and why. `short` is how many more of its children it needs; 1 where it has none."""
 
     demand: str
     place: Place
     reason: Reason
     children: tuple[ReasonTree, ...] = ()
+    short: int = 1
 
 
 ReasonTree: TypeAlias = Met | Unmet
@@ -253,15 +254,15 @@ def encode_record(record: Record) -> dict[str, Json]:
     return {
         "schema": SCHEMA,
         "outcome": record.outcome.value,
-        "decidedAt": record.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "decidedAt": encode_time(record.decided_at),
         "request": encode_request(record.request),
         "policy": {"name": record.policy.name, "digest": str(record.policy.digest)},
         "rule": {"images": record.rule, "place": _place(record.rule_place)},
-        "tree": None if record.tree is None else _tree(record.tree),
+        "tree": None if record.tree is None else encode_tree(record.tree),
         "reasons": [encode_reason(reason) for reason in record.reasons],
-        "facts": [_facts(facts) for facts in record.facts],
-        "refused": [{"place": _place(item.place), "reason": encode_reason(item.reason)} for item in record.refused],
-        "unchecked": [_unchecked(item) for item in record.unchecked],
+        "facts": [encode_facts(facts) for facts in record.facts],
+        "refused": [encode_refused(item) for item in record.refused],
+        "unchecked": [encode_unchecked(item) for item in record.unchecked],
         "grant": None if record.grant is None else _grant(record.grant),
     }
 
@@ -299,20 +300,21 @@ def encode_reason(reason: Reason) -> dict[str, Json]:
     }
 
 
-def _tree(tree: ReasonTree) -> Json:
-    children: Json = [_tree(child) for child in tree.children]
+def encode_tree(tree: ReasonTree) -> dict[str, Json]:
+    """Return a reason tree as it stands in `sigkit.decision/1`."""
+    children: Json = [encode_tree(child) for child in tree.children]
     head: dict[str, Json] = {"demand": tree.demand, "place": _place(tree.place), "met": isinstance(tree, Met)}
     if isinstance(tree, Met):
         return {**head, "by": [_signer(signer) for signer in tree.by], "children": children}
-    return {**head, "reason": encode_reason(tree.reason), "children": children}
+    return {**head, "reason": encode_reason(tree.reason), "short": tree.short, "children": children}
 
 
 def _signer(signer: Signer) -> Json:
     match signer:
         case KeySigner(key, kind, name):
             return {"type": "key", "fingerprint": str(key), "kind": kind, "name": name}
-        case IdentitySigner(issuer, subject, extensions):
-            return {"type": "identity", "issuer": issuer, "subject": subject, "extensions": dict(extensions)}
+        case IdentitySigner(issuer, subject, extensions, kind):
+            return {"type": "identity", "issuer": issuer, "subject": subject, "subjectKind": kind, "extensions": dict(extensions)}
         case _:
             assert_never(signer)
 
@@ -321,7 +323,8 @@ def _source(source: Source) -> Json:
     return {"root": source.root, "rootDigest": str(source.root_digest), "authority": source.authority}
 
 
-def _facts(facts: Facts) -> Json:
+def encode_facts(facts: Facts) -> dict[str, Json]:
+    """Return what one piece of evidence proved as it stands in `sigkit.decision/1`."""
     signature = facts.signature
     return {
         "place": _place(facts.place),
@@ -334,20 +337,42 @@ def _facts(facts: Facts) -> Json:
             "annotations": dict(signature.annotations),
         },
         "signer": {"signer": _signer(facts.signer.signer), "source": _source(facts.signer.source)},
-        "inclusions": [{"log": fact.log, "index": fact.index, "source": _source(fact.source)} for fact in facts.inclusions],
+        "inclusions": [_entry(fact) for fact in facts.inclusions],
+        "promises": [_entry(fact) for fact in facts.promises],
+        "certificateLogs": [
+            {"log": fact.log, "time": encode_time(fact.when), "operator": fact.operator, "source": _source(fact.source)}
+            for fact in facts.certificate_logs
+        ],
         "times": [
             {
-                "time": fact.when.astimezone(UTC).isoformat(timespec="microseconds"),
+                "time": encode_time(fact.when),
                 "authority": fact.authority,
+                "kind": fact.kind.value,
+                "operator": fact.operator,
                 "source": _source(fact.source),
             }
             for fact in facts.times
         ],
-        "unchecked": [_unchecked(item) for item in facts.unchecked],
+        "unchecked": [encode_unchecked(item) for item in facts.unchecked],
     }
 
 
-def _unchecked(item: Unchecked) -> Json:
+def _entry(fact: InclusionFact | PromiseFact) -> Json:
+    return {"log": fact.log, "index": fact.index, "operator": fact.operator, "source": _source(fact.source)}
+
+
+def encode_time(when: datetime) -> str:
+    """Return a time as it stands in `sigkit.decision/1`."""
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def encode_refused(item: RefusedEvidence) -> dict[str, Json]:
+    """Return a piece of evidence that was not accepted as it stands in `sigkit.decision/1`."""
+    return {"place": _place(item.place), "reason": encode_reason(item.reason)}
+
+
+def encode_unchecked(item: Unchecked) -> Json:
+    """Return what is open as it stands in `sigkit.decision/1`."""
     return {"what": item.what, "why": item.why}
 
 

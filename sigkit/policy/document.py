@@ -85,6 +85,14 @@ class Field:
         """Give an error this value's place and excerpt."""
         return mark_error(error, self.source, self.node.start_mark.line, self.node.start_mark.column)
 
+    def mark_inside(self, error: SigkitError, offset: int) -> SigkitError:
+        """Give an error the place of one character of this text, as far as the file shows where that is; else that of the text."""
+        mark = self.node.start_mark
+        lines = self.source.lines
+        line = lines[mark.line] if mark.line < len(lines) else ""
+        column = _column_of(line, mark.column, offset) if mark.line == self.node.end_mark.line else mark.column
+        return mark_error(error, self.source, mark.line, column)
+
     def fail(self, problem: str, *, expected: str = "", got: str = "", remedy: str = "") -> NoReturn:
         """Refuse this value.
 
@@ -257,6 +265,19 @@ def _check_plain(event: yaml.ScalarEvent | yaml.CollectionStartEvent, source: So
 
 def _at(error: SigkitError, source: Source, mark: _Mark | None) -> SigkitError:
     return mark_error(error, source, mark.line if mark else 0, mark.column if mark else 0)
+
+
+def _column_of(line: str, start: int, offset: int) -> int:
+    """Return the column of a scalar's character: quotes stand before it, and some characters are written as several."""
+    quote = line[start : start + 1]
+    if quote not in {"'", '"'}:
+        return start + offset
+    column = start + 1
+    for _ in range(offset):
+        doubled = quote == "'" and line[column : column + 2] == "''"
+        escaped = quote == '"' and line[column : column + 1] == "\\"
+        column += 2 if doubled or escaped else 1  # \x and \u are longer, and then the caret stands a little before the fault
+    return column
 
 
 def meant(text: str, known: Iterable[str]) -> str:

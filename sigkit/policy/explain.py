@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sigkit.clock import format_time
-from sigkit.policy.decide import describe_signer, is_signature
 from sigkit.policy.decision import Met, Outcome, Standing, record_of
+from sigkit.policy.evaluate import describe_signer, is_signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def _facts(facts: Facts) -> Iterator[Line]:
     signature = facts.signature
     kind = "signed by" if is_signature(facts) else "attested by"
     yield Line(1, kind, describe_signer(facts.signer.signer))
-    if not is_signature(facts):
+    if signature.predicate_type is not None and not is_signature(facts):
         yield Line(2, "type", signature.predicate_type)
     yield Line(2, "digest", str(signature.artifact))
     if signature.repository is not None:

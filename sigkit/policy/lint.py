@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from sigkit.data import Data
+from sigkit.policy.evaluate import describe_leaf
 from sigkit.policy.load import load_policy
 from sigkit.policy.model import (
     AllOf,
     AnyOf,
     Anything,
     AtLeast,
+    AttestationRequirement,
     Commands,
     Grant,
+    IdentityRequirement,
     ImageOwn,
     KeyRequirement,
     Mode,
@@ -86,7 +89,10 @@ def _rule_warnings(rule: Rule) -> Iterator[PolicyWarning]:
 
 def _requirement_warnings(require: Requirement) -> Iterator[PolicyWarning]:
     match require:
-        case KeyRequirement():
+        case KeyRequirement() | IdentityRequirement():
+            return
+        case AttestationRequirement(_, by, _):
+            yield from _requirement_warnings(by)
             return
         case AllOf(of, place) | AnyOf(of, place) if len(of) == 1:
             yield PolicyWarning(place, "a list of one: its element alone says the same")
@@ -144,8 +150,10 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
 def describe(require: Requirement) -> str:
     """Write a requirement in words."""
     match require:
-        case KeyRequirement(key, _):
-            return f"key {key.name}"
+        case KeyRequirement() | IdentityRequirement():
+            return describe_leaf(require)
+        case AttestationRequirement(predicate_type, by, _):
+            return f"an attestation of type {predicate_type} by {describe(by)}"
         case AllOf(of, _):
             return f"all of ({'; '.join(map(describe, of))})"
         case AnyOf(of, _):

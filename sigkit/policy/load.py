@@ -11,26 +11,32 @@ import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit import durable, limits
+from sigkit.data import NOTHING
 from sigkit.errors import (
     AmbiguousRules,
-    FileUnreadable,
     Place,
+    SameIdentityTwice,
     SameKeyTwice,
     SigkitError,
     TooMany,
     UnsupportedPolicyVersion,
 )
-from sigkit.keys.public import parse_public_key
+from sigkit.evidence.predicate_types import PREDICATE_TYPES, predicate_type_of
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.reference import parse_repository
-from sigkit.policy.document import meant, parse_document
+from sigkit.policy.document import parse_document
+from sigkit.policy.flags import roots_with_keys
 from sigkit.policy.load_run import parse_grant
+from sigkit.policy.load_trust import find_authority, find_key, parse_identity, parse_trust
 from sigkit.policy.model import (
     API_VERSION,
     KIND,
     AllOf,
     AnyOf,
     AtLeast,
+    AttestationRequirement,
     Grant,
+    IdentityRequirement,
     KeyRequirement,
     Mode,
     NameRule,
@@ -38,24 +44,24 @@ from sigkit.policy.model import (
     Remap,
     Rule,
     Unverified,
-    keys_of,
+    leaves_of,
+    parts_of,
     policy_digest,
+    takes_several,
 )
 from sigkit.policy.scope import ImagePattern, Scope, component_rank, overlap, overlap_text, parse_image_pattern, parse_tag_pattern
-from sigkit.trust.root import TrustedKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sigkit.keys.public import PublicKey
     from sigkit.policy.document import Field
+    from sigkit.policy.load_trust import Trust
     from sigkit.policy.model import Requirement
 
 _Pattern = TypeVar("_Pattern", ImagePattern, str)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,4}")
-_REQUIREMENTS: Final = ("key", "allOf", "anyOf", "atLeast")
+_REQUIREMENTS: Final = ("key", "identity", "authority", "attestation", "allOf", "anyOf", "atLeast")
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -73,20 +79,20 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     raw = durable.read(name, most_bytes=limits.POLICY_BYTES, place=place)
     directory = os.path.dirname(name)
 
-    def read_key(relative: str) -> bytes:
-        key_path = os.path.join(directory, relative)
-        return durable.read(key_path, most_bytes=limits.KEY_FILE_BYTES, place=Place.operator(key_path))
+    def read_file(relative: str) -> bytes:
+        named = os.path.join(directory, relative)
+        return durable.read(named, most_bytes=limits.POLICY_FILES_BYTES, place=Place.operator(named))
 
-    return parse_policy(raw, place, read_key)
+    return parse_policy(raw, place, read_file)
 
 
-def parse_policy(raw: bytes, place: Place, read_key: Callable[[str], bytes]) -> Policy:
+def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes]) -> Policy:
     """Parse a policy.
 
     Args:
         raw: the file.
         place: the operator's place of it.
-        read_key: gives the bytes of a key file, named as the policy names it.
+        read_file: gives the bytes of a key, a trusted root or a chain, named as the policy names it.
 
     Raises:
         SigkitError: as `load_policy`.
@@ -94,15 +100,17 @@ def parse_policy(raw: bytes, place: Place, read_key: Callable[[str], bytes]) -> 
     top = parse_document(raw, place)
     found = top.members()
     _check_version(top, found)
-    top.only("apiVersion", "kind", "metadata", "keys", "rules")
+    top.only("apiVersion", "kind", "metadata", "keys", "trustedRoots", "certificateAuthorities", "authorities", "rules")
     metadata = found["metadata"].only("name") if "metadata" in found else {}
     name = metadata["name"].text() if "name" in metadata else os.path.basename(place.source)
-    keys = _parse_keys(found["keys"], read_key) if "keys" in found else {}
+    trust = parse_trust(found, read_file)
     fields = top.require(found, "rules").items()
-    rules = tuple(_parse_rule(field, keys) for field in fields)
+    rules = tuple(_parse_rule(field, trust) for field in fields)
     _check_ties(rules, fields)
-    named = tuple(keys.values())
-    return Policy(name, policy_digest(raw, named), place, rules, named)
+    keys = tuple(trust.keys.values())
+    roots = tuple(root.root for root in trust.used.values())
+    digest = policy_digest(raw, keys, {where: root.digest for where, root in trust.used.items()})
+    return Policy(name, digest, place, rules, keys, roots_with_keys(keys, roots, name))
 
 
 def _check_version(top: Field, found: Mapping[str, Field]) -> None:
@@ -113,45 +121,8 @@ def _check_version(top: Field, found: Mapping[str, Field]) -> None:
             raise field.mark(error)
 
 
-def _parse_keys(field: Field, read_key: Callable[[str], bytes]) -> dict[str, TrustedKey]:
-    keys: dict[str, TrustedKey] = {}
-    seen: dict[bytes, str] = {}
-    for name, value in field.members().items():
-        if not _NAME.fullmatch(name):
-            value.fail("malformed name of a key", expected="1 to 64 letters, digits, _ . and -", got=name)
-        key = TrustedKey(name, _parse_key(value, read_key))
-        if (other := seen.get(key.key.spki)) is not None:
-            raise value.mark(
-                SameKeyTwice("one key has two names", got=f"{other} and {name}: {key.key.fingerprint}", remedy=f"use `{other}` only")
-            )
-        seen[key.key.spki] = name
-        keys[name] = key
-    if not keys:
-        field.fail("`keys` is empty", expected="at least one key, or no `keys`")
-    return keys
-
-
-def _parse_key(field: Field, read_key: Callable[[str], bytes]) -> PublicKey:
-    found = field.only("file", "pem")
-    if len(found) != 1:
-        field.fail("a key has either `file` or `pem`", got=" and ".join(found) or "neither")
-    where = next(iter(found.values()))
-    text = where.text()
-    try:
-        if "pem" in found:
-            return parse_public_key(text.encode(), where.place())
-        return parse_public_key(read_key(text), Place.operator(text))
-    except SigkitError as err:
-        # The fault lies in the key; what the operator can point at is the line that names it.
-        err.problem = f"{err.problem} (key file {err.place.source})" if "file" in found else err.problem
-        if isinstance(err, FileUnreadable):
-            err.remedy = err.remedy or "the path is relative to the policy file"
-        where.mark(err)
-        raise
-
-
-def _parse_rule(field: Field, keys: Mapping[str, TrustedKey]) -> Rule:
-    found = field.only("images", "tags", "require", "unverified", "name", "mode", "run")
+def _parse_rule(field: Field, trust: Trust) -> Rule:
+    found = field.only("images", "tags", "require", "unverified", "name", "annotations", "mode", "run")
     images = _distinct(field.require(found, "images"), parse_image_pattern)
     scope = Scope(images, _distinct(found["tags"], parse_tag_pattern) if "tags" in found else ())
     run = parse_grant(found["run"]) if "run" in found else Grant()
@@ -159,13 +130,22 @@ def _parse_rule(field: Field, keys: Mapping[str, TrustedKey]) -> Rule:
         remedy = "`unverified: {reason: …}` starts images without any evidence, and only in writing"
         field.fail("a rule has either `require` or `unverified`", got="both" if "require" in found else "neither", remedy=remedy)
     if "unverified" in found:
-        for name in ("name", "mode"):
+        for name in ("name", "annotations", "mode"):
             if name in found:
                 found[name].fail(f"`{name}` means nothing beside `unverified`", remedy="remove it")
         return Rule(scope, _parse_unverified(found["unverified"]), NameRule.ANY, field.place(), run=run)
     name_rule, remaps = _parse_name(found["name"]) if "name" in found else (NameRule.REPOSITORY, ())
     mode = Mode(found["mode"].choice(*(mode.value for mode in Mode))) if "mode" in found else Mode.ENFORCE
-    return Rule(scope, _parse_require(found["require"], keys), name_rule, field.place(), remaps=remaps, mode=mode, run=run)
+    annotations = _parse_annotations(found["annotations"]) if "annotations" in found else NOTHING
+    require = _parse_require(found["require"], trust)
+    return Rule(scope, require, name_rule, field.place(), remaps=remaps, mode=mode, run=run, annotations=annotations)
+
+
+def _parse_annotations(field: Field) -> Mapping[str, str]:
+    found = {name: value.text() for name, value in field.members().items()}
+    if not found:
+        field.fail("`annotations` is empty", expected="at least one, or no `annotations`")
+    return found
 
 
 def _distinct(field: Field, parse: Callable[[str, Place], _Pattern]) -> tuple[_Pattern, ...]:
@@ -219,51 +199,76 @@ def _parse_prefix(field: Field) -> str:
     return str(repository) if slash else repository.registry
 
 
-def _parse_require(field: Field, keys: Mapping[str, TrustedKey]) -> Requirement:
+def _parse_require(field: Field, trust: Trust) -> Requirement:
     found = field.only(*_REQUIREMENTS)
     if len(found) != 1:
         field.fail("a requirement is exactly one of " + ", ".join(_REQUIREMENTS), got=" and ".join(found) or "none")
     kind, value = next(iter(found.items()))
     match kind:
         case "key":
-            return _parse_key_requirement(value, keys)
+            return KeyRequirement(find_key(value, trust), value.place())
+        case "authority":
+            return find_authority(value, trust)
+        case "identity":
+            return parse_identity(value, {}, trust)
+        case "attestation":
+            return _parse_attestation(value, trust)
         case "atLeast":
-            return _parse_at_least(value, keys)
+            return _parse_at_least(value, trust)
         case _:
             items = value.items()
-            of = tuple(_parse_require(item, keys) for item in items)
-            # Only keys that stand in this list themselves: [allOf [a, b], allOf [a, c]] has its meaning.
-            _check_repeated([{part.key.name} if isinstance(part, KeyRequirement) else set() for part in of], items)
+            of = tuple(_parse_require(item, trust) for item in items)
+            # Only signers that stand in this list themselves: [allOf [a, b], allOf [a, c]] has its meaning.
+            _check_repeated([(part,) if isinstance(part, KeyRequirement | IdentityRequirement) else () for part in of], items)
             return AllOf(of, field.place()) if kind == "allOf" else AnyOf(of, field.place())
 
 
-def _parse_key_requirement(field: Field, keys: Mapping[str, TrustedKey]) -> KeyRequirement:
-    name = field.text()
-    if name not in keys:
-        expected = "one of " + ", ".join(keys) if keys else "a name under `keys`"
-        field.fail(f"there is no key `{name[:80]}`", expected=expected, got=name[:80], remedy=meant(name, keys))
-    return KeyRequirement(keys[name], field.place())
+def _parse_attestation(field: Field, trust: Trust) -> AttestationRequirement:
+    found = field.only("type", "by")
+    where = field.require(found, "type")
+    predicate_type = predicate_type_of(where.text())
+    if predicate_type is None:
+        where.fail("not a type of attestations", expected="a URI, or one of " + ", ".join(PREDICATE_TYPES), got=where.text())
+    if predicate_type == PREDICATE_SIGNATURE:
+        where.fail("this is the type of signatures", got=where.text(), remedy="ask for the signer alone: `key: …`")
+    by = _parse_require(field.require(found, "by"), trust)
+    if any(isinstance(part, AttestationRequirement) for part in parts_of(by)):
+        found["by"].fail("an attestation within an attestation", remedy="put both into `allOf`")
+    return AttestationRequirement(predicate_type, by, field.place())
 
 
-def _parse_at_least(field: Field, keys: Mapping[str, TrustedKey]) -> AtLeast:
+def _parse_at_least(field: Field, trust: Trust) -> AtLeast:
     found = field.only("n", "of")
     count, items = field.require(found, "n"), field.require(found, "of").items()
-    of = tuple(_parse_require(item, keys) for item in items)
+    of = tuple(_parse_require(item, trust) for item in items)
     text = count.text()
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= len(of):
         count.fail("`n` is out of range", expected=f"1 to {len(of)}, the length of `of`", got=text)
-    _check_repeated([{key.name for key in keys_of(part)} for part in of], items)
+    _check_repeated([tuple(leaves_of(part)) for part in of], items)
+    for part, item in zip(of, items, strict=True):
+        for several in parts_of(part):
+            if takes_several(several) and any(isinstance(leaf, IdentityRequirement) for leaf in leaves_of(several)):
+                remedy = "name the identities in this list itself, or in an `anyOf` in it"
+                item.fail("an element that takes several signers may hold keys only: two patterns can fit one identity", remedy=remedy)
     return AtLeast(int(text), of, field.place())
 
 
-def _check_repeated(parts: list[set[str]], items: tuple[Field, ...]) -> None:
-    """Refuse a key in two elements of one list: one signer would count twice (cases.md C21)."""
-    seen: set[str] = set()
-    for names, item in zip(parts, items, strict=True):
-        if twice := sorted(seen & names):
+def _check_repeated(parts: list[tuple[KeyRequirement | IdentityRequirement, ...]], items: tuple[Field, ...]) -> None:
+    """Refuse a signer in two elements of one list: it would count twice (cases.md C21)."""
+    seen: dict[object, int] = {}
+    for index, (leaves, item) in enumerate(zip(parts, items, strict=True)):
+        for leaf in leaves:
+            who: object = (
+                leaf.key.key.spki if isinstance(leaf, KeyRequirement) else (leaf.identity, tuple(leaf.identity.extensions.items()))
+            )
+            if seen.setdefault(who, index) == index:
+                continue
             remedy = "keep it in one element; one signer counts once"
-            raise item.mark(SameKeyTwice(f"key `{twice[0]}` is in two elements of this list", got=twice[0], remedy=remedy))
-        seen |= names
+            if isinstance(leaf, KeyRequirement):
+                name = leaf.key.name
+                raise item.mark(SameKeyTwice(f"key `{name}` is in two elements of this list", got=name, remedy=remedy))
+            got = leaf.label or str(leaf.identity)
+            raise item.mark(SameIdentityTwice("one identity is in two elements of this list", got=got, remedy=remedy))
 
 
 def _check_ties(rules: tuple[Rule, ...], fields: tuple[Field, ...]) -> None:

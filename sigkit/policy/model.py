@@ -9,17 +9,19 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sigkit.data import Data
+from sigkit.data import NOTHING, Data
 from sigkit.digest import Digest
-from sigkit.errors import Place
-from sigkit.policy.scope import ANY_COMPONENTS, ImagePattern, Scope
 from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from sigkit.errors import Place
     from sigkit.oci.reference import Repository
-    from sigkit.trust.root import TrustedKey
+    from sigkit.policy.identity import IdentityPattern
+    from sigkit.policy.scope import Scope
+    from sigkit.strict import Json
+    from sigkit.trust.root import TrustedKey, TrustedRoot
 
 API_VERSION: Final = "sigkit.dev/v1alpha1"
 KIND: Final = "Policy"
@@ -54,10 +56,58 @@ class Remap(Data):
         return None
 
 
+class Demands(Data):
+    """What must vouch for a signature beside its signer: each number counts distinct operators, all within one piece of evidence.
+
+    `log_entries` counts logs that include the entry or promised to; `log_inclusions` only those that prove it.
+    """
+
+    log_entries: int = 0
+    log_inclusions: int = 0
+    timestamps: int = 0
+    certificate_logs: int = 0
+
+
+NO_DEMANDS: Final = Demands()
+# What sigstore's clients ask of an identity: its certificate and its signature have been seen in public.
+KEYLESS_DEMANDS: Final = Demands(log_entries=1, certificate_logs=1)
+
+
+class Anchor(Data):
+    """Whose word counts for one authority: certificate authorities of one source, logs and timestamp authorities of one source.
+
+    Both are the digests that facts name; with a trusted root they are the same, with an authority of one's own they differ.
+    """
+
+    name: str
+    authorities: Digest
+    logs: Digest
+
+
 class KeyRequirement(Data):
-    """A signature by this key."""
+    """A signature by this key. `anchor` says whose logs and timestamps count for the demands; None where nothing is demanded."""
 
     key: TrustedKey
+    place: Place
+    demands: Demands = NO_DEMANDS
+    anchor: Anchor | None = None
+
+
+class IdentityRequirement(Data):
+    """A signature by one of the identities that the pattern fits, in a certificate by the anchor's authorities."""
+
+    identity: IdentityPattern
+    anchor: Anchor
+    place: Place
+    demands: Demands = KEYLESS_DEMANDS
+    label: str = ""  # what the policy calls the authority
+
+
+class AttestationRequirement(Data):
+    """An attestation of this type by those who meet `by`. `predicate_type` is None for any; no policy file can say that."""
+
+    predicate_type: str | None
+    by: Requirement
     place: Place
 
 
@@ -78,7 +128,8 @@ class AnyOf(Data):
 class AtLeast(Data):
     """At least `n` of several requirements, 1 <= n <= len(of), by distinct signers.
 
-    No key stands in two of them (held at load), so that two that are met are met by different signers.
+    No key and no identity pattern stands in two of them, and what takes several signers is of keys alone (held at load). Two patterns can
+    fit one identity, so `evaluate` gives each element a signer of its own.
     """
 
     n: int
@@ -86,7 +137,7 @@ class AtLeast(Data):
     place: Place
 
 
-Requirement: TypeAlias = KeyRequirement | AllOf | AnyOf | AtLeast
+Requirement: TypeAlias = KeyRequirement | IdentityRequirement | AttestationRequirement | AllOf | AnyOf | AtLeast
 
 
 class Unverified(Data):
@@ -201,6 +252,7 @@ class Rule(Data):
     remaps: tuple[Remap, ...] = ()  # with NameRule.REMAP only
     mode: Mode = Mode.ENFORCE
     run: Grant = Grant()
+    annotations: Mapping[str, str] = NOTHING  # that a signature must hold, signed
 
     def label(self) -> str:
         """Name the rule: no two rules of a policy have the same patterns."""
@@ -217,9 +269,10 @@ class Rule(Data):
 
 
 class Policy(Data):
-    """Rules and the keys that they name. What no rule matches is refused.
+    """Rules, and everything whose word they count. What no rule matches is refused.
 
-    `digest` covers the file and the keys that it names, so that a replaced key file is another policy.
+    `digest` covers the file and the keys, trusted roots and authorities that it names, so that a replaced file is another policy.
+    Evidence is judged under each of `roots` by itself: two instances' words are never put together. Every root holds all of `keys`.
     """
 
     name: str
@@ -227,6 +280,7 @@ class Policy(Data):
     place: Place
     rules: tuple[Rule, ...]
     keys: tuple[TrustedKey, ...]
+    roots: tuple[TrustedRoot, ...]
 
     def rule_for(self, repository: Repository, tag: str | None) -> Rule | None:
         """Return the rule whose pattern matches most specifically; ties cannot be (held at load)."""
@@ -234,32 +288,48 @@ class Policy(Data):
         return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
-def policy_digest(text: bytes, keys: tuple[TrustedKey, ...]) -> Digest:
-    """Name a policy by its text and its keys."""
+def policy_digest(text: bytes, keys: tuple[TrustedKey, ...], files: Mapping[str, Digest] = NOTHING) -> Digest:
+    """Name a policy by its text, its keys, and the other files that it names."""
     named = sorted([key.name, str(key.key.fingerprint)] for key in keys)
-    return Digest.of(encode_json({"text": str(Digest.of(text)), "keys": [[name, fingerprint] for name, fingerprint in named]}))
-
-
-def policy_for_keys(keys: tuple[TrustedKey, ...], *, name_rule: NameRule = NameRule.IF_SIGNED) -> Policy:
-    """Compile the flags `--key` and `--name` to a policy of one rule: any image, signed by one of these keys, may do what is asked for.
-
-    Args:
-        keys: not empty, distinct (`root_of_keys` refuses others).
-        name_rule: what `--name` says.
-    """
-    place = Place("flags")
-    leaves = tuple(KeyRequirement(key, place) for key in keys)
-    require = leaves[0] if len(leaves) == 1 else AnyOf(leaves, place)
-    scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
-    rule = Rule(scope, require, name_rule, place, run=OPEN_GRANT)
-    return Policy("flags", policy_digest(name_rule.value.encode(), keys), place, (rule,), keys)
+    content: dict[str, Json] = {"text": str(Digest.of(text)), "keys": [[name, fingerprint] for name, fingerprint in named]}
+    if files:
+        content["files"] = [[name, str(files[name])] for name in sorted(files)]
+    return Digest.of(encode_json(content))
 
 
 def keys_of(require: Requirement) -> Iterator[TrustedKey]:
     """Give every key that a requirement names, as often as it does."""
+    for leaf in leaves_of(require):
+        if isinstance(leaf, KeyRequirement):
+            yield leaf.key
+
+
+def leaves_of(require: Requirement) -> Iterator[KeyRequirement | IdentityRequirement]:
+    """Give every signer that a requirement names, as often as it does."""
+    for part in parts_of(require):
+        if isinstance(part, KeyRequirement | IdentityRequirement):
+            yield part
+
+
+def parts_of(require: Requirement) -> Iterator[Requirement]:
+    """Give a requirement and everything inside it."""
+    yield require
     match require:
-        case KeyRequirement(key, _):
-            yield key
+        case KeyRequirement() | IdentityRequirement():
+            return
+        case AttestationRequirement(_, by, _):
+            yield from parts_of(by)
         case AllOf(of, _) | AnyOf(of, _) | AtLeast(_, of, _):
             for part in of:
-                yield from keys_of(part)
+                yield from parts_of(part)
+
+
+def takes_several(require: Requirement) -> bool:
+    """Tell whether it may take more than one signer to meet this."""
+    match require:
+        case AllOf() | AtLeast():
+            return True
+        case AttestationRequirement(_, by, _):
+            return takes_several(by)
+        case KeyRequirement() | IdentityRequirement() | AnyOf():
+            return False

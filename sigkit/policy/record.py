@@ -1,6 +1,7 @@
 """A stored decision, read back: the document `sigkit.decision/1`, strictly.
 
-What is read is a `Record`: it can be explained, compared and counted, and it admits nothing.
+What is read is a `Record`: it can be explained, compared and counted, and it admits nothing. Members that the document grew may be absent:
+an audit log holds decisions of older versions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,20 @@ from sigkit.oci.reference import parse_repository
 from sigkit.policy.decision import SCHEMA, Met, Outcome, PolicyRef, Reason, Record, RefusedEvidence, Request, Standing, Unmet
 from sigkit.policy.model import Access, Anything, Commands, Grant, ImageOwn, MountGrant, Network, Users
 from sigkit.strict import parse_json
-from sigkit.verify.facts import Facts, IdentitySigner, InclusionFact, KeySigner, SignatureFact, SignerFact, Source, TimeFact, Unchecked
+from sigkit.verify.facts import (
+    CertificateLogFact,
+    Facts,
+    IdentitySigner,
+    InclusionFact,
+    KeySigner,
+    PromiseFact,
+    SignatureFact,
+    SignerFact,
+    Source,
+    TimeFact,
+    TimeKind,
+    Unchecked,
+)
 
 if TYPE_CHECKING:
     from sigkit.digest import Digest
@@ -97,12 +111,13 @@ def _tree(at: Cursor) -> ReasonTree:
     if at.member("met").boolean():
         at.only(("demand", "place", "met", "by", "children"))
         return Met(demand, place, tuple(_signer(item) for item in at.member("by").items(_MOST)), children)
-    at.only(("demand", "place", "met", "reason", "children"))
-    return Unmet(demand, place, _reason(at.member("reason")), children)
+    at.only(("demand", "place", "met", "reason", "short", "children"))
+    short = _grown(at, "short")
+    return Unmet(demand, place, _reason(at.member("reason")), children, short.integer(1) if short else 1)
 
 
 def _facts(at: Cursor) -> Facts:
-    at.only(("place", "form", "signature", "signer", "inclusions", "times", "unchecked"))
+    at.only(("place", "form", "signature", "signer", "inclusions", "promises", "certificateLogs", "times", "unchecked"))
     signature = at.member("signature").only(("artifact", "predicateType", "payloadDigest", "repository", "annotations"))
     signer = at.member("signer").only(("signer", "source"))
     return Facts(
@@ -110,25 +125,42 @@ def _facts(at: Cursor) -> Facts:
         form=Form(_choice(at.member("form"), *(form.value for form in Form))),
         signature=SignatureFact(
             artifact=_digest(signature.member("artifact")),
-            predicate_type=signature.member("predicateType").text(),
+            predicate_type=_text_or_none(signature.find("predicateType")),
             payload_digest=_digest(signature.member("payloadDigest")),
             repository=_text_or_none(signature.find("repository")),
             annotations=signature.member("annotations").texts(limits.ANNOTATIONS),
         ),
         signer=SignerFact(_signer(signer.member("signer")), _source(signer.member("source"))),
-        inclusions=tuple(_inclusion(item) for item in at.member("inclusions").items(limits.LOG_ENTRIES)),
+        inclusions=tuple(InclusionFact(*_entry(item)) for item in at.member("inclusions").items(limits.LOG_ENTRIES)),
         times=tuple(_time_fact(item) for item in at.member("times").items(limits.TIMESTAMPS)),
         unchecked=_unchecked(at.member("unchecked")),
+        promises=tuple(PromiseFact(*_entry(item)) for item in _items_or_none(_grown(at, "promises"))),
+        certificate_logs=tuple(_certificate_log(item) for item in _items_or_none(_grown(at, "certificateLogs"))),
     )
+
+
+def _grown(at: Cursor, name: str) -> Cursor | None:
+    """Return a member that decisions of older versions do not have; where it stands, it is not null."""
+    return at.member(name) if name in at.object() else None
+
+
+def _operator(at: Cursor) -> str:
+    operator = _grown(at, "operator")
+    return operator.text() if operator else ""
+
+
+def _items_or_none(at: Cursor | None) -> tuple[Cursor, ...]:
+    return tuple(at.items(limits.LOG_ENTRIES)) if at else ()
 
 
 def _signer(at: Cursor) -> Signer:
     if _choice(at.member("type"), "key", "identity") == "key":
         at.only(("type", "fingerprint", "kind", "name"))
         return KeySigner(_digest(at.member("fingerprint")), at.member("kind").text(), at.member("name").text())
-    at.only(("type", "issuer", "subject", "extensions"))
+    at.only(("type", "issuer", "subject", "subjectKind", "extensions"))
     extensions = at.member("extensions").texts(limits.ANNOTATIONS)
-    return IdentitySigner(at.member("issuer").text(), at.member("subject").text(), extensions)
+    kind = _grown(at, "subjectKind")
+    return IdentitySigner(at.member("issuer").text(), at.member("subject").text(), extensions, kind.text() if kind else "uri")
 
 
 def _source(at: Cursor) -> Source:
@@ -136,14 +168,26 @@ def _source(at: Cursor) -> Source:
     return Source(at.member("root").text(), _digest(at.member("rootDigest")), at.member("authority").text())
 
 
-def _inclusion(at: Cursor) -> InclusionFact:
-    at.only(("log", "index", "source"))
-    return InclusionFact(at.member("log").text(), at.member("index").integer(), _source(at.member("source")))
+def _entry(at: Cursor) -> tuple[str, int, Source, str]:
+    at.only(("log", "index", "operator", "source"))
+    return at.member("log").text(), at.member("index").integer(), _source(at.member("source")), _operator(at)
+
+
+def _certificate_log(at: Cursor) -> CertificateLogFact:
+    at.only(("log", "time", "operator", "source"))
+    return CertificateLogFact(at.member("log").text(), _time(at.member("time")), _source(at.member("source")), at.member("operator").text())
 
 
 def _time_fact(at: Cursor) -> TimeFact:
-    at.only(("time", "authority", "source"))
-    return TimeFact(_time(at.member("time")), at.member("authority").text(), _source(at.member("source")))
+    at.only(("time", "authority", "kind", "operator", "source"))
+    kind = _grown(at, "kind")
+    return TimeFact(
+        _time(at.member("time")),
+        at.member("authority").text(),
+        _source(at.member("source")),
+        TimeKind(_choice(kind, *(known.value for known in TimeKind))) if kind else TimeKind.TIMESTAMP,
+        _operator(at),
+    )
 
 
 def _refused(at: Cursor) -> RefusedEvidence:

@@ -47,7 +47,7 @@ from sigkit.oci.manifest import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, encode_mani
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.resolve import resolve
 from sigkit.policy.decision import Allow, Deny
-from sigkit.policy.model import policy_for_keys
+from sigkit.policy.flags import policy_for_keys
 from sigkit.signing.session import sign_and_attach
 from sigkit.trust.root import TrustedKey
 from tests.simulators.evidence_maker import b64, log_entry, signed, statement, subject

@@ -28,7 +28,8 @@ from sigkit.errors import (
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.policy.decide import decide
 from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, Standing, Unmet, Warn, record_of
-from sigkit.policy.model import AllOf, AnyOf, NameRule, Policy, Rule, policy_for_keys
+from sigkit.policy.flags import policy_for_keys
+from sigkit.policy.model import AllOf, AnyOf, NameRule, Policy, Rule
 from sigkit.policy.scope import Scope, parse_image_pattern
 from sigkit.verify.facts import InclusionFact, TimeFact
 from tests.simulators.altered import altered
@@ -271,7 +272,7 @@ def test_all_of_and_any_of_say_what_is_missing():
 def test_an_empty_list_is_met_by_nothing_even_if_a_policy_had_one(kind):
     here = Place("policy.yaml")
     rule = Rule(Scope((parse_image_pattern("**", here),)), kind((), here), NameRule.ANY, here)
-    decision = verdict(Policy("p", Digest.of(b""), here, (rule,), ()), facts("a"))
+    decision = verdict(Policy("p", Digest.of(b""), here, (rule,), (), ()), facts("a"))
     assert isinstance(decision, Deny)
 
 

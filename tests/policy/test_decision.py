@@ -115,6 +115,8 @@ def test_the_documents_shape_is_pinned():
                     "source": {"root": "test", "rootDigest": str(Digest.of(b"root")), "authority": "a"},
                 },
                 "inclusions": [],
+                "promises": [],
+                "certificateLogs": [],
                 "times": [],
                 "unchecked": [],
             }
@@ -122,8 +124,8 @@ def test_the_documents_shape_is_pinned():
         "refused": [],
         "unchecked": [
             {"what": "tag v1", "why": "a tag is not signed; everything is about the digest it had"},
-            {"what": "transparency log", "why": "no proof that the signature was logged is asked for"},
-            {"what": "time of signing", "why": "no attested time is asked for"},
+            {"what": "transparency log", "why": "nothing proves that the signature was logged"},
+            {"what": "time of signing", "why": "nothing attests it"},
         ],
         "grant": {
             "command": "image",
@@ -152,6 +154,7 @@ def test_identities_logs_and_times_have_their_places_with_root_and_authority():
         {
             "log": "log.example",
             "index": 27246492,
+            "operator": "",
             "source": {"root": "root", "rootDigest": str(Digest.of(b"root")), "authority": "log.example"},
         }
     ]

@@ -1,0 +1,386 @@
+"""Is a requirement met by what was proved: the one matcher, for images and files, for policies and flags. Pure.
+
+Facts of one piece of evidence count together or not at all: signer, authority, kind of statement, name, annotations and demands are looked
+for inside one. Each further fact can only help, so that dropping one never turns a deny into an allow.
+
+For a part that is not met, the reason is that of the evidence which came nearest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from sigkit.data import Data
+from sigkit.errors import (
+    CertificateNotLogged,
+    NameNotSigned,
+    NoAttestation,
+    NoGoodSignature,
+    NoneMet,
+    NotAllMet,
+    NotASignature,
+    NotLogged,
+    NotTimestamped,
+    OtherKey,
+    Place,
+    SigkitError,
+    ThresholdNotMet,
+    Unsigned,
+    WrongAnnotation,
+    WrongAuthority,
+    WrongIdentity,
+    WrongKey,
+    WrongName,
+)
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
+from sigkit.oci.reference import parse_reference
+from sigkit.policy.decision import Met, Reason, Standing, Unmet
+from sigkit.policy.distinct import count_distinct, signer_id
+from sigkit.policy.model import AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, NameRule
+from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sigkit.digest import Digest
+    from sigkit.policy.decision import ReasonTree, RefusedEvidence
+    from sigkit.policy.model import Anchor, Requirement
+    from sigkit.verify.facts import Facts, InclusionFact, PromiseFact, Signer, Source
+
+IMAGE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE,))
+FILE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE, None))
+
+
+class Case(Data):
+    """What a requirement is applied to: facts about one artifact, and how names and annotations are compared."""
+
+    facts: tuple[Facts, ...]
+    refused: tuple[RefusedEvidence, ...]
+    name: NameRule
+    wanted_name: str  # "" where there is none to compare with
+    annotations: Mapping[str, str]
+    signatures: frozenset[str | None]  # the predicate types that are signatures here
+    artifact: str  # for commands that a person pastes
+
+
+class _Said(Data):
+    """What kind of statement is looked for: signatures, or attestations of a type (None: of any)."""
+
+    attested: bool
+    predicate_type: str | None = None
+
+
+_SIGNED: Final = _Said(attested=False)
+
+
+def is_signature(fact: Facts) -> bool:
+    """Tell a signature from an attestation (CVE-2022-35929: any type of statement satisfied)."""
+    return fact.signature.predicate_type in FILE_SIGNATURES
+
+
+def describe_signer(signer: Signer) -> str:
+    """Name a signer for people."""
+    match signer:
+        case KeySigner(key, kind, name):
+            return f"key {name} ({kind}, {key})"
+        case IdentitySigner(issuer, subject):
+            return f"identity {subject} of {issuer}" if issuer else f"identity {subject}"
+        case _:
+            assert_never(signer)
+
+
+def evaluate(case: Case, require: Requirement) -> ReasonTree:
+    """Apply a requirement: what is met and by whom, or what is missing, part by part."""
+    return _evaluate(case, require, _SIGNED)
+
+
+def _evaluate(case: Case, require: Requirement, said: _Said) -> ReasonTree:
+    match require:
+        case KeyRequirement() | IdentityRequirement():
+            return _leaf(case, require, said)
+        case AttestationRequirement(predicate_type, by, _):
+            return _evaluate(case, by, _Said(attested=True, predicate_type=predicate_type))
+        case AllOf(of, place):
+            return _several(case, said, len(of), f"all of {len(of)}", of, _seen(place), NotAllMet)
+        case AnyOf(of, place):
+            return _several(case, said, 1, f"any of {len(of)}", of, _seen(place), NoneMet)
+        case AtLeast(n, of, place):
+            return _several(case, said, n, f"at least {n} of {len(of)}, distinct", of, _seen(place), ThresholdNotMet)
+        case _:
+            assert_never(require)
+
+
+def _several(
+    case: Case, said: _Said, needed: int, demand: str, of: tuple[Requirement, ...], place: Place, error: type[SigkitError]
+) -> ReasonTree:
+    children = tuple(_evaluate(case, part, said) for part in of)
+    met = [(part, child) for part, child in zip(of, children, strict=True) if isinstance(child, Met)]
+    count = count_distinct(met) if error is ThresholdNotMet else len(met)
+    # Not `all()` of what is there: an empty list would be met (Kyverno's vacuous `all`). Load refuses it; so does this.
+    if of and count >= needed:
+        signers = {signer_id(signer): signer for _, child in met for signer in child.by}
+        return Met(demand, place, tuple(signers.values()), children)
+    missing = tuple(child.reason for child in children if isinstance(child, Unmet))
+    standing = _standing(needed - count, missing)
+    problem = f"{count} of {needed} distinct" if error is ThresholdNotMet else f"{count} of {needed} met"
+    return Unmet(demand, place, Reason(error.code, problem, place, demand, "", "", standing, missing), children, needed - count)
+
+
+def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said) -> ReasonTree:
+    """Narrow the facts step by step; where none is left, that step is the reason."""
+    place = _seen(require.place)
+    demand = _demand(require, said)
+    told = [fact for fact in case.facts if _is_said(case, fact, said)]
+    mine = [fact for fact in told if _is_by(fact, require)]
+    steps: tuple[tuple[Callable[[Facts], bool], Callable[[list[Facts]], Reason]], ...] = (
+        (lambda fact: _is_anchored(fact, require), lambda left: _wrong_authority(case, left, require, place)),
+        (lambda fact: _name_fits(case, fact), lambda left: _wrong_name(case, left, place)),
+        (lambda fact: said.attested or _annotated(case, fact), lambda left: _wrong_annotation(case, left, place)),
+        (lambda fact: not _lacking(fact, require), lambda left: _not_enough(case, left, require, place)),
+    )
+    if not mine:
+        return Unmet(demand, place, _not_by(case, told, require, said, place, demand))
+    for fits, reason in steps:
+        left = [fact for fact in mine if fits(fact)]
+        if not left:
+            return Unmet(demand, place, reason(mine))
+        mine = left
+    signers = {signer_id(fact.signer.signer): fact.signer.signer for fact in mine}
+    return Met(demand, place, tuple(signers[name] for name in sorted(signers)))
+
+
+def _demand(require: KeyRequirement | IdentityRequirement, said: _Said) -> str:
+    what = "a signature"
+    if said.attested:
+        what = f"an attestation of type {said.predicate_type}" if said.predicate_type else "an attestation"
+    return f"{what} by {describe_leaf(require)}"
+
+
+def describe_leaf(require: KeyRequirement | IdentityRequirement) -> str:
+    """Name in words who is asked for, and what must vouch for the signature."""
+    demands = require.demands
+    counts = (
+        (demands.log_entries, "log entries"),
+        (demands.log_inclusions, "proved log entries"),
+        (demands.timestamps, "timestamps"),
+        (demands.certificate_logs, "certificate logs"),
+    )
+    extra = "".join(f", {number} {what}" for number, what in counts if number)
+    match require:
+        case KeyRequirement(key):
+            return f"key {key.name}{extra}"
+        case IdentityRequirement(identity, anchor, _, _, label):
+            named = f"authority {label}: " if label else ""
+            return f"{named}identity {identity}, certified by {anchor.name}{extra}"
+        case _:
+            assert_never(require)
+
+
+def _is_by(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
+    signer = fact.signer.signer
+    if isinstance(require, KeyRequirement):
+        return isinstance(signer, KeySigner) and signer.key == require.key.key.fingerprint
+    return isinstance(signer, IdentitySigner) and not require.identity.differs(signer)
+
+
+def _is_said(case: Case, fact: Facts, said: _Said) -> bool:
+    predicate_type = fact.signature.predicate_type
+    if not said.attested:
+        return predicate_type in case.signatures
+    if predicate_type is None:
+        return False
+    return said.predicate_type is None or predicate_type == said.predicate_type
+
+
+def _is_anchored(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
+    return isinstance(require, KeyRequirement) or fact.signer.source.root_digest == require.anchor.authorities
+
+
+def _annotated(case: Case, fact: Facts) -> bool:
+    return all(fact.signature.annotations.get(name) == value for name, value in case.annotations.items())
+
+
+def _name_fits(case: Case, fact: Facts) -> bool:
+    name = fact.signature.repository
+    match case.name:
+        case NameRule.ANY:
+            return True
+        case NameRule.IF_SIGNED if name is None:
+            return True
+        case _:
+            return name is not None and _same_name(name, case.wanted_name)
+
+
+def _same_name(signed: str, wanted: str) -> bool:
+    """Compare a signed name, brought to canonical form, with a canonical one; a tag in it is not looked at."""
+    if signed == wanted:
+        return True
+    try:
+        return str(parse_reference(signed, Place("signed name")).repository) == wanted
+    except SigkitError:
+        return False
+
+
+def _lacking(fact: Facts, require: KeyRequirement | IdentityRequirement) -> tuple[tuple[type[SigkitError], str, int, int], ...]:
+    """Return each demand that this one piece of evidence does not meet: error, what is counted, how many there are and should be."""
+    demands = require.demands
+    counted = (
+        (NotLogged, "transparency logs", _logs(fact, require.anchor), demands.log_entries),
+        (NotLogged, "transparency logs that prove it", _inclusions(fact, require.anchor), demands.log_inclusions),
+        (NotTimestamped, "timestamp authorities", _stamps(fact, require.anchor), demands.timestamps),
+        (CertificateNotLogged, "certificate logs", _certificate_logs(fact, require.anchor), demands.certificate_logs),
+    )
+    return tuple((error, what, there, wanted) for error, what, there, wanted in counted if there < wanted)
+
+
+def _logs(fact: Facts, anchor: Anchor | None) -> int:
+    entries: tuple[InclusionFact | PromiseFact, ...] = (*fact.inclusions, *fact.promises)
+    return _operators((item.source, item.operator, item.log) for item in entries if _counts(item.source, anchor))
+
+
+def _inclusions(fact: Facts, anchor: Anchor | None) -> int:
+    return _operators((item.source, item.operator, item.log) for item in fact.inclusions if _counts(item.source, anchor))
+
+
+def _stamps(fact: Facts, anchor: Anchor | None) -> int:
+    stamps = (item for item in fact.times if item.kind is TimeKind.TIMESTAMP)
+    return _operators((item.source, item.operator, item.authority) for item in stamps if _counts(item.source, anchor))
+
+
+def _certificate_logs(fact: Facts, anchor: Anchor | None) -> int:
+    return _operators((item.source, item.operator, item.log) for item in fact.certificate_logs if _counts(item.source, anchor))
+
+
+def _counts(source: Source, anchor: Anchor | None) -> bool:
+    wanted: Digest | None = anchor.logs if anchor else None
+    return wanted is None or source.root_digest == wanted
+
+
+def _operators(found: Iterable[tuple[Source, str, str]]) -> int:
+    """Count distinct operators; a log or authority whose operator the root does not name stands for itself."""
+    return len({operator or f"{source.root_digest} {name}" for source, operator, name in found})
+
+
+def _standing(short: int, missing: tuple[Reason, ...]) -> Standing:
+    """Call it unchecked only if what could not be read might have been enough."""
+    unread = sum(reason.standing is Standing.UNCHECKED for reason in missing)
+    return Standing.UNCHECKED if unread and unread >= short else Standing.REFUSED
+
+
+def _seen(place: Place) -> Place:
+    """Return a place in the policy as part of a verdict: the policy is right, so it is no usage error."""
+    return Place(place.source, place.inside)
+
+
+# Reasons. They say what came nearest and what would make it pass; nothing is decided here.
+
+
+def _reason(
+    case: Case,
+    error: type[SigkitError],
+    problem: str,
+    place: Place,
+    expected: str,
+    got: str,
+    remedy: str,
+    children: tuple[Reason, ...] = (),
+) -> Reason:
+    # Any piece that could not be read might have been the one that is missing.
+    unread = any(item.reason.standing is Standing.UNCHECKED for item in case.refused)
+    standing = Standing.UNCHECKED if unread else Standing.REFUSED
+    return Reason(error.code, problem, place, expected, got, remedy, standing, children)
+
+
+def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
+    verb = f"attest --type {said.predicate_type or 'TYPE'} --predicate FILE" if said.attested else "sign"
+    if isinstance(require, KeyRequirement):
+        return f"sigkit {verb} --key KEY {case.artifact}"
+    return f"sigkit {verb} {case.artifact}, as {require.identity}"
+
+
+def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: _Said, place: Place, demand: str) -> Reason:
+    """Tell apart: said by others, something else said, evidence that was refused, and nothing there."""
+    who = f"key {require.key.name}" if isinstance(require, KeyRequirement) else f"the identity {require.identity}"
+    children = tuple(item.reason for item in case.refused)
+    remedy = _sign(case, require, said)
+    mine = [fact for fact in case.facts if _is_by(fact, require)]
+    if mine:
+        types = ", ".join(sorted({fact.signature.predicate_type or "a signature" for fact in mine}))
+        if said.attested:
+            return _reason(case, NoAttestation, f"{who} made no attestation of this type", place, demand, types, remedy)
+        return _reason(case, NotASignature, f"{who} attested, but did not sign", place, demand, f"attestations only: {types}", remedy)
+    others = [_as_found(fact, require) for fact in told]
+    others += [f"a key that is not trusted here ({item.got or item.place})" for item in children if item.code == OtherKey.code]
+    verb = "attested" if said.attested else "signed"
+    if others:
+        got = "; ".join(sorted(set(others)))
+        error = WrongKey if isinstance(require, KeyRequirement) else WrongIdentity
+        return _reason(case, error, f"{verb}, but not by {who}", place, demand, got, remedy, children)
+    what = "attestation" if said.attested else "signature"
+    if children:
+        problem = f"no {what} by {who} among {len(children)} piece{'s' if len(children) > 1 else ''} of evidence"
+        return _reason(case, NoGoodSignature, problem, place, demand, "", remedy, children)
+    if said.attested:
+        types = ", ".join(sorted({fact.signature.predicate_type or "a signature" for fact in case.facts}))
+        return _reason(case, NoAttestation, "no attestation of this type is there", place, demand, types or "no evidence", remedy)
+    got = "attestations only" if case.facts else "no evidence"
+    return _reason(case, Unsigned, "no signature is attached to the image", place, demand, got, remedy)
+
+
+def _as_found(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str:
+    signer = fact.signer.signer
+    found = describe_signer(signer)
+    if isinstance(require, IdentityRequirement) and isinstance(signer, IdentitySigner):
+        differs = [item for item in require.identity.differs(signer) if not item.startswith(("subject ", "issuer "))]
+        return f"{found} ({', '.join(differs)})" if differs else found
+    return found
+
+
+def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
+    found = ", ".join(sorted({f"{fact.signer.source.authority} of {fact.signer.source.root}" for fact in mine}))
+    wanted = require.anchor.name if require.anchor else ""
+    remedy = "name that trust root in the rule, if its authorities may vouch for this identity"
+    return _reason(
+        case, WrongAuthority, "the identity is certified by another authority", place, f"an authority of {wanted}", found, remedy
+    )
+
+
+def _wrong_name(case: Case, mine: list[Facts], place: Place) -> Reason:
+    sign = f"sigkit sign --key KEY {case.artifact}" if any(isinstance(fact.signer.signer, KeySigner) for fact in mine) else "sign it again"
+    names = dict.fromkeys(sorted(fact.signature.repository for fact in mine if fact.signature.repository is not None))
+    expected = f"the name {case.wanted_name}"
+    if names:
+        repository = case.artifact.partition("@")[0]
+        remedy = f"{sign}, or map the name in the rule: `name: {{remap: [{{from: {repository}, to: …}}]}}`"
+        return _reason(case, WrongName, "the signature was made for another repository", place, expected, ", ".join(names), remedy)
+    remedy = f"{sign}, or write `name: any` in the rule"
+    return _reason(case, NameNotSigned, "the signature names no repository", place, expected, "no name", remedy)
+
+
+def _wrong_annotation(case: Case, mine: list[Facts], place: Place) -> Reason:
+    wanted = ", ".join(f"{name}={value}" for name, value in case.annotations.items())
+    found = sorted({", ".join(f"{name}={value}" for name, value in sorted(fact.signature.annotations.items())) for fact in mine})
+    problem = "the signature does not hold the required annotations"
+    return _reason(
+        case, WrongAnnotation, problem, place, wanted, "; ".join(item or "none" for item in found), "sign again with `-a NAME=VALUE`"
+    )
+
+
+def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
+    lacking = min(
+        (_lacking(fact, require) for fact in mine), key=lambda items: (len(items), [wanted - there for _, _, there, wanted in items])
+    )
+    error, what, there, wanted = lacking[0]
+    root = f" of {require.anchor.name}" if require.anchor else ""
+    got = "; ".join(f"{there} {what}" for _, what, there, _ in lacking)
+    expected = "; ".join(f"{wanted} {what}{root}" for _, what, _, wanted in lacking)
+    remedy = f"{_FIELDS[what]}: {there} where the authority is defined, if that is enough; else sign again with it"
+    return _reason(case, error, f"{there} of {wanted} {what} vouch for the signature", place, expected, got, f"write `{remedy}")
+
+
+_FIELDS: Final = {
+    "transparency logs": "logEntries",
+    "transparency logs that prove it": "logInclusions",
+    "timestamp authorities": "timestamps",
+    "certificate logs": "certificateLogs",
+}
