@@ -63,6 +63,7 @@ SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's
 TIMESTAMPS = 32  # sigstore-go's
 CERTIFICATES = 10  # of one chain; the longest published has three
+TRUSTED_ITEMS = 100  # of one kind in a trusted root; the public-good instance lists under 5
 PROOF_HASHES = 63  # a tree of 2**63 leaves has no longer proof
 NOTE_SIGNATURES = 64  # C2SP signed-note.md asks for at least 16
 SIGNED_FILE_BYTES = 2 * 2**30  # a file that is signed or verified is held in memory once: Ed25519 needs all of it

@@ -1,0 +1,25 @@
+"""Trusted roots in files of this host."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sigkit import durable, limits
+from sigkit.errors import Place
+from sigkit.trust.trusted_root import parse_trusted_root
+
+if TYPE_CHECKING:
+    from sigkit.trust.root import TrustedRoot
+
+
+def load_trusted_root(path: str) -> TrustedRoot:
+    """Read a `trusted_root.json`; in facts it has the name of its file.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) it cannot be read.
+        SigkitError: as `parse_trusted_root`; the place is the operator's.
+    """
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=place)
+    return parse_trusted_root(raw, os.path.basename(path), place, limits.DEFAULT)

@@ -1,0 +1,200 @@
+"""`trusted_root.json`: the authorities and logs of one sigstore instance.
+
+Parsed strictly, as sigstore-go does: an unknown member is refused by name, and so is a log without the start of its validity, whose key
+would count for ever. Each certificate's issuer is checked here, once, so that verifying a signature need not climb to the anchor again.
+
+Source: sigstore/protobuf-specs sigstore_trustroot.proto, sigstore_common.proto.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from sigkit import limits as all_limits
+from sigkit import strict
+from sigkit.digest import Digest
+from sigkit.errors import MalformedTrustedRoot, UnsupportedTrustedRoot
+from sigkit.keys.public import parse_public_key
+from sigkit.trust.root import CertificateAuthority, Origin, TimestampAuthority, TransparencyLog, TrustedRoot, Window
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+    from sigkit.limits import Limits
+    from sigkit.strict import Cursor
+
+MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
+_MEMBERS: Final = ("mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
+_LOG_MEMBERS: Final = ("baseUrl", "hashAlgorithm", "publicKey", "logId", "checkpointKeyId", "operator")
+_AUTHORITY_MEMBERS: Final = ("subject", "uri", "certChain", "validFor", "operator")
+_LOG_ID_BYTES: Final = 32
+_CHECKPOINT_ID_BYTES: Final = 4
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z", re.ASCII)
+
+
+def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> TrustedRoot:
+    """Read a trusted root.
+
+    Args:
+        raw: the file.
+        name: what it is called in facts.
+        place: of the file.
+        limits: on its size and depth.
+
+    Raises:
+        UnsupportedTrustedRoot: (ROOT) another media type, or a hash that is not SHA-256.
+        MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice.
+        LimitError: too big, too many, too deep.
+        ParseError: malformed; an unknown or a missing member.
+        SigError: a key that is not accepted.
+    """
+    top = strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth)
+    kind = top.member("mediaType")
+    if kind.text() != MEDIA_TYPE:
+        raise UnsupportedTrustedRoot("not a trusted root that is read", place=kind.at(), expected=MEDIA_TYPE, got=kind.text()[:200])
+    top.only(_MEMBERS)
+    source = Origin(name, Digest.of(raw))
+    return TrustedRoot(
+        name,
+        source.digest,
+        (),
+        tuple(_parse_authority(item, source) for item in _items(top, "certificateAuthorities")),
+        _parse_logs(top, "tlogs", source),
+        _parse_logs(top, "ctlogs", source),
+        tuple(_parse_timestamp_authority(item, source) for item in _items(top, "timestampAuthorities")),
+    )
+
+
+def _items(top: Cursor, name: str) -> tuple[Cursor, ...]:
+    found = top.find(name)
+    return found.items(all_limits.TRUSTED_ITEMS) if found else ()
+
+
+def _parse_logs(top: Cursor, name: str, source: Origin) -> tuple[TransparencyLog, ...]:
+    logs: dict[bytes, TransparencyLog] = {}
+    for item in _items(top, name):
+        log = _parse_log(item, source)
+        if log.log_id in logs:
+            raise MalformedTrustedRoot("the same log is there twice", place=item.at(), got=log.name)
+        logs[log.log_id] = log
+    return tuple(logs.values())
+
+
+def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:
+    cursor.only(_LOG_MEMBERS)
+    algorithm = cursor.member("hashAlgorithm")
+    if algorithm.value not in {"SHA2_256", 1}:
+        raise UnsupportedTrustedRoot("a log with a hash that is not read", place=algorithm.at(), expected="SHA2_256")
+    key = cursor.member("publicKey").only(("rawBytes", "keyDetails", "validFor"))
+    checkpoint_id = cursor.find("checkpointKeyId")
+    url = _text(cursor, "baseUrl")
+    return TransparencyLog(
+        name=url or "(a log without a URL)",
+        log_id=_key_id(cursor.member("logId"), _LOG_ID_BYTES),
+        key=_parse_key(key),
+        valid=_parse_window(key.member("validFor")),
+        operator=_text(cursor, "operator"),
+        checkpoint_key_id=_key_id(checkpoint_id, _CHECKPOINT_ID_BYTES) if checkpoint_id else None,
+        origin=_host(url),
+        source=source,
+    )
+
+
+def _parse_key(key: Cursor) -> PublicKey:
+    details, raw = key.find("keyDetails"), key.member("rawBytes")
+    if details and details.value in {"PKCS1_RSA_PKCS1V5", 1}:
+        from sigkit.keys.pem import encode_pem
+
+        return parse_public_key(encode_pem("RSA PUBLIC KEY", raw.base64()), raw.at())
+    return parse_public_key(raw.base64(), raw.at())
+
+
+def _host(url: str) -> str:
+    """Return the first line of the log's checkpoints: the host, without port, scheme and path (sigstore-go pkg/verify/tlog.go)."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _parse_authority(cursor: Cursor, source: Origin) -> CertificateAuthority:
+    cursor.only(_AUTHORITY_MEMBERS)
+    certificates = _parse_chain(cursor)
+    return CertificateAuthority(
+        _name(cursor, certificates), certificates, _parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
+    )
+
+
+def _parse_timestamp_authority(cursor: Cursor, source: Origin) -> TimestampAuthority:
+    cursor.only(_AUTHORITY_MEMBERS)
+    certificates = _parse_chain(cursor)
+    return TimestampAuthority(
+        _name(cursor, certificates), certificates, _parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
+    )
+
+
+def _name(cursor: Cursor, certificates: tuple[x509.Certificate, ...]) -> str:
+    if subject := cursor.find("subject"):
+        subject.only(("organization", "commonName"))
+    return _text(cursor, "uri") or certificates[-1].subject.rfc4514_string()
+
+
+def _parse_chain(cursor: Cursor) -> tuple[x509.Certificate, ...]:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    listed = cursor.member("certChain").only(("certificates",)).member("certificates")
+    items = listed.items(all_limits.CERTIFICATES)
+    if not items:
+        listed.fail("a chain without a certificate", expected="at least one", got="none")
+    chain: list[x509.Certificate] = []
+    for item in items:
+        raw = item.only(("rawBytes",)).member("rawBytes")
+        try:
+            certificate = x509.load_der_x509_certificate(raw.base64())
+            if chain:
+                chain[-1].verify_directly_issued_by(certificate)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as err:
+            raise MalformedTrustedRoot(
+                "a certificate is malformed, or did not issue the one before it", place=raw.at(), got=f"{type(err).__name__} {err}"[:200]
+            ) from err
+        chain.append(certificate)
+    return tuple(chain)
+
+
+def _parse_window(cursor: Cursor) -> Window:
+    cursor.only(("start", "end"))
+    start, end = cursor.member("start"), cursor.find("end")
+    window = Window(_parse_time(start), _parse_time(end) if end else None)
+    if window.start and window.end and window.end < window.start:
+        raise MalformedTrustedRoot("a validity that ends before it starts", place=cursor.at())
+    return window
+
+
+def _parse_time(cursor: Cursor) -> datetime:
+    """Read protobuf's form of RFC 3339: UTC, with or without a fraction of a second."""
+    text = cursor.text()
+    if not _TIME.fullmatch(text):
+        cursor.fail("not a time", expected="RFC 3339 in UTC, such as 2026-01-01T00:00:00Z")
+    try:
+        return datetime.fromisoformat(text[:26].removesuffix("Z")).replace(tzinfo=UTC)
+    except ValueError:
+        cursor.fail("not a time", expected="a day and hour that exist")
+
+
+def _key_id(cursor: Cursor, length: int) -> bytes:
+    key_id = cursor.only(("keyId",)).member("keyId")
+    value = key_id.base64()
+    if len(value) != length:
+        key_id.fail("an id of another length", expected=f"{length} bytes", got=f"{len(value)} bytes")
+    return value
+
+
+def _text(cursor: Cursor, name: str) -> str:
+    found = cursor.find(name)
+    return found.text() if found else ""
