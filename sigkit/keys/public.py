@@ -20,7 +20,7 @@ from sigkit.keys.pem import encode_pem, is_pem, parse_pem
 if TYPE_CHECKING:
     from typing import NoReturn, TypeAlias
 
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     _LibraryKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -231,11 +231,12 @@ def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, form: 
         return
     from cryptography.hazmat.primitives import hashes
 
-    digest: hashes.HashAlgorithm | utils.Prehashed = getattr(hashes, form.removeprefix(_OF_DIGEST))()
+    algorithm: hashes.HashAlgorithm = getattr(hashes, form.removeprefix(_OF_DIGEST))()
+    digest: hashes.HashAlgorithm | utils.Prehashed = algorithm
     if form.startswith(_OF_DIGEST):
         from cryptography.hazmat.primitives.asymmetric import utils
 
-        digest = utils.Prehashed(digest)
+        digest = utils.Prehashed(algorithm)
     if kind == RSA:
         from cryptography.hazmat.primitives.asymmetric import padding
 

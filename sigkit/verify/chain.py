@@ -177,7 +177,7 @@ def _leaf_policy() -> verification.ExtensionPolicy:
 
 
 def _require_code_signing(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage | None) -> None:
-    from cryptography.x509 import ExtendedKeyUsageOID
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:
         raise ValueError("the extended key usage is not for signing code")

@@ -120,11 +120,12 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
 
 def _check_purpose(authority: TimestampAuthority, place: Place) -> None:
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     leaf = authority.certificates[0]
     usages = [item for item in leaf.extensions if isinstance(item.value, x509.ExtendedKeyUsage)]
     constraints = [item.value for item in leaf.extensions if isinstance(item.value, x509.BasicConstraints)]
     # RFC 3161 section 2.3: critical and alone. A CA could issue itself any other purpose (timestamp-authority#1416).
-    alone = [(item.critical, list(item.value)) for item in usages] == [(True, [x509.ExtendedKeyUsageOID.TIME_STAMPING])]
+    alone = [(item.critical, list(item.value)) for item in usages] == [(True, [ExtendedKeyUsageOID.TIME_STAMPING])]
     if not alone or any(item.ca for item in constraints):
         raise BadTimestamp("the authority's certificate is not for timestamps alone", place=place, got=authority.name)
