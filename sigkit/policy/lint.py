@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from sigkit.data import Data
 from sigkit.policy.evaluate import describe_leaf
+from sigkit.policy.expression import find_doubts
+from sigkit.policy.identity import AnyText, Expression
 from sigkit.policy.load import load_policy
 from sigkit.policy.model import (
     AllOf,
@@ -22,7 +24,6 @@ from sigkit.policy.model import (
     NameRule,
     Network,
     Unverified,
-    keys_of,
 )
 from sigkit.policy.scope import ANY_COMPONENTS, match_components
 from sigkit.text import escape
@@ -61,10 +62,8 @@ def check_policy(path: str | os.PathLike[str]) -> PolicySummary:
 
 
 def _warnings(policy: Policy) -> Iterator[PolicyWarning]:
-    used = {key.name for rule in policy.rules if not isinstance(rule.require, Unverified) for key in keys_of(rule.require)}
-    for key in policy.keys:
-        if key.name not in used:
-            yield PolicyWarning(policy.place, f"key `{key.name}` is named by no rule")
+    for unnamed in policy.unnamed:
+        yield PolicyWarning(policy.place, f"{unnamed} is named by no rule")
     for rule in policy.rules:
         yield from _rule_warnings(rule)
 
@@ -89,7 +88,10 @@ def _rule_warnings(rule: Rule) -> Iterator[PolicyWarning]:
 
 def _requirement_warnings(require: Requirement) -> Iterator[PolicyWarning]:
     match require:
-        case KeyRequirement() | IdentityRequirement():
+        case KeyRequirement():
+            return
+        case IdentityRequirement():
+            yield from _identity_warnings(require)
             return
         case AttestationRequirement(_, by, _):
             yield from _requirement_warnings(by)
@@ -104,6 +106,18 @@ def _requirement_warnings(require: Requirement) -> Iterator[PolicyWarning]:
             pass
     for part in require.of:
         yield from _requirement_warnings(part)
+
+
+def _identity_warnings(require: IdentityRequirement) -> Iterator[PolicyWarning]:
+    identity = require.identity
+    texts = (("issuer", identity.issuer), ("subject", identity.subject), *identity.extensions.items())
+    for name, wanted in texts:
+        if isinstance(wanted, Expression):
+            for doubt in find_doubts(wanted.text):
+                suggestion = f"; write {doubt.suggestion}" if doubt.suggestion else ""
+                yield PolicyWarning(require.place, f"expression of {name} `{wanted.text}`: {doubt.text}{suggestion}")
+    if not require.demands.log_entries and not require.demands.log_inclusions and not isinstance(identity.issuer, AnyText):
+        yield PolicyWarning(require.place, "no log is asked for: a signature by a stolen identity would be seen by nobody")
 
 
 def _grant_warnings(rule: Rule) -> Iterator[PolicyWarning]:
@@ -143,6 +157,8 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
     else:
         yield f"    requires {describe(rule.require)}"
         yield f"    name: {rule.name.value}" + "".join(f"; {remap.source} was signed as {remap.target}" for remap in rule.remaps)
+        for name, value in rule.annotations.items():
+            yield f"    annotation: {name}={value}"
         yield f"    mode: {rule.mode.value}"
     yield f"    may run {_describe_command(rule.run)}; {_describe_grant(rule.run)}"
 
@@ -204,6 +220,7 @@ def encode_summary(summary: PolicySummary) -> dict[str, Json]:
                 "requires": None if isinstance(rule.require, Unverified) else describe(rule.require),
                 "unverified": rule.require.reason if isinstance(rule.require, Unverified) else None,
                 "name": rule.name.value,
+                "annotations": dict(rule.annotations),
                 "mode": rule.mode.value,
             }
             for rule in policy.rules

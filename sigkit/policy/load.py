@@ -108,9 +108,11 @@ def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes]) ->
     rules = tuple(_parse_rule(field, trust) for field in fields)
     _check_ties(rules, fields)
     keys = tuple(trust.keys.values())
-    roots = tuple(root.root for root in trust.used.values())
-    digest = policy_digest(raw, keys, {where: root.digest for where, root in trust.used.items()})
-    return Policy(name, digest, place, rules, keys, roots_with_keys(keys, roots, name))
+    leaves = tuple(leaf for rule in rules if not isinstance(rule.require, Unverified) for leaf in leaves_of(rule.require))
+    roots = trust.roots_of(leaves)
+    digest = policy_digest(raw, keys, {f"{root.anchor.name} {root.digest}": root.anchor.logs for root in roots})
+    named = roots_with_keys(keys, tuple(root.root for root in roots), name)
+    return Policy(name, digest, place, rules, keys, named, trust.unnamed(leaves))
 
 
 def _check_version(top: Field, found: Mapping[str, Field]) -> None:

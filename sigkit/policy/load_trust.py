@@ -57,7 +57,7 @@ class Root(Data):
 
 
 class Trust:
-    """Everything that rules can name. A root that none of them uses is not handed to verification."""
+    """Everything that rules can name. A root on which none of them counts is not handed to verification."""
 
     def __init__(self, read_file: ReadFile) -> None:
         """Start empty; `read_file` gives the bytes of a file, named as the policy names it."""
@@ -66,7 +66,6 @@ class Trust:
         self.trusted_roots: dict[str, Root] = {}
         self.certificate_authorities: dict[str, Root] = {}
         self.authorities: dict[str, KeyRequirement | IdentityRequirement] = {}
-        self.used: dict[str, Root] = {}  # by the anchor's name and kind
 
     def root(self, field: Field | None) -> Root:
         """Return the trusted root that a field names; the public-good instance's where there is none.
@@ -81,17 +80,32 @@ class Trust:
             self.trusted_roots[name] = _public_good()
         return self.trusted_roots[name]
 
-    def use(self, kind: str, root: Root) -> Anchor:
-        """Note that a rule counts on a root, and return how facts name it."""
-        self.used[f"{kind} {root.anchor.name}"] = root
-        return root.anchor
+    def roots_of(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[Root, ...]:
+        """Return the roots that these count on, each once."""
+        anchors = dict.fromkeys(leaf.anchor for leaf in leaves)
+        known = (*self.trusted_roots.values(), *self.certificate_authorities.values())
+        return tuple(root for root in known if root.anchor in anchors)
+
+    def unnamed(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[str, ...]:
+        """Return what is defined and stands in none of these."""
+        named = tuple(leaves)
+        anchors = {leaf.anchor for leaf in named}
+        keys = {leaf.key.name for leaf in named if isinstance(leaf, KeyRequirement)}
+        authorities = [name for name, leaf in self.authorities.items() if leaf not in named]
+        roots = [name for name, root in self.trusted_roots.items() if not any(a and a.logs == root.root.digest for a in anchors)]
+        certifying = [name for name, root in self.certificate_authorities.items() if root.anchor not in anchors]
+        return (
+            *(f"key `{name}`" for name in self.keys if name not in keys),
+            *(f"trusted root `{name}`" for name in roots if name != PUBLIC_GOOD),
+            *(f"certificate authority `{name}`" for name in certifying),
+            *(f"authority `{name}`" for name in authorities),
+        )
 
 
 def _public_good() -> Root:
-    from sigkit.trust.bundled import public_good
+    from sigkit.trust.bundled import load_public_good
 
-    root, _ = public_good()
-    return _trusted(root, PUBLIC_GOOD)
+    return _trusted(load_public_good(), PUBLIC_GOOD)
 
 
 def _trusted(root: TrustedRoot, name: str) -> Root:
@@ -194,7 +208,7 @@ def _parse_trusted_root(name: str, field: Field, read_file: ReadFile) -> Root:
 
 
 def _parse_certificate_authority(name: str, field: Field, trust: Trust) -> Root:
-    from sigkit.trust.chain import parse_certificate_authority
+    from sigkit.policy.chain_file import parse_certificate_authority
 
     found = field.only("file", "pem", "trustedRoot")
     content = _read(field, found, "a certificate authority", trust.read_file)
@@ -227,7 +241,7 @@ def _parse_key_authority(field: Field, found: Mapping[str, Field], trust: Trust)
         if "trustedRoot" in found:
             found["trustedRoot"].fail("nothing of this trusted root is asked for", remedy="add `logEntries` or `timestamps`, or remove it")
         return KeyRequirement(find_key(found["key"], trust), field.place())
-    anchor = trust.use("trusted root", trust.root(found.get("trustedRoot")))
+    anchor = trust.root(found.get("trustedRoot")).anchor
     return KeyRequirement(find_key(found["key"], trust), field.place(), demands, anchor)
 
 
@@ -286,9 +300,9 @@ def parse_identity(field: Field, beside: Mapping[str, Field], trust: Trust, labe
         name = where.text()
         if name not in trust.certificate_authorities:
             _fail_unknown(where, "certificate authority", name, trust.certificate_authorities)
-        kind, root = "certificate authority", trust.certificate_authorities[name]
+        root = trust.certificate_authorities[name]
     else:
-        kind, root = "trusted root", trust.root(beside.get("trustedRoot"))
+        root = trust.root(beside.get("trustedRoot"))
     found = field.only("issuer", "issuerRegExp", "subject", "subjectRegExp", "subjectKind", "extensions")
     says_issuer = root.names_issuers or "issuer" in found or "issuerRegExp" in found
     issuer: IssuerMatch = _parse_text(field, found, "issuer") if says_issuer else AnyText()
@@ -298,7 +312,7 @@ def parse_identity(field: Field, beside: Mapping[str, Field], trust: Trust, labe
         _parse_extensions(found["extensions"]) if "extensions" in found else NOTHING,
         found["subjectKind"].choice(*KINDS) if "subjectKind" in found else "",
     )
-    return IdentityRequirement(pattern, trust.use(kind, root), field.place(), _parse_demands(beside, root.defaults), label)
+    return IdentityRequirement(pattern, root.anchor, field.place(), _parse_demands(beside, root.defaults), label)
 
 
 def _parse_text(field: Field, found: Mapping[str, Field], name: str) -> TextMatch:

@@ -281,6 +281,7 @@ class Policy(Data):
     rules: tuple[Rule, ...]
     keys: tuple[TrustedKey, ...]
     roots: tuple[TrustedRoot, ...]
+    unnamed: tuple[str, ...] = ()  # what the file defines and no rule names
 
     def rule_for(self, repository: Repository, tag: str | None) -> Rule | None:
         """Return the rule whose pattern matches most specifically; ties cannot be (held at load)."""
@@ -295,13 +296,6 @@ def policy_digest(text: bytes, keys: tuple[TrustedKey, ...], files: Mapping[str,
     if files:
         content["files"] = [[name, str(files[name])] for name in sorted(files)]
     return Digest.of(encode_json(content))
-
-
-def keys_of(require: Requirement) -> Iterator[TrustedKey]:
-    """Give every key that a requirement names, as often as it does."""
-    for leaf in leaves_of(require):
-        if isinstance(leaf, KeyRequirement):
-            yield leaf.key
 
 
 def leaves_of(require: Requirement) -> Iterator[KeyRequirement | IdentityRequirement]:

@@ -1,0 +1,69 @@
+"""Identities, logs and times made by hand, for tests of what policies make of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sigkit.digest import Digest
+from sigkit.errors import Place
+from sigkit.evidence.form import Form
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
+from sigkit.verify.facts import (
+    CertificateLogFact,
+    Facts,
+    IdentitySigner,
+    InclusionFact,
+    PromiseFact,
+    SignatureFact,
+    SignerFact,
+    Source,
+    TimeFact,
+    TimeKind,
+)
+from tests.simulators.verdicts import IMAGE, NOW, REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sigkit.trust.root import TrustedRoot
+
+ISSUER = "https://token.actions.example"
+SUBJECT = "https://git.example/acme/app/.github/workflows/release.yml@refs/heads/main"
+
+
+def keyless(
+    root: TrustedRoot,
+    subject: str = SUBJECT,
+    issuer: str = ISSUER,
+    *,
+    certified_by: Digest | None = None,
+    extensions: Mapping[str, str] | None = None,
+    logs: tuple[str, ...] = ("log",),
+    promises: tuple[str, ...] = (),
+    stamps: tuple[str, ...] = (),
+    certificate_logs: tuple[str, ...] = ("ct",),
+    repository: str | None = REPOSITORY,
+    predicate: str | None = PREDICATE_SIGNATURE,
+    artifact: Digest = IMAGE,
+    annotations: Mapping[str, str] | None = None,
+    number: int = 1,
+    operator: str = "",
+) -> Facts:
+    """Make the facts of one piece of evidence by an identity: who certifies it, and the logs and authorities that vouch, by name."""
+
+    def source(name: str) -> Source:
+        return Source(root.name, root.digest, name)
+
+    when = NOW - timedelta(minutes=5)
+    integrated = tuple(TimeFact(when, name, source(name), TimeKind.INTEGRATED, operator) for name in promises or logs)
+    return Facts(
+        place=Place(f"{REPOSITORY}@{Digest.of(f'{subject}{number}'.encode())}"),
+        form=Form.BUNDLE,
+        signature=SignatureFact(artifact, predicate, Digest.of(b"payload"), repository, annotations or {}),
+        signer=SignerFact(IdentitySigner(issuer, subject, extensions or {}), Source("ca", certified_by or root.digest, "ca")),
+        inclusions=tuple(InclusionFact(name, index, source(name), operator) for index, name in enumerate(logs)),
+        times=(*(TimeFact(when, name, source(name), TimeKind.TIMESTAMP, operator) for name in stamps), *integrated),
+        promises=tuple(PromiseFact(name, index, source(name), operator) for index, name in enumerate(promises)),
+        certificate_logs=tuple(CertificateLogFact(name, when, source(name), operator) for name in certificate_logs),
+    )
