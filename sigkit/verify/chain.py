@@ -20,7 +20,6 @@ from sigkit.errors import (
     AmbiguousIdentity,
     MalformedCertificate,
     NoAttestedTime,
-    NoCertificateAuthority,
     OutsideAuthority,
     SigkitError,
     UntrustedCertificate,
@@ -83,23 +82,15 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
 
 
 def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: TrustedRoot, place: Place) -> Vouched:
-    """Prove that an authority of the root vouched for the signer's identity at every attested time.
+    """Prove that an authority of the root, which has at least one, vouched for the signer's identity at every attested time.
 
     Raises:
-        NoCertificateAuthority: (ROOT) the root has none.
         NoAttestedTime: (TIME) nothing trusted says when the signature was made.
         UntrustedCertificate: (ROOT) no path to an authority of the root, or the certificate is not for this.
         OutsideCertificate, OutsideAuthority: (TIME) a path, but not at one of the times.
         AmbiguousIdentity: (IDENT) not exactly one identity.
         BadSct: (TLOG) a known certificate log did not sign what the certificate carries.
     """
-    if not root.certificate_authorities:
-        raise NoCertificateAuthority(
-            "signed by a certificate, which this trust root cannot judge",
-            place=place,
-            expected="a certificate authority",
-            got=f"root {root.name}",
-        )
     if not times:
         raise NoAttestedTime(
             "nothing trusted says when the signature was made", place=place, expected="a timestamp, or a log's signed time"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from sigkit.data import Data
 from sigkit.digest import Digest
+from sigkit.errors import NoCertificateAuthority
 from sigkit.evidence.bundle import CertificateMaterial, MessageSignature
 from sigkit.evidence.envelope import Envelope, pre_authentication_encoding
 from sigkit.evidence.simple_signing import parse_simple_signing
@@ -109,6 +110,13 @@ def _prove_signature(claims: Claims, signed: Signed, root: TrustedRoot) -> Trust
     material = claims.material
     if not isinstance(material, CertificateMaterial):
         return verify_by_key(signed, claims.content.signature, material.hint, root, claims.place)
+    if not root.certificate_authorities:
+        raise NoCertificateAuthority(
+            "signed by a certificate, which this trust root cannot judge",
+            place=claims.place,
+            expected="a certificate authority",
+            got=f"root {root.name}",
+        )
     # Local: a signature by key needs no X.509, which costs 46 ms to import.
     from sigkit.verify.chain import parse_signing_certificate
 

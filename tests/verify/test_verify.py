@@ -225,17 +225,27 @@ class TestSimpleSigning:
             facts_of(simple_evidence(KEY), artifact=OTHER_ARTIFACT)
 
     def test_a_promise_of_the_log_is_listed_as_unchecked(self):
-        parts = {"dev.sigstore.cosign/bundle": b"{}", "dev.sigstore.cosign/rfc3161timestamp": b"{}", "dev.sigstore.cosign/new": b""}
+        body = base64.b64encode(b'{"kind":"hashedrekord","apiVersion":"0.0.1"}').decode()
+        payload = {"body": body, "integratedTime": 1, "logIndex": 7, "logID": "00" * 32}
+        parts = {
+            "dev.sigstore.cosign/bundle": json.dumps({"SignedEntryTimestamp": "MAA=", "Payload": payload}).encode(),
+            "dev.sigstore.cosign/rfc3161timestamp": b'{"SignedRFC3161Timestamp": "MAA="}',
+            "dev.sigstore.cosign/new": b"",
+        }
         facts = facts_of(simple_evidence(KEY, None, **parts))
         assert [item.what for item in facts.unchecked] == [
-            "the log's promise of inclusion",
+            f"entry 7 of the log {base64.b64encode(bytes(32)).decode()}",
+            "timestamp 1",
             "annotation dev.sigstore.cosign/new",
-            "timestamp",
         ]
 
     def test_a_certificate_is_refused_as_ROOT(self):
         with pytest.raises(NoCertificateAuthority):
-            facts_of(simple_evidence(KEY, None, **{"dev.sigstore.cosign/certificate": b"PEM"}))
+            facts_of(
+                simple_evidence(
+                    KEY, None, **{"dev.sigstore.cosign/certificate": b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"}
+                )
+            )
 
     @pytest.mark.parametrize("part", [LAYER_PART, SIGNATURE_PART])
     def test_a_missing_part_is_refused(self, part):
