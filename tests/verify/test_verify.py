@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -27,8 +28,8 @@ from sigkit.evidence.form import LAYER_PART, SIGNATURE_PART, Evidence, Form
 from sigkit.evidence.statement import PREDICATE_SIGNATURE, REPOSITORY_ANNOTATION
 from sigkit.keys.private import GENERATED_KINDS, generate
 from sigkit.limits import Limits
-from sigkit.verify.facts import KeySigner, Source, Unchecked
 from sigkit.verify.bind import Artifact
+from sigkit.verify.facts import KeySigner, Source, Unchecked
 from sigkit.verify.verify import verify
 from tests.simulators.evidence_maker import (
     ARTIFACT,
