@@ -213,7 +213,8 @@ def connect(host: str, port: int) -> GuardedSocket:
 
 def _resolve(host: str, port: int, place: Place) -> tuple[tuple[int, Any], ...]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As bytes: from text, Python imports its codec for international names first, and the host of a URL is ASCII.
+        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as err:
         raise Unreachable(f"the host name does not resolve: {getattr(err, 'strerror', err)}", place=place) from err
     addresses = tuple((family, address) for family, _, _, _, address in found if family in {socket.AF_INET, socket.AF_INET6})

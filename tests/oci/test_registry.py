@@ -338,7 +338,7 @@ def test_docker_hub_is_asked_at_its_own_host_over_tls(monkeypatch):
     asked = []
 
     def resolve(host, port, *_, **__):
-        asked.append((host, port))
+        asked.append((host.decode(), port))
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
