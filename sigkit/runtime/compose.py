@@ -92,16 +92,18 @@ def compose(
     }
 
 
-def compose_late(cgroups: Cgroups, program: bytes, flags: int) -> Late:
+def compose_late(cgroups: Cgroups, enter: tuple[str, ...], program: bytes, flags: int) -> Late:
     """Build what follows the plan.
 
     Args:
-        cgroups: made and joined.
+        cgroups: made.
+        enter: directories of those that the container's process enters by itself.
         program: compiled seccomp filter; empty for none.
         flags: its SECCOMP_FILTER_FLAG_….
     """
     return {
         "cgroups": tuple((_raw(name), _raw(directory)) for name, directory in cgroups.shown),
+        "enter": tuple(_raw(directory) for directory in enter),
         "seccomp": program,
         "seccomp_flags": flags,
     }

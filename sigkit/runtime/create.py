@@ -123,6 +123,7 @@ class _Run:
         self._launcher: Launcher | None = None
         self._state: State | None = None
         self._cgroups: Cgroups | None = None
+        self._joined: tuple[str, ...] = ()  # the cgroups that this process moves the container's into
         self._shares_processes = False
         self._executing = False
 
@@ -192,7 +193,9 @@ class _Run:
         hierarchy.check_devices(config, self._cgroups, in_user_namespace, place)
         self._state.cgroups = self._cgroups.made
         state.save(self._state_root, self._state)
-        return compose.compose_late(self._cgroups, program, flags)
+        enter = hierarchy.entered(config, self._cgroups, in_user_namespace)
+        self._joined = tuple(directory for directory in self._cgroups.directories if directory not in enter)
+        return compose.compose_late(self._cgroups, enter, program, flags)
 
     def probe(self, place: Place) -> None:
         """Make all namespaces and throw them away.
@@ -241,7 +244,7 @@ class _Run:
             elif kind == sync.PID:
                 pid = int(body)
                 self._state.pid, self._state.start_time = pid, state.start_time(pid)
-                hierarchy.join(self._cgroups, pid)
+                hierarchy.join(self._joined, pid)
                 self._send(sync.JOINED, marshal.dumps(dict(late)))
             elif kind == sync.WARN:
                 self._warn(body.decode("ascii", "backslashreplace"))

@@ -79,5 +79,6 @@ if TYPE_CHECKING:
         """What is ready only when the mounts are already being made."""
 
         cgroups: tuple[tuple[bytes, bytes], ...]  # name below /sys/fs/cgroup ("" on v2), directory
+        enter: tuple[bytes, ...]  # those of v1 that the container's process enters by itself, before anything of the image is near
         seccomp: bytes  # compiled; empty for no filter
         seccomp_flags: int

@@ -9,7 +9,8 @@
        |-- MAPPED ----------------------------->|
        |                                        |-- fork ------------------------->|
        |<------------------------------- PID ---|                                  | mounts …
-       |   moves it into its cgroups,           |   waits for it                   |
+       |   moves it into its cgroups (v1: it    |   waits for it                   |
+       |   enters them by itself, after JOINED),|                                  |
        |   compiles the filter                  |                                  |
        |-- JOINED -----------------------------------------------------------------> cgroup namespace, pivot_root …
        |<------------------------------------------------------------- WARN … -----|
