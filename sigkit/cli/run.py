@@ -121,7 +121,8 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
                 tell("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")))
 
     sys.stdout.flush()
-    with opened_host(output, store_root, connection, reference, sys.stderr.fileno() if trace else None) as (ports, engine):
+    trace_fd = sys.stderr.fileno() if trace else None
+    with opened_host(output, store_root, connection, reference, trace_fd, lambda host: host.standing_by()) as (ports, engine):
         return run(reference, platform, policy, asked, ports, _Handover(engine, output), tell_judgement)
 
 

@@ -1,8 +1,8 @@
 """A bundle directory becomes a confined process: the public face of the runtime.
 
-`run_bundle` starts the launcher first, then reads config.json while that one's interpreter starts; nothing is done to the host before
-config.json has been judged whole. It is the parent: it passes signals on, waits, and leaves nothing behind. Mounts need no cleaning up:
-they exist only in the container's mount namespace, which ends with its last process.
+`run_bundle` starts the launcher first, unless one stands by, and reads config.json while that one's interpreter starts; nothing is done
+to the host before config.json has been judged whole. It is the parent: it passes signals on, waits, and leaves nothing behind. Mounts
+need no cleaning up: they exist only in the container's mount namespace, which ends with its last process.
 
 Heavy modules are imported inside the functions, after the launcher was started: see docs/runtime.md, "Where the time goes".
 """
@@ -44,6 +44,7 @@ def run_bundle(
     preserve_fds: int = 0,
     rootfs_mount: RootfsMount | None = None,
     warn: Callable[[str], None] = _silent,
+    launcher: Launcher | None = None,
 ) -> int:
     """Run the program of a bundle directory in a container, wait for it, and return its exit status (128 + n for signal n).
 
@@ -58,16 +59,18 @@ def run_bundle(
         rootfs_mount: type, source and options (as mount(2) has them) of the root file system, mounted at `root.path`, in the
             container's mount namespace only.
         warn: called with what could not be granted (a capability, a higher limit).
+        launcher: one that stood by with the same `trace_fd` and `preserve_fds`; it is this function's from now on.
 
     Raises:
         MissingCommand, NotExecutable: (RUNTIME) the program cannot be executed; nothing was.
         RuntimeRefused: config.json, the image or this host does not allow it; nothing is left behind.
         ParseError, LimitError, UnavailError: config.json cannot be read.
     """
-    _hold_standard_descriptors()
     trace = -1 if trace_fd is None else trace_fd
-    run = _Run(os.path.abspath(bundle), container_id, state_root, warn)
-    run.spawn(spawn.spawn_launcher, trace, preserve_fds)
+    run = _Run(os.path.abspath(bundle), container_id, state_root, warn, launcher)
+    if launcher is None:
+        _hold_standard_descriptors()
+        run.spawn(spawn.spawn_launcher, trace, preserve_fds)
     try:
         import signal
 
@@ -85,6 +88,33 @@ def run_bundle(
             run.put_away()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stand_by(trace_fd: int | None, preserve_fds: int) -> Launcher | None:
+    """Start a launcher for a later `run_bundle`, or return None: then that one starts its own, and says why if it cannot.
+
+    It is an interpreter that has loaded what it needs and waits for a plan. Whoever does not use it ends it with `dismiss`.
+    """
+    _hold_standard_descriptors()
+    try:
+        return _spawn(spawn.spawn_launcher, -1 if trace_fd is None else trace_fd, preserve_fds)
+    except OSError:
+        return None
+
+
+def dismiss(launcher: Launcher) -> None:
+    """End a launcher that was given no plan."""
+    os.close(launcher.sync)
+    os.kill(launcher.pid, 9)
+    os.waitpid(launcher.pid, 0)
+
+
+def _spawn(start: Callable[[int, int], Launcher], trace: int, preserved: int) -> Launcher:
+    if not syscalls.SUPPORTED:
+        raise OSError(38, "")  # ENOSYS: the numbers of this architecture's calls are not known
+    for number in range(3, 3 + preserved):
+        os.fstat(number)
+    return start(trace, preserved)
 
 
 def can_run() -> str:
@@ -115,12 +145,14 @@ def _hold_standard_descriptors() -> None:
 class _Run:
     """One container, from its launcher to its end; `put_away` undoes whatever has been done so far."""
 
-    def __init__(self, bundle: str, container_id: str, state_root: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, bundle: str, container_id: str, state_root: str, warn: Callable[[str], None], launcher: Launcher | None = None
+    ) -> None:
         self._bundle = bundle
         self._id = container_id
         self._state_root = state_root
         self._warn = warn
-        self._launcher: Launcher | None = None
+        self._launcher = launcher
         self._state: State | None = None
         self._cgroups: Cgroups | None = None
         self._joined: tuple[str, ...] = ()  # the cgroups that this process moves the container's into
@@ -134,11 +166,7 @@ class _Run:
             HostUnfit: it cannot be.
         """
         try:
-            if not syscalls.SUPPORTED:
-                raise OSError(38, "")  # ENOSYS: the numbers of this architecture's calls are not known
-            for number in range(3, 3 + preserved):
-                os.fstat(number)
-            self._launcher = start(trace, preserved)
+            self._launcher = _spawn(start, trace, preserved)
         except OSError as err:
             import errno
 

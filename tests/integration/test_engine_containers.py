@@ -13,10 +13,10 @@ import pytest
 
 from sigkit.engine.admission import BindMount, Confinement, MountAccess, Network
 from sigkit.engine.snapshots import make_root
-from sigkit.errors import EXIT_RUN_NOT_EXECUTABLE, EXIT_RUN_NOT_FOUND, MissingCommand, NothingToRun, SigkitError, UnknownUser
+from sigkit.errors import EXIT_RUN_NOT_EXECUTABLE, EXIT_RUN_NOT_FOUND, LauncherDied, MissingCommand, NothingToRun, SigkitError, UnknownUser
 from sigkit.runtime.capabilities import DEFAULT
 from tests.simulators.bundles import make_rootfs
-from tests.simulators.engine_host import Host, Image, archive_of, opened
+from tests.simulators.engine_host import Host, Image, admission, archive_of, opened
 from tests.simulators.layers import directory, file, hard_link, layer, opaque, symlink, whiteout
 
 AS_ROOT = os.geteuid() == 0
@@ -76,6 +76,39 @@ def test_status_of_the_program_is_returned(host, base):
     assert host.run(image, command=("/bin/sh", "-c", "exit 7")) == 7
     assert host.run(image, command=("/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")) == 137
     assert len(host.redeem.used) == 2
+
+
+def launchers() -> list[int]:
+    """Return the launchers of this process."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in children if b"launch.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_launcher_that_stands_by_starts_the_container_that_was_admitted(host, base):
+    engine = host.engine()
+    with engine.standing_by():
+        waiting = launchers()
+        given = admission(host.push(base), command=("/bin/sh", "-c", "exit 7"))
+        assert engine.start(given, engine.pull(given, host.registry), host.redeem) == 7
+        assert len(waiting) == 1
+        assert launchers() == []
+
+
+def test_launcher_that_no_start_took_is_ended(host):
+    engine = host.engine()
+    with engine.standing_by():
+        assert len(launchers()) == 1
+    assert launchers() == []
+
+
+def test_launcher_that_died_while_it_stood_by_is_an_error(host, base):
+    engine = host.engine()
+    with engine.standing_by():
+        os.kill(launchers()[0], signal.SIGKILL)
+        given = admission(host.push(base), command=("/bin/true",))
+        with pytest.raises(LauncherDied):
+            engine.start(given, engine.pull(given, host.registry), host.redeem)
+    assert launchers() == []
 
 
 def test_layers_are_seen_as_one_tree(inside):
