@@ -78,37 +78,35 @@ def test_status_of_the_program_is_returned(host, base):
     assert len(host.redeem.used) == 2
 
 
-def launchers() -> list[int]:
-    """Return the launchers of this process."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(pid) for pid in children if b"launch.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def children() -> set[int]:
+    """Return the processes that this one has started."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
 
 
 def test_launcher_that_stands_by_starts_the_container_that_was_admitted(host, base):
-    engine = host.engine()
+    given = admission(host.push(base), command=("/bin/sh", "-c", "exit 7"))
+    engine, before = host.engine(), children()
     with engine.standing_by():
-        waiting = launchers()
-        given = admission(host.push(base), command=("/bin/sh", "-c", "exit 7"))
+        assert len(children() - before) == 1
         assert engine.start(given, engine.pull(given, host.registry), host.redeem) == 7
-        assert len(waiting) == 1
-        assert launchers() == []
+        assert children() == before
 
 
 def test_launcher_that_no_start_took_is_ended(host):
-    engine = host.engine()
+    engine, before = host.engine(), children()
     with engine.standing_by():
-        assert len(launchers()) == 1
-    assert launchers() == []
+        assert len(children() - before) == 1
+    assert children() == before
 
 
 def test_launcher_that_died_while_it_stood_by_is_an_error(host, base):
-    engine = host.engine()
+    given = admission(host.push(base), command=("/bin/true",))
+    engine, before = host.engine(), children()
     with engine.standing_by():
-        os.kill(launchers()[0], signal.SIGKILL)
-        given = admission(host.push(base), command=("/bin/true",))
+        os.kill(*(children() - before), signal.SIGKILL)
         with pytest.raises(LauncherDied):
             engine.start(given, engine.pull(given, host.registry), host.redeem)
-    assert launchers() == []
+    assert children() == before
 
 
 def test_layers_are_seen_as_one_tree(inside):
