@@ -64,9 +64,7 @@ def arguments(config: ImageConfig, admission: Admission) -> tuple[str, ...]:
     Raises:
         NothingToRun: (RUNTIME) neither the image nor the user names a program.
     """
-    entrypoint = config.entrypoint if admission.entrypoint is None else admission.entrypoint
-    usual = config.cmd if admission.entrypoint is None else ()
-    argv = entrypoint + (usual if admission.command is None else admission.command)
+    argv = config.argv(admission.entrypoint, admission.command)
     if not argv or not argv[0]:
         raise NothingToRun("no command to run", place=Place(f"{admission.repository}@{admission.config}", "$.config.Entrypoint"))
     return argv
