@@ -561,6 +561,15 @@ class AuditDamaged(UnavailError):
     code = "SK-UNAVAIL-019"
 
 
+class NotDecided(UnavailError):
+    """Whether the image is allowed could not be found out, so there is no admission.
+
+    The reasons stand in the decision; `sigkit verify --policy FILE IMAGE` prints them. Nothing was found against the image: try again.
+    """
+
+    code = "SK-UNAVAIL-020"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 

@@ -16,7 +16,7 @@ from sigkit import limits as all_limits
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest
-from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, SigkitError
+from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, NotDecided, Place, SigkitError
 from sigkit.evidence.collect import collect
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
@@ -127,6 +127,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
 
     Raises:
         NotAllowed: (POLICY) the decision is deny.
+        NotDecided: (UNAVAIL) it is deny because something could not be checked.
         AdmissionExpired: (POLICY) the decision is old.
         PolicyError: more is asked for than the rule grants; the code says what.
         SigkitError: log or state cannot be written; then there is no admission.
@@ -136,8 +137,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
     decision = judgement.decision
     if isinstance(decision, Deny):
         record_denial(decision, ports)
-        reason = decision.reasons[0]
-        raise NotAllowed(f"{reason.code} {reason.problem}", place=reason.place, remedy=reason.remedy)
+        raise _refusal(decision)
     now = ports.clock.now()
     if not timedelta(0) <= now - decision.decided_at <= timedelta(seconds=all_limits.DECISION_AGE_S):
         raise AdmissionExpired(
@@ -156,6 +156,14 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         record_failure(admission.audit_id, err, ports)
         raise
     return admission
+
+
+def _refusal(decision: Deny) -> NotAllowed | NotDecided:
+    unchecked = [reason for reason in decision.reasons if reason.standing is Standing.UNCHECKED]
+    error, reason = (NotDecided, unchecked[0]) if unchecked else (NotAllowed, decision.reasons[0])
+    # Not as the operator's: that would be a usage error.
+    place = Place(reason.place.source, reason.place.inside)
+    return error(f"{reason.code} {reason.problem}", place=place, remedy=reason.remedy)
 
 
 def record_denial(decision: Deny, ports: Ports) -> None:

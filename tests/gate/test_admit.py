@@ -9,6 +9,8 @@ import pytest
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import (
+    EXIT_REFUSED,
+    EXIT_UNCHECKED,
     AbsentReference,
     AdmissionExpired,
     AdmissionUsed,
@@ -18,6 +20,7 @@ from sigkit.errors import (
     FileUnwritable,
     NoGoodSignature,
     NotAllowed,
+    NotDecided,
     Place,
     TooMany,
     Unsigned,
@@ -260,6 +263,27 @@ def test_a_denied_image_gets_a_line_and_no_admission(host):
         admit(host.judge(), Asked(), host.ports)
     assert host.events() == ["deny"]
     assert host.usable_admissions() == 0
+
+
+def test_a_denial_of_what_could_not_be_checked_is_no_refusal(host):
+    host.push()
+    host.sign("a")
+    kept = {small_image().config, small_image().layer}
+    for key, blob in list(host.registry.blobs.items()):
+        if blob not in kept:
+            del host.registry.blobs[key]
+    with pytest.raises(NotDecided) as caught:
+        admit(host.judge(), Asked(), host.ports)
+    assert caught.value.status() == EXIT_UNCHECKED
+    assert host.events() == ["deny"]
+    assert host.usable_admissions() == 0
+
+
+def test_an_image_that_no_rule_is_about_is_refused_and_no_usage_error(host):
+    host.push()
+    with pytest.raises(NotAllowed) as caught:
+        admit(host.judge(ONE_KEY.replace("registry.example/acme", "other.example/acme")), Asked(), host.ports)
+    assert caught.value.status() == EXIT_REFUSED
 
 
 def test_a_warned_image_is_admitted_and_recorded_as_such(host):
