@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 
 from sigkit import limits
 from sigkit.errors import NOWHERE, MalformedBase64, MalformedJson, NotUtf8, Place, TooDeep, TooLarge, TooMany, WrongShape
@@ -134,26 +135,21 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
 
 
+_BRACKETS = re.compile(r"[\[\]{}]")
+
+
 def _check_depth(text: str, depth: int, place: Place) -> None:
     if text.count("[") + text.count("{") <= depth:
         return
+    # What is escaped lies in strings, or the parser stops there; without it every second part between quotes is a string.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     level = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                quoted = False
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
+    for bracket in _BRACKETS.findall(outside):
+        if bracket in "[{":
             level += 1
             if level > depth:
                 raise TooDeep(f"nested deeper than {depth}", place=place)
-        elif character in "]}":
+        else:
             level -= 1
 
 
