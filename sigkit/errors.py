@@ -1046,6 +1046,15 @@ class NothingToRun(RuntimeRefused):
     exit_status = EXIT_RUN_USAGE
 
 
+class SourceChanged(RuntimeRefused):
+    """A path of this host that a container was granted became a symbolic link before it was mounted.
+
+    Nothing was started. Somebody who can write beside it may try to have another path mounted: look who did that, then run it again.
+    """
+
+    code = "SK-RUNTIME-016"
+
+
 # --- POLICY: the decision is deny -------------------------------------------------------------------------------------
 
 

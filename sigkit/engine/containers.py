@@ -136,6 +136,7 @@ class LocalEngine:
                 trace_fd=self._options.trace_fd,
                 preserve_fds=self._options.preserve_fds,
                 rootfs_mount=bundle.rootfs_mount,
+                judged=frozenset(mount.source for mount in admission.confinement.mounts),
                 warn=self._warn,
                 launcher=self._take_launcher(),
             )

@@ -40,6 +40,7 @@ def compose(
     bundle: str,
     maps: Maps | None,
     rootfs_mount: tuple[str, str, str] | None,
+    judged: frozenset[str] = frozenset(),
 ) -> Plan:
     """Build the plan.
 
@@ -48,6 +49,7 @@ def compose(
         bundle: absolute path of the bundle directory.
         maps: of the new user namespace, or None.
         rootfs_mount: type, source and options of a mount that is the root file system, or None.
+        judged: sources of bind mounts behind which no link is followed.
     """
     made = {n.kind for n in config.namespaces if not n.path}
     process = config.process
@@ -66,7 +68,7 @@ def compose(
         "rootfs": _raw(os.path.join(bundle, config.root_path)),
         "rootfs_mount": None if rootfs_mount is None else (_raw(rootfs_mount[0]), _raw(rootfs_mount[1]), _raw(rootfs_mount[2])),
         "root_readonly": int(config.root_readonly),
-        "mounts": tuple(_mount(mount, bundle) for mount in config.mounts),
+        "mounts": tuple(_mount(mount, bundle, judged) for mount in config.mounts),
         "devices": _devices(config),
         "masked": tuple(_raw(path) for path in config.masked),
         "readonly": tuple(_raw(path) for path in config.readonly),
@@ -122,7 +124,7 @@ def _sysctl_path(name: str) -> str:
     return name if "/" in name else name.replace(".", "/")
 
 
-def _mount(mount: Mount, bundle: str) -> MountPlan:
+def _mount(mount: Mount, bundle: str, judged: frozenset[str]) -> MountPlan:
     options = mount.options
     return {
         "where": mount.path.encode(),
@@ -135,6 +137,7 @@ def _mount(mount: Mount, bundle: str) -> MountPlan:
         "below": options.below,
         "propagation": options.propagation,
         "recursive": syscalls.AT_RECURSIVE if options.recursive else 0,
+        "judged": int(mount.source in judged),
     }
 
 

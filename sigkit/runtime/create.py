@@ -35,7 +35,7 @@ def _silent(_: str) -> None:
     """Pass a warning over."""
 
 
-def run_bundle(
+def run_bundle(  # noqa: PLR0913 (each is a word of its own, and all but two have a default)
     bundle: str,
     container_id: str,
     *,
@@ -43,6 +43,7 @@ def run_bundle(
     trace_fd: int | None = None,
     preserve_fds: int = 0,
     rootfs_mount: RootfsMount | None = None,
+    judged: frozenset[str] = frozenset(),
     warn: Callable[[str], None] = _silent,
     launcher: Launcher | None = None,
 ) -> int:
@@ -58,6 +59,7 @@ def run_bundle(
         preserve_fds: how many descriptors from 3 on the program gets.
         rootfs_mount: type, source and options (as mount(2) has them) of the root file system, mounted at `root.path`, in the
             container's mount namespace only.
+        judged: sources of bind mounts that somebody judged by these very paths: what lies behind a link there is refused.
         warn: called with what could not be granted (a capability, a higher limit).
         launcher: one that stood by with the same `trace_fd` and `preserve_fds`; it is this function's from now on.
 
@@ -83,7 +85,7 @@ def run_bundle(
         raise
     try:
         try:
-            return run.to_the_end(trace, preserve_fds, rootfs_mount)
+            return run.to_the_end(trace, preserve_fds, rootfs_mount, judged)
         finally:
             run.put_away()
     finally:
@@ -174,7 +176,7 @@ class _Run:
 
             raise HostUnfit(f"the launcher cannot be started ({errno.errorcode.get(err.errno or 0, '?')})") from err
 
-    def to_the_end(self, trace: int, preserved: int, rootfs_mount: RootfsMount | None) -> int:
+    def to_the_end(self, trace: int, preserved: int, rootfs_mount: RootfsMount | None, judged: frozenset[str]) -> int:
         """Do what `run_bundle` promises, but for putting away."""
         from sigkit.errors import Place
         from sigkit.runtime import compose
@@ -189,7 +191,7 @@ class _Run:
             self._end_launcher()
             self.spawn(spawn.spawn_sealed_launcher, trace, preserved)
         # The launcher mounts from here on, in namespaces of its own; what the host has to hold is made meanwhile.
-        self._send(sync.PLAN, marshal.dumps(dict(compose.compose(config, self._bundle, maps, rootfs_mount))))
+        self._send(sync.PLAN, marshal.dumps(dict(compose.compose(config, self._bundle, maps, rootfs_mount, judged))))
 
         from sigkit.runtime import signals
         from sigkit.runtime.trace import Trace

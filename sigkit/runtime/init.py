@@ -73,6 +73,8 @@ def report(descriptor: int, trace: Trace, err: BaseException) -> None:
     step = trace.current.encode("ascii", "backslashreplace")
     if isinstance(err, inroot.Unsafe):
         fields = (sync.FAIL_UNSAFE, step, *err.args)
+    elif isinstance(err, mounts.Changed):
+        fields = (sync.FAIL_SOURCE, step, *err.args)
     elif isinstance(err, _NoCommand):
         fields = err.args
     elif isinstance(err, OSError):
@@ -237,6 +239,7 @@ _PRIVATE_DEV: MountPlan = {
     "below": 0,
     "propagation": 0,
     "recursive": 0,
+    "judged": 0,
 }
 
 

@@ -24,6 +24,10 @@ _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY
 _SYSTEM = (b"/proc", b"/sys", b"/dev")
 
 
+class Changed(Exception):
+    """A source that somebody judged by its path is a symbolic link now, or lies behind one. The argument is the path, in bytes."""
+
+
 def _resolve(path: bytes) -> int:
     top = b"/" + path.split(b"/")[1]
     return syscalls.RESOLVE_NO_SYMLINKS if top in _SYSTEM else 0
@@ -90,11 +94,27 @@ def _check_led(root: int, target: int, path: bytes) -> None:
 
 
 def _bind(mount: MountPlan) -> int:
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, mount["source"], mount["recursive"])
+    tree = _open_source(mount)
     # A copy is in the peer group of its source: what the container mounts below would appear on the host.
     syscalls.mount_setattr(tree, propagation=syscalls.MS_PRIVATE, flags=mount["recursive"])
     _set_attributes(tree, mount)
     return tree
+
+
+def _open_source(mount: MountPlan) -> int:
+    path, recursive = mount["source"], mount["recursive"]
+    if not mount["judged"]:
+        return syscalls.open_tree(syscalls.AT_FDCWD, path, recursive)
+    try:
+        source = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as err:
+        if err.errno == errno.ELOOP:
+            raise Changed(path) from err
+        raise
+    try:
+        return syscalls.open_tree(source, b"", syscalls.AT_EMPTY_PATH | recursive)
+    finally:
+        os.close(source)
 
 
 def _new(mount: MountPlan) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         below: int  # attributes added to all mounts below as well (rro …)
         propagation: int
         recursive: int  # AT_RECURSIVE for rbind
+        judged: int  # of a bind: the source was judged by this very path, so no link is followed
 
     class DevicePlan(TypedDict):
         """One device node."""

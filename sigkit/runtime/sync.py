@@ -43,6 +43,7 @@ FINE = b"!"
 # The first field of FAIL.
 FAIL_KERNEL = b"kernel"  # step, errno, call or path
 FAIL_UNSAFE = b"unsafe"  # step, problem, path
+FAIL_SOURCE = b"source"  # step, path
 FAIL_MISSING = b"missing"  # command
 FAIL_EXECUTABLE = b"executable"  # command, errno
 FAIL_BUG = b"bug"  # step, exception

@@ -13,7 +13,16 @@ import pytest
 
 from sigkit.engine.admission import BindMount, Confinement, MountAccess, Network
 from sigkit.engine.snapshots import make_root
-from sigkit.errors import EXIT_RUN_NOT_EXECUTABLE, EXIT_RUN_NOT_FOUND, LauncherDied, MissingCommand, NothingToRun, SigkitError, UnknownUser
+from sigkit.errors import (
+    EXIT_RUN_NOT_EXECUTABLE,
+    EXIT_RUN_NOT_FOUND,
+    LauncherDied,
+    MissingCommand,
+    NothingToRun,
+    SigkitError,
+    SourceChanged,
+    UnknownUser,
+)
 from sigkit.runtime.capabilities import DEFAULT
 from tests.simulators.bundles import make_rootfs
 from tests.simulators.engine_host import Host, Image, admission, archive_of, opened
@@ -202,6 +211,18 @@ def test_granted_mount_is_there_and_read_only_is(inside, tmp_path):
     writable = confinement(mounts=(BindMount(str(tmp_path / "data"), "/new/data", MountAccess.READ_WRITE),))
     inside("touch /new/data/x", confinement=writable)
     assert (tmp_path / "data/x").exists()
+
+
+@pytest.mark.attack("swapped mount source")
+def test_granted_mount_that_became_a_link_is_refused(host, base, tmp_path):
+    """What was granted is /…/data; whoever may write beside it puts a link to something else there."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "data").symlink_to("secret")
+    granted = confinement(mounts=(BindMount(str(tmp_path / "data"), "/data", MountAccess.READ_WRITE),))
+    with pytest.raises(SourceChanged) as caught:
+        host.run(host.push(base), command=("/bin/sh", "-c", "touch /data/x"), confinement=granted)
+    assert caught.value.place.source == str(tmp_path / "data")
+    assert list((tmp_path / "secret").iterdir()) == []
 
 
 def test_read_only_root(inside):

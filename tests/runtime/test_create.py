@@ -19,6 +19,7 @@ from sigkit.errors import (
     MissingCommand,
     NotExecutable,
     SigkitError,
+    SourceChanged,
     UnsafeRootfs,
 )
 from sigkit.runtime.capabilities import DEFAULT, mask
@@ -238,6 +239,26 @@ def test_bind_mount_shows_the_hosts_directory_read_only(bundle):
     done = bundle.run("sh", "-c", "cat /mnt/x/file; echo 1 > /mnt/x/new")
     assert done.stdout == "from the host"
     assert not (shared / "new").exists()
+
+
+@pytest.mark.parametrize("source", ["link", "link/below"])
+def test_judged_source_that_became_a_link_is_refused(bundle, source):
+    (bundle.path / "secret" / "below").mkdir(parents=True)
+    (bundle.path / "link").symlink_to("secret")
+    path = str(bundle.path / source)
+    bundle.config["mounts"].append({"destination": "/mnt/x", "type": "bind", "source": path, "options": ["rbind"]})
+    with pytest.raises(SourceChanged) as caught:
+        here(bundle, "true", judged=frozenset({path}))
+    assert caught.value.place.source == path
+    assert not (bundle.state_root / bundle.id).exists()
+    assert here(bundle, "true") == 0  # links of other engines' sources are followed, as every runtime does
+
+
+def test_judged_source_is_shown(bundle):
+    (bundle.path / "shared" / "below").mkdir(parents=True)
+    path = str(bundle.path / "shared")
+    bundle.config["mounts"].append({"destination": "/mnt/x", "type": "bind", "source": path, "options": ["rbind"]})
+    assert here(bundle, "sh", "-c", "cd /mnt/x/below", judged=frozenset({path})) == 0
 
 
 def test_bind_mount_of_a_file_makes_its_mount_point(bundle):
