@@ -156,8 +156,8 @@ def _argument(cursor: Cursor) -> tuple[int, int, int, int]:
     return (
         cursor.member("index").integer(0, 5),
         _OPERATORS[operator.text()],
-        cursor.member("value").integer(),
-        0 if second is None else second.integer(),
+        cursor.member("value").integer(most=strict.UINT64_MAX),
+        0 if second is None else second.integer(most=strict.UINT64_MAX),
     )
 
 

@@ -292,6 +292,11 @@ def test_rlimits_and_oom_score_are_set(bundle):
     assert bundle.shell("ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj").split() == ["100", "200", "500"]
 
 
+def test_unlimited_is_given_as_podman_writes_it(bundle):
+    bundle.config["process"]["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64 - 1}]
+    assert bundle.shell("ulimit -Hc").split() == ["unlimited"]
+
+
 def test_limit_above_what_this_process_has_is_cut_and_told(bundle):
     heard: list[str] = []
     bundle.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 2**40, "hard": 2**40}]
@@ -479,7 +484,7 @@ def test_twenty_failed_starts_leave_no_descriptor_open(bundle):
     bundle.config["process"]["args"] = []
     with pytest.raises(InvalidConfig):
         here(bundle)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # less where another test's garbage was collected meanwhile
 
 
 def test_signal_mask_is_given_back(bundle):
