@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from sigkit.data import Data
 from sigkit.errors import AmbiguousArtifact, OtherArtifact
 from sigkit.evidence.statement import PREDICATE_SIGNATURE, REPOSITORY_ANNOTATION
 from sigkit.verify.facts import SignatureFact, Unchecked
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sigkit.evidence.statement import Statement, Subject
 
 
-class Bound(NamedTuple):
+class Bound(Data):
     """A fact about the artifact, and what was signed beside it without a meaning that is known."""
 
     fact: SignatureFact

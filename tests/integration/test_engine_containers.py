@@ -112,7 +112,8 @@ def test_launcher_that_died_while_it_stood_by_is_an_error(host, base):
     given = admission(host.push(base), command=("/bin/true",))
     engine, before = host.engine(), children()
     with engine.standing_by():
-        os.kill(*(children() - before), signal.SIGKILL)
+        (launcher,) = children() - before
+        os.kill(launcher, signal.SIGKILL)
         with pytest.raises(LauncherDied):
             engine.start(given, engine.pull(given, host.registry), host.redeem)
     assert children() == before
