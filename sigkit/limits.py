@@ -53,8 +53,6 @@ REFERRERS = 10_000
 
 # Transfers
 LEAST_BYTES_PER_S = 64 * 2**10  # slower than any line that images are pulled over: what drips below it is cut off
-TAG_PAGES = 1_000  # registries give 100 to 1,000 tags a page
-TAGS = 100_000
 SUBJECTS = 1_024  # sigstore-go's
 SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's

@@ -58,16 +58,6 @@ class Reference(Data):
         return self.text
 
 
-class PinnedReference(Data):
-    """A repository and a digest: it names the same bytes for ever."""
-
-    repository: Repository
-    digest: Digest
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.digest}"
-
-
 def parse_reference(text: str, place: Place | None = None) -> Reference:
     """Parse `[registry/]repository[:tag][@digest]`; without tag and digest the tag is `latest`.
 

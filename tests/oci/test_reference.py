@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.digest import Digest
 from sigkit.errors import EXIT_REFUSED, EXIT_USAGE, MalformedReference, Place, SigkitError
-from sigkit.oci.reference import PinnedReference, Repository, parse_reference
+from sigkit.oci.reference import Repository, parse_reference
 
 HEX = "0123456789abcdef" * 4
 
@@ -122,12 +121,6 @@ def test_refusal_suggests_a_reference_that_parses(text, meant):
         parse_reference(text)
     assert f"did you mean {meant} ?" in caught.value.remedy
     parse_reference(meant)
-
-
-def test_pinned_reference_is_written_with_its_digest():
-    digest = Digest.of(b"x")
-    assert str(PinnedReference(Repository("r.x", "a/b"), digest)) == f"r.x/a/b@{digest}"
-    assert parse_reference(f"r.x/a/b@{digest}").digest == digest
 
 
 @given(st.text(max_size=80))
