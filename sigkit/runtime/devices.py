@@ -96,12 +96,7 @@ def _bind(root: int, device: DevicePlan) -> None:
     try:
         target = inroot.make_file(root, device["in_root"], resolve=syscalls.RESOLVE_NO_SYMLINKS)
         try:
-            tree = syscalls.open_tree(host, b"", syscalls.AT_EMPTY_PATH)
-            try:
-                syscalls.mount_setattr(tree, propagation=syscalls.MS_PRIVATE)
-                syscalls.move_mount(tree, target)
-            finally:
-                os.close(tree)
+            inroot.cover(target, syscalls.copy_mount(host, b"", syscalls.AT_EMPTY_PATH, propagation=syscalls.MS_PRIVATE))
         finally:
             os.close(target)
     finally:

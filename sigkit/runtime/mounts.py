@@ -124,9 +124,9 @@ def _new(mount: MountPlan) -> int:
         if mount["kind"] != b"sysfs" or err.errno != errno.EPERM:
             raise
     # A user namespace may mount sysfs only with a network namespace of its own: show the host's, read-only.
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, b"/sys", syscalls.AT_RECURSIVE)
-    syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE, flags=syscalls.AT_RECURSIVE)
-    return tree
+    return syscalls.copy_mount(
+        syscalls.AT_FDCWD, b"/sys", syscalls.AT_RECURSIVE, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE
+    )
 
 
 def _set_attributes(tree: int, mount: MountPlan) -> None:
@@ -142,26 +142,24 @@ def _attach_cgroups(root: int, mount: MountPlan, own: tuple[tuple[bytes, bytes],
     On v2 that is one directory; on v1 one below a tmpfs for each controller that the container was put into.
     """
     if own and not own[0][0]:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, own[0][1], 0)
-        try:
-            syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
-            _put(root, tree, mount["in_root"])
-        finally:
-            os.close(tree)
+        _show_cgroup(root, own[0][1], mount["in_root"])
         return
     top = syscalls.fsmount(b"tmpfs", b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), _HARDENED)
     try:
         _put(root, top, mount["in_root"])
         for name, directory in own:
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, directory, 0)
-            try:
-                syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
-                _put(top, tree, b"/" + name)
-            finally:
-                os.close(tree)
+            _show_cgroup(top, directory, b"/" + name)
         syscalls.mount_setattr(top, add=_READ_ONLY)
     finally:
         os.close(top)
+
+
+def _show_cgroup(root: int, directory: bytes, path: bytes) -> None:
+    tree = syscalls.copy_mount(syscalls.AT_FDCWD, directory, 0, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
+    try:
+        _put(root, tree, path)
+    finally:
+        os.close(tree)
 
 
 def mask(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
@@ -184,10 +182,7 @@ def mask(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
                     if null < 0:
                         null = devices.open_host_device(b"/dev/null", stat.S_IFCHR, os.makedev(1, 3))
                     tree = syscalls.open_tree(null, b"", syscalls.AT_EMPTY_PATH)
-                try:
-                    syscalls.move_mount(tree, target)
-                finally:
-                    os.close(tree)
+                inroot.cover(target, tree)
             finally:
                 os.close(target)
     finally:
@@ -203,12 +198,7 @@ def protect(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
             continue
         trace.step(f"read-only {quote(path)}", "a write there would change the host", f"mount --rbind -o ro {quote(path)} {quote(path)}")
         try:
-            tree = syscalls.open_tree(target, b"", syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE)
-            try:
-                syscalls.mount_setattr(tree, add=_READ_ONLY, flags=syscalls.AT_RECURSIVE)
-                syscalls.move_mount(tree, target)
-            finally:
-                os.close(tree)
+            inroot.cover(target, syscalls.copy_mount(target, b"", syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE, add=_READ_ONLY))
         finally:
             os.close(target)
 

@@ -37,28 +37,33 @@ if TYPE_CHECKING:
         uid: int
         gid: int
 
-    class Plan(TypedDict):
-        """One container's start."""
+    class NamespacePlan(TypedDict):
+        """The namespaces of a container, and what is set in them."""
 
-        parent: int  # process id of the runtime: the launcher dies with it
         unshare: int  # namespaces to make, without user, pid and cgroup
         new_user: int
         new_pid: int
         new_cgroup: int
         join: tuple[tuple[int, bytes, bytes], ...]  # namespaces to join: kind, path, JSON path
-        bind_devices: int  # device nodes cannot be made in a user namespace
+        hostname: bytes
+        domainname: bytes
+        sysctl: tuple[tuple[bytes, bytes], ...]
+        loopback: int
+
+    class RootPlan(TypedDict):
+        """What a container sees of files."""
 
         rootfs: bytes
         rootfs_mount: tuple[bytes, bytes, bytes] | None
         root_readonly: int
         mounts: tuple[MountPlan, ...]
+        bind_devices: int  # device nodes cannot be made in a user namespace
         devices: tuple[DevicePlan, ...] | None  # None: /dev is the host's, by a mount of config.json
         masked: tuple[bytes, ...]
         readonly: tuple[bytes, ...]
-        hostname: bytes
-        domainname: bytes
-        sysctl: tuple[tuple[bytes, bytes], ...]
-        loopback: int
+
+    class ProcessPlan(TypedDict):
+        """The program of a container, and what it may do."""
 
         args: tuple[bytes, ...]
         env: tuple[bytes, ...]
@@ -75,6 +80,11 @@ if TYPE_CHECKING:
         inheritable: int
         ambient: int
         no_new_privileges: int
+
+    class Plan(NamespacePlan, RootPlan, ProcessPlan):
+        """One container's start."""
+
+        parent: int  # process id of the runtime: the launcher dies with it
 
     class Late(TypedDict):
         """What is ready only when the mounts are already being made."""

@@ -199,6 +199,17 @@ def mount_setattr(descriptor: int, *, add: int = 0, remove: int = 0, propagation
     )
 
 
+def copy_mount(directory: int, path: bytes, flags: int, *, add: int = 0, propagation: int = 0) -> int:
+    """Return a detached copy of a mount as `open_tree` does, with attributes and propagation changed: if recursive, of all below."""
+    tree = open_tree(directory, path, flags)
+    try:
+        mount_setattr(tree, add=add, propagation=propagation, flags=flags & AT_RECURSIVE)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
 def fsmount(kind: bytes, source: bytes, options: Sequence[tuple[bytes, bytes | None]], attributes: int) -> int:
     """Make a new file system and return its mount, attached nowhere.
 
