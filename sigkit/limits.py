@@ -50,6 +50,7 @@ EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
 EVIDENCE_BYTES = 128 * 2**20  # all of one image together; theirs (cosign, CVE-2024-29902): 128 MiB for one
 REFERRER_PAGES = 100
 REFERRERS = 10_000
+CA_FILE_BYTES = 4 * 2**20  # the largest bundle of a distribution is 250 KB
 
 # Transfers
 LEAST_BYTES_PER_S = 64 * 2**10  # slower than any line that images are pulled over: what drips below it is cut off

@@ -99,9 +99,22 @@ def usual_files() -> Iterator[str]:
         yield os.path.join(docker, "config.json")
 
 
-def _find_in_file(path: str, repository: Repository) -> FoundCredential | None:
+def check_file(path: str) -> None:
+    """Refuse a file of credentials that cannot be read, before one is needed.
+
+    Raises:
+        FileUnreadable, TooLarge, MalformedJson: it cannot; the place is the operator's.
+    """
+    _read(path)
+
+
+def _read(path: str) -> Cursor:
     place = Place.operator(path)
-    top = strict.parse_json(durable.read(path, most_bytes=CONFIG_BYTES, place=place), most_bytes=CONFIG_BYTES, place=place)
+    return strict.parse_json(durable.read(path, most_bytes=CONFIG_BYTES, place=place), most_bytes=CONFIG_BYTES, place=place)
+
+
+def _find_in_file(path: str, repository: Repository) -> FoundCredential | None:
+    top = _read(path)
     helpers = top.find("credHelpers")
     if helpers:
         for key in helpers.object():

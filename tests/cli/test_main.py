@@ -294,3 +294,34 @@ def test_an_empty_password_is_taken_and_said(tmp_path):
     done = sigkit("key", "generate", "--output-key-prefix", str(tmp_path / "k"), SIGKIT_PASSWORD="")
     assert done.returncode == 0
     assert "the password is empty" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--authfile", "--registry-cacert"])
+@pytest.mark.parametrize(("command", "status"), [("verify", 2), ("tree", 2), ("run", 125)])
+def test_a_file_of_an_option_that_is_not_there_is_named_before_anything_is_asked_for(option, command, status, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    key = () if command == "tree" else ("--key", str(tmp_path / "release.pub"))
+    missing = str(tmp_path / "missing")
+    done = sigkit(command, *key, option, missing, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.returncode == status
+    assert done.stderr.startswith("usage error  SK-UNAVAIL-001")
+    assert missing in done.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [("pull", 2), ("run", 125)])
+def test_a_root_that_is_a_file_is_a_usage_error(command, status, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "file").write_text("x")
+    done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", str(tmp_path / "file"), "127.0.0.1:1/app")
+    assert done.returncode == status
+    assert done.stderr.startswith("usage error  SK-UNAVAIL-002")
+    assert str(tmp_path / "file") in done.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [("pull", 3), ("run", 123)])
+def test_a_root_that_cannot_be_made_is_no_usage_error(command, status, tmp_path):
+    """Nothing can be made below /proc, by no user."""
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", "/proc/self/store", "127.0.0.1:1/app")
+    assert done.returncode == status
+    assert done.stderr.startswith("could not check  SK-UNAVAIL-002")
