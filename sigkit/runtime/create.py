@@ -108,6 +108,7 @@ def dismiss(launcher: Launcher) -> None:
     """End a launcher that was given no plan."""
     os.close(launcher.sync)
     os.kill(launcher.pid, 9)
+    launcher.streams.end()
     os.waitpid(launcher.pid, 0)
 
 
@@ -197,6 +198,7 @@ class _Run:
         from sigkit.runtime.trace import Trace
 
         late = self._prepare(config, maps is not None, place, Trace("runtime", trace))
+        self._launched().streams.start()
         pid = self._start(late, maps, Place(self._bundle))
         status = signals.wait(self._launched().pid, pid)
         self._reaped()
@@ -305,6 +307,7 @@ class _Run:
 
     def _reaped(self) -> None:
         os.close(self._launched().sync)
+        self._launched().streams.end()
         self._launcher = None
 
     def _end_launcher(self) -> None:
