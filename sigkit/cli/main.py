@@ -14,7 +14,7 @@ import click
 
 from sigkit import __version__
 from sigkit.cli.options import is_utf8
-from sigkit.cli.output import EXITS, Output, at_once, discard, open_standard_streams, output_options, tell
+from sigkit.cli.output import EXITS, Output, at_once, discard, drawn, open_standard_streams, output_options, tell
 from sigkit.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -66,6 +66,10 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is used."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as the reader of stdout can see it."""
+        return drawn(super().get_help(ctx), sys.stdout)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which a user meets them."""

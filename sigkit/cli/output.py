@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check", EXIT_RUN_USAGE: "usage error"}
 _COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
 
+_IN_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "─": "-", "·": "-", "…": "..."})
+
 
 class Output:
     """Where and how this process prints."""
@@ -74,7 +76,7 @@ class Output:
             tell(text)
             return
         try:
-            click.echo(text)
+            click.echo(drawn(text, sys.stdout))
         except OSError:
             self._stdout_failed = True
             raise
@@ -154,10 +156,19 @@ class Output:
         return status
 
 
+def drawn(text: str, stream: TextIO) -> str:
+    """Return `text` as the reader of `stream` can see it: in a locale that is said not to be UTF-8, in ASCII."""
+    # Python takes the locale C for UTF-8 (PEP 540), so the stream alone does not tell.
+    said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "UTF-8").upper()
+    if text.isascii() or (("UTF-8" in said or "UTF8" in said) and stream.encoding.upper() in {"UTF-8", "UTF8"}):
+        return text
+    return text.translate(_IN_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
 def tell(text: str) -> None:
     """Write a line to stderr; where it takes none, the exit status is all that is told."""
     try:
-        click.echo(text, err=True)
+        click.echo(drawn(text, sys.stderr), err=True)
     except OSError:
         discard(sys.stderr)
 
@@ -267,6 +278,10 @@ class Command(click.Command):
             option.opts = [name for name in option.opts if name not in taken]
             self.params.append(option)
         self.params.append(at_once(["-h", "--help"], click.Context.get_help, "Show this message and exit."))
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as the reader of stdout can see it."""
+        return drawn(super().get_help(ctx), sys.stdout)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, one a line, and what the exit codes mean."""

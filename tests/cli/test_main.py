@@ -325,3 +325,19 @@ def test_a_root_that_cannot_be_made_is_no_usage_error(command, status, tmp_path)
     done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", "/proc/self/store", "127.0.0.1:1/app")
     assert done.returncode == status
     assert done.stderr.startswith("could not check  SK-UNAVAIL-002")
+
+
+@pytest.mark.parametrize(("locale", "lines"), [("C", "`-- "), ("de_DE.ISO-8859-1", "`-- "), ("C.UTF-8", "└── ")])
+def test_lines_are_drawn_in_ascii_where_the_locale_has_no_others(locale, lines, tmp_path):
+    with MisbehavingRegistry() as registry:
+        release = Release.prepare(tmp_path, registry.address)
+        done = sigkit("tree", release.reference, LC_ALL=locale)
+    assert done.returncode == 0
+    assert lines in done.stdout
+    assert done.stdout.isascii() is (lines == "`-- ")
+
+
+@pytest.mark.parametrize("line", ["--help", "verify --help", "why", "verify --key /absent x/app"])
+def test_help_and_errors_are_ascii_where_the_locale_has_no_other_letters(line):
+    done = sigkit(*line.split(), LC_ALL="C")
+    assert (done.stdout + done.stderr).isascii()
