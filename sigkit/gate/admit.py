@@ -115,7 +115,7 @@ def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot
         try:
             facts.append(verify(evidence, about, root, now, limits))
         except SigkitError as err:
-            refused.append(RefusedEvidence(evidence.place, Reason.of_error(err)))
+            refused.append(RefusedEvidence(evidence.place, Reason.of_evidence(err)))
     return _Gathered(tuple(facts), tuple(refused), collected.notes)
 
 

@@ -22,6 +22,7 @@ from sigkit.errors import (
     NotAllowed,
     NotDecided,
     Place,
+    TooDeep,
     TooMany,
     Unsigned,
     WrongKey,
@@ -32,7 +33,7 @@ from sigkit.gate.confine import Asked
 from sigkit.limits import ADMISSION_LIFETIME_S, DECISION_AGE_S, Limits
 from sigkit.oci.manifest import Manifest, parse_manifest
 from sigkit.oci.reference import parse_reference
-from sigkit.policy.decision import Allow, Deny, Warn, record_of
+from sigkit.policy.decision import Allow, Deny, Standing, Warn, record_of
 from tests.simulators.altered import altered
 from tests.simulators.gatehouse import APP, ONE_KEY
 from tests.simulators.images import AMD64, ARM64, small_image
@@ -86,17 +87,46 @@ def test_evidence_that_was_altered_is_denied_with_its_own_reason(host):
     assert [item.reason.code for item in judgement.decision.refused] == [BadSignature.code]
 
 
-def damage_signature(host):
-    """Change one byte of the signed name inside the bundle, and name the bytes anew: registries store what they get."""
+@pytest.mark.parametrize("depth", [0, 70])
+def test_evidence_beyond_any_limit_is_refused_and_takes_no_allow_away(host, depth):
+    """Too many and too deep count alike: that one piece was read whole, so nothing is unknown about it."""
 
+    def grow(bundle):
+        nested = []
+        for _ in range(depth):
+            nested = [nested]
+        bundle["verificationMaterial"]["tlogEntries"] = nested if depth else [{}] * 33
+
+    host.push()
+    host.sign("a")
+    change_bundles(host, grow)
+    denied = record_of(host.judge().decision)
+    assert [item.reason.code for item in denied.refused] == [TooDeep.code if depth else TooMany.code]
+    assert [item.reason.standing for item in denied.refused] == [Standing.REFUSED]
+    assert denied.exit_status() == EXIT_REFUSED
+    host.sign("a")
+    assert isinstance(host.judge().decision, Allow)
+
+
+def damage_signature(host):
+    """Change one byte of the signed name inside the bundle."""
+
+    def damage(bundle):
+        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
+        bundle["dsseEnvelope"]["payload"] = strict.encode_base64(payload.replace(b"acme/app", b"acme/apq"))
+
+    change_bundles(host, damage)
+
+
+def change_bundles(host, change):
+    """Change every bundle, and name its bytes anew: registries store what they get."""
     for (repository, digest), (raw, media_type) in list(host.registry.manifests.items()):
         manifest = parse_manifest(raw, digest, Place(""))
         if not isinstance(manifest, Manifest) or manifest.subject is None:
             continue
         layer = manifest.layers[0]
         bundle = json.loads(host.registry.blobs[repository, layer.digest])
-        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
-        bundle["dsseEnvelope"]["payload"] = strict.encode_base64(payload.replace(b"acme/app", b"acme/apq"))
+        change(bundle)
         changed = json.dumps(bundle).encode()
         document = json.loads(raw)
         document["layers"][0].update(digest=str(Digest.of(changed)), size=len(changed))
