@@ -66,6 +66,7 @@ RUNTIME_ARGUMENTS = 100_000  # more than ARG_MAX has room for
 RUNTIME_GROUPS = 65_536  # the kernel's NGROUPS_MAX
 RUNTIME_ID_MAPS = 340  # the kernel's own, since Linux 4.15
 RUNTIME_MEMORY_LEAST_BYTES = 512 * 2**10  # what a static busybox needs to start is about 400 KiB
+RUNTIME_PIDS = 2_048  # podman's and containers/common's default
 RUNTIME_HOST_NAME_BYTES = 64  # the kernel's __NEW_UTS_LEN
 RUNTIME_MOUNT_OPTION_BYTES = 4_095  # mount(2) copies one page and cuts off the rest silently
 RUNTIME_FILTER_INSTRUCTIONS = 4_096  # the kernel's BPF_MAXINSNS

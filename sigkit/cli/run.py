@@ -56,7 +56,9 @@ container_options = grouped(
     click.option("--read-only", is_flag=True, help="Make the root file system read-only."),
     click.option("-m", "--memory", metavar="SIZE", help="Memory limit, such as 512m."),
     click.option("--cpus", type=Number(0.01, 4096), metavar="NUMBER", help="Processor limit."),
-    click.option("--pids-limit", type=click.IntRange(1, 2**22), metavar="NUMBER", help="Limit of processes."),
+    click.option(
+        "--pids-limit", type=click.IntRange(-1, 2**22), metavar="NUMBER", help="Limit of processes: 2048 if left out, none with 0 or -1."
+    ),
     click.option("--cap-add", multiple=True, metavar="CAPABILITY", help="Add a capability that the rule grants."),
     click.option("--cap-drop", multiple=True, metavar="CAPABILITY", help="Drop a capability, or all."),
 )
@@ -142,6 +144,7 @@ class _Handover:
 
 
 def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
+    from sigkit.engine.admission import UNLIMITED
     from sigkit.gate.confine import Asked
     from sigkit.policy.model import Access, Network
 
@@ -158,7 +161,7 @@ def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
         hostname=flags.hostname,
         root=Access.READ_ONLY if flags.read_only else Access.READ_WRITE,
         memory_bytes=None if flags.memory is None else _size(flags.memory),
-        pids=flags.pids_limit,
+        pids=UNLIMITED if flags.pids_limit in {0, -1} else flags.pids_limit,
         cpus=flags.cpus,
     )
 

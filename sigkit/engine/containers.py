@@ -25,6 +25,7 @@ from sigkit.engine.store import Store, writing
 from sigkit.errors import Bug, LockTimeout, NoSuchContainer, Place
 from sigkit.runtime import removal
 from sigkit.runtime import state as runtime_state
+from sigkit.runtime.cgroups import find
 from sigkit.runtime.create import dismiss, run_bundle, stand_by
 from sigkit.runtime.spawn import default_state_root
 from sigkit.runtime.users import choose_maps
@@ -151,7 +152,8 @@ class LocalEngine:
             Place(f"{admission.repository}@{admission.config}", "$.config.User") if user is None else Place.operator("--user"),
         )
         hostname = admission.confinement.hostname or container_id
-        surroundings = Surroundings(hostname, _write_files(directory, hostname, admission.confinement.network), _seccomp(admission))
+        files = _write_files(directory, hostname, admission.confinement.network)
+        surroundings = Surroundings(hostname, files, _seccomp(admission), limits.RUNTIME_PIDS if find.can_limit("pids") else None)
         spec = make_spec(image.config, admission, account, surroundings)
         root = make_root(directory, self._layers, image.chain, working_directory(image.config, admission))
         _write(os.path.join(directory, "config.json"), encode_json(spec))

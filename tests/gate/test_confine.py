@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sigkit.engine.admission import BindMount, MountAccess
+from sigkit.engine.admission import UNLIMITED, BindMount, MountAccess
 from sigkit.engine.admission import Network as EngineNetwork
 from sigkit.errors import (
     EXIT_REFUSED,
@@ -184,6 +184,11 @@ def test_limits_are_the_less_of_both():
     assert (found.memory_bytes, found.pids, found.cpus) == (2**20, 5, 0.5)
     for asked in (Asked(memory_bytes=2**30), Asked(pids=11), Asked(cpus=2.0)):
         assert isinstance(refused(asked, rule), ResourceNotGranted)
+
+
+def test_any_number_of_processes_is_had_where_the_rule_caps_none():
+    assert confined(Asked(pids=UNLIMITED), "{}").pids == UNLIMITED
+    assert isinstance(refused(Asked(pids=UNLIMITED), "{pids: 10}"), ResourceNotGranted)
 
 
 @pytest.mark.parametrize("rule", ["{}", "{memory: 64MiB, pids: 10, cpus: 1.5}"])

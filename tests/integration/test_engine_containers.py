@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sigkit.engine.admission import BindMount, Confinement, MountAccess, Network
+from sigkit.engine.admission import UNLIMITED, BindMount, Confinement, MountAccess, Network
 from sigkit.engine.snapshots import make_root
 from sigkit.errors import (
     EXIT_RUN_NOT_EXECUTABLE,
@@ -24,6 +24,7 @@ from sigkit.errors import (
     UnknownUser,
 )
 from sigkit.runtime.capabilities import DEFAULT
+from sigkit.runtime.cgroups.find import can_limit
 from tests.simulators.bundles import make_rootfs
 from tests.simulators.engine_host import Host, Image, admission, archive_of, opened
 from tests.simulators.layers import directory, file, hard_link, layer, opaque, symlink, whiteout
@@ -257,6 +258,14 @@ def test_directory_that_nobody_may_read_is_removed(inside):
 def test_limits_hold_and_their_cgroups_go(inside):
     printed = inside("(for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done) || echo limited; wait", confinement=confinement(pids=4))
     assert printed.endswith("limited\n")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not can_limit("pids"), reason="no pids controller that may be written to")
+def test_processes_are_limited_though_nobody_asked(inside):
+    limit = "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null || true"
+    assert inside(limit) == "2048\n"
+    assert inside(limit, confinement=confinement(pids=UNLIMITED)) in {"", "max\n"}
 
 
 DRIVER = """
