@@ -8,7 +8,7 @@ error, because the part that is missing could change the answer.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,8 @@ from sigkit.trust.root import root_of_keys
 from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sigkit.clock import Clock
     from sigkit.engine.admission import Admission, Confinement, Redeem
     from sigkit.gate.audit import AuditLog
@@ -151,7 +153,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         raise
     admission = _admit(decision, asked, confinement, ports)
     try:
-        _issue(admission, ports.state)
+        _issue(admission, ports)
     except SigkitError as err:
         record_failure(admission.audit_id, err, ports)
         raise
@@ -178,8 +180,10 @@ def record_failure(audit_id: str, err: BaseException, ports: Ports) -> None:
     ports.audit.append("failed", {"admission": audit_id, "reason": encode_reason(reason)})
 
 
-def _issue(admission: Admission, state: State) -> None:
-    if not state.compare_and_set(_key(admission), None, _fingerprint(admission)):
+def _issue(admission: Admission, ports: Ports) -> None:
+    # What runs that were killed left behind: expired, so nobody could redeem it.
+    ports.state.forget(_ISSUED, f"{_ISSUED}{_moment(ports.clock.now())}")
+    if not ports.state.compare_and_set(_key(admission), None, _fingerprint(admission)):
         raise AdmissionUsed("the state has this admission already", got=admission.nonce)
 
 
@@ -250,7 +254,12 @@ def _argv(pinned: Pinned, asked: Asked, registry: Registry) -> tuple[str, ...]:
 
 
 def _key(admission: Admission) -> str:
-    return f"{_ISSUED}{admission.nonce}"
+    return f"{_ISSUED}{_moment(admission.expires_at)}/{admission.nonce}"
+
+
+def _moment(when: datetime) -> str:
+    """Write a time so that texts sort as times do."""
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _fingerprint(admission: Admission) -> bytes:

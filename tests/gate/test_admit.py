@@ -370,6 +370,18 @@ def test_an_admission_expires(host, allowed):
         redeemer(host.state, host.clock)(admission)
 
 
+def test_what_a_killed_run_left_is_forgotten_once_it_has_expired(host, allowed):
+    left = admit(allowed, Asked(), host.ports)
+    admit(allowed, Asked(), host.ports)
+    assert host.usable_admissions() == 2
+    host.later(seconds=ADMISSION_LIFETIME_S + 1)
+    admitted = admit(host.judge(), Asked(), host.ports)
+    assert host.usable_admissions() == 1
+    with pytest.raises(AdmissionExpired):
+        redeemer(host.state, host.clock)(left)
+    redeemer(host.state, host.clock)(admitted)
+
+
 def test_a_withdrawn_admission_is_worthless(host, allowed):
     admission = admit(allowed, Asked(), host.ports)
     withdraw(admission, host.state)
