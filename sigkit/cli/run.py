@@ -144,7 +144,6 @@ class _Handover:
 
 
 def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
-    from sigkit.engine.admission import UNLIMITED
     from sigkit.gate.confine import Asked
     from sigkit.policy.model import Access, Network
 
@@ -161,7 +160,7 @@ def _asked(flags: ContainerFlags, arguments: tuple[str, ...]) -> Asked:
         hostname=flags.hostname,
         root=Access.READ_ONLY if flags.read_only else Access.READ_WRITE,
         memory_bytes=None if flags.memory is None else _size(flags.memory),
-        pids=UNLIMITED if flags.pids_limit in {0, -1} else flags.pids_limit,
+        pids=flags.pids_limit,
         cpus=flags.cpus,
     )
 

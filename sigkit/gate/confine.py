@@ -60,7 +60,7 @@ class Asked(Data):
     hostname: str | None = None
     root: Access = Access.READ_WRITE
     memory_bytes: int | None = None
-    pids: int | None = None  # or UNLIMITED
+    pids: int | None = None  # 0 and -1 ask for no limit, as podman has it
     cpus: float | None = None
 
 
@@ -187,7 +187,7 @@ def _least(field: str, asked: _Number | None, cap: _Number | None, rule: Place) 
 
 
 def _pids(asked: int | None, cap: int | None, rule: Place) -> int | None:
-    return UNLIMITED if asked == UNLIMITED and cap is None else _least("pids", asked, cap, rule)
+    return UNLIMITED if asked in {0, -1} and cap is None else _least("pids", asked, cap, rule)
 
 
 def _beyond(error: type[PolicyError], what: str, rule: Place, edit: str, granted: str) -> PolicyError:

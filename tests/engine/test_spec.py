@@ -36,17 +36,17 @@ def confined(**changes):
     return admitted(confinement=Confinement(**changes))
 
 
+def spec(config: ImageConfig, given, account: Account = ROOT, around: Surroundings = AROUND) -> dict:
+    return make_spec(config, given, account, around)
+
+
 @pytest.mark.parametrize(
     ("asked", "held", "limit"), [(None, 2048, 2048), (None, None, None), (50, 2048, 50), (5000, None, 5000), (UNLIMITED, 2048, None)]
 )
 def test_processes_are_limited_unless_another_limit_or_none_was_granted(asked, held, limit):
     around = Surroundings(AROUND.hostname, AROUND.files, AROUND.seccomp, held)
-    resources = make_spec(image(cmd=("c",)), confined(pids=asked), ROOT, around)["linux"]["resources"]
+    resources = spec(image(cmd=("c",)), confined(pids=asked), ROOT, around)["linux"]["resources"]
     assert resources.get("pids") == (None if limit is None else {"limit": limit})
-
-
-def spec(config: ImageConfig, given, account: Account = ROOT) -> dict:
-    return make_spec(config, given, account, AROUND)
 
 
 @pytest.mark.parametrize(
