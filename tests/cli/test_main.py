@@ -341,3 +341,18 @@ def test_lines_are_drawn_in_ascii_where_the_locale_has_no_others(locale, lines, 
 def test_help_and_errors_are_ascii_where_the_locale_has_no_other_letters(line):
     done = sigkit(*line.split(), LC_ALL="C")
     assert (done.stdout + done.stderr).isascii()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "atexit.register(lambda: print('done'))",
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('done'))).start()",
+    ],
+    ids=["registered", "thread"],
+)
+def test_what_is_left_to_do_when_a_command_ends_is_done(left):
+    code = f"import atexit, threading\n{left}\nimport sigkit.__main__ as it; it.main()"
+    command = [sys.executable, "-I", "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "done", "")
