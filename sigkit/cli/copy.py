@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sigkit.evidence.copy import Side
     from sigkit.oci.reference import Reference
 
+# Where skopeo finds images and sigkit does not; and paths, which would be taken for a registry's name.
+_ELSEWHERE = ("docker-archive:", "oci-archive:", "docker-daemon:", "containers-storage:", "./", "../", "/")
+
 
 @click.command(
     cls=Command,
@@ -97,8 +100,17 @@ def _target(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
 
 
 def _reference(text: str) -> Reference:
+    from sigkit.errors import MalformedReference
     from sigkit.oci.reference import parse_reference
 
+    if text.startswith(_ELSEWHERE):
+        remedy = f"did you mean {LAYOUT}{text} ?" if text[0] in "./" else "skopeo copy turns it into an OCI layout"
+        raise MalformedReference(
+            "neither a reference nor an OCI layout",
+            place=Place.operator(text),
+            expected=f"registry/repository:tag or {LAYOUT}DIR",
+            remedy=remedy,
+        )
     return parse_reference(text)
 
 

@@ -277,7 +277,10 @@ class Command(click.Command):
             # `run -v` mounts, as podman's does; there it is --verbose only.
             option.opts = [name for name in option.opts if name not in taken]
             self.params.append(option)
-        self.params.append(at_once(["-h", "--help"], click.Context.get_help, "Show this message and exit."))
+        # `run -h NAME` is podman's host name: with help in its place, a container that was never started would seem to have ended well.
+        self.params.append(
+            at_once(["--help"] if self.name == "run" else ["-h", "--help"], click.Context.get_help, "Show this message and exit.")
+        )
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as the reader of stdout can see it."""

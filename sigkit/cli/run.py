@@ -197,6 +197,8 @@ def _capability(text: str, option: str) -> str:
 
 
 def _size(text: str) -> int:
+    from sigkit.limits import RUNTIME_MEMORY_LEAST_BYTES
+
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "b")
     if not (number.isascii() and number.isdecimal() and len(number) <= 12) or unit not in SIZE_UNITS:
         raise click.BadParameter(f"{text!r} is not a size such as 512m.", param_hint="--memory")
@@ -204,4 +206,9 @@ def _size(text: str) -> int:
         raise click.BadParameter(
             f"{text!r} leaves no memory to run in; without --memory there is no limit but the rule's.", param_hint="--memory"
         )
-    return int(number) * SIZE_UNITS[unit]
+    size = int(number) * SIZE_UNITS[unit]
+    if size < RUNTIME_MEMORY_LEAST_BYTES:
+        raise click.BadParameter(
+            f"{text!r} is too little to start in; the least is {RUNTIME_MEMORY_LEAST_BYTES // 2**10}k.", param_hint="--memory"
+        )
+    return size

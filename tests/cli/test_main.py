@@ -356,3 +356,77 @@ def test_what_is_left_to_do_when_a_command_ends_is_done(left):
     command = [sys.executable, "-I", "-c", code, "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "done", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("sign --key k --use-signing-config=false registry.example/app", "keyless"),
+        ("sign --key k --recursive registry.example/app", "index"),
+        ("sign --key k --registry-password=x registry.example/app", "podman login"),
+        ("verify --key k -a env=prod registry.example/app", "annotation"),
+        ("verify --key k --offline registry.example/app", "Leave it out"),
+    ],
+)
+def test_what_a_pipeline_of_cosign_says_is_refused_with_what_to_do(line, says):
+    done = sigkit(*line.split())
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--env-file=x", "-e NAME=VALUE"),
+        ("--pull=always", "always asked first"),
+        ("--net=host", "--network"),
+        ("--device=/dev/fuse", "device"),
+        ("--init", "process 1"),
+        ("--name=web", "containers have no names"),
+        ("--memory=1", "512k"),
+    ],
+)
+def test_an_option_of_podman_run_is_answered_with_what_there_is(option, says, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit("run", "--key", str(tmp_path / "release.pub"), option, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.returncode == 125
+    assert says in done.stderr
+
+
+def test_the_host_name_of_podman_run_is_no_request_for_help_that_ends_well():
+    done = sigkit("run", "-h", "web", "registry.example/app")
+    assert done.returncode == 125
+    assert "--hostname" in done.stderr
+
+
+def test_a_key_pair_for_a_directory_that_is_not_there_is_a_usage_error_and_names_it(tmp_path):
+    done = sigkit("key", "generate", "--output-key-prefix", str(tmp_path / "missing" / "k"), SIGKIT_PASSWORD="x")
+    assert done.returncode == 2
+    assert f"  where     {tmp_path / 'missing'}\n" in done.stderr
+    assert "mkdir" in done.stderr
+
+
+def test_a_host_without_a_policy_is_told_where_one_would_be():
+    done = sigkit("run", "registry.example/app")
+    assert done.returncode == 125
+    assert "/etc/sigkit/policy.yaml" in done.stderr
+
+
+def test_a_wrong_password_is_answered_with_the_variable_that_holds_it(tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ecdsa-p256", "right")
+    done = sigkit("sign", "--key", str(tmp_path / "release.key"), "127.0.0.1:1/app", SIGKIT_PASSWORD="wrong")
+    assert done.returncode == 2
+    assert "set SIGKIT_PASSWORD" in done.stderr
+
+
+def test_a_registry_that_is_down_is_answered_with_what_to_check():
+    done = sigkit("tree", "127.0.0.1:1/app")
+    assert done.returncode == 3
+    assert "that a registry runs there" in done.stderr
+
+
+@pytest.mark.parametrize(("source", "says"), [("./image", "did you mean oci:./image ?"), ("oci-archive:image.tar", "skopeo copy")])
+def test_a_place_that_copy_does_not_read_is_not_looked_for_on_docker_hub(source, says):
+    done = sigkit("copy", source, "127.0.0.1:1/app")
+    assert done.returncode == 2
+    assert says in done.stderr
