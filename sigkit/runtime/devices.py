@@ -96,7 +96,9 @@ def _bind(root: int, device: DevicePlan) -> None:
     try:
         target = inroot.make_file(root, device["in_root"], resolve=syscalls.RESOLVE_NO_SYMLINKS)
         try:
-            inroot.cover(target, syscalls.copy_mount(host, b"", syscalls.AT_EMPTY_PATH, propagation=syscalls.MS_PRIVATE))
+            # Read-only holds for the node, its owner and its mode, and not for what is written to the device.
+            node = syscalls.copy_mount(host, b"", syscalls.AT_EMPTY_PATH, add=syscalls.MOUNT_ATTR_RDONLY, propagation=syscalls.MS_PRIVATE)
+            inroot.cover(target, node)
         finally:
             os.close(target)
     finally:

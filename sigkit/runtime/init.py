@@ -185,6 +185,7 @@ def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
+        _let_go_of_keys(trace)
         os.umask(0o022)
         for kind, path, where in plan["join"]:
             if kind != syscalls.CLONE_NEWPID:
@@ -226,6 +227,15 @@ def contain(plan: Plan, descriptor: int, trace: Trace, preserved: int) -> None:
     except BaseException as err:  # noqa: BLE001 (the outermost frame of this process)
         report(descriptor, trace, err)
     os._exit(_FAILED)
+
+
+def _let_go_of_keys(trace: Trace) -> None:
+    trace.step("new session keyring", "keys of whoever started the container are not the container's", "keyctl session - ...")
+    try:
+        syscalls.new_session_keyring()
+    except OSError as err:
+        if err.errno not in {errno.ENOSYS, errno.EPERM}:  # a kernel without keys; a filter that the container is under as well
+            raise
 
 
 _PRIVATE_DEV: MountPlan = {

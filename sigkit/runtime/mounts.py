@@ -181,7 +181,8 @@ def mask(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
                     trace.step(f"mask {quote(path)}", "it tells about the host", f"mount --bind /dev/null {quote(path)}")
                     if null < 0:
                         null = devices.open_host_device(b"/dev/null", stat.S_IFCHR, os.makedev(1, 3))
-                    tree = syscalls.open_tree(null, b"", syscalls.AT_EMPTY_PATH)
+                    # Read-only, for its owner and mode are the host's: root inside could take /dev/null from everybody.
+                    tree = syscalls.copy_mount(null, b"", syscalls.AT_EMPTY_PATH, add=_READ_ONLY, propagation=syscalls.MS_PRIVATE)
                 inroot.cover(target, tree)
             finally:
                 os.close(target)

@@ -456,3 +456,41 @@ def test_no_descriptor_comes_over_a_socket(bundle):
     kind, words = done.stdout.splitlines()
     assert kind.startswith("pipe:")
     assert words == "words"
+
+
+@pytest.mark.attack("mode of a mask")
+def test_what_masks_a_file_is_not_the_containers_to_change(bundle):
+    mode = os.stat("/dev/null").st_mode
+    try:
+        done = bundle.run("sh", "-c", "chmod 700 /proc/keys; chmod 700 /proc/timer_list; true")
+        assert done.stderr.count("Read-only") == 2
+        assert os.stat("/dev/null").st_mode == mode
+    finally:
+        os.chmod("/dev/null", mode)
+
+
+JOINED_KEYS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+keyctl, add_key = {"x86_64": (250, 248), "aarch64": (219, 217)}[os.uname().machine]
+if libc.syscall(keyctl, 1, None) < 0:
+    sys.exit(77)
+key = libc.syscall(add_key, b"user", b"sigkit-test", b"secret", 6, -3)
+# To be seen by those who hold it only, and so not by others of the same uid.
+if key < 0 or libc.syscall(keyctl, 5, key, 0x3F000000) < 0:
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.attack("keyring of the host")
+def test_container_does_not_keep_the_session_keyring_that_it_was_started_under(bundle):
+    bundle.config["linux"]["maskedPaths"] = []
+    bundle.write("cat", "/proc/keys")
+    words = bundle.command("run", "--bundle", str(bundle.directory), bundle.id)
+    started = [sys.executable, "-c", JOINED_KEYS, *words]
+    done = subprocess.run(started, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60, cwd=bundle.path)
+    if done.returncode == 77:
+        pytest.skip("this kernel, or what this test runs under, has no keys")
+    assert done.returncode == 0, done.stderr
+    assert "sigkit-test" not in done.stdout
