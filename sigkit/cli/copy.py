@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -75,6 +76,9 @@ def _source(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
         try:
             layout = open_layout(text.removeprefix(LAYOUT))
         except FileUnreadable as err:
+            directory, colon, _ = text.rpartition(":")
+            if colon and os.path.isdir(directory.removeprefix(LAYOUT)):  # as skopeo writes it
+                err.remedy = f"a layout is named without a tag: {directory}"
             raise err.within(Place.operator(text)) from err.__cause__
         return Side(layout, _layout_reference(text).repository), layout.find_entry(None).digest
     reference = _reference(text)

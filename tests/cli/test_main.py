@@ -430,3 +430,10 @@ def test_a_place_that_copy_does_not_read_is_not_looked_for_on_docker_hub(source,
     done = sigkit("copy", source, "127.0.0.1:1/app")
     assert done.returncode == 2
     assert says in done.stderr
+
+
+def test_a_layout_named_with_a_tag_is_answered_with_its_directory(tmp_path):
+    (tmp_path / "image").mkdir()
+    done = sigkit("copy", f"oci:{tmp_path / 'image'}:1.0", "127.0.0.1:1/app")
+    assert done.returncode == 2
+    assert f"without a tag: oci:{tmp_path / 'image'} " in done.stderr
