@@ -8,19 +8,46 @@ verification's 100). What was honoured before this line runs is in docs/security
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> None:
+# A start allocates some 40,000 objects that stay, and collecting among them 57 times takes 5 ms. What runs for long is collected still.
+_COLLECT_AFTER_OBJECTS = 100_000
+
+
+def main() -> NoReturn:
     """Run the command line with this process's arguments, and exit with its status."""
     if os.geteuid() == 0 and not sys.flags.isolated:
         if _is_steered():
             os.execv(sys.executable, [sys.executable, "-I", "-m", "sigkit", *sys.argv[1:]])  # noqa: S606 - itself
         sys.path.pop(0)
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     from sigkit.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    _end(run(sys.argv[1:]))
+
+
+def _end(status: int) -> NoReturn:
+    """End with `status` without taking the interpreter apart: that is 30 of a verification's 160 ms, to free what the kernel frees.
+
+    Where a thread is left, or an output does not take what was written, the interpreter ends as it always does.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit runs first
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(status)
+    os._exit(status)
 
 
 def _is_steered() -> bool:

@@ -570,6 +570,15 @@ class AuditDamaged(UnavailError):
     code = "SK-UNAVAIL-019"
 
 
+class NotDecided(UnavailError):
+    """Whether the image is allowed could not be found out, so there is no admission.
+
+    The reasons stand in the decision; `sigkit verify --policy FILE IMAGE` prints them. Nothing was found against the image: try again.
+    """
+
+    code = "SK-UNAVAIL-020"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -1227,6 +1236,15 @@ class NothingToRun(RuntimeRefused):
 
     code = "SK-RUNTIME-015"
     exit_status = EXIT_RUN_USAGE
+
+
+class SourceChanged(RuntimeRefused):
+    """A path of this host that a container was granted became a symbolic link before it was mounted.
+
+    Nothing was started. Somebody who can write beside it may try to have another path mounted: look who did that, then run it again.
+    """
+
+    code = "SK-RUNTIME-016"
 
 
 # --- POLICY: the decision is deny -------------------------------------------------------------------------------------

@@ -53,11 +53,10 @@ EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
 EVIDENCE_BYTES = 128 * 2**20  # all of one image together; theirs (cosign, CVE-2024-29902): 128 MiB for one
 REFERRER_PAGES = 100
 REFERRERS = 10_000
+CA_FILE_BYTES = 4 * 2**20  # the largest bundle of a distribution is 250 KB
 
 # Transfers
 LEAST_BYTES_PER_S = 64 * 2**10  # slower than any line that images are pulled over: what drips below it is cut off
-TAG_PAGES = 1_000  # registries give 100 to 1,000 tags a page
-TAGS = 100_000
 SUBJECTS = 1_024  # sigstore-go's
 SUBJECT_DIGESTS = 32  # sigstore-go's
 LOG_ENTRIES = 32  # sigstore-go's
@@ -75,6 +74,7 @@ RUNTIME_ARGUMENTS = 100_000  # more than ARG_MAX has room for
 RUNTIME_GROUPS = 65_536  # the kernel's NGROUPS_MAX
 RUNTIME_ID_MAPS = 340  # the kernel's own, since Linux 4.15
 RUNTIME_MEMORY_LEAST_BYTES = 512 * 2**10  # what a static busybox needs to start is about 400 KiB
+RUNTIME_PIDS = 2_048  # podman's and containers/common's default
 RUNTIME_HOST_NAME_BYTES = 64  # the kernel's __NEW_UTS_LEN
 RUNTIME_MOUNT_OPTION_BYTES = 4_095  # mount(2) copies one page and cuts off the rest silently
 RUNTIME_FILTER_INSTRUCTIONS = 4_096  # the kernel's BPF_MAXINSNS

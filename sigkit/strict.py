@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 
 from sigkit import limits
 from sigkit.errors import NOWHERE, MalformedBase64, MalformedJson, NotUtf8, Place, TooDeep, TooLarge, TooMany, WrongShape
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 INT64_MAX = 2**63 - 1
+UINT64_MAX = 2**64 - 1
 _SHOWN_CHARACTERS = 80  # of one value in a refusal: refusals are kept, logged and counted
 
 
@@ -65,7 +67,9 @@ def encode_json(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
-def parse_json(raw: bytes, *, most_bytes: int, place: Place = NOWHERE, depth: int = limits.JSON_DEPTH) -> Cursor:
+def parse_json(
+    raw: bytes, *, most_bytes: int, place: Place = NOWHERE, depth: int = limits.JSON_DEPTH, most_integer: int = INT64_MAX
+) -> Cursor:
     """Parse one JSON document and return a cursor at its top.
 
     Args:
@@ -73,6 +77,7 @@ def parse_json(raw: bytes, *, most_bytes: int, place: Place = NOWHERE, depth: in
         most_bytes: refused beyond, before anything is parsed.
         place: where `raw` came from; the cursor adds JSON paths to it.
         depth: deepest nesting of arrays and objects.
+        most_integer: INT64_MAX, or UINT64_MAX for formats that have such members.
 
     Raises:
         TooLarge, TooDeep: (LIMIT) by the arguments above.
@@ -83,7 +88,7 @@ def parse_json(raw: bytes, *, most_bytes: int, place: Place = NOWHERE, depth: in
     text = decode_utf8(raw, place)
     _check_depth(text, depth, place)
     try:
-        value = _DECODER.decode(text)
+        value = (_DECODER if most_integer == INT64_MAX else _decoder(most_integer)).decode(text)
     except _Refused as err:
         raise MalformedJson(err.args[0], place=place) from err
     except json.JSONDecodeError as err:
@@ -111,13 +116,16 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return members
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > limits.INTEGER_DIGITS + 1 or digits == "-0":
-        raise _Refused(f"number {digits[:40]} is out of range")
-    value = int(digits)
-    if not -INT64_MAX - 1 <= value <= INT64_MAX:
-        raise _Refused(f"number {digits[:40]} is out of range")
-    return value
+def _decoder(most_integer: int) -> json.JSONDecoder:
+    def integer(digits: str) -> int:
+        if len(digits) > limits.INTEGER_DIGITS + 1 or digits == "-0":
+            raise _Refused(f"number {digits[:40]} is out of range")
+        value = int(digits)
+        if not -INT64_MAX - 1 <= value <= most_integer:
+            raise _Refused(f"number {digits[:40]} is out of range")
+        return value
+
+    return json.JSONDecoder(object_pairs_hook=_object, parse_int=integer, parse_float=_float, parse_constant=_constant)
 
 
 def _float(digits: str) -> float:
@@ -131,29 +139,24 @@ def _constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_DECODER = _decoder(INT64_MAX)
+
+
+_BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def _check_depth(text: str, depth: int, place: Place) -> None:
     if text.count("[") + text.count("{") <= depth:
         return
+    # What is escaped lies in strings, or the parser stops there; without it every second part between quotes is a string.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     level = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                quoted = False
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
+    for bracket in _BRACKETS.findall(outside):
+        if bracket in "[{":
             level += 1
             if level > depth:
                 raise TooDeep(f"nested deeper than {depth}", place=place)
-        elif character in "]}":
+        else:
             level -= 1
 
 

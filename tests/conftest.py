@@ -6,6 +6,7 @@ With SIGKIT_REQUIRE_PEERS=1 (continuous integration) nothing that is missing is 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -42,6 +43,13 @@ def _why_not_root() -> str:
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         return "needs root in the initial user namespace"
     return ""
+
+
+def pytest_configure() -> None:
+    """Hear what a shell that runs this in the background would have ignored: programs inherit it, and `nohup` is a promise."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,9 @@ _ATTESTATIONS = "attestations are not in this version; signatures by key are."
 _BACKGROUND = "running containers in the background is not in this version. `sigkit run` stays until the container ends."
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
 _TLS = "certificates are always verified. For a private authority there is --registry-cacert FILE, for plain HTTP --allow-http-registry."
+_CREDENTIALS = "the credentials that `podman login` or `docker login` stored are used (--authfile names others)."
+_LIMITS = "the limits are --memory, --cpus and --pids-limit."
+_PID_1 = "the program is process 1, and gets the signals that `sigkit run` gets. Leave it out."
 
 _OPTIONS = {
     **dict.fromkeys(
@@ -31,27 +34,69 @@ _OPTIONS = {
             "--timestamp-server-url",
             "--trusted-root",
             "--use-signed-timestamps",
+            "--use-signing-config",
         ),
         _KEYLESS,
     ),
+    **dict.fromkeys(("--registry-username", "--registry-password", "--registry-token"), _CREDENTIALS),
+    "--new-bundle-format": "there is no other form to choose: bundles are written and read. Leave it out.",
+    "--k8s-keychain": _CREDENTIALS,
     **dict.fromkeys(("--tlog-upload", "--insecure-ignore-tlog", "--private-infrastructure"), _NO_LOG),
     **dict.fromkeys(("--yes", "-y"), "nothing is asked before signing. Leave it out."),
     **dict.fromkeys(("--allow-insecure-registry", "--tls-verify"), _TLS),
 }
-_OPTIONS_OF_VERIFY = {"--type": _ATTESTATIONS}
+_OPTIONS_OF_SIGN = {
+    **dict.fromkeys(
+        ("-r", "--recursive"), "an index is signed as an index, which covers its images. Sign an image that is started alone by its digest."
+    ),
+    **dict.fromkeys(
+        ("--upload", "--bundle", "--payload", "--output-signature"), "a signature is always attached to the image in its registry."
+    ),
+    **dict.fromkeys(("--sk", "--slot"), "keys on hardware and in key services are not in this version; a key is a file."),
+}
+_OPTIONS_OF_VERIFY = {
+    "--type": _ATTESTATIONS,
+    **dict.fromkeys(("-a", "--annotations"), "no annotation can be asked for in this version. The output lists what each signature says."),
+    "--check-claims": "the digest and the name that were signed are always compared.",
+    "--offline": "nothing is asked but the image's registry. Leave it out.",
+    **dict.fromkeys(("--signature", "--payload", "--bundle"), "signatures are read from the image's registry."),
+    "--local-image": "push the layout first: sigkit copy oci:DIR IMAGE.",
+    "--experimental-oci11": "the referrers of an image are always read. Leave it out.",
+}
 _OPTIONS_OF_RUN = {
     **dict.fromkeys(("-d", "--detach"), _BACKGROUND),
     **dict.fromkeys(("-i", "--interactive", "-t", "--tty"), _STREAMS),
-    **dict.fromkeys(("-p", "--publish"), "a container has no network, or the host's with --network host; there are no ports to publish."),
+    **dict.fromkeys(
+        ("-p", "--publish", "-P", "--publish-all", "--expose"),
+        "a container has no network, or the host's with --network host; there are no ports to publish.",
+    ),
+    "--net": "it is --network.",
+    **dict.fromkeys(("--dns", "--dns-search", "--add-host"), "names are resolved as on this host, with --network host."),
+    **dict.fromkeys(("--userns", "--pid", "--ipc", "--uts", "--cgroupns"), "each container has namespaces of its own."),
+    **dict.fromkeys(("--device", "--gpus"), "no device of this host is shown in a container."),
+    **dict.fromkeys(("--security-opt", "--seccomp-policy"), "the seccomp filter and no_new_privs are always on."),
+    **dict.fromkeys(
+        ("--tmpfs", "--shm-size"), "one is mounted for shared memory; the root file system itself is writable, but for --read-only."
+    ),
+    **dict.fromkeys(("--health-cmd", "--no-healthcheck", "-l", "--label"), "labels and health checks act on nothing. Leave it out."),
+    **dict.fromkeys(("--arch", "--os", "--variant"), "it is --platform OS/ARCH[/VARIANT]."),
+    **dict.fromkeys(
+        ("--memory-swap", "--memory-reservation", "--cpu-shares", "-c", "--cpuset-cpus", "--ulimit", "--blkio-weight"), _LIMITS
+    ),
+    **dict.fromkeys(("--init", "--stop-timeout", "--stop-signal", "--sig-proxy"), _PID_1),
+    **dict.fromkeys(("--restart", "--replace"), _BACKGROUND),
+    "--pull": "the registry is always asked first, and bytes that are in the store are not fetched again. Leave it out.",
+    "--group-add": "the groups are those of the user in the image; --user USER:GROUP names one.",
+    "--env-file": "give each variable with -e NAME=VALUE.",
+    "--signature-policy": "it is --policy.",
+    "-h": "the host name is --hostname NAME, the help --help.",
     "--privileged": "there is no such switch. The policy's rule grants each thing by name, under `run:`.",
     "--mount": "write it as -v SOURCE:TARGET[:ro].",
 }
 _COMMANDS = {
     **dict.fromkeys(("verify-attestation", "attach"), _ATTESTATIONS),
     **dict.fromkeys(("ps", "exec", "stop", "kill", "logs", "rm"), _BACKGROUND),
-    **dict.fromkeys(
-        ("login", "logout"), "the credentials that `podman login` or `docker login` stored are used (--authfile names others)."
-    ),
+    **dict.fromkeys(("login", "logout"), _CREDENTIALS),
     "generate-key-pair": "it is `sigkit key generate`.",
     "public-key": "it is `sigkit key public`.",
     "push": "it is `sigkit copy oci:DIR IMAGE`.",
@@ -63,7 +108,7 @@ _COMMANDS = {
 def explain_option(err: click.NoSuchOption) -> click.UsageError:
     """Return the error with what to do instead, where the option is one that others have."""
     command = err.ctx.info_name if err.ctx else ""
-    own = {"run": _OPTIONS_OF_RUN, "verify": _OPTIONS_OF_VERIFY}.get(command or "", {})
+    own = {"run": _OPTIONS_OF_RUN, "sign": _OPTIONS_OF_SIGN, "verify": _OPTIONS_OF_VERIFY}.get(command or "", {})
     instead = own.get(err.option_name) or _OPTIONS.get(err.option_name)
     return click.UsageError(f"There is no {err.option_name} here: {instead}", err.ctx) if instead else err
 

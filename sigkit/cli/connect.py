@@ -37,11 +37,16 @@ def parse_image(text: str) -> Reference:
 def connect(flags: ConnectionFlags, *references: Reference) -> AbstractContextManager[RegistryClient]:
     """Return a client for the registries of `references`, as the flags say.
 
-    `--allow-http-registry` is leave for these registries alone, not for where they redirect to.
+    `--allow-http-registry` is leave for these registries alone, not for where they redirect to. Files that the flags name are looked at
+    here, before anything is asked for: whether a registry wants them is known too late.
+
+    Raises:
+        FileUnreadable, MalformedJson, TooLarge: one of them cannot be used; the place is the operator's.
     """
     from sigkit.oci.exchange import RegistryOptions
     from sigkit.oci.registry import open_registry
 
+    _check_files(flags)
     plain = tuple(reference.repository.registry for reference in references) if flags.allow_http_registry else ()
     return open_registry(
         RegistryOptions(
@@ -52,3 +57,16 @@ def connect(flags: ConnectionFlags, *references: Reference) -> AbstractContextMa
             timeout_s=flags.timeout_s,
         )
     )
+
+
+def _check_files(flags: ConnectionFlags) -> None:
+    from sigkit import durable, limits
+    from sigkit.errors import Place
+
+    if flags.authfile:
+        from sigkit.oci.credentials import check_file
+
+        for path in flags.authfile:
+            check_file(path)
+    if flags.registry_cacert is not None:
+        durable.read(flags.registry_cacert, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(flags.registry_cacert))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.evidence.copy import Side
     from sigkit.oci.reference import Reference
+
+# Where skopeo finds images and sigkit does not; and paths, which would be taken for a registry's name.
+_ELSEWHERE = ("docker-archive:", "oci-archive:", "docker-daemon:", "containers-storage:", "./", "../", "/")
 
 
 @click.command(
@@ -72,6 +76,9 @@ def _source(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
         try:
             layout = open_layout(text.removeprefix(LAYOUT))
         except FileUnreadable as err:
+            directory, colon, _ = text.rpartition(":")
+            if colon and os.path.isdir(directory.removeprefix(LAYOUT)):  # as skopeo writes it
+                err.remedy = f"a layout is named without a tag: {directory}"
             raise err.within(Place.operator(text)) from err.__cause__
         return Side(layout, _layout_reference(text).repository), layout.find_entry(None).digest
     reference = _reference(text)
@@ -97,8 +104,17 @@ def _target(text: str, connection: ConnectionFlags, stack: contextlib.ExitStack)
 
 
 def _reference(text: str) -> Reference:
+    from sigkit.errors import MalformedReference
     from sigkit.oci.reference import parse_reference
 
+    if text.startswith(_ELSEWHERE):
+        remedy = f"did you mean {LAYOUT}{text} ?" if text[0] in "./" else "skopeo copy turns it into an OCI layout"
+        raise MalformedReference(
+            "neither a reference nor an OCI layout",
+            place=Place.operator(text),
+            expected=f"registry/repository:tag or {LAYOUT}DIR",
+            remedy=remedy,
+        )
     return parse_reference(text)
 
 

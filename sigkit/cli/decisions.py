@@ -50,6 +50,11 @@ def choose_host_policy(flags: PolicyFlags) -> Policy:
     """Return the policy that the flags name or compile to, or else this host's."""
     if not flags.keys and not flags.policy and os.path.exists(HOST_POLICY):
         flags = flags._replace(policy=HOST_POLICY)
+    if not flags.keys and not flags.policy and not flags.name:
+        raise click.UsageError(
+            f"Say what must have signed: --key FILE (a public key) or --policy FILE (a trust policy); this host has no {HOST_POLICY}.",
+            click.get_current_context(),
+        )
     return choose_policy(flags)
 
 

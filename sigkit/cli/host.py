@@ -15,9 +15,11 @@ from sigkit.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from sigkit.cli.options import ConnectionFlags
     from sigkit.cli.output import Output
+    from sigkit.engine.containers import LocalEngine
     from sigkit.gate.admit import Judgement, Ports
     from sigkit.gate.run import Engine
     from sigkit.oci.reference import Reference
@@ -25,9 +27,23 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened_host(
-    output: Output, store_root: str | None, connection: ConnectionFlags, reference: Reference, trace_fd: int | None = None
+    output: Output,
+    store_root: str | None,
+    connection: ConnectionFlags,
+    reference: Reference,
+    trace_fd: int | None = None,
+    meanwhile: Callable[[LocalEngine], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
 ) -> Iterator[tuple[Ports, Engine]]:
-    """Give the ports of the gate and the engine of the host whose store is `store_root`, or the usual one."""
+    """Give the ports of the gate and the engine of the host whose store is `store_root`, or the usual one.
+
+    Args:
+        output: where progress and warnings go.
+        store_root: the store's directory.
+        connection: how the registry is reached.
+        reference: what will be asked for.
+        trace_fd: where the runtime writes its steps.
+        meanwhile: makes, of the engine, what is open as long as this is.
+    """
     from sigkit.clock import SystemClock
     from sigkit.engine.store import default_root
     from sigkit.gate.admit import Ports
@@ -41,7 +57,7 @@ def opened_host(
     progress = PullProgress(output)
     engine = local_engine(root, clock, progress, lambda warning: output.note(f"note: {escape(warning)}"), trace_fd=trace_fd)
     try:
-        with SqliteState(os.path.join(root, "gate.db")) as state, connect(connection, reference) as registry:
+        with meanwhile(engine), SqliteState(os.path.join(root, "gate.db")) as state, connect(connection, reference) as registry:
             yield Ports(registry, clock, DEFAULT, state, AuditLog(os.path.join(root, "audit.log"), clock)), engine
     finally:
         progress.close()

@@ -14,7 +14,7 @@ import click
 
 from sigkit import __version__
 from sigkit.cli.options import is_utf8
-from sigkit.cli.output import EXITS, Output, discard, open_standard_streams, output_options, tell
+from sigkit.cli.output import EXITS, Output, at_once, discard, drawn, open_standard_streams, output_options, tell
 from sigkit.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -71,6 +71,10 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is used."""
 
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as the reader of stdout can see it."""
+        return drawn(super().get_help(ctx), sys.stdout)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which a user meets them."""
         del ctx
@@ -109,11 +113,15 @@ class LazyGroup(click.Group):
 
 @click.command(
     cls=LazyGroup,
-    params=output_options(),
+    params=[
+        *output_options(),
+        at_once(["--version"], lambda _: f"sigkit {__version__}", "Show the version and exit."),
+        at_once(["-h", "--help"], click.Context.get_help, "Show this message and exit."),
+    ],
+    add_help_option=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXITS + " `run` returns the container's own; there refused is 122.",
 )
-@click.version_option(__version__, message="sigkit %(version)s")
 def group() -> None:
     """Sign container images, prove who built them, and start only verified ones.
 

@@ -83,6 +83,21 @@ class HostPath(click.types.StringParamType):
         return [CompletionItem(incomplete, type=self.name)]
 
 
+class NameChoice(click.Choice[str]):
+    """A rule for names. What podman's `run --name` is for is said to whoever means that."""
+
+    def __init__(self) -> None:
+        """Take the rules that flags can mean."""
+        super().__init__(["if-signed", "repository", "any"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        """Choose the rule, and say what it is not about."""
+        if value not in self.choices:
+            rules = ", ".join(self.choices)
+            self.fail(f"{value!r} is not one of {rules}. It is the rule for the signed name; containers have no names.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 FILE = HostPath("file")
 DIRECTORY = HostPath("dir")
 
@@ -127,7 +142,7 @@ policy_options = grouped(
     ),
     click.option(
         "--name",
-        type=click.Choice(["if-signed", "repository", "any"]),
+        type=NameChoice(),
         help="With --key: what the signed repository must be. if-signed (the default): if one is signed, the one that was asked for.",
     ),
 )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check", EXIT_RUN_USAGE: "usage error"}
 _COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
 
+_IN_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "─": "-", "·": "-", "…": "..."})
+
 
 class Output:
     """Where and how this process prints."""
@@ -74,7 +76,7 @@ class Output:
             tell(text)
             return
         try:
-            click.echo(text)
+            click.echo(drawn(text, sys.stdout))
         except OSError:
             self._stdout_failed = True
             raise
@@ -154,10 +156,19 @@ class Output:
         return status
 
 
+def drawn(text: str, stream: TextIO) -> str:
+    """Return `text` as the reader of `stream` can see it: in a locale that is said not to be UTF-8, in ASCII."""
+    # Python takes the locale C for UTF-8 (PEP 540), so the stream alone does not tell.
+    said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "UTF-8").upper()
+    if text.isascii() or (("UTF-8" in said or "UTF8" in said) and stream.encoding.upper() in {"UTF-8", "UTF8"}):
+        return text
+    return text.translate(_IN_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
 def tell(text: str) -> None:
     """Write a line to stderr; where it takes none, the exit status is all that is told."""
     try:
-        click.echo(text, err=True)
+        click.echo(drawn(text, sys.stderr), err=True)
     except OSError:
         discard(sys.stderr)
 
@@ -234,6 +245,20 @@ def output_options() -> list[click.Parameter]:
     ]
 
 
+def at_once(names: Sequence[str], text: Callable[[click.Context], str], words: str) -> click.Option:
+    """Return an option that prints a text and ends the command: `--help`, `--version`.
+
+    click's own ask gettext for their help, which looks for translations in twenty places: 2 ms a start.
+    """
+
+    def callback(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+        if value and not ctx.resilient_parsing:
+            click.echo(text(ctx), color=ctx.color)
+            ctx.exit()
+
+    return click.Option(names, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=words)
+
+
 def _no_colour(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     if value:
         ctx.ensure_object(Output).colour = False
@@ -245,12 +270,21 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
         """Take click's arguments and `examples`: lines for the end of the help."""
         super().__init__(*args, **kwargs)
+        self.add_help_option = False
         self.examples = examples
         taken = {name for param in self.params for name in param.opts}
         for option in output_options():
             # `run -v` mounts, as podman's does; there it is --verbose only.
             option.opts = [name for name in option.opts if name not in taken]
             self.params.append(option)
+        # `run -h NAME` is podman's host name: with help in its place, a container that was never started would seem to have ended well.
+        self.params.append(
+            at_once(["--help"] if self.name == "run" else ["-h", "--help"], click.Context.get_help, "Show this message and exit.")
+        )
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as the reader of stdout can see it."""
+        return drawn(super().get_help(ctx), sys.stdout)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, one a line, and what the exit codes mean."""

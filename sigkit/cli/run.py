@@ -56,7 +56,9 @@ container_options = grouped(
     click.option("--read-only", is_flag=True, help="Make the root file system read-only."),
     click.option("-m", "--memory", metavar="SIZE", help="Memory limit, such as 512m."),
     click.option("--cpus", type=Number(0.01, 4096), metavar="NUMBER", help="Processor limit."),
-    click.option("--pids-limit", type=click.IntRange(1, 2**22), metavar="NUMBER", help="Limit of processes."),
+    click.option(
+        "--pids-limit", type=click.IntRange(-1, 2**22), metavar="NUMBER", help="Limit of processes: 2048 if left out, none with 0 or -1."
+    ),
     click.option("--cap-add", multiple=True, metavar="CAPABILITY", help="Add a capability that the rule grants."),
     click.option("--cap-drop", multiple=True, metavar="CAPABILITY", help="Drop a capability, or all."),
 )
@@ -121,7 +123,8 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
                 tell("\n".join(decision_lines(output, judgement.decision, sys.stderr, "allowed")))
 
     sys.stdout.flush()
-    with opened_host(output, store_root, connection, reference, sys.stderr.fileno() if trace else None) as (ports, engine):
+    trace_fd = sys.stderr.fileno() if trace else None
+    with opened_host(output, store_root, connection, reference, trace_fd, lambda host: host.standing_by()) as (ports, engine):
         return run(reference, platform, policy, asked, ports, _Handover(engine, output), tell_judgement)
 
 
@@ -194,6 +197,8 @@ def _capability(text: str, option: str) -> str:
 
 
 def _size(text: str) -> int:
+    from sigkit.limits import RUNTIME_MEMORY_LEAST_BYTES
+
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "b")
     if not (number.isascii() and number.isdecimal() and len(number) <= 12) or unit not in SIZE_UNITS:
         raise click.BadParameter(f"{text!r} is not a size such as 512m.", param_hint="--memory")
@@ -201,4 +206,9 @@ def _size(text: str) -> int:
         raise click.BadParameter(
             f"{text!r} leaves no memory to run in; without --memory there is no limit but the rule's.", param_hint="--memory"
         )
-    return int(number) * SIZE_UNITS[unit]
+    size = int(number) * SIZE_UNITS[unit]
+    if size < RUNTIME_MEMORY_LEAST_BYTES:
+        raise click.BadParameter(
+            f"{text!r} is too little to start in; the least is {RUNTIME_MEMORY_LEAST_BYTES // 2**10}k.", param_hint="--memory"
+        )
+    return size

@@ -34,8 +34,8 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
     from sigkit.cli.inputs import read_input
     from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
     from sigkit.cli.password import password
-    from sigkit.keys.load import load_private
     from sigkit.clock import SystemClock
+    from sigkit.keys.load import load_private
     from sigkit.signing.blob import sign_file
 
     if not bundle and not output_signature:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigkit.data import Data
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Repository
+
+
+UNLIMITED: Final = -1
 
 
 class Network(Enum):
@@ -50,7 +53,7 @@ class Confinement(Data):
     mounts: tuple[BindMount, ...] = ()
     read_only: bool = False
     memory_bytes: int | None = None
-    pids: int | None = None
+    pids: int | None = None  # UNLIMITED where that was asked for and granted; None is the engine's own limit
     cpus: float | None = None
     no_new_privileges: bool = True
     # As `--user` has it: `user[:group]`, names or numbers of the image; None is the image's own.

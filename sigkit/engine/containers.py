@@ -25,7 +25,8 @@ from sigkit.engine.store import Store, writing
 from sigkit.errors import Bug, LockTimeout, NoSuchContainer, Place
 from sigkit.runtime import removal
 from sigkit.runtime import state as runtime_state
-from sigkit.runtime.create import run_bundle
+from sigkit.runtime.cgroups import find
+from sigkit.runtime.create import dismiss, run_bundle, stand_by
 from sigkit.runtime.spawn import default_state_root
 from sigkit.runtime.users import choose_maps
 from sigkit.strict import encode_json
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sigkit.engine.admission import Admission, Redeem
     from sigkit.engine.pull import Progress, PulledImage
     from sigkit.oci.registry import Registry
+    from sigkit.runtime.spawn import Launcher
     from sigkit.strict import Json
 
 _ID_BYTES = 6  # 12 hexadecimal digits, as other engines show
@@ -82,6 +84,25 @@ class LocalEngine:
         self.store = Store(options.root)
         self._layers = Layers(self.store, choose_maps(None))
         self._state_root = _state_root(self.store.root)
+        self._launcher: Launcher | None = None
+
+    @contextlib.contextmanager
+    def standing_by(self) -> Iterator[None]:
+        """Have a launcher get ready, while the caller judges, for the `start` within the block; one that no start took is ended.
+
+        It is an interpreter that waits: what to do it is told by `start` alone, after the admission was redeemed.
+        """
+        self._launcher = stand_by(self._options.trace_fd, self._options.preserve_fds)
+        try:
+            yield
+        finally:
+            launcher = self._take_launcher()
+            if launcher is not None:
+                dismiss(launcher)
+
+    def _take_launcher(self) -> Launcher | None:
+        launcher, self._launcher = self._launcher, None
+        return launcher
 
     def pull(self, admission: Admission, registry: Registry) -> PulledImage:
         """Bring exactly the admitted image, every byte checked, and put it on the list of images.
@@ -116,7 +137,9 @@ class LocalEngine:
                 trace_fd=self._options.trace_fd,
                 preserve_fds=self._options.preserve_fds,
                 rootfs_mount=bundle.rootfs_mount,
+                judged=frozenset(mount.source for mount in admission.confinement.mounts),
                 warn=self._warn,
+                launcher=self._take_launcher(),
             )
 
     def _create(self, admission: Admission, image: PulledImage, container_id: str, directory: str) -> BundleDirectory:
@@ -129,7 +152,8 @@ class LocalEngine:
             Place(f"{admission.repository}@{admission.config}", "$.config.User") if user is None else Place.operator("--user"),
         )
         hostname = admission.confinement.hostname or container_id
-        surroundings = Surroundings(hostname, _write_files(directory, hostname, admission.confinement.network), _seccomp(admission))
+        files = _write_files(directory, hostname, admission.confinement.network)
+        surroundings = Surroundings(hostname, files, _seccomp(admission), limits.RUNTIME_PIDS if find.can_limit("pids") else None)
         spec = make_spec(image.config, admission, account, surroundings)
         root = make_root(directory, self._layers, image.chain, working_directory(image.config, admission))
         _write(os.path.join(directory, "config.json"), encode_json(spec))

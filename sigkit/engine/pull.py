@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sigkit import durable, limits
 from sigkit.data import Data
@@ -74,13 +74,6 @@ class Progress(Protocol):
         ...
 
 
-class Unseen:
-    """Progress that nobody watches."""
-
-    def advance(self, layer: Digest, done_bytes: int, total_bytes: int) -> None:
-        """Take note of nothing."""
-
-
 class PulledImage(Data):
     """An image whose every byte is in the store, checked.
 
@@ -94,7 +87,7 @@ class PulledImage(Data):
     not_unpacked: NamespacesUnavailable | None = None
 
 
-class _Layer(NamedTuple):
+class _Layer(Data):
     descriptor: Descriptor
     compression: Compression
     diff_id: Digest

@@ -258,12 +258,12 @@ def _escaped(path: str) -> str:
 def overlay_works(directory: str, ids: Maps | None) -> bool:
     """Tell whether this user can mount an overlay with layers on this file system; tried once for each kernel and user."""
     record = os.path.join(os.path.dirname(os.path.dirname(directory)), "overlay")
-    known = f"{os.uname().release} {_describe(ids)} "
+    known = f"{os.uname().release} {_describe(ids)} ".encode("ascii")
     with contextlib.suppress(OSError):
-        with open(record, encoding="ascii") as file:
-            text = file.read(_MARKER_BYTES)
-        if text.startswith(known):
-            return text == known + "yes"
+        with open(record, "rb") as file:
+            found = file.read(_MARKER_BYTES)
+        if found.startswith(known):
+            return found == known + b"yes"
     from sigkit.engine import unpacker
     from sigkit.engine.child import Child
 
@@ -274,7 +274,7 @@ def overlay_works(directory: str, ids: Maps | None) -> bool:
     with Child(probe, ids, (unpacker.PROBE, f"lowerdir=lower,upperdir=upper,workdir=work,{_OPTIONS}"), Place(probe)) as child:
         works = child.answer().member("works").boolean()
     remove_tree(probe, ids)
-    durable.write(record, (known + ("yes" if works else "no")).encode("ascii"), mode=0o600)
+    durable.write(record, known + (b"yes" if works else b"no"), mode=0o600)
     return works
 
 

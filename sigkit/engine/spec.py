@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigkit.data import Data
-from sigkit.engine.admission import MountAccess, Network
+from sigkit.engine.admission import UNLIMITED, MountAccess, Network
 from sigkit.errors import NothingToRun, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sigkit.engine.account import Account
-    from sigkit.engine.admission import Admission, BindMount
+    from sigkit.engine.admission import Admission, BindMount, Confinement
     from sigkit.oci.image import ImageConfig
     from sigkit.strict import Json
 
@@ -56,6 +56,8 @@ class Surroundings(Data):
     hostname: str
     files: Mapping[str, str]
     seccomp: Json
+    # The limit of processes that holds where neither user nor rule says another; None where this host cannot hold it.
+    pids: int | None = None
 
 
 def arguments(config: ImageConfig, admission: Admission) -> tuple[str, ...]:
@@ -64,9 +66,7 @@ def arguments(config: ImageConfig, admission: Admission) -> tuple[str, ...]:
     Raises:
         NothingToRun: (RUNTIME) neither the image nor the user names a program.
     """
-    entrypoint = config.entrypoint if admission.entrypoint is None else admission.entrypoint
-    usual = config.cmd if admission.entrypoint is None else ()
-    argv = entrypoint + (usual if admission.command is None else admission.command)
+    argv = config.argv(admission.entrypoint, admission.command)
     if not argv or not argv[0]:
         raise NothingToRun("no command to run", place=Place(f"{admission.repository}@{admission.config}", "$.config.Entrypoint"))
     return argv
@@ -113,7 +113,7 @@ def make_spec(config: ImageConfig, admission: Admission, account: Account, surro
         "mounts": _mounts(admission, surroundings),
         "linux": {
             "namespaces": [{"type": kind} for kind in _namespaces(confinement.network)],
-            "resources": _resources(admission),
+            "resources": _resources(confinement, surroundings),
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
             "seccomp": surroundings.seccomp,
@@ -129,13 +129,13 @@ def _namespaces(network: Network) -> tuple[str, ...]:
     return own if network is Network.HOST else (*own, "network")
 
 
-def _resources(admission: Admission) -> Json:
-    confinement = admission.confinement
+def _resources(confinement: Confinement, surroundings: Surroundings) -> Json:
     resources: dict[str, Json] = {"devices": [{"allow": False, "access": "rwm"}]}
     if confinement.memory_bytes is not None:
         resources["memory"] = {"limit": confinement.memory_bytes}
-    if confinement.pids is not None:
-        resources["pids"] = {"limit": confinement.pids}
+    pids = surroundings.pids if confinement.pids is None else confinement.pids
+    if pids not in {None, UNLIMITED}:
+        resources["pids"] = {"limit": pids}
     if confinement.cpus is not None:
         resources["cpu"] = {"quota": max(1_000, int(confinement.cpus * _CPU_PERIOD_US)), "period": _CPU_PERIOD_US}
     return resources

@@ -89,12 +89,17 @@ class Store:
         """Open the store at `root`, made if missing.
 
         Raises:
-            FileUnwritable: (UNAVAIL) it cannot be made, or is not this user's own.
+            FileUnwritable: (UNAVAIL) it cannot be made, or is not this user's own. The place is the operator's where the path is of
+                something else: then it is a usage error.
         """
         self.root = os.path.abspath(root)
         with writing(self.root):
-            os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
-            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            try:
+                os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
+                os.makedirs(self.root, mode=0o700, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as err:
+                place, remedy = Place.operator(self.root), "name an empty or absent directory"
+                raise FileUnwritable("a file stands where the store's directory should be", place=place, remedy=remedy) from err
             _close(self.root)
             for directory in (self._path("blobs"), self._path("locks")):
                 os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -241,7 +246,7 @@ def _close(root: str) -> None:
     names = os.listdir(root)
     if names and "blobs" not in names:
         raise FileUnwritable(
-            "the directory holds something else than a store", place=Place(root), remedy="name an empty or absent directory"
+            "the directory holds something else than a store", place=Place.operator(root), remedy="name an empty or absent directory"
         )
     os.chmod(root, 0o700)
 

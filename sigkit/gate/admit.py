@@ -8,7 +8,7 @@ error, because the part that is missing could change the answer.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from sigkit import limits as all_limits
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest
-from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, Place, SigkitError
+from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, NotDecided, Place, SigkitError
 from sigkit.evidence.collect import collect
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
@@ -28,6 +28,8 @@ from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sigkit.clock import Clock
     from sigkit.engine.admission import Admission, Confinement, Redeem
     from sigkit.gate.audit import AuditLog
@@ -116,7 +118,7 @@ def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot
         try:
             facts.append(verify(evidence, Artifact.of(about), root, now, limits))
         except SigkitError as err:
-            refused.append(RefusedEvidence(evidence.place, Reason.of_error(err)))
+            refused.append(RefusedEvidence(evidence.place, Reason.of_evidence(err)))
     return _Gathered(tuple(facts), tuple(refused), collected.notes)
 
 
@@ -128,6 +130,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
 
     Raises:
         NotAllowed: (POLICY) the decision is deny.
+        NotDecided: (UNAVAIL) it is deny because something could not be checked.
         AdmissionExpired: (POLICY) the decision is old.
         PolicyError: more is asked for than the rule grants; the code says what.
         SigkitError: log or state cannot be written; then there is no admission.
@@ -137,8 +140,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
     decision = judgement.decision
     if isinstance(decision, Deny):
         record_denial(decision, ports)
-        reason = decision.reasons[0]
-        raise NotAllowed(f"{reason.code} {reason.problem}", place=reason.place, remedy=reason.remedy)
+        raise _refusal(decision)
     now = ports.clock.now()
     if not timedelta(0) <= now - decision.decided_at <= timedelta(seconds=all_limits.DECISION_AGE_S):
         raise AdmissionExpired(
@@ -152,11 +154,19 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         raise
     admission = _admit(decision, asked, confinement, ports)
     try:
-        _issue(admission, ports.state)
+        _issue(admission, ports)
     except SigkitError as err:
         record_failure(admission.audit_id, err, ports)
         raise
     return admission
+
+
+def _refusal(decision: Deny) -> NotAllowed | NotDecided:
+    unchecked = [reason for reason in decision.reasons if reason.standing is Standing.UNCHECKED]
+    error, reason = (NotDecided, unchecked[0]) if unchecked else (NotAllowed, decision.reasons[0])
+    # Not as the operator's: that would be a usage error.
+    place = Place(reason.place.source, reason.place.inside)
+    return error(f"{reason.code} {reason.problem}", place=place, remedy=reason.remedy)
 
 
 def record_denial(decision: Deny, ports: Ports) -> None:
@@ -171,8 +181,10 @@ def record_failure(audit_id: str, err: BaseException, ports: Ports) -> None:
     ports.audit.append("failed", {"admission": audit_id, "reason": encode_reason(reason)})
 
 
-def _issue(admission: Admission, state: State) -> None:
-    if not state.compare_and_set(_key(admission), None, _fingerprint(admission)):
+def _issue(admission: Admission, ports: Ports) -> None:
+    # What runs that were killed left behind: expired, so nobody could redeem it.
+    ports.state.forget(_ISSUED, f"{_ISSUED}{_moment(ports.clock.now())}")
+    if not ports.state.compare_and_set(_key(admission), None, _fingerprint(admission)):
         raise AdmissionUsed("the state has this admission already", got=admission.nonce)
 
 
@@ -243,7 +255,12 @@ def _argv(pinned: Pinned, asked: Asked, registry: Registry) -> tuple[str, ...]:
 
 
 def _key(admission: Admission) -> str:
-    return f"{_ISSUED}{admission.nonce}"
+    return f"{_ISSUED}{_moment(admission.expires_at)}/{admission.nonce}"
+
+
+def _moment(when: datetime) -> str:
+    """Write a time so that texts sort as times do."""
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _fingerprint(admission: Admission) -> bytes:

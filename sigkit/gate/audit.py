@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, limits
 from sigkit.clock import format_time
+from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import AuditDamaged, FileUnreadable, FileUnwritable, Place, SigkitError, TooLarge
 from sigkit.strict import encode_json, parse_json
@@ -31,7 +32,7 @@ _MEMBERS: Final = ("schema", "sequence", "time", "previous", "event", "body")
 _CHUNK_BYTES: Final = 64 * 2**10
 
 
-class Entry(NamedTuple):
+class Entry(Data):
     """One line: its place in the chain, the digest that names it, and what it says."""
 
     sequence: int
@@ -40,7 +41,7 @@ class Entry(NamedTuple):
     body: Mapping[str, Json]
 
 
-class _Tail(NamedTuple):
+class _Tail(Data):
     """Where the log ends: the last whole line, if any, and how many bytes are whole."""
 
     last: Entry | None

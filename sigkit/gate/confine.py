@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from sigkit.data import Data
-from sigkit.engine.admission import BindMount, Confinement, MountAccess
+from sigkit.engine.admission import UNLIMITED, BindMount, Confinement, MountAccess
 from sigkit.engine.admission import Network as EngineNetwork
 from sigkit.errors import (
     CapabilityNotGranted,
@@ -60,7 +60,7 @@ class Asked(Data):
     hostname: str | None = None
     root: Access = Access.READ_WRITE
     memory_bytes: int | None = None
-    pids: int | None = None
+    pids: int | None = None  # 0 and -1 ask for no limit, as podman has it
     cpus: float | None = None
 
 
@@ -91,7 +91,7 @@ def confine(asked: Asked, grant: Grant, rule: Place, image_argv: Callable[[], tu
         mounts=tuple(_mount(mount, grant.mounts, rule) for mount in asked.mounts),
         read_only=Access.READ_ONLY in {asked.root, grant.root},
         memory_bytes=_least("memory", asked.memory_bytes, grant.memory_bytes, rule),
-        pids=_least("pids", asked.pids, grant.pids, rule),
+        pids=_pids(asked.pids, grant.pids, rule),
         cpus=_least("cpus", asked.cpus, grant.cpus, rule),
         user=asked.user,
         working_dir=asked.working_dir,
@@ -184,6 +184,10 @@ def _least(field: str, asked: _Number | None, cap: _Number | None, rule: Place) 
     if asked is not None and not 0 < asked <= (asked if cap is None else cap):
         raise _beyond(ResourceNotGranted, f"{field} {asked}", rule, f"{field}: {asked}", f"more than 0, at most {cap or 'any number'}")
     return cap if asked is None else asked
+
+
+def _pids(asked: int | None, cap: int | None, rule: Place) -> int | None:
+    return UNLIMITED if asked in {0, -1} and cap is None else _least("pids", asked, cap, rule)
 
 
 def _beyond(error: type[PolicyError], what: str, rule: Place, edit: str, granted: str) -> PolicyError:

@@ -37,6 +37,10 @@ class State(Protocol):
         """
         ...
 
+    def forget(self, first: str, end: str) -> None:
+        """Remove every key from `first` on that comes before `end`, in the order of their code points."""
+        ...
+
 
 class SqliteState:
     """State in one SQLite file, mode 0600; for the thread that opened it. A context manager."""
@@ -73,6 +77,13 @@ class SqliteState:
             else:
                 self._connection.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?, ?)", (key, new))
         return True
+
+    def forget(self, first: str, end: str) -> None:
+        """Remove every key from `first` on that comes before `end`; nothing is written where there is none."""
+        between = "FROM state WHERE key >= ? AND key < ?"
+        with self._usable():
+            if self._connection.execute(f"SELECT 1 {between} LIMIT 1", (first, end)).fetchone():
+                self._connection.execute(f"DELETE {between}", (first, end))
 
     def close(self) -> None:
         """Close the database."""

@@ -76,7 +76,11 @@ def decode_private(raw: bytes, password: str, place: Place) -> PrivateKey:
     try:
         der = box.decrypt(sealed.ciphertext, sealed.nonce)
     except CryptoError as err:
-        raise WrongPassword("the password does not open the private key", place=place) from err
+        raise WrongPassword(
+            "the password does not open the private key",
+            place=place,
+            remedy="set SIGKIT_PASSWORD to the password that the key was written with",
+        ) from err
     return parse_pkcs8(der, place)
 
 

@@ -35,6 +35,9 @@ def store_key_pair(prefix: str, key: PrivateKey, password: str) -> None:
         FileUnwritable: (UNAVAIL) one of the files is there already, or cannot be written.
     """
     private_path, public_path = f"{prefix}.key", f"{prefix}.pub"
+    directory = os.path.dirname(prefix) or "."
+    if not os.path.isdir(directory):
+        raise FileUnwritable("there is no such directory", place=Place.operator(directory), remedy=f"mkdir -p {directory}")
     for path in (private_path, public_path):
         if os.path.lexists(path):
             raise FileUnwritable(

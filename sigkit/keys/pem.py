@@ -6,9 +6,10 @@ Text before the block and CRLF line ends are allowed, as cosign allows them (RFC
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sigkit import limits, strict
+from sigkit.data import Data
 from sigkit.errors import MalformedBase64, MalformedPem, Place, TooLarge
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ COLUMNS = 64
 _BEGIN = re.compile(r"^-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*$", re.MULTILINE)
 
 
-class PemBlock(NamedTuple):
+class PemBlock(Data):
     """A label and the bytes under it."""
 
     label: str

@@ -208,12 +208,13 @@ def connect(host: str, port: int) -> GuardedSocket:
             problem = err.strerror or str(err)
     if guard.deadline.left() <= 0:
         raise TimedOut(f"no connection within {guard.deadline.seconds:g} s", place=place)
-    raise Unreachable(f"cannot connect: {problem}", place=place)
+    raise Unreachable(f"cannot connect: {problem}", place=place, remedy="check the address, the port, and that a registry runs there")
 
 
 def _resolve(host: str, port: int, place: Place) -> tuple[tuple[int, Any], ...]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As bytes: from text, Python imports its codec for international names first, and the host of a URL is ASCII.
+        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as err:
         raise Unreachable(f"the host name does not resolve: {getattr(err, 'strerror', err)}", place=place) from err
     addresses = tuple((family, address) for family, _, _, _, address in found if family in {socket.AF_INET, socket.AF_INET6})

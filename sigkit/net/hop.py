@@ -7,7 +7,9 @@ given, over sockets that obey the current `Guard`, and hands back status, header
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from sigkit.data import Data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16
 
 
-class FilePart(NamedTuple):
+class FilePart(Data):
     """A part of a file to send: opened anew for each attempt."""
 
     path: str
@@ -69,7 +71,7 @@ class Headers:
         return tuple(value.strip() for key, value in self._fields if key.lower() == wanted)
 
 
-class HopRequest(NamedTuple):
+class HopRequest(Data):
     """What is sent: complete, Host and Content-Length included."""
 
     method: str

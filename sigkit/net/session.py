@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from sigkit import __version__
+from sigkit.data import Data
 from sigkit.errors import AnswerUnusable, EncodingRefused, PlainHttpRefused, RedirectRefused, TimedOut, TooLarge, Unreachable
 from sigkit.net import retry
 from sigkit.net.address import Deadline, Guard, Nearness, is_loopback_name
@@ -45,7 +46,7 @@ class Lane(Enum):
     WARM = "warm"
 
 
-class NetOptions(NamedTuple):
+class NetOptions(Data):
     """What the user decided about connections."""
 
     plain_http_hosts: frozenset[str] = frozenset()

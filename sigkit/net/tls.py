@@ -5,14 +5,12 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from sigkit import durable
+from sigkit import durable, limits
 from sigkit.errors import Place, TlsFailed, WrongShape
 from sigkit.net.address import Guarded
 
 if TYPE_CHECKING:
     import socket
-
-CA_FILE_BYTES = 4 << 20  # the largest bundle of a distribution is 250 KB
 
 
 class _GuardedTls(Guarded, ssl.SSLSocket):
@@ -30,7 +28,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     context.sslsocket_class = _GuardedTls
     if ca_file is not None:
         place = Place.operator(ca_file)
-        raw = durable.read(ca_file, most_bytes=CA_FILE_BYTES, place=place)
+        raw = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=place)
         try:
             context.load_verify_locations(cadata=raw.decode("ascii", "replace"))
         except ssl.SSLError as err:

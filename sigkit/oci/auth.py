@@ -13,9 +13,10 @@ Source: distribution project, "Token Authentication Specification" and "OAuth2 T
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
+from sigkit.data import Data
 from sigkit.errors import AccessDenied, AnswerUnusable, Place, RealmRefused, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sigkit.net.url import Url
     from sigkit.oci.credentials import Credential
 
-# NamedTuples, local imports, and patterns compiled when they are first wanted: a cold `sigkit verify` reads this module, and of a
+# Cheap value types, local imports, and patterns compiled when they are first wanted: a cold `sigkit verify` reads this module, and of a
 # registry that lets everybody read nothing but `authenticate` runs.
 
 TOKEN_ANSWER_BYTES: Final = 1 << 20  # Azure's are 3 KiB, with claims up to 100
@@ -43,7 +44,7 @@ _PARAMETER: Final = r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\
 _VISIBLE: Final = r"[\x21-\x7e]+"
 
 
-class Challenge(NamedTuple):
+class Challenge(Data):
     """What a 401 asks for: a scheme in lower case and its parameters."""
 
     scheme: str
@@ -54,13 +55,13 @@ class Challenge(NamedTuple):
         return next((value for key, value in self.parameters if key == name), "")
 
 
-class Ask(NamedTuple):
+class Ask(Data):
     """Send the request itself, with this Authorization header or without one."""
 
     authorization: str | None
 
 
-class AskToken(NamedTuple):
+class AskToken(Data):
     """Ask a token server: GET, or POST when there is a form."""
 
     url: Url
@@ -68,7 +69,7 @@ class AskToken(NamedTuple):
     form: tuple[tuple[str, str], ...] = ()
 
 
-class Answer(NamedTuple):
+class Answer(Data):
     """What came back: of the request itself status and challenges, of a token server status and body."""
 
     status: int
@@ -76,14 +77,14 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-class Token(NamedTuple):
+class Token(Data):
     """An Authorization header that a registry accepts for some seconds."""
 
     authorization: str
     life_s: int
 
 
-class Realms(NamedTuple):
+class Realms(Data):
     """Which token servers may be asked on behalf of one registry, which is called `name` and lives at `registry_url`."""
 
     name: str

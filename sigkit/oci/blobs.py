@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import IO, TYPE_CHECKING, Final, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Final, cast
 
+from sigkit.data import Data
 from sigkit.digest import CHUNK_BYTES, VerifyingReader
 from sigkit.errors import BlobAbsent, FileUnreadable, Place, SizeMismatch, TooLarge, Unreachable
 from sigkit.net.hop import FilePart
@@ -178,7 +179,7 @@ def push_blob(exchange: Exchange, repository: Repository, digest: Digest, source
             return
 
 
-class _Session(NamedTuple):
+class _Session(Data):
     url: Url
     least_chunk_bytes: int
 

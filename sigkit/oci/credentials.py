@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit import durable, strict
 from sigkit.data import Data
 from sigkit.errors import CredentialsUnusable, LimitError, MalformedReference, ParseError, Place
+from sigkit.oci.reference import DOCKER_HUB, fold_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ _NOT_FOUND: Final = "credentials not found in native keychain"
 _IDENTITY_USER: Final = "<token>"
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER = re.compile(r"[A-Za-z0-9._\[\]:-]{1,261}|https://index\.docker\.io/v1/")
-_DOCKER_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _DOCKER_HUB_SERVER: Final = "https://index.docker.io/v1/"
 
 
@@ -99,9 +99,22 @@ def usual_files() -> Iterator[str]:
         yield os.path.join(docker, "config.json")
 
 
-def _find_in_file(path: str, repository: Repository) -> FoundCredential | None:
+def check_file(path: str) -> None:
+    """Refuse a file of credentials that cannot be read, before one is needed.
+
+    Raises:
+        FileUnreadable, TooLarge, MalformedJson: it cannot; the place is the operator's.
+    """
+    _read(path)
+
+
+def _read(path: str) -> Cursor:
     place = Place.operator(path)
-    top = strict.parse_json(durable.read(path, most_bytes=CONFIG_BYTES, place=place), most_bytes=CONFIG_BYTES, place=place)
+    return strict.parse_json(durable.read(path, most_bytes=CONFIG_BYTES, place=place), most_bytes=CONFIG_BYTES, place=place)
+
+
+def _find_in_file(path: str, repository: Repository) -> FoundCredential | None:
+    top = _read(path)
     helpers = top.find("credHelpers")
     if helpers:
         for key in helpers.object():
@@ -128,9 +141,7 @@ def _normalised(key: str) -> str:
     """Bring a key to `host[:port][/path]`: what follows the host in a URL is an API's path, without a scheme it is a namespace."""
     stripped = key.removeprefix("https://").removeprefix("http://")
     host, _, path = stripped.partition("/")
-    host = host.lower()
-    if host in _DOCKER_HUB_NAMES:
-        host = "docker.io"
+    host = fold_registry(host.lower())
     path = path.strip("/")
     if stripped != key or path in {"v1", "v2"}:
         path = ""
@@ -165,7 +176,7 @@ def _ask_helper(name: Cursor, registry: str) -> FoundCredential | None:
     helper = name.text()
     if not _HELPER_NAME.fullmatch(helper):
         name.fail("not the name of a credential helper", expected="letters, digits and . _ -")
-    server = _DOCKER_HUB_SERVER if registry == "docker.io" else registry
+    server = _DOCKER_HUB_SERVER if registry == DOCKER_HUB else registry
     # The protocol has no quoting: a line break would start another field (CVE-2020-5260).
     if not _SERVER.fullmatch(server):
         raise MalformedReference("the registry's name cannot be given to a credential helper", place=name.at(), got=registry)

@@ -63,7 +63,7 @@ class RegistryOptions(Data):
     chunk_bytes: int = 64 << 20
 
 
-class Request(NamedTuple):
+class Request(Data):
     """One request to a registry."""
 
     method: str

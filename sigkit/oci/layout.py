@@ -133,11 +133,6 @@ class Layout:
                 found[entry.digest] = describe_referrer(document)
         return tuple(found.values())
 
-    def list_tags(self, repository: Repository) -> tuple[str, ...]:  # noqa: ARG002 - see above
-        """Return all tags."""
-        tags = {entry.annotations.get(TAG_ANNOTATION, "") for entry in self._index().manifests}
-        return tuple(sorted(tags - {""}))
-
     def _blob(self, digest: Digest) -> str:
         return os.path.join(self.path, "blobs", digest.algorithm, digest.hex)
 

@@ -1,9 +1,12 @@
 """References as users type them, with one canonical name for each repository.
 
 The grammar is the distribution project's (github.com/distribution/reference 0.6.0, regexp.go and normalize.go): docker.io where no registry
-is named, `library/` where docker.io gets one component, `index.docker.io` for docker.io. It is narrower in three points, so that one
-repository has one name for policy to judge: a registry's name is brought to lower case and an IPv6 address to its short form; a port has no
-leading zeros and is at most 65535; `App/x` is an upper-case repository, not a registry named `App` (the grammar's own FIXME says so).
+is named, `library/` where docker.io gets one component. It is narrower in some points, so that one repository has one name for policy to
+judge and for signatures to hold: a registry's name is brought to lower case and an IPv6 address to its short form; a port has no leading
+zeros, is at most 65535, and is left out where it is the one that is asked anyhow; every name of Docker Hub's registry stands for docker.io;
+`App/x` is an upper-case repository, not a registry named `App` (the grammar's own FIXME says so).
+
+Not handled here: two names of one host, such as its address and its DNS name. A rule for the one is no rule for the other.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import MalformedDigest, MalformedReference, Place
 
 DOCKER_HUB: Final = "docker.io"
+_DOCKER_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 DEFAULT_TAG: Final = "latest"
 
 PATH_CHARACTERS: Final = 255  # the distribution project's RepositoryNameTotalLengthMax
@@ -26,7 +30,9 @@ _REGISTRY = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:]
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
+# Asked without TLS (RFC 6761 section 6.3 and the loopback addresses); all others with TLS, unless the operator says otherwise.
+_LOOPBACK = re.compile(r"(?:.*\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 _BARE_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,16 +58,6 @@ class Reference(Data):
         return self.text
 
 
-class PinnedReference(Data):
-    """A repository and a digest: it names the same bytes for ever."""
-
-    repository: Repository
-    digest: Digest
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.digest}"
-
-
 def parse_reference(text: str, place: Place | None = None) -> Reference:
     """Parse `[registry/]repository[:tag][@digest]`; without tag and digest the tag is `latest`.
 
@@ -77,7 +73,10 @@ def parse_reference(text: str, place: Place | None = None) -> Reference:
     where = place or Place.operator(text)
     name, at, digest_text = text.partition("@")
     _check_form(text, name, where)
-    registry, path = _split_registry(name)
+    written, path = _split_registry(name)
+    registry = _canonical_registry(written, where)
+    if registry == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
     path, colon, tag = path.partition(":")
     if colon and tag.partition(":")[0] in SIZES:
         meant = f"{name[: name.index(tag) - 1]}@{tag}"
@@ -85,7 +84,7 @@ def parse_reference(text: str, place: Place | None = None) -> Reference:
     if path.lower() != path:
         meant = text.replace(path, path.lower(), 1)
         raise MalformedReference("the repository has upper-case letters", place=where, got=path, remedy=f"did you mean {meant} ?")
-    repository = parse_repository(f"{registry}/{path}", where)
+    repository = Repository(registry, check_path(path, where))
     if colon:
         check_tag(tag, where)
     digest = _parse_digest(digest_text, where) if at else None
@@ -144,14 +143,20 @@ def _check_form(text: str, name: str, place: Place) -> None:
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
-        registry, path = first, rest
-    else:
-        registry, path = DOCKER_HUB, name
-    if registry.lower() in {DOCKER_HUB, "index.docker.io"}:
-        registry = DOCKER_HUB
-        if "/" not in path:
-            path = f"library/{path}"
-    return registry, path
+        return first, rest
+    return DOCKER_HUB, name
+
+
+def fold_registry(name: str) -> str:
+    """Return the one name of a registry: without the port that is asked anyhow, and docker.io for its aliases.
+
+    Args:
+        name: `host` or `host:port`, in lower case. A host without a dot keeps its port, which is what makes it a registry.
+    """
+    host, _, port = name.rpartition(":")
+    if port == ("80" if _LOOPBACK.fullmatch(host) else "443") and (host == "localhost" or host.endswith("]") or "." in host):
+        name = host
+    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
 
 
 def _canonical_registry(registry: str, place: Place) -> str:
@@ -169,7 +174,12 @@ def _canonical_registry(registry: str, place: Place) -> str:
             host = f"[{ipaddress.IPv6Address(found['v6']).compressed}]"
         except ValueError as err:
             raise MalformedReference("malformed IPv6 address", place=place, got=found["v6"]) from err
-    return host if port is None else f"{host}:{port}"
+    folded = fold_registry(host if port is None else f"{host}:{port}")
+    if port == "80" and folded.endswith(":80") and "." in host:
+        # Where plain HTTP is allowed, the same registry as without the port; and with TLS nobody serves there.
+        remedy = "leave it out; --allow-http-registry asks there"
+        raise MalformedReference("port 80 is plain HTTP's own", place=place, got=registry, remedy=remedy)
+    return folded
 
 
 def _parse_digest(text: str, place: Place) -> Digest:

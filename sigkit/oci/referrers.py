@@ -23,9 +23,10 @@ from __future__ import annotations
 import random
 import re
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
+from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import (
     AccessDenied,
@@ -61,7 +62,7 @@ _ENCODED_CHARACTERS: Final = 64  # the specification cuts sha512 to this
 _TWO_WAYS: Final = "turn on the registry's referrers API (OCI distribution 1.1), or keep signatures in a repository with mutable tags"
 
 
-class Pacing(NamedTuple):
+class Pacing(Data):
     """How a writer waits: ports for the clock, for sleep and for chance."""
 
     monotonic: Callable[[], float] = time.monotonic
@@ -107,7 +108,7 @@ def add_referrer(
     _Writer(registry, repository, subject, descriptor, pacing).run()
 
 
-class _Read(NamedTuple):
+class _Read(Data):
     raw: bytes | None
     document: Index | None
     began: float

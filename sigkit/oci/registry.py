@@ -72,10 +72,6 @@ class Registry(Protocol):
         """Return all referrers of `digest`, of all pages, or None when the registry has no referrers API."""
         ...
 
-    def list_tags(self, repository: Repository) -> tuple[str, ...]:
-        """Return all tags of the repository."""
-        ...
-
 
 class RegistryClient:
     """A `Registry` over the network. Safe to use from several threads; close it when done."""
@@ -171,20 +167,6 @@ class RegistryClient:
                 raise TooMany(f"more than {limits.REFERRERS} referrers", place=url.place())
         return tuple(found)
 
-    def list_tags(self, repository: Repository) -> tuple[str, ...]:
-        """Return all tags of a repository; none when the registry does not know it."""
-        url = self._exchange.url(repository, "tags/list")
-        deadline = self._exchange.deadline()
-        first = self._get(repository, url, deadline)
-        if first[0].status == 404:
-            return ()
-        found: list[str] = []
-        for reply, raw in self._pages(repository, first, deadline, limits.TAG_PAGES):
-            found += _parse_tags(reply, raw)
-            if len(found) > limits.TAGS:
-                raise TooMany(f"more than {limits.TAGS} tags", place=url.place())
-        return tuple(found)
-
     def close(self) -> None:
         """Close all connections."""
         self._exchange.close()
@@ -244,13 +226,3 @@ def _parse_referrers(reply: Reply, raw: bytes) -> tuple[Descriptor, ...]:
         raise
     except SigkitError as err:
         raise unusable(reply, "an index of referrers", err.problem) from err
-
-
-def _parse_tags(reply: Reply, raw: bytes) -> tuple[str, ...]:
-    try:
-        tags = strict.parse_json(raw, most_bytes=limits.MANIFEST_BYTES, place=reply.url.place()).find("tags")
-        return tuple(item.text() for item in tags.items(limits.TAGS)) if tags else ()
-    except TooMany:
-        raise
-    except SigkitError as err:
-        raise unusable(reply, "a list of tags", err.problem) from err

@@ -52,19 +52,9 @@ class Pinned(Data):
         return self.chain[0]
 
     @property
-    def index_digest(self) -> Digest | None:
-        """The digest of the topmost index, or None when the reference named the manifest itself."""
-        return self.chain[0] if len(self.chain) > 1 else None
-
-    @property
     def manifest_digest(self) -> Digest:
         """The digest of the image's manifest."""
         return self.chain[-1]
-
-    @property
-    def config_digest(self) -> Digest:
-        """The digest of the image's configuration."""
-        return self.manifest.config.digest
 
 
 def resolve(registry: Registry, reference: Reference) -> Resolved:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit.data import Data
-from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Place
+from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Kind, Place
 from sigkit.policy.model import Access, Anything, Commands, ImageOwn, Users
 from sigkit.verify.facts import IdentitySigner, KeySigner
 
@@ -52,6 +52,17 @@ class Reason(Data):
         """Keep a refusal as a value."""
         standing = Standing.UNCHECKED if err.exit_status == EXIT_UNCHECKED else Standing.REFUSED
         return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, standing)
+
+    @classmethod
+    def of_evidence(cls, err: SigkitError) -> Reason:
+        """Keep as a value why one piece of evidence, all of which was read, was not accepted.
+
+        A limit that it breaks is a fault of its own, whichever limit, and so a refusal: nothing that could change the answer is hidden
+        behind it. Beside good evidence it takes no allow away. That is another thing than a list which is too long to be read whole.
+        """
+        if err.kind is Kind.LIMIT:
+            return cls(err.code, err.problem, err.place, err.expected, err.got, err.remedy, Standing.REFUSED)
+        return cls.of_error(err)
 
     @classmethod
     def of_unread(cls, err: SigkitError) -> Reason:

@@ -5,9 +5,10 @@ Lines hold raw outside text. Whoever prints them escapes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sigkit.clock import format_time
+from sigkit.data import Data
 from sigkit.policy.decision import Met, Outcome, Standing, record_of
 from sigkit.policy.evaluate import describe_signer, is_signature
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 
-class Line(NamedTuple):
+class Line(Data):
     """One line: how far it is indented, what it says about what, and a code if it has one."""
 
     depth: int
@@ -27,7 +28,7 @@ class Line(NamedTuple):
     code: str = ""
 
 
-class Explanation(NamedTuple):
+class Explanation(Data):
     """A decision, explained."""
 
     word: str  # allowed, warned, refused, could not check

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigkit.data import Data
 from sigkit.errors import MalformedPolicy, Place
-from sigkit.oci.reference import DOCKER_HUB, parse_reference, parse_repository
+from sigkit.oci.reference import DOCKER_HUB, fold_registry, parse_reference, parse_repository
 
 if TYPE_CHECKING:
     from sigkit.oci.reference import Repository
@@ -140,10 +140,9 @@ def _with_registry(text: str, place: Place) -> tuple[str, ...]:
         raise MalformedPolicy("malformed registry in a pattern", place=place, expected="host, host:port or [IPv6]:port, with *", got=first)
     if "*" in first:
         _check_stars(first, place)
-        registry = first.lower()
+        registry = fold_registry(first.lower())
     else:
         registry = parse_repository(f"{first}/x", place).registry
-        registry = DOCKER_HUB if registry == f"index.{DOCKER_HUB}" else registry
     if registry == DOCKER_HUB and "/" not in rest and rest != ANY_COMPONENTS:
         rest = f"library/{rest}"
     return (registry, *rest.split("/"))

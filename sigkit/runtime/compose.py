@@ -10,7 +10,7 @@ from sigkit.runtime import capabilities, syscalls
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sigkit.runtime.cgroups.hierarchy import Cgroups
-    from sigkit.runtime.plan import DevicePlan, Late, MountPlan, Plan
+    from sigkit.runtime.plan import DevicePlan, Late, MountPlan, NamespacePlan, Plan, ProcessPlan, RootPlan
     from sigkit.runtime.spec import Config, Mount, Process
     from sigkit.runtime.users import Maps
 
@@ -40,6 +40,7 @@ def compose(
     bundle: str,
     maps: Maps | None,
     rootfs_mount: tuple[str, str, str] | None,
+    judged: frozenset[str] = frozenset(),
 ) -> Plan:
     """Build the plan.
 
@@ -48,32 +49,50 @@ def compose(
         bundle: absolute path of the bundle directory.
         maps: of the new user namespace, or None.
         rootfs_mount: type, source and options of a mount that is the root file system, or None.
+        judged: sources of bind mounts behind which no link is followed.
     """
+    return {
+        "parent": os.getpid(),
+        **_namespaces(config, maps),
+        **_root(config, bundle, maps, rootfs_mount, judged),
+        **_process(config.process, maps),
+    }
+
+
+def _namespaces(config: Config, maps: Maps | None) -> NamespacePlan:
     made = {n.kind for n in config.namespaces if not n.path}
-    process = config.process
-    sets = process.capabilities
     unshare = 0
     for kind in made.difference(_SEPARATE):
         unshare |= _KINDS[kind]
     return {
-        "parent": os.getpid(),
         "unshare": unshare,
         "new_user": int(maps is not None),
         "new_pid": int("pid" in made),
         "new_cgroup": int("cgroup" in made),
         "join": tuple((_KINDS[n.kind], _raw(n.path), n.where.encode()) for n in config.namespaces if n.path),
-        "bind_devices": int(maps is not None),
-        "rootfs": _raw(os.path.join(bundle, config.root_path)),
-        "rootfs_mount": None if rootfs_mount is None else (_raw(rootfs_mount[0]), _raw(rootfs_mount[1]), _raw(rootfs_mount[2])),
-        "root_readonly": int(config.root_readonly),
-        "mounts": tuple(_mount(mount, bundle) for mount in config.mounts),
-        "devices": _devices(config),
-        "masked": tuple(_raw(path) for path in config.masked),
-        "readonly": tuple(_raw(path) for path in config.readonly),
         "hostname": _raw(config.hostname),
         "domainname": _raw(config.domainname),
         "sysctl": tuple((_raw(_sysctl_path(name)), _raw(value)) for name, value in config.sysctl.items()),
         "loopback": int("network" in made),
+    }
+
+
+def _root(config: Config, bundle: str, maps: Maps | None, rootfs_mount: tuple[str, str, str] | None, judged: frozenset[str]) -> RootPlan:
+    return {
+        "rootfs": _raw(os.path.join(bundle, config.root_path)),
+        "rootfs_mount": None if rootfs_mount is None else (_raw(rootfs_mount[0]), _raw(rootfs_mount[1]), _raw(rootfs_mount[2])),
+        "root_readonly": int(config.root_readonly),
+        "mounts": tuple(_mount(mount, bundle, judged) for mount in config.mounts),
+        "bind_devices": int(maps is not None),
+        "devices": _devices(config),
+        "masked": tuple(_raw(path) for path in config.masked),
+        "readonly": tuple(_raw(path) for path in config.readonly),
+    }
+
+
+def _process(process: Process, maps: Maps | None) -> ProcessPlan:
+    sets = process.capabilities
+    return {
         "args": tuple(_raw(text) for text in process.args),
         "env": tuple(_raw(text) for text in process.env),
         "cwd": _raw(process.cwd),
@@ -92,16 +111,18 @@ def compose(
     }
 
 
-def compose_late(cgroups: Cgroups, program: bytes, flags: int) -> Late:
+def compose_late(cgroups: Cgroups, enter: tuple[str, ...], program: bytes, flags: int) -> Late:
     """Build what follows the plan.
 
     Args:
-        cgroups: made and joined.
+        cgroups: made.
+        enter: directories of those that the container's process enters by itself.
         program: compiled seccomp filter; empty for none.
         flags: its SECCOMP_FILTER_FLAG_….
     """
     return {
         "cgroups": tuple((_raw(name), _raw(directory)) for name, directory in cgroups.shown),
+        "enter": tuple(_raw(directory) for directory in enter),
         "seccomp": program,
         "seccomp_flags": flags,
     }
@@ -120,7 +141,7 @@ def _sysctl_path(name: str) -> str:
     return name if "/" in name else name.replace(".", "/")
 
 
-def _mount(mount: Mount, bundle: str) -> MountPlan:
+def _mount(mount: Mount, bundle: str, judged: frozenset[str]) -> MountPlan:
     options = mount.options
     return {
         "where": mount.path.encode(),
@@ -133,6 +154,7 @@ def _mount(mount: Mount, bundle: str) -> MountPlan:
         "below": options.below,
         "propagation": options.propagation,
         "recursive": syscalls.AT_RECURSIVE if options.recursive else 0,
+        "judged": int(mount.source in judged),
     }
 
 

@@ -41,7 +41,6 @@ RLIMITS = {
     "RLIMIT_RTTIME": 15,
 }
 ID_MOST = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid (CVE-2016-3697's family)
-_RLIMIT_MOST = 2**64 - 1
 # Members that confine or change the process, and that this runtime does not do. Each is refused unless empty.
 _UNSUPPORTED_PROCESS = ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity")
 _UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "timeOffsets", "personality", "netDevices", "memoryPolicy")
@@ -61,7 +60,7 @@ def parse_config(raw: bytes, place: Place) -> Config:
         InvalidConfig: a value that the format does not allow.
         UnsupportedConfig: a value that this runtime does not do.
     """
-    top = strict.parse_json(raw, most_bytes=limits.RUNTIME_CONFIG_BYTES, place=place)
+    top = strict.parse_json(raw, most_bytes=limits.RUNTIME_CONFIG_BYTES, place=place, most_integer=strict.UINT64_MAX)
     version = top.member("ociVersion")
     if not version.text().startswith("1."):
         invalid(version, "a version that this runtime does not know", expected="1.x")
@@ -230,9 +229,9 @@ def _rlimits(cursor: Cursor | None) -> tuple[Rlimit, ...]:
 
 
 def _rlimit_value(cursor: Cursor) -> int:
-    # RLIM_INFINITY is 2**64 - 1, which strict JSON here does not hold; runtimes also write -1 for it.
-    value = cursor.integer(-1)
-    return _RLIMIT_MOST if value == -1 else value
+    # RLIM_INFINITY is 2**64 - 1; some engines write -1 for it.
+    value = cursor.integer(-1, strict.UINT64_MAX)
+    return strict.UINT64_MAX if value == -1 else value
 
 
 def _mounts(top: Cursor) -> tuple[Mount, ...]:

@@ -1,8 +1,8 @@
 """A bundle directory becomes a confined process: the public face of the runtime.
 
-`run_bundle` starts the launcher first, then reads config.json while that one's interpreter starts; nothing is done to the host before
-config.json has been judged whole. It is the parent: it passes signals on, waits, and leaves nothing behind. Mounts need no cleaning up:
-they exist only in the container's mount namespace, which ends with its last process.
+`run_bundle` starts the launcher first, unless one stands by, and reads config.json while that one's interpreter starts; nothing is done
+to the host before config.json has been judged whole. It is the parent: it passes signals on, waits, and leaves nothing behind. Mounts
+need no cleaning up: they exist only in the container's mount namespace, which ends with its last process.
 
 Heavy modules are imported inside the functions, after the launcher was started: see docs/runtime.md, "Where the time goes".
 """
@@ -35,7 +35,7 @@ def _silent(_: str) -> None:
     """Pass a warning over."""
 
 
-def run_bundle(
+def run_bundle(  # noqa: PLR0913 (each is a word of its own, and all but two have a default)
     bundle: str,
     container_id: str,
     *,
@@ -43,7 +43,9 @@ def run_bundle(
     trace_fd: int | None = None,
     preserve_fds: int = 0,
     rootfs_mount: RootfsMount | None = None,
+    judged: frozenset[str] = frozenset(),
     warn: Callable[[str], None] = _silent,
+    launcher: Launcher | None = None,
 ) -> int:
     """Run the program of a bundle directory in a container, wait for it, and return its exit status (128 + n for signal n).
 
@@ -57,17 +59,20 @@ def run_bundle(
         preserve_fds: how many descriptors from 3 on the program gets.
         rootfs_mount: type, source and options (as mount(2) has them) of the root file system, mounted at `root.path`, in the
             container's mount namespace only.
+        judged: sources of bind mounts that somebody judged by these very paths: what lies behind a link there is refused.
         warn: called with what could not be granted (a capability, a higher limit).
+        launcher: one that stood by with the same `trace_fd` and `preserve_fds`; it is this function's from now on.
 
     Raises:
         MissingCommand, NotExecutable: (RUNTIME) the program cannot be executed; nothing was.
         RuntimeRefused: config.json, the image or this host does not allow it; nothing is left behind.
         ParseError, LimitError, UnavailError: config.json cannot be read.
     """
-    _hold_standard_descriptors()
     trace = -1 if trace_fd is None else trace_fd
-    run = _Run(os.path.abspath(bundle), container_id, state_root, warn)
-    run.spawn(spawn.spawn_launcher, trace, preserve_fds)
+    run = _Run(os.path.abspath(bundle), container_id, state_root, warn, launcher)
+    if launcher is None:
+        _hold_standard_descriptors()
+        run.spawn(spawn.spawn_launcher, trace, preserve_fds)
     try:
         import signal
 
@@ -80,11 +85,39 @@ def run_bundle(
         raise
     try:
         try:
-            return run.to_the_end(trace, preserve_fds, rootfs_mount)
+            return run.to_the_end(trace, preserve_fds, rootfs_mount, judged)
         finally:
             run.put_away()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stand_by(trace_fd: int | None, preserve_fds: int) -> Launcher | None:
+    """Start a launcher for a later `run_bundle`, or return None: then that one starts its own, and says why if it cannot.
+
+    It is an interpreter that has loaded what it needs and waits for a plan. Whoever does not use it ends it with `dismiss`.
+    """
+    _hold_standard_descriptors()
+    try:
+        return _spawn(spawn.spawn_launcher, -1 if trace_fd is None else trace_fd, preserve_fds)
+    except OSError:
+        return None
+
+
+def dismiss(launcher: Launcher) -> None:
+    """End a launcher that was given no plan."""
+    os.close(launcher.sync)
+    os.kill(launcher.pid, 9)
+    launcher.streams.end()
+    os.waitpid(launcher.pid, 0)
+
+
+def _spawn(start: Callable[[int, int], Launcher], trace: int, preserved: int) -> Launcher:
+    if not syscalls.SUPPORTED:
+        raise OSError(38, "")  # ENOSYS: the numbers of this architecture's calls are not known
+    for number in range(3, 3 + preserved):
+        os.fstat(number)
+    return start(trace, preserved)
 
 
 def can_run() -> str:
@@ -115,14 +148,17 @@ def _hold_standard_descriptors() -> None:
 class _Run:
     """One container, from its launcher to its end; `put_away` undoes whatever has been done so far."""
 
-    def __init__(self, bundle: str, container_id: str, state_root: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, bundle: str, container_id: str, state_root: str, warn: Callable[[str], None], launcher: Launcher | None = None
+    ) -> None:
         self._bundle = bundle
         self._id = container_id
         self._state_root = state_root
         self._warn = warn
-        self._launcher: Launcher | None = None
+        self._launcher = launcher
         self._state: State | None = None
         self._cgroups: Cgroups | None = None
+        self._joined: tuple[str, ...] = ()  # the cgroups that this process moves the container's into
         self._shares_processes = False
         self._executing = False
 
@@ -133,11 +169,7 @@ class _Run:
             HostUnfit: it cannot be.
         """
         try:
-            if not syscalls.SUPPORTED:
-                raise OSError(38, "")  # ENOSYS: the numbers of this architecture's calls are not known
-            for number in range(3, 3 + preserved):
-                os.fstat(number)
-            self._launcher = start(trace, preserved)
+            self._launcher = _spawn(start, trace, preserved)
         except OSError as err:
             import errno
 
@@ -145,7 +177,7 @@ class _Run:
 
             raise HostUnfit(f"the launcher cannot be started ({errno.errorcode.get(err.errno or 0, '?')})") from err
 
-    def to_the_end(self, trace: int, preserved: int, rootfs_mount: RootfsMount | None) -> int:
+    def to_the_end(self, trace: int, preserved: int, rootfs_mount: RootfsMount | None, judged: frozenset[str]) -> int:
         """Do what `run_bundle` promises, but for putting away."""
         from sigkit.errors import Place
         from sigkit.runtime import compose
@@ -160,12 +192,13 @@ class _Run:
             self._end_launcher()
             self.spawn(spawn.spawn_sealed_launcher, trace, preserved)
         # The launcher mounts from here on, in namespaces of its own; what the host has to hold is made meanwhile.
-        self._send(sync.PLAN, marshal.dumps(dict(compose.compose(config, self._bundle, maps, rootfs_mount))))
+        self._send(sync.PLAN, marshal.dumps(dict(compose.compose(config, self._bundle, maps, rootfs_mount, judged))))
 
         from sigkit.runtime import signals
         from sigkit.runtime.trace import Trace
 
         late = self._prepare(config, maps is not None, place, Trace("runtime", trace))
+        self._launched().streams.start()
         pid = self._start(late, maps, Place(self._bundle))
         status = signals.wait(self._launched().pid, pid)
         self._reaped()
@@ -192,7 +225,9 @@ class _Run:
         hierarchy.check_devices(config, self._cgroups, in_user_namespace, place)
         self._state.cgroups = self._cgroups.made
         state.save(self._state_root, self._state)
-        return compose.compose_late(self._cgroups, program, flags)
+        enter = hierarchy.entered(config, self._cgroups, in_user_namespace)
+        self._joined = tuple(directory for directory in self._cgroups.directories if directory not in enter)
+        return compose.compose_late(self._cgroups, enter, program, flags)
 
     def probe(self, place: Place) -> None:
         """Make all namespaces and throw them away.
@@ -241,7 +276,7 @@ class _Run:
             elif kind == sync.PID:
                 pid = int(body)
                 self._state.pid, self._state.start_time = pid, state.start_time(pid)
-                hierarchy.join(self._cgroups, pid)
+                hierarchy.join(self._joined, pid)
                 self._send(sync.JOINED, marshal.dumps(dict(late)))
             elif kind == sync.WARN:
                 self._warn(body.decode("ascii", "backslashreplace"))
@@ -272,6 +307,7 @@ class _Run:
 
     def _reaped(self) -> None:
         os.close(self._launched().sync)
+        self._launched().streams.end()
         self._launcher = None
 
     def _end_launcher(self) -> None:

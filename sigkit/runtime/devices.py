@@ -96,12 +96,9 @@ def _bind(root: int, device: DevicePlan) -> None:
     try:
         target = inroot.make_file(root, device["in_root"], resolve=syscalls.RESOLVE_NO_SYMLINKS)
         try:
-            tree = syscalls.open_tree(host, b"", syscalls.AT_EMPTY_PATH)
-            try:
-                syscalls.mount_setattr(tree, propagation=syscalls.MS_PRIVATE)
-                syscalls.move_mount(tree, target)
-            finally:
-                os.close(tree)
+            # Read-only holds for the node, its owner and its mode, and not for what is written to the device.
+            node = syscalls.copy_mount(host, b"", syscalls.AT_EMPTY_PATH, add=syscalls.MOUNT_ATTR_RDONLY, propagation=syscalls.MS_PRIVATE)
+            inroot.cover(target, node)
         finally:
             os.close(target)
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from sigkit.errors import Bug, HostUnfit, KernelRefused, LauncherDied, MissingCommand, NotExecutable, Place, UnsafeRootfs
+from sigkit.errors import Bug, HostUnfit, KernelRefused, LauncherDied, MissingCommand, NotExecutable, Place, SourceChanged, UnsafeRootfs
 from sigkit.runtime import sync
 
 TYPE_CHECKING = False
@@ -31,6 +31,9 @@ def failure(body: bytes, place: Place) -> SigkitError:
     if kind == sync.FAIL_UNSAFE:
         step, problem, path = texts
         return UnsafeRootfs(f"{step}: {problem}", place=Place("", path).within(place), remedy="do not run this image")
+    if kind == sync.FAIL_SOURCE:
+        step, path = texts
+        return SourceChanged(f"{step}: the source is not what was granted", place=Place(path), got="a symbolic link")
     if kind == sync.FAIL_MISSING:
         # crun's words: podman reads them.
         return MissingCommand(f"executable file `{texts[0]}` not found: No such file or directory", place=place)

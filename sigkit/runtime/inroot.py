@@ -77,6 +77,14 @@ def make_file(root: int, path: bytes, *, resolve: int = 0) -> int:
         os.close(above)
 
 
+def cover(target: int, tree: int) -> None:
+    """Attach the detached mount `tree`, whose descriptor is closed, over the object behind `target`."""
+    try:
+        syscalls.move_mount(tree, target)
+    finally:
+        os.close(tree)
+
+
 def _split(path: bytes) -> tuple[bytes, bytes]:
     parent, _, name = path.rstrip(b"/").rpartition(b"/")
     return parent or b"/", name

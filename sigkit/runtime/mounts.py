@@ -24,6 +24,10 @@ _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY
 _SYSTEM = (b"/proc", b"/sys", b"/dev")
 
 
+class Changed(Exception):
+    """A source that somebody judged by its path is a symbolic link now, or lies behind one. The argument is the path, in bytes."""
+
+
 def _resolve(path: bytes) -> int:
     top = b"/" + path.split(b"/")[1]
     return syscalls.RESOLVE_NO_SYMLINKS if top in _SYSTEM else 0
@@ -90,11 +94,27 @@ def _check_led(root: int, target: int, path: bytes) -> None:
 
 
 def _bind(mount: MountPlan) -> int:
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, mount["source"], mount["recursive"])
+    tree = _open_source(mount)
     # A copy is in the peer group of its source: what the container mounts below would appear on the host.
     syscalls.mount_setattr(tree, propagation=syscalls.MS_PRIVATE, flags=mount["recursive"])
     _set_attributes(tree, mount)
     return tree
+
+
+def _open_source(mount: MountPlan) -> int:
+    path, recursive = mount["source"], mount["recursive"]
+    if not mount["judged"]:
+        return syscalls.open_tree(syscalls.AT_FDCWD, path, recursive)
+    try:
+        source = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as err:
+        if err.errno == errno.ELOOP:
+            raise Changed(path) from err
+        raise
+    try:
+        return syscalls.open_tree(source, b"", syscalls.AT_EMPTY_PATH | recursive)
+    finally:
+        os.close(source)
 
 
 def _new(mount: MountPlan) -> int:
@@ -104,9 +124,9 @@ def _new(mount: MountPlan) -> int:
         if mount["kind"] != b"sysfs" or err.errno != errno.EPERM:
             raise
     # A user namespace may mount sysfs only with a network namespace of its own: show the host's, read-only.
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, b"/sys", syscalls.AT_RECURSIVE)
-    syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE, flags=syscalls.AT_RECURSIVE)
-    return tree
+    return syscalls.copy_mount(
+        syscalls.AT_FDCWD, b"/sys", syscalls.AT_RECURSIVE, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE
+    )
 
 
 def _set_attributes(tree: int, mount: MountPlan) -> None:
@@ -122,26 +142,24 @@ def _attach_cgroups(root: int, mount: MountPlan, own: tuple[tuple[bytes, bytes],
     On v2 that is one directory; on v1 one below a tmpfs for each controller that the container was put into.
     """
     if own and not own[0][0]:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, own[0][1], 0)
-        try:
-            syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
-            _put(root, tree, mount["in_root"])
-        finally:
-            os.close(tree)
+        _show_cgroup(root, own[0][1], mount["in_root"])
         return
     top = syscalls.fsmount(b"tmpfs", b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), _HARDENED)
     try:
         _put(root, top, mount["in_root"])
         for name, directory in own:
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, directory, 0)
-            try:
-                syscalls.mount_setattr(tree, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
-                _put(top, tree, b"/" + name)
-            finally:
-                os.close(tree)
+            _show_cgroup(top, directory, b"/" + name)
         syscalls.mount_setattr(top, add=_READ_ONLY)
     finally:
         os.close(top)
+
+
+def _show_cgroup(root: int, directory: bytes, path: bytes) -> None:
+    tree = syscalls.copy_mount(syscalls.AT_FDCWD, directory, 0, add=_READ_ONLY | _HARDENED, propagation=syscalls.MS_PRIVATE)
+    try:
+        _put(root, tree, path)
+    finally:
+        os.close(tree)
 
 
 def mask(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
@@ -163,11 +181,9 @@ def mask(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
                     trace.step(f"mask {quote(path)}", "it tells about the host", f"mount --bind /dev/null {quote(path)}")
                     if null < 0:
                         null = devices.open_host_device(b"/dev/null", stat.S_IFCHR, os.makedev(1, 3))
-                    tree = syscalls.open_tree(null, b"", syscalls.AT_EMPTY_PATH)
-                try:
-                    syscalls.move_mount(tree, target)
-                finally:
-                    os.close(tree)
+                    # Read-only, for its owner and mode are the host's: root inside could take /dev/null from everybody.
+                    tree = syscalls.copy_mount(null, b"", syscalls.AT_EMPTY_PATH, add=_READ_ONLY, propagation=syscalls.MS_PRIVATE)
+                inroot.cover(target, tree)
             finally:
                 os.close(target)
     finally:
@@ -183,12 +199,7 @@ def protect(root: int, paths: tuple[bytes, ...], trace: Trace) -> None:
             continue
         trace.step(f"read-only {quote(path)}", "a write there would change the host", f"mount --rbind -o ro {quote(path)} {quote(path)}")
         try:
-            tree = syscalls.open_tree(target, b"", syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE)
-            try:
-                syscalls.mount_setattr(tree, add=_READ_ONLY, flags=syscalls.AT_RECURSIVE)
-                syscalls.move_mount(tree, target)
-            finally:
-                os.close(tree)
+            inroot.cover(target, syscalls.copy_mount(target, b"", syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE, add=_READ_ONLY))
         finally:
             os.close(target)
 

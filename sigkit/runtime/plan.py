@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         below: int  # attributes added to all mounts below as well (rro …)
         propagation: int
         recursive: int  # AT_RECURSIVE for rbind
+        judged: int  # of a bind: the source was judged by this very path, so no link is followed
 
     class DevicePlan(TypedDict):
         """One device node."""
@@ -36,28 +37,33 @@ if TYPE_CHECKING:
         uid: int
         gid: int
 
-    class Plan(TypedDict):
-        """One container's start."""
+    class NamespacePlan(TypedDict):
+        """The namespaces of a container, and what is set in them."""
 
-        parent: int  # process id of the runtime: the launcher dies with it
         unshare: int  # namespaces to make, without user, pid and cgroup
         new_user: int
         new_pid: int
         new_cgroup: int
         join: tuple[tuple[int, bytes, bytes], ...]  # namespaces to join: kind, path, JSON path
-        bind_devices: int  # device nodes cannot be made in a user namespace
+        hostname: bytes
+        domainname: bytes
+        sysctl: tuple[tuple[bytes, bytes], ...]
+        loopback: int
+
+    class RootPlan(TypedDict):
+        """What a container sees of files."""
 
         rootfs: bytes
         rootfs_mount: tuple[bytes, bytes, bytes] | None
         root_readonly: int
         mounts: tuple[MountPlan, ...]
+        bind_devices: int  # device nodes cannot be made in a user namespace
         devices: tuple[DevicePlan, ...] | None  # None: /dev is the host's, by a mount of config.json
         masked: tuple[bytes, ...]
         readonly: tuple[bytes, ...]
-        hostname: bytes
-        domainname: bytes
-        sysctl: tuple[tuple[bytes, bytes], ...]
-        loopback: int
+
+    class ProcessPlan(TypedDict):
+        """The program of a container, and what it may do."""
 
         args: tuple[bytes, ...]
         env: tuple[bytes, ...]
@@ -75,9 +81,15 @@ if TYPE_CHECKING:
         ambient: int
         no_new_privileges: int
 
+    class Plan(NamespacePlan, RootPlan, ProcessPlan):
+        """One container's start."""
+
+        parent: int  # process id of the runtime: the launcher dies with it
+
     class Late(TypedDict):
         """What is ready only when the mounts are already being made."""
 
         cgroups: tuple[tuple[bytes, bytes], ...]  # name below /sys/fs/cgroup ("" on v2), directory
+        enter: tuple[bytes, ...]  # those of v1 that the container's process enters by itself, before anything of the image is near
         seccomp: bytes  # compiled; empty for no filter
         seccomp_flags: int

@@ -156,8 +156,8 @@ def _argument(cursor: Cursor) -> tuple[int, int, int, int]:
     return (
         cursor.member("index").integer(0, 5),
         _OPERATORS[operator.text()],
-        cursor.member("value").integer(),
-        0 if second is None else second.integer(),
+        cursor.member("value").integer(most=strict.UINT64_MAX),
+        0 if second is None else second.integer(most=strict.UINT64_MAX),
     )
 
 
@@ -301,6 +301,28 @@ def _refuse(result: int, cursor: Cursor) -> None:
         raise InvalidConfig(f"libseccomp does not take this (error {-result})", place=cursor.at())
 
 
+# The published profile lets a container make user namespaces. Root of one mounts its own cgroup, writable on v1, and lifts the limits that
+# the rule set; and much of the kernel is reached from there only. Keyrings are not confined to namespaces at all: uid 0 inside reads what
+# the host's root keeps in its own. Docker's profile denies both, too.
+_NESTING = (
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "keyctl",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pivot_root",
+    "umount",
+    "umount2",
+    "unshare",
+)
+# A filter cannot see the flags of clone3: it gets ENOSYS, the default, and libraries fall back to clone. `setns` has its own rules.
+_NEVER_WHOLLY = frozenset((*_NESTING, "clone", "clone3", "setns"))
+_NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
+
 _MACHINES = {"x86_64": ("amd64", "SCMP_ARCH_X86_64"), "aarch64": ("arm64", "SCMP_ARCH_AARCH64")}
 
 
@@ -316,6 +338,7 @@ def default_profile(capabilities: Iterable[str]) -> dict[str, Json]:
     published = strict.parse_json(durable.read(path, most_bytes=2**20, place=Place(path)), most_bytes=2**20, place=Place(path))
     machine, architecture = _MACHINES[os.uname().machine]
     held = frozenset(capabilities)
+    left_out = frozenset[str]() if "CAP_SYS_ADMIN" in held else _NEVER_WHOLLY
     architectures: list[Json] = []
     for entry in published.member("archMap").items(100):
         if entry.member("architecture").text() == architecture:
@@ -323,12 +346,19 @@ def default_profile(capabilities: Iterable[str]) -> dict[str, Json]:
     rules: list[Json] = []
     for rule in published.member("syscalls").items(1000):
         if _applies(rule, held, machine):
-            kept: dict[str, Json] = {"names": rule.member("names").value, "action": rule.member("action").value}
+            names, action = _names(rule, "names"), rule.member("action").text()
+            if action == "SCMP_ACT_ALLOW":
+                names = tuple(name for name in names if name not in left_out)
+            kept: dict[str, Json] = {"names": list(names), "action": action}
             for name in ("errnoRet", "args"):
                 found = rule.find(name)
                 if found is not None and found.value != []:
                     kept[name] = found.value
             rules.append(kept)
+    if left_out:
+        rules.append({"names": list(_NESTING), "action": "SCMP_ACT_ERRNO", "errnoRet": _PERMISSION_DENIED})
+        no_namespace: Json = {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+        rules.append({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [no_namespace]})
     return {
         "defaultAction": published.member("defaultAction").value,
         "defaultErrnoRet": published.member("defaultErrnoRet").value,
@@ -347,4 +377,4 @@ def _applies(rule: Cursor, held: frozenset[str], machine: str) -> bool:
 
 def _names(cursor: Cursor | None, name: str) -> tuple[str, ...]:
     found = None if cursor is None else cursor.find(name)
-    return () if found is None else tuple(item.text() for item in found.items(100))
+    return () if found is None else tuple(item.text() for item in found.items(1000))

@@ -15,6 +15,7 @@ import os
 import sys
 
 from sigkit.runtime import syscalls
+from sigkit.runtime.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ def default_state_root() -> str:
 class Launcher:
     """A launcher that has been started and waits for its plan."""
 
-    __slots__ = ("pid", "sync")
+    __slots__ = ("pid", "streams", "sync")
 
-    def __init__(self, pid: int, sync: int) -> None:
+    def __init__(self, pid: int, sync: int, streams: Streams) -> None:
         self.pid = pid
         self.sync = sync
+        self.streams = streams
 
 
 def spawn_launcher(trace: int, preserved: int) -> Launcher:
@@ -67,11 +69,13 @@ def _spawn(protect: Callable[[str], int], trace: int, preserved: int) -> Launche
     python = os.path.realpath(sys.executable)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
     opened: list[int] = []
+    streams = Streams()
     ours, theirs = syscalls.stream_pair()
     opened.append(theirs)
     try:
         interpreter = _raise_number(protect(python), opened)
         actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, number, number) for number in range(3, 3 + preserved)]
+        actions += [(os.POSIX_SPAWN_DUP2, given, number) for number, given in enumerate(streams.descriptors)]
         actions.append((os.POSIX_SPAWN_DUP2, _raise_number(os.dup(theirs), opened), 3 + preserved))
         if trace >= 0:
             actions.append((os.POSIX_SPAWN_DUP2, _raise_number(os.dup(trace), opened), 4 + preserved))
@@ -85,9 +89,11 @@ def _spawn(protect: Callable[[str], int], trace: int, preserved: int) -> Launche
             setsigmask=(),
             setsigdef=[number for number in _SIGNALS if number not in _NOT_OURS],
         )
-        return Launcher(pid, ours)
+        streams.handed_over()
+        return Launcher(pid, ours, streams)
     except BaseException:
         os.close(ours)
+        streams.end()
         raise
     finally:
         for descriptor in opened:

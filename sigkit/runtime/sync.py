@@ -9,7 +9,8 @@
        |-- MAPPED ----------------------------->|
        |                                        |-- fork ------------------------->|
        |<------------------------------- PID ---|                                  | mounts …
-       |   moves it into its cgroups,           |   waits for it                   |
+       |   moves it into its cgroups (v1: it    |   waits for it                   |
+       |   enters them by itself, after JOINED),|                                  |
        |   compiles the filter                  |                                  |
        |-- JOINED -----------------------------------------------------------------> cgroup namespace, pivot_root …
        |<------------------------------------------------------------- WARN … -----|
@@ -42,6 +43,7 @@ FINE = b"!"
 # The first field of FAIL.
 FAIL_KERNEL = b"kernel"  # step, errno, call or path
 FAIL_UNSAFE = b"unsafe"  # step, problem, path
+FAIL_SOURCE = b"source"  # step, path
 FAIL_MISSING = b"missing"  # command
 FAIL_EXECUTABLE = b"executable"  # command, errno
 FAIL_BUG = b"bug"  # step, exception

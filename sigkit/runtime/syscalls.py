@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # These have no wrapper in the C library, or one that does too little; their numbers are the architecture's own.
-_PIVOT_ROOT, _SECCOMP, _RT_SIGACTION = {"x86_64": (155, 317, 13), "aarch64": (41, 277, 134)}.get(os.uname().machine, (-1, -1, -1))
+_PIVOT_ROOT, _SECCOMP, _RT_SIGACTION, _KEYCTL = {"x86_64": (155, 317, 13, 250), "aarch64": (41, 277, 134, 219)}.get(
+    os.uname().machine, (-1, -1, -1, -1)
+)
 SUPPORTED = _PIVOT_ROOT > 0
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
@@ -62,6 +64,7 @@ _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _CLOSE_RANGE_CLOEXEC = 4
 
 PROC_MAGIC = 0x9FA0
+CGROUP_MAGIC = 0x27E0EB
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -198,6 +201,17 @@ def mount_setattr(descriptor: int, *, add: int = 0, remove: int = 0, propagation
     )
 
 
+def copy_mount(directory: int, path: bytes, flags: int, *, add: int = 0, propagation: int = 0) -> int:
+    """Return a detached copy of a mount as `open_tree` does, with attributes and propagation changed: if recursive, of all below."""
+    tree = open_tree(directory, path, flags)
+    try:
+        mount_setattr(tree, add=add, propagation=propagation, flags=flags & AT_RECURSIVE)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
 def fsmount(kind: bytes, source: bytes, options: Sequence[tuple[bytes, bytes | None]], attributes: int) -> int:
     """Make a new file system and return its mount, attached nowhere.
 
@@ -298,6 +312,11 @@ def seccomp_load(program: bytes, flags: int) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.addressof(buffer))
     _call(_SECCOMP, "seccomp", _uint(1), _uint(flags), ctypes.byref(fprog))
+
+
+def new_session_keyring() -> None:
+    """Let go of the session keyring that was inherited, for an empty one."""
+    _call(_KEYCTL, "keyctl", _int(1), _pointer(None))  # KEYCTL_JOIN_SESSION_KEYRING
 
 
 def stream_pair() -> tuple[int, int]:

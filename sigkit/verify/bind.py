@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sigkit.data import NOTHING, Data
 from sigkit.digest import Digest
@@ -46,7 +46,7 @@ class Artifact(Data):
         return next((digest for digest in self.digests if digest.algorithm == algorithm), None)
 
 
-class Bound(NamedTuple):
+class Bound(Data):
     """A fact about the artifact, and what was signed beside it without a meaning that is known."""
 
     fact: SignatureFact

@@ -215,6 +215,24 @@ def test_image_and_signature_copied_together_do_not_start_elsewhere(host):
     assert refused_run(host, reference="registry.example/acme/copy:v1") == WrongName.code
 
 
+@pytest.mark.attack("another spelling")
+@pytest.mark.parametrize(
+    ("strict", "spelling"),
+    [
+        ("registry.example/acme/**", "registry.example:443/acme/app:v1"),
+        ("registry.example/acme/**", "REGISTRY.example:443/acme/app:v1"),
+        ("registry.example:443/acme/**", "registry.example/acme/app:v1"),
+        ("docker.io/acme/**", "registry-1.docker.io/acme/app:v1"),
+        ("docker.io/acme/**", "index.docker.io:443/acme/app:v1"),
+        ("registry-1.docker.io/acme/*", "acme/app:v1"),
+    ],
+)
+def test_a_laxer_rule_is_not_reached_by_another_spelling(host, strict, spelling):
+    host.push(spelling)
+    rules = f"  - images: {strict}\n    require: {{key: a}}\n  - images: '**'\n    unverified: {{reason: a test}}\n"
+    assert refused_run(host, rules, spelling) == Unsigned.code
+
+
 @pytest.mark.attack("stripped referrers")
 @pytest.mark.parametrize("referrers", Referrers)
 def test_an_image_without_its_signatures_does_not_start(host, referrers):

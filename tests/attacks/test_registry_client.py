@@ -65,10 +65,11 @@ def names(monkeypatch):
     real = socket.getaddrinfo
 
     def resolve(host, port, *args, **kwargs):
-        if host not in known:
+        address = known.get(host.decode())
+        if address is None:
             return real(host, port, *args, **kwargs)
-        family = socket.AF_INET6 if ":" in known[host] else socket.AF_INET
-        return [(family, socket.SOCK_STREAM, 6, "", (known[host], port))]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [(family, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return known

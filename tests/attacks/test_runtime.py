@@ -378,3 +378,119 @@ def test_nothing_is_imported_from_the_image(bundle):
 def test_terminal_is_refused_by_name(bundle):
     bundle.config["process"]["terminal"] = True
     refused(bundle.run("true"), UNSUPPORTED)
+
+
+def run_with(
+    bundle: Bundle, script: str, *, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    bundle.write("sh", "-c", script)
+    words = bundle.command("run", "--bundle", str(bundle.directory), bundle.id)
+    return subprocess.run(words, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=bundle.path)
+
+
+REACH = (
+    "echo changed >> /proc/self/fd/{0}; cat < /proc/self/fd/{0}; chmod 4777 /proc/self/fd/{0}; touch -d 2001-01-01 /proc/self/fd/{0}; true"
+)
+
+
+@pytest.mark.attack("reopened stream")
+def test_file_that_is_read_as_standard_input_is_not_the_containers_to_change(bundle, tmp_path):
+    file = tmp_path / "list"
+    file.write_text("one\ntwo\n")
+    before = file.stat()
+    with file.open("rb", buffering=0) as stdin:
+        done = run_with(bundle, "read line; echo got $line; " + REACH.format(0), stdin=stdin.fileno())
+        left = stdin.read()
+    assert done.stdout.startswith("got one\n")
+    assert left == b"two\n"  # what the container did not read is the next one's, as without a container
+    assert file.read_text() == "one\ntwo\n"
+    assert (file.stat().st_mode, file.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.attack("reopened stream")
+def test_file_that_output_goes_to_is_not_the_containers_to_read_or_to_make_set_user_id(bundle, tmp_path):
+    file = tmp_path / "log"
+    file.write_text("earlier\n")
+    mode = file.stat().st_mode
+    with file.open("a") as stdout:
+        done = run_with(
+            bundle, "head -c 200000 /dev/zero; (chmod 4777 /proc/self/fd/1; : > /proc/self/fd/1); echo last", stdout=stdout.fileno()
+        )
+    assert done.returncode == 0
+    assert file.stat().st_mode == mode
+    assert file.read_bytes() == b"earlier\n" + bytes(200_000) + b"last\n"
+
+
+@pytest.mark.attack("reopened stream")
+def test_output_and_errors_in_one_file_keep_their_order(bundle, tmp_path):
+    with (tmp_path / "log").open("w") as both:
+        bundle.write("sh", "-c", "for i in 1 2 3; do echo out$i; echo err$i >&2; done")
+        words = bundle.command("run", "--bundle", str(bundle.directory), bundle.id)
+        subprocess.run(words, stdin=subprocess.DEVNULL, stdout=both, stderr=both, check=True, timeout=60, cwd=bundle.path)
+    assert (tmp_path / "log").read_text().split() == ["out1", "err1", "out2", "err2", "out3", "err3"]
+
+
+@pytest.mark.attack("reopened stream")
+def test_null_device_and_terminal_of_the_host_are_not_the_containers_to_change(bundle):
+    ours, terminal = os.openpty()
+    modes = {path: os.stat(path).st_mode for path in ("/dev/null", os.ttyname(terminal))}
+    try:
+        for stdin in (subprocess.DEVNULL, terminal):
+            done = run_with(bundle, "chmod 700 /proc/self/fd/0; test $? = 1 || echo changed; test -t 0 && echo terminal; true", stdin=stdin)
+            assert done.stdout == ("terminal\n" if stdin == terminal else ""), done.stderr
+        assert {path: os.stat(path).st_mode for path in modes} == modes
+    finally:
+        for path, mode in modes.items():
+            os.chmod(path, mode)
+        os.close(ours)
+        os.close(terminal)
+
+
+@pytest.mark.attack("reopened stream")
+def test_no_descriptor_comes_over_a_socket(bundle):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"words\n")
+        ours.shutdown(socket.SHUT_WR)
+        done = run_with(bundle, "readlink /proc/self/fd/0; cat", stdin=theirs.fileno())
+    kind, words = done.stdout.splitlines()
+    assert kind.startswith("pipe:")
+    assert words == "words"
+
+
+@pytest.mark.attack("mode of a mask")
+def test_what_masks_a_file_is_not_the_containers_to_change(bundle):
+    mode = os.stat("/dev/null").st_mode
+    try:
+        done = bundle.run("sh", "-c", "chmod 700 /proc/keys; chmod 700 /proc/timer_list; true")
+        assert done.stderr.count("Read-only") == 2
+        assert os.stat("/dev/null").st_mode == mode
+    finally:
+        os.chmod("/dev/null", mode)
+
+
+JOINED_KEYS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+keyctl, add_key = {"x86_64": (250, 248), "aarch64": (219, 217)}[os.uname().machine]
+if libc.syscall(keyctl, 1, None) < 0:
+    sys.exit(77)
+key = libc.syscall(add_key, b"user", b"sigkit-test", b"secret", 6, -3)
+# To be seen by those who hold it only, and so not by others of the same uid.
+if key < 0 or libc.syscall(keyctl, 5, key, 0x3F000000) < 0:
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.attack("keyring of the host")
+def test_container_does_not_keep_the_session_keyring_that_it_was_started_under(bundle):
+    bundle.config["linux"]["maskedPaths"] = []
+    bundle.write("cat", "/proc/keys")
+    words = bundle.command("run", "--bundle", str(bundle.directory), bundle.id)
+    started = [sys.executable, "-c", JOINED_KEYS, *words]
+    done = subprocess.run(started, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60, cwd=bundle.path)
+    if done.returncode == 77:
+        pytest.skip("this kernel, or what this test runs under, has no keys")
+    assert done.returncode == 0, done.stderr
+    assert "sigkit-test" not in done.stdout

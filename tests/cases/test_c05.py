@@ -53,7 +53,7 @@ def test_c05_the_blob_is_pulled_and_the_store_sees_no_credential(reg, store, hos
     import socket
 
     real = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest, **more: real(name.removeprefix("store."), *rest, **more))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest, **more: real(name.removeprefix(b"store."), *rest, **more))
     redirect(reg, host, store)
     assert pull(reg) == DATA
     assert reg.log[-1].headers["authorization"] == basic("user")

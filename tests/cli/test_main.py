@@ -312,3 +312,146 @@ def test_an_empty_password_is_taken_and_said(tmp_path):
     done = sigkit("key", "generate", "--output-key-prefix", str(tmp_path / "k"), SIGKIT_PASSWORD="")
     assert done.returncode == 0
     assert "the password is empty" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--authfile", "--registry-cacert"])
+@pytest.mark.parametrize(("command", "status"), [("verify", 2), ("tree", 2), ("run", 125)])
+def test_a_file_of_an_option_that_is_not_there_is_named_before_anything_is_asked_for(option, command, status, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    key = () if command == "tree" else ("--key", str(tmp_path / "release.pub"))
+    missing = str(tmp_path / "missing")
+    done = sigkit(command, *key, option, missing, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.returncode == status
+    assert done.stderr.startswith("usage error  SK-UNAVAIL-001")
+    assert missing in done.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [("pull", 2), ("run", 125)])
+def test_a_root_that_is_a_file_is_a_usage_error(command, status, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "file").write_text("x")
+    done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", str(tmp_path / "file"), "127.0.0.1:1/app")
+    assert done.returncode == status
+    assert done.stderr.startswith("usage error  SK-UNAVAIL-002")
+    assert str(tmp_path / "file") in done.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [("pull", 3), ("run", 123)])
+def test_a_root_that_cannot_be_made_is_no_usage_error(command, status, tmp_path):
+    """Nothing can be made below /proc, by no user."""
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", "/proc/self/store", "127.0.0.1:1/app")
+    assert done.returncode == status
+    assert done.stderr.startswith("could not check  SK-UNAVAIL-002")
+
+
+@pytest.mark.parametrize(("locale", "lines"), [("C", "`-- "), ("de_DE.ISO-8859-1", "`-- "), ("C.UTF-8", "└── ")])
+def test_lines_are_drawn_in_ascii_where_the_locale_has_no_others(locale, lines, tmp_path):
+    with MisbehavingRegistry() as registry:
+        release = Release.prepare(tmp_path, registry.address)
+        done = sigkit("tree", release.reference, LC_ALL=locale)
+    assert done.returncode == 0
+    assert lines in done.stdout
+    assert done.stdout.isascii() is (lines == "`-- ")
+
+
+@pytest.mark.parametrize("line", ["--help", "verify --help", "why", "verify --key /absent x/app"])
+def test_help_and_errors_are_ascii_where_the_locale_has_no_other_letters(line):
+    done = sigkit(*line.split(), LC_ALL="C")
+    assert (done.stdout + done.stderr).isascii()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "atexit.register(lambda: print('done'))",
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('done'))).start()",
+    ],
+    ids=["registered", "thread"],
+)
+def test_what_is_left_to_do_when_a_command_ends_is_done(left):
+    code = f"import atexit, threading\n{left}\nimport sigkit.__main__ as it; it.main()"
+    command = [sys.executable, "-I", "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "done", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("sign --key k --use-signing-config=false registry.example/app", "keyless"),
+        ("sign --key k --recursive registry.example/app", "index"),
+        ("sign --key k --registry-password=x registry.example/app", "podman login"),
+        ("verify --key k -a env=prod registry.example/app", "annotation"),
+        ("verify --key k --offline registry.example/app", "Leave it out"),
+    ],
+)
+def test_what_a_pipeline_of_cosign_says_is_refused_with_what_to_do(line, says):
+    done = sigkit(*line.split())
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--env-file=x", "-e NAME=VALUE"),
+        ("--pull=always", "always asked first"),
+        ("--net=host", "--network"),
+        ("--device=/dev/fuse", "device"),
+        ("--init", "process 1"),
+        ("--name=web", "containers have no names"),
+        ("--memory=1", "512k"),
+    ],
+)
+def test_an_option_of_podman_run_is_answered_with_what_there_is(option, says, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit("run", "--key", str(tmp_path / "release.pub"), option, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.returncode == 125
+    assert says in done.stderr
+
+
+def test_the_host_name_of_podman_run_is_no_request_for_help_that_ends_well():
+    done = sigkit("run", "-h", "web", "registry.example/app")
+    assert done.returncode == 125
+    assert "--hostname" in done.stderr
+
+
+def test_a_key_pair_for_a_directory_that_is_not_there_is_a_usage_error_and_names_it(tmp_path):
+    done = sigkit("key", "generate", "--output-key-prefix", str(tmp_path / "missing" / "k"), SIGKIT_PASSWORD="x")
+    assert done.returncode == 2
+    assert f"  where     {tmp_path / 'missing'}\n" in done.stderr
+    assert "mkdir" in done.stderr
+
+
+def test_a_host_without_a_policy_is_told_where_one_would_be():
+    done = sigkit("run", "registry.example/app")
+    assert done.returncode == 125
+    assert "/etc/sigkit/policy.yaml" in done.stderr
+
+
+def test_a_wrong_password_is_answered_with_the_variable_that_holds_it(tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ecdsa-p256", "right")
+    done = sigkit("sign", "--key", str(tmp_path / "release.key"), "127.0.0.1:1/app", SIGKIT_PASSWORD="wrong")
+    assert done.returncode == 2
+    assert "set SIGKIT_PASSWORD" in done.stderr
+
+
+def test_a_registry_that_is_down_is_answered_with_what_to_check():
+    done = sigkit("tree", "127.0.0.1:1/app")
+    assert done.returncode == 3
+    assert "that a registry runs there" in done.stderr
+
+
+@pytest.mark.parametrize(("source", "says"), [("./image", "did you mean oci:./image ?"), ("oci-archive:image.tar", "skopeo copy")])
+def test_a_place_that_copy_does_not_read_is_not_looked_for_on_docker_hub(source, says):
+    done = sigkit("copy", source, "127.0.0.1:1/app")
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_a_layout_named_with_a_tag_is_answered_with_its_directory(tmp_path):
+    (tmp_path / "image").mkdir()
+    done = sigkit("copy", f"oci:{tmp_path / 'image'}:1.0", "127.0.0.1:1/app")
+    assert done.returncode == 2
+    assert f"without a tag: oci:{tmp_path / 'image'} " in done.stderr

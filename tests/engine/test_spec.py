@@ -8,7 +8,7 @@ import pytest
 
 from sigkit.digest import Digest
 from sigkit.engine.account import Account
-from sigkit.engine.admission import BindMount, Confinement, MountAccess, Network
+from sigkit.engine.admission import UNLIMITED, BindMount, Confinement, MountAccess, Network
 from sigkit.engine.spec import Surroundings, arguments, environment, make_spec
 from sigkit.errors import NothingToRun, Place
 from sigkit.oci.descriptor import host_platform
@@ -36,8 +36,17 @@ def confined(**changes):
     return admitted(confinement=Confinement(**changes))
 
 
-def spec(config: ImageConfig, given, account: Account = ROOT) -> dict:
-    return make_spec(config, given, account, AROUND)
+def spec(config: ImageConfig, given, account: Account = ROOT, around: Surroundings = AROUND) -> dict:
+    return make_spec(config, given, account, around)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "limit"), [(None, 2048, 2048), (None, None, None), (50, 2048, 50), (5000, None, 5000), (UNLIMITED, 2048, None)]
+)
+def test_processes_are_limited_unless_another_limit_or_none_was_granted(asked, held, limit):
+    around = Surroundings(AROUND.hostname, AROUND.files, AROUND.seccomp, held)
+    resources = spec(image(cmd=("c",)), confined(pids=asked), ROOT, around)["linux"]["resources"]
+    assert resources.get("pids") == (None if limit is None else {"limit": limit})
 
 
 @pytest.mark.parametrize(

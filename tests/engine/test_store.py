@@ -11,7 +11,7 @@ import pytest
 from sigkit import durable
 from sigkit.digest import Digest
 from sigkit.engine.store import Store, default_root
-from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, LockTimeout
+from sigkit.errors import EXIT_USAGE, DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, LockTimeout
 from sigkit.oci.descriptor import Descriptor
 
 DATA = b"content" * 1000
@@ -109,6 +109,15 @@ def test_directory_that_others_could_write_to_is_no_store(tmp_path, mode):
         Store(str(tmp_path / "store"))
     assert os.listdir(tmp_path / "store") == []
     assert stat.S_IMODE(os.stat(tmp_path / "store").st_mode) == mode
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_file_where_the_store_should_be_is_the_operators_mistake(tmp_path, below):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileUnwritable) as caught:
+        Store(str(tmp_path / "file" / below))
+    assert caught.value.status() == EXIT_USAGE
+    assert caught.value.place.source.startswith(str(tmp_path / "file"))
 
 
 def test_directory_of_something_else_is_no_store(tmp_path):

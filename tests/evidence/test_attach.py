@@ -72,7 +72,7 @@ def test_an_index_is_a_subject_of_its_own_type():
 def test_no_tag_is_written_where_the_registry_lists_referrers():
     registry, resolved = shop()
     attach(registry, resolved, b"bundle", PREDICATE_SIGNATURE, CREATED)
-    assert registry.list_tags(HERE) == ("v1",)
+    assert list(registry.tags) == [(HERE, "v1")]
 
 
 def test_the_tags_entry_says_what_the_manifest_is():
@@ -93,7 +93,7 @@ def test_a_registry_that_lists_without_saying_so_is_believed_when_it_lists():
     small_image().push(registry, HERE, "v1")
     resolved = resolve(registry, parse_reference(f"{HERE}:v1"))
     attach(registry, resolved, b"bundle", PREDICATE_SIGNATURE, CREATED)
-    assert registry.list_tags(HERE) == ("v1",)
+    assert list(registry.tags) == [(HERE, "v1")]
 
 
 def test_a_registry_that_takes_and_does_not_list_is_never_success():

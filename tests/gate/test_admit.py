@@ -9,6 +9,8 @@ import pytest
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import (
+    EXIT_REFUSED,
+    EXIT_UNCHECKED,
     AbsentReference,
     AdmissionExpired,
     AdmissionUsed,
@@ -18,7 +20,9 @@ from sigkit.errors import (
     FileUnwritable,
     NoGoodSignature,
     NotAllowed,
+    NotDecided,
     Place,
+    TooDeep,
     TooMany,
     Unsigned,
     WrongKey,
@@ -29,7 +33,7 @@ from sigkit.gate.confine import Asked
 from sigkit.limits import ADMISSION_LIFETIME_S, DECISION_AGE_S, Limits
 from sigkit.oci.manifest import Manifest, parse_manifest
 from sigkit.oci.reference import parse_reference
-from sigkit.policy.decision import Allow, Deny, Warn, record_of
+from sigkit.policy.decision import Allow, Deny, Standing, Warn, record_of
 from tests.simulators.altered import altered
 from tests.simulators.gatehouse import APP, ONE_KEY
 from tests.simulators.images import AMD64, ARM64, small_image
@@ -83,17 +87,44 @@ def test_evidence_that_was_altered_is_denied_with_its_own_reason(host):
     assert [item.reason.code for item in judgement.decision.refused] == [BadSignature.code]
 
 
-def damage_signature(host):
-    """Change one byte of the signed name inside the bundle, and name the bytes anew: registries store what they get."""
+@pytest.mark.parametrize("depth", [0, 70])
+def test_evidence_beyond_any_limit_is_refused_and_takes_no_allow_away(host, depth):
+    """Too many and too deep count alike: that one piece was read whole, so nothing is unknown about it."""
 
+    def grow(bundle):
+        entries = "[" * depth + "]" * depth if depth else f"[{','.join(['{}'] * 33)}]"
+        bundle["verificationMaterial"]["tlogEntries"] = json.loads(entries)
+
+    host.push()
+    host.sign("a")
+    change_bundles(host, grow)
+    denied = record_of(host.judge().decision)
+    assert [item.reason.code for item in denied.refused] == [TooDeep.code if depth else TooMany.code]
+    assert [item.reason.standing for item in denied.refused] == [Standing.REFUSED]
+    assert denied.exit_status() == EXIT_REFUSED
+    host.sign("a")
+    assert isinstance(host.judge().decision, Allow)
+
+
+def damage_signature(host):
+    """Change one byte of the signed name inside the bundle."""
+
+    def damage(bundle):
+        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
+        bundle["dsseEnvelope"]["payload"] = strict.encode_base64(payload.replace(b"acme/app", b"acme/apq"))
+
+    change_bundles(host, damage)
+
+
+def change_bundles(host, change):
+    """Change every bundle, and name its bytes anew: registries store what they get."""
     for (repository, digest), (raw, media_type) in list(host.registry.manifests.items()):
         manifest = parse_manifest(raw, digest, Place(""))
         if not isinstance(manifest, Manifest) or manifest.subject is None:
             continue
         layer = manifest.layers[0]
         bundle = json.loads(host.registry.blobs[repository, layer.digest])
-        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
-        bundle["dsseEnvelope"]["payload"] = strict.encode_base64(payload.replace(b"acme/app", b"acme/apq"))
+        change(bundle)
         changed = json.dumps(bundle).encode()
         document = json.loads(raw)
         document["layers"][0].update(digest=str(Digest.of(changed)), size=len(changed))
@@ -262,6 +293,27 @@ def test_a_denied_image_gets_a_line_and_no_admission(host):
     assert host.usable_admissions() == 0
 
 
+def test_a_denial_of_what_could_not_be_checked_is_no_refusal(host):
+    host.push()
+    host.sign("a")
+    kept = {small_image().config, small_image().layer}
+    for key, blob in list(host.registry.blobs.items()):
+        if blob not in kept:
+            del host.registry.blobs[key]
+    with pytest.raises(NotDecided) as caught:
+        admit(host.judge(), Asked(), host.ports)
+    assert caught.value.status() == EXIT_UNCHECKED
+    assert host.events() == ["deny"]
+    assert host.usable_admissions() == 0
+
+
+def test_an_image_that_no_rule_is_about_is_refused_and_no_usage_error(host):
+    host.push()
+    with pytest.raises(NotAllowed) as caught:
+        admit(host.judge(ONE_KEY.replace("registry.example/acme", "other.example/acme")), Asked(), host.ports)
+    assert caught.value.status() == EXIT_REFUSED
+
+
 def test_a_warned_image_is_admitted_and_recorded_as_such(host):
     host.push()
     judgement = host.judge(ONE_KEY + "    mode: warn\n")
@@ -314,6 +366,18 @@ def test_an_admission_expires(host, allowed):
     host.later(seconds=-10)
     with pytest.raises(AdmissionUsed):
         redeemer(host.state, host.clock)(admission)
+
+
+def test_what_a_killed_run_left_is_forgotten_once_it_has_expired(host, allowed):
+    left = admit(allowed, Asked(), host.ports)
+    admit(allowed, Asked(), host.ports)
+    assert host.usable_admissions() == 2
+    host.later(seconds=ADMISSION_LIFETIME_S + 1)
+    admitted = admit(host.judge(), Asked(), host.ports)
+    assert host.usable_admissions() == 1
+    with pytest.raises(AdmissionExpired):
+        redeemer(host.state, host.clock)(left)
+    redeemer(host.state, host.clock)(admitted)
 
 
 def test_a_withdrawn_admission_is_worthless(host, allowed):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sigkit.engine.admission import BindMount, MountAccess
+from sigkit.engine.admission import UNLIMITED, BindMount, MountAccess
 from sigkit.engine.admission import Network as EngineNetwork
 from sigkit.errors import (
     EXIT_REFUSED,
@@ -186,13 +186,19 @@ def test_limits_are_the_less_of_both():
         assert isinstance(refused(asked, rule), ResourceNotGranted)
 
 
+@pytest.mark.parametrize("asked", [0, -1])
+def test_any_number_of_processes_is_had_where_the_rule_caps_none(asked):
+    assert confined(Asked(pids=asked), "{}").pids == UNLIMITED
+    assert isinstance(refused(Asked(pids=asked), "{pids: 10}"), ResourceNotGranted)
+
+
 @pytest.mark.parametrize("rule", ["{}", "{memory: 64MiB, pids: 10, cpus: 1.5}"])
 @pytest.mark.parametrize(
     "asked",
     [
         pytest.param(Asked(memory_bytes=0), id="no memory, which some runtimes take for no limit"),
         pytest.param(Asked(memory_bytes=-1), id="less than none"),
-        pytest.param(Asked(pids=0), id="no process"),
+        pytest.param(Asked(pids=-2), id="less than no process"),
         pytest.param(Asked(cpus=0.0), id="no processor"),
         pytest.param(Asked(cpus=float("nan")), id="not a number, which is not above any cap"),
     ],

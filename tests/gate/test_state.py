@@ -43,6 +43,13 @@ def test_a_value_is_removed_by_setting_none(state):
     assert not state.compare_and_set("k", b"1", None)
 
 
+def test_keys_are_forgotten_from_the_first_to_before_the_last(state):
+    for key in ("a", "b/1", "b/2", "b/3", "c"):
+        state.compare_and_set(key, None, b"x")
+    state.forget("b/", "b/3")
+    assert [key for key in ("a", "b/1", "b/2", "b/3", "c") if state.get(key)] == ["a", "b/3", "c"]
+
+
 def test_an_empty_value_is_not_no_value(state):
     assert state.compare_and_set("k", None, b"")
     assert state.get("k") == b""

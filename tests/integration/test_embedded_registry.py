@@ -111,7 +111,7 @@ def test_podman_pulls_tags_and_pushes(peer, address, client, image, tmp_path):
     done(peer("podman", *where, "pull", "--tls-verify=false", f"{repository}@{image.digest}"))
     done(peer("podman", *where, "push", "--tls-verify=false", Digest.of(image.config).hex, f"{repository}:v2"))
     pushed = resolve_and_pin(client, parse_reference(f"{repository}:v2"), host_platform())
-    assert pushed.config_digest == Digest.of(image.config)
+    assert pushed.manifest.config.digest == Digest.of(image.config)
 
 
 def test_umoci_unpacks_our_layout(peer, image, tmp_path):

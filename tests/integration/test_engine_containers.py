@@ -11,12 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from sigkit.engine.admission import BindMount, Confinement, MountAccess, Network
+from sigkit.engine.admission import UNLIMITED, BindMount, Confinement, MountAccess, Network
 from sigkit.engine.snapshots import make_root
-from sigkit.errors import EXIT_RUN_NOT_EXECUTABLE, EXIT_RUN_NOT_FOUND, MissingCommand, NothingToRun, SigkitError, UnknownUser
+from sigkit.errors import (
+    EXIT_RUN_NOT_EXECUTABLE,
+    EXIT_RUN_NOT_FOUND,
+    LauncherDied,
+    MissingCommand,
+    NothingToRun,
+    SigkitError,
+    SourceChanged,
+    UnknownUser,
+)
 from sigkit.runtime.capabilities import DEFAULT
+from sigkit.runtime.cgroups.find import can_limit
 from tests.simulators.bundles import make_rootfs
-from tests.simulators.engine_host import Host, Image, archive_of, opened
+from tests.simulators.engine_host import Host, Image, admission, archive_of, opened
 from tests.simulators.layers import directory, file, hard_link, layer, opaque, symlink, whiteout
 
 AS_ROOT = os.geteuid() == 0
@@ -76,6 +86,38 @@ def test_status_of_the_program_is_returned(host, base):
     assert host.run(image, command=("/bin/sh", "-c", "exit 7")) == 7
     assert host.run(image, command=("/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")) == 137
     assert len(host.redeem.used) == 2
+
+
+def children() -> set[int]:
+    """Return the processes that this one has started."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
+def test_launcher_that_stands_by_starts_the_container_that_was_admitted(host, base):
+    given = admission(host.push(base), command=("/bin/sh", "-c", "exit 7"))
+    engine, before = host.engine(), children()
+    with engine.standing_by():
+        assert len(children() - before) == 1
+        assert engine.start(given, engine.pull(given, host.registry), host.redeem) == 7
+        assert children() == before
+
+
+def test_launcher_that_no_start_took_is_ended(host):
+    engine, before = host.engine(), children()
+    with engine.standing_by():
+        assert len(children() - before) == 1
+    assert children() == before
+
+
+def test_launcher_that_died_while_it_stood_by_is_an_error(host, base):
+    given = admission(host.push(base), command=("/bin/true",))
+    engine, before = host.engine(), children()
+    with engine.standing_by():
+        (launcher,) = children() - before
+        os.kill(launcher, signal.SIGKILL)
+        with pytest.raises(LauncherDied):
+            engine.start(given, engine.pull(given, host.registry), host.redeem)
+    assert children() == before
 
 
 def test_layers_are_seen_as_one_tree(inside):
@@ -173,6 +215,18 @@ def test_granted_mount_is_there_and_read_only_is(inside, tmp_path):
     assert (tmp_path / "data/x").exists()
 
 
+@pytest.mark.attack("swapped mount source")
+def test_granted_mount_that_became_a_link_is_refused(host, base, tmp_path):
+    """What was granted is /…/data; whoever may write beside it puts a link to something else there."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "data").symlink_to("secret")
+    granted = confinement(mounts=(BindMount(str(tmp_path / "data"), "/data", MountAccess.READ_WRITE),))
+    with pytest.raises(SourceChanged) as caught:
+        host.run(host.push(base), command=("/bin/sh", "-c", "touch /data/x"), confinement=granted)
+    assert caught.value.place.source == str(tmp_path / "data")
+    assert list((tmp_path / "secret").iterdir()) == []
+
+
 def test_read_only_root(inside):
     printed = inside("touch /x || echo refused; touch /tmp/x && echo written", confinement=confinement(read_only=True))
     assert "refused" in printed
@@ -204,6 +258,14 @@ def test_directory_that_nobody_may_read_is_removed(inside):
 def test_limits_hold_and_their_cgroups_go(inside):
     printed = inside("(for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done) || echo limited; wait", confinement=confinement(pids=4))
     assert printed.endswith("limited\n")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not can_limit("pids"), reason="no pids controller that may be written to")
+def test_processes_are_limited_though_nobody_asked(inside):
+    limit = "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null || true"
+    assert inside(limit) == "2048\n"
+    assert inside(limit, confinement=confinement(pids=UNLIMITED)) in {"", "max\n"}
 
 
 DRIVER = """

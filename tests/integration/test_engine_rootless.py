@@ -15,18 +15,21 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = 41234
 
-# $1 is the interpreter's prefix, $2 the topmost directory on the way that others may not enter (or nothing).
+# Pairs of arguments up to `--`: a prefix of this interpreter, and the topmost directory on the way that others may not enter (or nothing).
 LANE = r"""
 set -eu
 mount --make-rprivate /
-prefix=$1 closed=$2; shift 2
-if [ -n "$closed" ]; then
-    mount --bind "$prefix" /mnt
-    mount -t tmpfs -o mode=755 tmpfs "$closed"
-    mkdir -p "$prefix"
-    mount --bind /mnt "$prefix"
-    umount /mnt
-fi
+while [ "$1" != -- ]; do
+    if [ -n "$2" ]; then
+        mount --bind "$1" /mnt
+        mount -t tmpfs -o mode=755 tmpfs "$2"
+        mkdir -p "$1"
+        mount --bind /mnt "$1"
+        umount /mnt
+    fi
+    shift 2
+done
+shift
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir /tmp/home && chown "$USER_ID:$USER_ID" /tmp/home
 exec setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups \
@@ -48,7 +51,8 @@ def closed_directory(path: Path) -> str:
 def test_engine_works_for_an_ordinary_user():
     if closed_directory(CHECKOUT):
         pytest.skip("others may not read this checkout")
-    prefix = Path(sys.base_prefix)
+    # The virtual environment may lie below a closed directory too: tox makes `.tox` for its owner alone.
+    ways = [word for prefix in (sys.base_prefix, sys.prefix) for word in (prefix, closed_directory(Path(prefix) / "x"))]
     names = (
         "status_of_the_program",
         "seen_as_one_tree",
@@ -61,7 +65,7 @@ def test_engine_works_for_an_ordinary_user():
     tests = ("tests/integration/test_engine_containers.py", "tests/engine/test_pull.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " or ".join((*names, "changed_layer")), *tests]
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", LANE, "sh", str(prefix), closed_directory(prefix / "x"), *command],
+        ["unshare", "-m", "sh", "-c", LANE, "sh", *ways, "--", *command],
         cwd=CHECKOUT,
         env={**os.environ, "USER_ID": str(USER), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

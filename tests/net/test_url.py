@@ -41,6 +41,8 @@ def test_a_url_is_split(text, origin, target):
         "https://[fe80::1%25eth0]/",
         "https://régistry.example/",
         "https://-registry.example/",
+        "http\u017f://registry.example/",
+        "https://regi\u017ftry.example/",
         "https://registry.example/" + "a" * 9000,
     ],
 )

@@ -74,6 +74,11 @@ def test_docker_hub_is_known_by_all_its_names(config, key):
     assert user_of(Repository("docker.io", "library/busybox")) == "hub"
 
 
+def test_the_port_that_is_asked_anyhow_is_no_part_of_the_registry(config):
+    config({"auths": {"registry.example:443": entry("a")}})
+    assert user_of(APP) == "a"
+
+
 def test_a_port_is_part_of_the_registry(config):
     config({"auths": {"registry.example:5000": entry("a")}})
     assert user_of(APP) is None

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.digest import Digest
 from sigkit.errors import EXIT_REFUSED, EXIT_USAGE, MalformedReference, Place, SigkitError
-from sigkit.oci.reference import PinnedReference, Repository, parse_reference
+from sigkit.oci.reference import Repository, parse_reference
 
 HEX = "0123456789abcdef" * 4
 
@@ -18,12 +17,20 @@ HEX = "0123456789abcdef" * 4
         pytest.param("acme/app:v1", "docker.io", "acme/app", "v1", None, id="two components on docker.io"),
         pytest.param("docker.io/busybox", "docker.io", "library/busybox", "latest", None, id="docker.io written out"),
         pytest.param("index.docker.io/busybox", "docker.io", "library/busybox", "latest", None, id="docker.io's old name"),
+        pytest.param("registry-1.docker.io/busybox", "docker.io", "library/busybox", "latest", None, id="docker.io's registry"),
+        pytest.param("Index.Docker.io:443/acme/app", "docker.io", "acme/app", "latest", None, id="docker.io's old name with a port"),
         pytest.param("docker.io/acme/app", "docker.io", "acme/app", "latest", None, id="no library/ before two components"),
         pytest.param("test.com:5000", "docker.io", "library/test.com", "5000", None, id="without slash a port is a tag"),
         pytest.param("test:5000/repo", "test:5000", "repo", "latest", None, id="colon makes a registry"),
         pytest.param("test.com/repo:tag", "test.com", "repo", "tag", None, id="dot makes a registry"),
         pytest.param("localhost/x/y:z", "localhost", "x/y", "z", None, id="localhost is a registry"),
         pytest.param("Registry.Example:8443/app", "registry.example:8443", "app", "latest", None, id="host in lower case"),
+        pytest.param("registry.example:443/app", "registry.example", "app", "latest", None, id="the port that is asked anyhow"),
+        pytest.param("[2001:db8::1]:443/app", "[2001:db8::1]", "app", "latest", None, id="the port of IPv6 that is asked anyhow"),
+        pytest.param("localhost:80/app", "localhost", "app", "latest", None, id="the port of loopback that is asked anyhow"),
+        pytest.param("localhost:443/app", "localhost:443", "app", "latest", None, id="loopback is asked without TLS"),
+        pytest.param("127.0.0.1:443/app", "127.0.0.1:443", "app", "latest", None, id="so are its addresses"),
+        pytest.param("registry:443/app", "registry:443", "app", "latest", None, id="without its port it would be no registry"),
         pytest.param("192.168.1.1:5000/repo:5050", "192.168.1.1:5000", "repo", "5050", None, id="IPv4 with port"),
         pytest.param("[2001:DB8:0:0::1]:5000/repo", "[2001:db8::1]:5000", "repo", "latest", None, id="IPv6 in its short form"),
         pytest.param("[::1]/repo:t", "[::1]", "repo", "t", None, id="IPv6 without port"),
@@ -74,6 +81,7 @@ def test_reference_has_one_canonical_repository_and_prints_back_unchanged(text, 
         pytest.param("docker://r.x/a", id="another tool's scheme"),
         pytest.param("user:secret@r.x/a", id="user and password"),
         pytest.param("r.x:0/a", id="port zero"),
+        pytest.param("r.x:80/a", id="another spelling of plain HTTP's port"),
         pytest.param("r.x:0443/a", id="port with a leading zero"),
         pytest.param("r.x:65536/a", id="port too large"),
         pytest.param("r.x:٣/a", id="digits that are not ASCII"),
@@ -113,12 +121,6 @@ def test_refusal_suggests_a_reference_that_parses(text, meant):
         parse_reference(text)
     assert f"did you mean {meant} ?" in caught.value.remedy
     parse_reference(meant)
-
-
-def test_pinned_reference_is_written_with_its_digest():
-    digest = Digest.of(b"x")
-    assert str(PinnedReference(Repository("r.x", "a/b"), digest)) == f"r.x/a/b@{digest}"
-    assert parse_reference(f"r.x/a/b@{digest}").digest == digest
 
 
 @given(st.text(max_size=80))

@@ -144,6 +144,7 @@ def test_a_signature_for_one_repository_counts_for_no_other():
     [
         pytest.param("docker.io/library/busybox", True, id="canonical"),
         pytest.param("index.docker.io/library/busybox", True, id="as-cosign-2-writes-it"),
+        pytest.param("registry-1.docker.io:443/library/busybox", True, id="the-registry-itself"),
         pytest.param("busybox", True, id="short"),
         pytest.param("busybox:1", True, id="with-a-tag"),
         pytest.param("docker.io/library/busybox2", False, id="longer"),

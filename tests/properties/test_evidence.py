@@ -17,7 +17,7 @@ from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope, pre_authentication_
 from sigkit.evidence.form import LAYER_PART, SIGNATURE_PART, Evidence, Form, evidence_of_bundle
 from sigkit.evidence.statement import STATEMENT_V01, STATEMENT_V1, Statement, Subject, parse_statement
 from sigkit.keys import cosign_pem
-from sigkit.keys.pem import encode_pem, parse_pem
+from sigkit.keys.pem import PemBlock, encode_pem, parse_pem
 from sigkit.keys.private import generate
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.facts import KeySigner
@@ -65,7 +65,7 @@ def test_two_payloads_are_never_signed_as_the_same_bytes(one_type, one, other_ty
 
 @given(st.from_regex(r"\A[A-Z]{1,10}( [A-Z]{1,10}){0,2}\Z"), st.binary(min_size=1, max_size=300))
 def test_pem_reads_back_as_written(label, data):
-    assert parse_pem(encode_pem(label, data), (label,), NOWHERE) == (label, data)
+    assert parse_pem(encode_pem(label, data), (label,), NOWHERE) == PemBlock(label, data)
 
 
 def proved(evidence: Evidence):

@@ -57,6 +57,22 @@ def test_controllers_without_a_limit_are_not_joined_but_devices_always():
     assert v1.wanted(resources(pids=5, cpu_shares=2, memory_swap=-1)) == ("devices", "memory", "cpu", "pids")
 
 
+@pytest.mark.parametrize(
+    ("files", "can"),
+    [
+        pytest.param({"cgroup.controllers": "cpu pids", "cgroup.subtree_control": ""}, True, id="root"),
+        pytest.param({"cgroup.controllers": "cpu", "cgroup.subtree_control": ""}, False, id="no such controller"),
+        pytest.param({"cgroup.controllers": "pids", "cgroup.subtree_control": "", "cgroup.type": "domain"}, False, id="in a container"),
+        pytest.param({"cgroup.controllers": "pids", "cgroup.subtree_control": "pids", "cgroup.type": "domain"}, True, id="handed down"),
+        pytest.param({}, False, id="no cgroups"),
+    ],
+)
+def test_a_limit_by_default_is_tried_only_where_the_kernel_takes_it(tmp_path, files, can):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert find.can_hand_down(str(tmp_path), "pids") is can
+
+
 def test_unlimited_pids_ask_for_no_controller():
     assert v1.wanted(resources(pids=-1)) == ("devices",)
 

@@ -53,6 +53,20 @@ def test_what_an_engine_writes_is_understood():
     assert [n.kind for n in config.namespaces] == ["pid", "network", "ipc", "uts", "mount", "cgroup"]
 
 
+@pytest.mark.parametrize("written", [2**64 - 1, -1])
+def test_no_limit_is_written_in_two_ways(written):
+    config = parse(changed("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 0, "hard": written}]))
+    assert [(limit.soft, limit.hard) for limit in config.process.rlimits] == [(0, 2**64 - 1)]
+
+
+def test_number_beyond_64_bits_is_refused():
+    assert refused("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64}]).kind is Kind.PARSE
+
+
+def test_other_numbers_are_signed():
+    assert refused("process.oomScoreAdj", 2**64 - 1).kind in {Kind.PARSE, Kind.RUNTIME}
+
+
 def test_unknown_members_are_ignored_as_the_specification_demands():
     document = make_config("true")
     document["later"] = {"x": 1}

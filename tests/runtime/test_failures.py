@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from sigkit.errors import Bug, HostUnfit, KernelRefused, LauncherDied, MissingCommand, NotExecutable, Place, UnsafeRootfs
+from sigkit.errors import Bug, HostUnfit, KernelRefused, LauncherDied, MissingCommand, NotExecutable, Place, SourceChanged, UnsafeRootfs
 from sigkit.runtime import failures, sync
 
 PLACE = Place("/bundle")
@@ -22,6 +22,7 @@ def body(*fields: bytes | int) -> bytes:
         pytest.param((sync.FAIL_KERNEL, b"a mount", errno.ENOSYS, b"fsopen"), HostUnfit, id="old kernel"),
         pytest.param((sync.FAIL_KERNEL, b"private propagation", errno.EINVAL, b"mount"), HostUnfit, id="chroot"),
         pytest.param((sync.FAIL_UNSAFE, b"a mount", b"a link", b"/dev"), UnsafeRootfs, id="unsafe"),
+        pytest.param((sync.FAIL_SOURCE, b"a mount", b"/srv/data"), SourceChanged, id="source changed"),
         pytest.param((sync.FAIL_MISSING, b"x"), MissingCommand, id="missing"),
         pytest.param((sync.FAIL_EXECUTABLE, b"x", errno.EACCES), NotExecutable, id="not executable"),
         pytest.param((sync.FAIL_BUG, b"start", b"KeyError: 'x'"), Bug, id="bug"),

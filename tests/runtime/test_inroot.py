@@ -111,6 +111,7 @@ def test_proc_that_is_a_directory_of_the_image_is_unsafe(root, tmp_path):
         "below": 0,
         "propagation": 0,
         "recursive": 0,
+        "judged": 0,
     }
     with pytest.raises(inroot.Unsafe):
         mounts.check_proc(root, (asked,))

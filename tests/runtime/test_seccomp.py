@@ -52,6 +52,49 @@ def test_default_profile_allows_it_with_the_capability(tmp_path):
     assert under(seccomp.default_profile([*DEFAULT, "CAP_SYS_TIME"]), TRY_SETTIMEOFDAY, tmp_path) == str(errno.EFAULT)
 
 
+# Each with arguments that the kernel itself would answer otherwise; the errno of each is written.
+TRY_NESTING = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {"x86_64": (272, 56, 165, 250, 430), "aarch64": (97, 220, 40, 219, 430)}[os.uname().machine]
+NEWUSER, SIGCHLD = 0x10000000, 17
+calls = [(NEWUSER,), (NEWUSER | SIGCHLD, 0, 0, 0, 0), (None, None, None, 0, None), (0, -4, 0), (None, 0)]
+for number, arguments in zip(numbers, calls):
+    ctypes.set_errno(0)
+    if libc.syscall(number, *arguments) == 0 and number == numbers[1]:
+        os._exit(0)  # the child
+    os.write(1, b"%d " % ctypes.get_errno())
+"""
+
+
+@pytest.mark.attack("CVE-2022-0492")
+@pytest.mark.attack("keyring of the host")
+def test_default_profile_lets_nobody_make_user_namespaces_mount_or_reach_keyrings(tmp_path):
+    refused = f"{errno.EPERM} {errno.ENOSYS} {errno.EPERM} {errno.EPERM} {errno.EPERM}"
+    assert under(seccomp.default_profile(DEFAULT), TRY_NESTING, tmp_path) == refused
+
+
+def test_default_profile_lets_processes_and_threads_be_made(tmp_path):
+    code = """
+import threading
+thread = threading.Thread(target=os.write, args=(1, b"thread "))
+thread.start()
+thread.join()
+if os.fork() == 0:
+    os.write(1, b"child ")
+    os._exit(0)
+os.wait()
+os.write(1, b"parent")
+"""
+    assert under(seccomp.default_profile(DEFAULT), code, tmp_path) == "thread child parent"
+
+
+def test_default_profile_allows_namespaces_and_mounts_with_the_capability_for_them(tmp_path):
+    found = profile(seccomp.default_profile([*DEFAULT, "CAP_SYS_ADMIN"]))
+    allowed = {name for rule in found.rules if rule.action == 0x7FFF0000 and not rule.arguments for name in rule.names}
+    assert {"unshare", "clone", "clone3", "mount", "setns", "keyctl"} <= allowed
+
+
 def test_default_profile_answers_an_unknown_call_with_ENOSYS(tmp_path):
     code = """
 try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RUNTIME = Path(sigkit.runtime.__file__).parent
 CLI = RUNTIME / "cli.py"
-TOOLS = ("sh", "cat", "ls", "id", "mkdir", "mknod", "sleep", "env", "hostname", "kill", "dd", "touch", "readlink", "true")
+TOOLS = ("sh", "cat", "ls", "id", "mkdir", "mknod", "sleep", "env", "hostname", "kill", "dd", "touch", "chmod", "head", "readlink", "true")
 NOBODY = 65534
 
 _PT_INTERP = 3

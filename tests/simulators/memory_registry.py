@@ -87,9 +87,6 @@ class MemoryRegistry:
             return None
         return tuple(describe_referrer(found) for found in self._documents(repository) if found.subject and found.subject.digest == digest)
 
-    def list_tags(self, repository: Repository) -> tuple[str, ...]:
-        return tuple(sorted(tag for where, tag in self.tags if where == repository))
-
     def _blob(self, repository: Repository, descriptor: Descriptor) -> bytes:
         if (repository, descriptor.digest) not in self.blobs:
             raise BlobAbsent("no such blob", place=Place(f"{repository}@{descriptor.digest}"))

@@ -88,3 +88,30 @@ def _unescape(field: str) -> str:
 def directory_of(hierarchy: Hierarchy, path: str) -> str:
     """Return the directory of the absolute cgroup `path`, which counts from the mount point (runtime-spec, "Cgroups Path")."""
     return os.path.join(hierarchy.mount_point, path.lstrip("/"))
+
+
+def can_limit(controller: str) -> bool:
+    """Tell whether this user can limit a new container by `controller`: it is there, and what is above may be written to."""
+    found = find_hierarchies()
+    if found.v2 is None:
+        hierarchy = found.v1.get(controller)
+        return hierarchy is not None and os.access(directory_of(hierarchy, hierarchy.own), os.W_OK)
+    return can_hand_down(found.v2.mount_point, controller)
+
+
+def can_hand_down(top: str, controller: str) -> bool:
+    """Tell whether the v2 tree mounted at `top` hands `controller` down, or would if it were told to.
+
+    Inside a container the top is no root (it has a type), and its own processes keep the kernel from handing anything down.
+    """
+    try:
+        available, enabled = (_words(os.path.join(top, name)) for name in ("cgroup.controllers", "cgroup.subtree_control"))
+    except OSError:
+        return False
+    is_root = not os.path.exists(os.path.join(top, "cgroup.type"))
+    return (controller in enabled or (is_root and controller in available)) and os.access(top, os.W_OK)
+
+
+def _words(path: str) -> list[str]:
+    with open(path, encoding="ascii") as file:
+        return file.read().split()
