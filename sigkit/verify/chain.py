@@ -21,16 +21,18 @@ from sigkit.errors import (
     MalformedCertificate,
     NoAttestedTime,
     OutsideAuthority,
+    OutsideCertificate,
     SigkitError,
     UntrustedCertificate,
 )
 from sigkit.strict import decode_utf8, encode_base64
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, encode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
-from sigkit.verify.windows import check_certificates, check_window
+from sigkit.verify.windows import check_certificates, check_window, show_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from cryptography import x509
     from cryptography.x509 import verification
@@ -134,19 +136,35 @@ def _build_path(signing: SigningCertificate, authority: CertificateAuthority, pl
     leaf = signing.certificate
     if leaf in authority.certificates:
         raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
+    moment = max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates))
     builder = (
         verification.PolicyBuilder()
         .store(verification.Store(list(authority.certificates)))
-        .time(max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates)))
+        .time(moment)
         .max_chain_depth(_PATH_CERTIFICATES)
         .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
     )
     try:
         return tuple(builder.build_client_verifier().verify(leaf, list(signing.offered)).chain)
     except verification.VerificationError as err:
+        _refuse_apart(signing, authority, moment, place)
         raise UntrustedCertificate(
             "no authority of the trust root issued the signer's certificate", place=place, expected=authority.name, got=str(err)[:200]
         ) from err
+
+
+def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, moment: datetime, place: Place) -> None:
+    """Say so where there may be a path, but its certificates were never valid all at once."""
+    chain = (signing.certificate, *authority.certificates)
+    if signing.certificate.issuer in {issuer.subject for issuer in (*signing.offered, *authority.certificates)}:
+        for certificate in chain:
+            if certificate.not_valid_after_utc < moment:
+                raise OutsideCertificate(
+                    "the certificates of the chain were never valid all at once",
+                    place=place,
+                    expected=f"one valid at {show_time(moment)}, when the last of them began",
+                    got=f"one until {show_time(certificate.not_valid_after_utc)}",
+                )
 
 
 def _authority_policy() -> verification.ExtensionPolicy:
