@@ -1,16 +1,26 @@
-"""`sigkit policy`: check trust policies before they decide anything."""
+"""`sigkit policy`: check trust policies before they decide anything, and ask them why they decided as they did."""
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
-from sigkit.cli.options import FILE
+from sigkit.cli.connect import connect, parse_image
+from sigkit.cli.options import FILE, platform_option, policy_options, registry_options
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.options import ConnectionFlags, PolicyFlags
+
+LINE_CHARACTERS = 4_000
 
 
 @click.group(name="policy")
 def command() -> None:
-    """Check trust policies."""
+    """Check trust policies, and explain what they decide."""
 
 
 @command.command(
@@ -33,3 +43,46 @@ def check(output: Output, path: str) -> None:
 
     summary = check_policy(path)
     output.answer(summary_lines(summary), encode_summary(summary))
+
+
+@command.command(
+    cls=Command,
+    name="explain",
+    epilog=EXITS,
+    examples="""
+    sigkit policy explain --policy policy.yaml registry.example/acme/app:1.0
+    sigkit policy explain --policy policy.yaml --output json registry.example/acme/app@sha256:…
+    """,
+)
+@click.argument("image")
+@policy_options
+@platform_option
+@registry_options
+@click.pass_obj
+def explain(output: Output, image: str, wanted: PolicyFlags, platform_text: str | None, connection: ConnectionFlags) -> int:
+    """Say why IMAGE is allowed or refused: everything that was tried, and the smallest change that would make it pass.
+
+    Every piece of evidence is listed with what it proved or why it was refused, each part of the rule with who met it or what is missing,
+    and who signed instead. It ends as `sigkit verify` would.
+    """
+    from sigkit.cli.decisions import choose_host_policy
+    from sigkit.clock import SystemClock
+    from sigkit.gate.admit import judge
+    from sigkit.limits import DEFAULT
+    from sigkit.oci.descriptor import host_platform, parse_platform
+    from sigkit.policy.explain import explain as explain_shortly
+    from sigkit.policy.why import encode_why, explain_why
+
+    policy = choose_host_policy(wanted)
+    reference = parse_image(image)
+    platform = parse_platform(platform_text) if platform_text else host_platform()
+    with connect(connection, reference) as registry:
+        judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
+    why, headline = explain_why(judgement.decision), explain_shortly(judgement.decision)
+    lines = [f"{output.word(headline.word, sys.stdout)}  {escape(headline.subject)}"]
+    for line in why.lines():
+        code = f"  [{line.code}]" if line.code else ""
+        lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
+    lines += [f"  note        {escape(note)}" for note in judgement.notes]
+    output.answer(lines, encode_why(why))
+    return why.record.exit_status()

@@ -316,11 +316,12 @@ def encode_tree(tree: ReasonTree) -> dict[str, Json]:
     children: Json = [encode_tree(child) for child in tree.children]
     head: dict[str, Json] = {"demand": tree.demand, "place": _place(tree.place), "met": isinstance(tree, Met)}
     if isinstance(tree, Met):
-        return {**head, "by": [_signer(signer) for signer in tree.by], "children": children}
+        return {**head, "by": [encode_signer(signer) for signer in tree.by], "children": children}
     return {**head, "reason": encode_reason(tree.reason), "short": tree.short, "children": children}
 
 
-def _signer(signer: Signer) -> Json:
+def encode_signer(signer: Signer) -> dict[str, Json]:
+    """Return a signer as it stands in `sigkit.decision/1`."""
     match signer:
         case KeySigner(key, kind, name):
             return {"type": "key", "fingerprint": str(key), "kind": kind, "name": name}
@@ -347,7 +348,7 @@ def encode_facts(facts: Facts) -> dict[str, Json]:
             "repository": signature.repository,
             "annotations": dict(signature.annotations),
         },
-        "signer": {"signer": _signer(facts.signer.signer), "source": _source(facts.signer.source)},
+        "signer": {"signer": encode_signer(facts.signer.signer), "source": _source(facts.signer.source)},
         "inclusions": [_entry(fact) for fact in facts.inclusions],
         "promises": [_entry(fact) for fact in facts.promises],
         "certificateLogs": [

@@ -160,12 +160,12 @@ def describe_leaf(require: KeyRequirement | IdentityRequirement) -> str:
     """Name in words who is asked for, and what must vouch for the signature."""
     demands = require.demands
     counts = (
-        (demands.log_entries, "log entries"),
-        (demands.log_inclusions, "proved log entries"),
+        (demands.log_entries, "logEntries"),
+        (demands.log_inclusions, "logInclusions"),
         (demands.timestamps, "timestamps"),
-        (demands.certificate_logs, "certificate logs"),
+        (demands.certificate_logs, "certificateLogs"),
     )
-    extra = "".join(f", {number} {what}" for number, what in counts if number)
+    extra = "".join(f", {what} {number}" for number, what in counts if number)
     match require:
         case KeyRequirement(key):
             return f"key {key.name}{extra}"

@@ -11,6 +11,7 @@ from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.policy.decision import Met, Outcome, Standing, record_of
 from sigkit.policy.evaluate import describe_signer, is_signature
+from sigkit.verify.facts import IdentitySigner, TimeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def explain_record(record: Record) -> Explanation:
     request = record.request
     facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
     for item in record.facts:
-        facts += _facts(item)
+        facts += fact_lines(item, 1)
     if record.tree is not None and isinstance(record.tree, Met):
         facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
     unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
@@ -80,37 +81,53 @@ def _policy(record: Record) -> str:
     return f"{record.policy.name} {record.policy.digest}, {rule}"
 
 
-def _facts(facts: Facts) -> Iterator[Line]:
+def fact_lines(facts: Facts, depth: int) -> Iterator[Line]:
+    """Give what one piece of evidence proved."""
     signature = facts.signature
     kind = "signed by" if is_signature(facts) else "attested by"
-    yield Line(1, kind, describe_signer(facts.signer.signer))
+    signer, within = facts.signer.signer, depth + 1
+    yield Line(depth, kind, describe_signer(signer))
     if signature.predicate_type is not None and not is_signature(facts):
-        yield Line(2, "type", signature.predicate_type)
-    yield Line(2, "digest", str(signature.artifact))
+        yield Line(within, "type", signature.predicate_type)
+    yield Line(within, "digest", str(signature.artifact))
     if signature.repository is not None:
-        yield Line(2, "name", signature.repository)
+        yield Line(within, "name", signature.repository)
     for name, value in signature.annotations.items():
         if value != signature.repository:
-            yield Line(2, "annotation", f"{name}={value}")
-    for inclusion in facts.inclusions:
-        yield Line(2, "in log", f"{inclusion.log} at index {inclusion.index}")
-    for time in facts.times:
-        yield Line(2, "at", f"{format_time(time.when)} by {time.authority}")
+            yield Line(within, "annotation", f"{name}={value}")
+    if isinstance(signer, IdentitySigner):
+        for name, value in sorted(signer.extensions.items()):
+            if value not in {signer.issuer, signer.subject}:
+                yield Line(within, "extension", f"{name}={value}")
+    yield from _vouching_lines(facts, within)
     source = facts.signer.source
-    yield Line(2, "trusted by", f"{source.authority} of trust root {source.root} {source.root_digest}")
-    yield Line(2, "found at", str(facts.place))
+    yield Line(within, "trusted by", f"{source.authority} of trust root {source.root} {source.root_digest}")
+    yield Line(within, "found at", str(facts.place))
+
+
+def _vouching_lines(facts: Facts, depth: int) -> Iterator[Line]:
+    for inclusion in facts.inclusions:
+        yield Line(depth, "in log", f"{inclusion.log} at index {inclusion.index}")
+    for promise in facts.promises:
+        yield Line(depth, "promised", f"by log {promise.log} for index {promise.index}; not proved to be there")
+    for logged in facts.certificate_logs:
+        yield Line(depth, "cert log", f"{logged.log} at {format_time(logged.when)}")
+    for time in facts.times:
+        word = "timestamp by" if time.kind is TimeKind.TIMESTAMP else "log time by"
+        yield Line(depth, "at", f"{format_time(time.when)}, {word} {time.authority}")
 
 
 def _reasons(record: Record) -> Iterator[Line]:
     for reason in record.reasons:
-        yield from _reason(reason, 1)
+        yield from reason_lines(reason, 1)
     told = {child for reason in record.reasons for child in _walk(reason)}
     for item in record.refused:
         if item.reason not in told:
-            yield from _reason(item.reason, 1, label="passed over")
+            yield from reason_lines(item.reason, 1, label="passed over")
 
 
-def _reason(reason: Reason, depth: int, label: str = "because") -> Iterator[Line]:
+def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator[Line]:
+    """Give a reason and those below it."""
     yield Line(depth, label, reason.problem, reason.code)
     if str(reason.place):
         yield Line(depth + 1, "where", str(reason.place))
@@ -119,7 +136,7 @@ def _reason(reason: Reason, depth: int, label: str = "because") -> Iterator[Line
     if reason.got:
         yield Line(depth + 1, "found", reason.got)
     for child in reason.children:
-        yield from _reason(child, depth + 1)
+        yield from reason_lines(child, depth + 1)
 
 
 def _walk(reason: Reason) -> Iterator[Reason]:

@@ -83,7 +83,8 @@ def fits_whole(expression: str, text: str) -> bool:
 def find_doubts(text: str) -> Iterator[Doubt]:
     """Give what in an expression may not be meant (cases.md C14)."""
     dots, operators = _scan(text)
-    escaped = "".join(f"\\{character}" if index in dots else character for index, character in enumerate(text))
+    # `[.]` and not `\.`: what is printed has its backslashes doubled, and this can be copied.
+    escaped = "".join(f"[{character}]" if index in dots else character for index, character in enumerate(text))
     for offset in dots:
         yield Doubt(f"unescaped dot at column {offset + 1}: it stands for any character", offset, escaped)
     inner = text.removeprefix("^").removesuffix("$")
