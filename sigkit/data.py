@@ -54,6 +54,10 @@ class Data(metaclass=DataType):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the checker knows the fields by PEP 681
         cls = type(self)
         names = cls.__match_args__
+        if len(args) == len(names) and not kwargs:  # the usual way, of which a verification takes dozens
+            for name, value in zip(names, args, strict=True):
+                _store(self, name, value)
+            return
         values = dict(zip(names, args, strict=False))
         given = len(values)
         values.update(kwargs)
