@@ -103,7 +103,7 @@ def policy_for_flags(wanted: Wanted) -> Policy:
     require = requirement_for_flags(wanted)
     scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
     rule = Rule(scope, require, wanted.name_rule, _FLAGS, run=OPEN_GRANT, annotations=wanted.annotations)
-    digest = policy_digest(encode_json(_content(wanted)), keys, {root.name: root.digest for root in wanted.roots})
+    digest = policy_digest(encode_json(_content(wanted)), keys, {f"{root.name} {root.digest}": root.digest for root in wanted.roots})
     return Policy("flags", digest, _FLAGS, (rule,), keys, roots_with_keys(keys, wanted.roots, "flags"))
 
 
