@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit import durable, limits
@@ -221,7 +222,9 @@ def _parse_require(field: Field, trust: Trust) -> Requirement:
             items = value.items()
             of = tuple(_parse_require(item, trust) for item in items)
             # Only signers that stand in this list themselves: [allOf [a, b], allOf [a, c]] has its meaning.
-            _check_repeated([(part,) if isinstance(part, KeyRequirement | IdentityRequirement) else () for part in of], items)
+            _check_repeated(
+                [(part,) if isinstance(part, KeyRequirement | IdentityRequirement) else () for part in of], items, _Same.ANCHORED
+            )
             return AllOf(of, field.place()) if kind == "allOf" else AnyOf(of, field.place())
 
 
@@ -246,7 +249,7 @@ def _parse_at_least(field: Field, trust: Trust) -> AtLeast:
     text = count.text()
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= len(of):
         count.fail("`n` is out of range", expected=f"1 to {len(of)}, the length of `of`", got=text)
-    _check_repeated([tuple(leaves_of(part)) for part in of], items)
+    _check_repeated([tuple(leaves_of(part)) for part in of], items, _Same.SIGNER)
     for part, item in zip(of, items, strict=True):
         for several in parts_of(part):
             if takes_several(several) and any(isinstance(leaf, IdentityRequirement) for leaf in leaves_of(several)):
@@ -255,14 +258,20 @@ def _parse_at_least(field: Field, trust: Trust) -> AtLeast:
     return AtLeast(int(text), of, field.place())
 
 
-def _check_repeated(parts: list[tuple[KeyRequirement | IdentityRequirement, ...]], items: tuple[Field, ...]) -> None:
+class _Same(Enum):
+    """What makes two elements name one identity: who it is, or also by whom it is certified."""
+
+    SIGNER = "signer"
+    ANCHORED = "anchored"
+
+
+def _check_repeated(parts: list[tuple[KeyRequirement | IdentityRequirement, ...]], items: tuple[Field, ...], same: _Same) -> None:
     """Refuse a signer in two elements of one list: it would count twice (cases.md C21)."""
     seen: dict[object, int] = {}
     for index, (leaves, item) in enumerate(zip(parts, items, strict=True)):
         for leaf in leaves:
-            who: object = (
-                leaf.key.key.spki if isinstance(leaf, KeyRequirement) else (leaf.identity, tuple(leaf.identity.extensions.items()))
-            )
+            anchor = leaf.anchor if same is _Same.ANCHORED else None
+            who = leaf.key.key.spki if isinstance(leaf, KeyRequirement) else (leaf.identity, anchor)
             if seen.setdefault(who, index) == index:
                 continue
             remedy = "keep it in one element; one signer counts once"

@@ -164,7 +164,7 @@ def _own_reason(reason: Reason, depth: int, *, told: bool) -> Iterator[Line]:
 def _as_requirement(signer: Signer) -> str:
     """Write who signed as a policy would ask for it; text in double quotes, as YAML and JSON both read it."""
     if isinstance(signer, IdentitySigner):
-        named = {"issuer": signer.issuer, "subject": signer.subject} if signer.issuer else {"subject": signer.subject}
+        named: dict[str, Json] = {"issuer": signer.issuer, "subject": signer.subject} if signer.issuer else {"subject": signer.subject}
         return f"identity: {encode_json(named).decode()}"
     return f"key: NAME, with the key {signer.key} under `keys`"
 
