@@ -1,0 +1,151 @@
+"""Signed notes and the checkpoints in them: what is read, whose word they are, and everything that is refused."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigkit.errors import CheckpointNotSigned, MalformedCheckpoint, Place, SigkitError
+from sigkit.keys.public import of_library
+from sigkit.strict import INT64_MAX
+from sigkit.tlog.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
+from sigkit.tlog.note import key_id_of, parse_note
+
+PLACE = Place("checkpoint")
+HOST = "log.example"
+ROOT = hashlib.sha256(b"root").digest()
+TEXT = f"{HOST}\n42\n{base64.b64encode(ROOT).decode()}\n"
+KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = of_library(KEY.public_key())
+LOG_ID = key_id_of(HOST, 1, KEY.public_key().public_bytes_raw())
+OLD_KEY = ec.derive_private_key(7, ec.SECP256R1())
+OLD_PUBLIC = of_library(OLD_KEY.public_key())
+OLD_TEXT = TEXT.replace(HOST, f"{HOST} - 2605736670972794746", 1)
+
+
+def line(name: str, key_id: bytes, signature: bytes) -> str:
+    return f"\u2014 {name} {base64.b64encode(key_id[:4] + signature).decode()}\n"
+
+
+def note(text: str = TEXT, *extra: str) -> str:
+    return f"{text}\n{line(HOST, LOG_ID, KEY.sign(text.encode()))}{''.join(extra)}"
+
+
+def old_note(text: str = OLD_TEXT, key_id: bytes = OLD_PUBLIC.fingerprint.value) -> str:
+    return f"{text}\n{line(HOST, key_id, OLD_KEY.sign(text.encode(), ec.ECDSA(hashes.SHA256())))}"
+
+
+def test_the_published_key_id_is_computed():
+    """C2SP signed-note.md: example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k."""
+    key = base64.b64decode("AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+    assert key_id_of("example.com/foo", key[0], key[1:])[:4].hex() == "530d903a"
+
+
+def test_a_checkpoint_of_a_log_of_the_second_generation_is_proved():
+    signed = verify_checkpoint(note(), PUBLIC, LOG_ID, HOST, PLACE)
+    assert signed.checkpoint == Checkpoint(HOST, 42, ROOT)
+    assert signed.others == ()
+
+
+def test_a_checkpoint_of_a_log_of_the_first_generation_is_proved():
+    signed = verify_checkpoint(old_note(), OLD_PUBLIC, OLD_PUBLIC.fingerprint.value, None, PLACE)
+    assert (signed.checkpoint.size, signed.checkpoint.root) == (42, ROOT)
+
+
+def test_lines_of_others_are_named_and_their_order_means_nothing():
+    witness = line("witness.example", b"abcd", bytes(72))
+    own = line(HOST, LOG_ID, KEY.sign(TEXT.encode()))
+    for lines in (own + witness, witness + own):
+        signed = verify_checkpoint(f"{TEXT}\n{lines}", PUBLIC, LOG_ID, HOST, PLACE)
+        assert [other.name for other in signed.others] == ["witness.example"]
+
+
+def test_extension_lines_are_kept_and_signed():
+    text = f"{TEXT}Timestamp: 1689177396000000000\n"
+    assert verify_checkpoint(note(text), PUBLIC, LOG_ID, HOST, PLACE).checkpoint.extensions == ("Timestamp: 1689177396000000000",)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(note().replace(HOST, "other.example"), id="another origin and name"),
+        pytest.param(note().replace(f"\u2014 {HOST}", "\u2014 other.example"), id="another name on the line"),
+        pytest.param(f"{TEXT}\n{line(HOST, b'abcd', KEY.sign(TEXT.encode()))}", id="another key id"),
+        pytest.param(f"{TEXT}\n{line(HOST, LOG_ID, KEY.sign(b'other'))}", id="a signature of something else"),
+        pytest.param(note(TEXT, line(HOST, LOG_ID, bytes(64))), id="a second line of the key that is not valid"),
+        pytest.param(note(TEXT.replace("42", "43")).replace("43", "42", 1), id="another size than was signed"),
+    ],
+)
+def test_a_checkpoint_that_the_log_did_not_sign_is_refused(raw):
+    with pytest.raises(CheckpointNotSigned):
+        verify_checkpoint(raw, PUBLIC, LOG_ID, HOST, PLACE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(TEXT.replace("42", "042"), id="a leading zero"),
+        pytest.param(TEXT.replace("42", "-1"), id="a sign"),
+        pytest.param(TEXT.replace("42", "4_2"), id="an underscore"),
+        pytest.param(TEXT.replace("42", "\u0664\u0662"), id="digits of another script"),
+        pytest.param(TEXT.replace("42", str(INT64_MAX + 1)), id="a size beyond 63 bits"),
+        pytest.param(TEXT.replace("42", "9" * 5000), id="a number of 5000 digits"),
+        pytest.param(TEXT.replace("42\n", ""), id="no size"),
+        pytest.param(TEXT.replace(f"{HOST}\n", ""), id="no origin"),
+        pytest.param(f"{HOST}\n42\n", id="no root hash"),
+        pytest.param(f"{HOST}\n42\n{base64.b64encode(bytes(31)).decode()}\n", id="a root hash of 31 bytes"),
+        pytest.param(f"{TEXT}\nmore\n", id="an empty line"),
+        pytest.param(TEXT.replace("=", ""), id="base64 without padding"),
+    ],
+)
+def test_a_text_that_is_no_checkpoint_is_refused(text):
+    with pytest.raises(MalformedCheckpoint):
+        parse_checkpoint(text, PLACE)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(TEXT, id="no signatures"),
+        pytest.param(f"{TEXT}\n", id="no line after the blank one"),
+        pytest.param(note()[:-1], id="no newline at the end"),
+        pytest.param(note(TEXT, "junk\n"), id="a line that is no signature"),
+        pytest.param(note(TEXT, "- x YWJjZGU=\n"), id="a hyphen instead of the dash"),
+        pytest.param(note(TEXT, "\u2014 YWJjZGU=\n"), id="no name"),
+        pytest.param(note(TEXT, "\u2014 a+b YWJjZGU=\n"), id="a plus in the name"),
+        pytest.param(note(TEXT, "\u2014 x YWJj\n"), id="too short"),
+        pytest.param(note(TEXT, "\u2014 x !\n"), id="not base64"),
+        pytest.param(note().replace("\n", "\r\n"), id="other line ends"),
+        pytest.param(note().replace(HOST, f"{HOST}\x1b[2J", 1), id="a control character"),
+        pytest.param(note(TEXT, *(line(f"w{n}.example", b"abcd", b"x") for n in range(100))), id="a hundred signatures"),
+    ],
+)
+def test_what_is_no_note_is_refused(raw):
+    with pytest.raises(MalformedCheckpoint):
+        parse_note(raw, PLACE)
+
+
+@given(st.integers(0, len(note().encode()) * 8 - 1))
+def test_a_flipped_bit_anywhere_is_refused(bit):
+    raw = bytearray(note(TEXT).encode())
+    raw[bit // 8] ^= 1 << (bit % 8)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return
+    with pytest.raises(SigkitError):
+        verify_checkpoint(text, PUBLIC, LOG_ID, HOST, PLACE)
+
+
+@given(st.text(max_size=300))
+def test_nothing_but_a_refusal_leaves_the_parsers(text):
+    for parse in (parse_note, parse_checkpoint):
+        with contextlib.suppress(MalformedCheckpoint):
+            parse(text, PLACE)
