@@ -83,3 +83,59 @@ def test_the_document_names_rules_keys_and_warnings(check):
 def test_a_policy_that_cannot_be_used_is_refused(check):
     with pytest.raises(SigkitError):
         check("  - images: reg.example/**\n")
+
+
+UNANCHORED = "https://git.example/acme/app/.github/workflows/"
+
+
+def identity(subject: str, authority: str = "") -> str:
+    return f"authorities: {{ci: {{identity: {{issuer: https://issuer.example, {subject}}}{authority}}}}}\n"
+
+
+@pytest.fixture
+def check_identity(tmp_path):
+    def checked(before: str):
+        path = tmp_path / "policy.yaml"
+        rule = "rules:\n  - images: reg.example/**\n    require: {authority: ci}\n"
+        path.write_text(f"apiVersion: sigkit.dev/v1alpha1\nkind: Policy\n{before}{rule}")
+        return check_policy(path)
+
+    return checked
+
+
+def test_c14_an_expression_that_may_not_be_meant_is_warned_of_with_column_and_suggestion(check_identity):
+    summary = check_identity(identity(f"subjectRegExp: '{UNANCHORED}'"))
+    told = "\n".join(summary_lines(summary))
+    assert "unescaped dot at column 12" in told
+    assert "unescaped dot at column 30" in told
+    assert f"it can match one string only, the whole of it; write {UNANCHORED} as exact text" in told
+    assert "the expression https://git[.]example/acme/app/[.]github/workflows/.+" in told
+    assert all(warning.place.inside.startswith("3:") for warning in summary.warnings)
+
+
+def test_c14_an_expression_that_is_meant_is_not_warned_of(check_identity):
+    expression = r"^https://git\.example/acme/app/\.github/workflows/release\.yml@refs/(heads/main|tags/v.+)$"
+    assert check_identity(identity(f"subjectRegExp: '{expression}'")).warnings == ()
+
+
+def test_expressions_of_extensions_and_issuers_are_looked_over_too(check_identity):
+    extensions = "extensions: {sourceRepositoryURI: {regExp: 'https://git.example/.+'}}"
+    assert "sourceRepositoryURI" in check_identity(identity(f"subject: x, {extensions}")).warnings[0].text
+
+
+def test_an_identity_without_a_log_is_warned_of(check_identity):
+    summary = check_identity(identity("subject: x@y.example", ", logEntries: 0"))
+    assert "stolen identity" in summary.warnings[0].text
+    assert check_identity(identity("subject: x@y.example", ", logEntries: 0, logInclusions: 1")).warnings == ()
+
+
+def test_what_no_rule_names_is_warned_of(check_identity):
+    unused = "  other: {identity: {issuer: x, subject: y}}\n"
+    text = f"authorities:\n  ci: {{identity: {{issuer: x, subject: y}}}}\n{unused}"
+    assert [warning.text for warning in check_identity(text).warnings] == ["authority `other` is named by no rule"]
+
+
+def test_a_summary_says_who_is_meant_and_what_must_vouch(check_identity):
+    told = "\n".join(summary_lines(check_identity(identity("subject: x@y.example", ", timestamps: 2"))))
+    assert "authority ci: identity x@y.example of https://issuer.example, certified by public-good" in told
+    assert "logEntries 1, timestamps 2, certificateLogs 1" in told

@@ -42,12 +42,16 @@ def test_the_refused_example_is_refused_as_it_is_shown():
     assert shown == ("text", f"{caught.value.__notes__[0]}\n")
 
 
-@pytest.mark.parametrize("field", ["policy", "rule", "run"])
+@pytest.mark.parametrize("field", ["policy", "rule", "run", "authority", "identity", "extensions", "requirement"])
 def test_every_field_that_is_accepted_is_on_the_page(field):
     odd = {
         "policy": "apiVersion: sigkit.dev/v1alpha1\nkind: Policy\nodd: x\n",
         "rule": "- images: x.y/z\n  odd: x\n",
         "run": "run: {odd: x}\n",
+        "authority": "apiVersion: sigkit.dev/v1alpha1\nkind: Policy\nauthorities: {x: {odd: x}}\n",
+        "identity": "- images: x.y/z\n  require: {identity: {odd: x}}\n",
+        "extensions": "- images: x.y/z\n  require: {identity: {issuer: x, subject: y, extensions: {odd: x}}}\n",
+        "requirement": "- images: x.y/z\n  require: {odd: x}\n",
     }[field]
     with pytest.raises(SigkitError) as caught:
         load(odd)

@@ -1,0 +1,85 @@
+"""`sigkit policy explain` as a user or a script meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sigkit.cli.demo_image import assemble, write_layout
+from sigkit.cli.main import run
+from sigkit.errors import Unsigned, WrongKey
+from sigkit.keys.files import write_key_pair
+from sigkit.services.serve import running_registry
+
+POLICY = """\
+apiVersion: sigkit.dev/v1alpha1
+kind: Policy
+keys:
+  release: {file: release.pub}
+  second: {file: second.pub}
+rules:
+  - images: "**"
+    require:
+      atLeast: {n: 2, of: [{key: release}, {key: second}]}
+"""
+
+
+@pytest.fixture
+def image(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
+    for name in ("release", "second", "other"):
+        write_key_pair(name, "ecdsa-p256", "pw")
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    write_layout(assemble("hello"), tmp_path / "image")
+    with running_registry(tmp_path / "storage") as address:
+        reference = f"{address}/demo/hello:1.0"
+        assert run(["copy", "oci:image", reference]) == 0
+        capsys.readouterr()
+        yield reference
+
+
+def explain(image: str, *arguments: str) -> int:
+    return run(["policy", "explain", *arguments, image])
+
+
+def test_a_refusal_is_explained_whole_and_ends_as_verify_does(image, capsys):
+    for key in ("release", "other"):
+        assert run(["sign", "--key", f"{key}.key", image]) == 0
+    capsys.readouterr()
+    assert explain(image, "--policy", "policy.yaml") == 1
+    told = capsys.readouterr().out
+    assert told.startswith("refused  ")
+    assert "1 of 2 distinct" in told
+    assert "a signature by key second" in told
+    assert WrongKey.code in told
+    assert "change      sigkit sign --key KEY" in told
+    assert told.count("tried  ") == 2
+    assert run(["sign", "--key", "second.key", image]) == 0
+    capsys.readouterr()
+    assert explain(image, "--policy", "policy.yaml") == 0
+    assert capsys.readouterr().out.startswith("allowed  ")
+
+
+def test_the_document_is_one_also_for_a_refusal(image, capsys):
+    assert explain(image, "--policy", "policy.yaml", "--output", "json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["tried"], document["signedInstead"]) == ("sigkit.explanation/1", [], [])
+    assert document["decision"]["tree"]["children"][0]["reason"]["code"] == Unsigned.code
+    assert len(document["smallestChange"]) == 2
+
+
+def test_flags_are_explained_like_a_policy(image, capsys):
+    assert run(["sign", "--key", "other.key", image]) == 0
+    capsys.readouterr()
+    assert explain(image, "--key", "release.pub") == 1
+    assert "because     signed, but not by key release.pub" in capsys.readouterr().out
+    assert explain(image, "--key", "other.pub") == 0
+
+
+def test_what_could_not_be_asked_is_no_refusal(image, capsys):
+    assert explain("127.0.0.1:1/demo/hello:1.0", "--policy", "policy.yaml") == 3
+    assert explain(image, "--policy", "nosuch.yaml") == 2
+    assert explain(image) == 2
+    capsys.readouterr()
