@@ -66,6 +66,7 @@ def set_at(document, path, value):
         document[last] = value
 
 
+LOG_VALID = ("tlogs", 0, "publicKey", "validFor")
 CERTIFICATES = ("certificateAuthorities", 1, "certChain", "certificates")
 
 
