@@ -9,6 +9,7 @@ P-256 and Ed25519 are told by the constant head of their SubjectPublicKeyInfo, s
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 
 from sigkit import limits
@@ -45,6 +46,8 @@ FORMS: Final = {
     ED25519: (ED25519_PURE, ED25519_PREHASHED),
     RSA: ("SHA256",),
 }
+# The library's objects of this many keys are kept: those of a trust root are few and meet every signature; a signer's own comes once.
+_KEPT_KEYS: Final = 64
 _OF_DIGEST: Final = "digest of "  # before the hash of a form: what is given is not the message
 PUBLIC_LABELS: Final = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
@@ -195,22 +198,27 @@ def _parse_by_library(der: bytes, place: Place) -> PublicKey:
 
 def _load(kind: str, spki: bytes, place: Place) -> _LibraryKey:
     try:
-        if kind == ECDSA_P256:
-            from cryptography.hazmat.primitives.asymmetric import ec
-
-            return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), spki[len(_P256_HEAD) :])
-        if kind == ED25519:
-            from cryptography.hazmat.primitives.asymmetric import ed25519
-
-            return ed25519.Ed25519PublicKey.from_public_bytes(spki[len(_ED25519_HEAD) :])
+        return _library_key(kind, spki)
     except ValueError as err:
         raise MalformedKey("the point is not on the curve", place=place) from err
+
+
+@lru_cache(maxsize=_KEPT_KEYS)
+def _library_key(kind: str, spki: bytes) -> _LibraryKey:
+    if kind == ECDSA_P256:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), spki[len(_P256_HEAD) :])
+    if kind == ED25519:
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        return ed25519.Ed25519PublicKey.from_public_bytes(spki[len(_ED25519_HEAD) :])
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     key = load_der_public_key(spki)
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey)):
-        _refuse(type(key).__name__.strip("_"), place)
+        _refuse(type(key).__name__.strip("_"), NOWHERE)
     return key
 
 
@@ -230,24 +238,28 @@ def _check(kind: str, key: _LibraryKey, signature: bytes, message: bytes, form: 
     if kind == ED25519:
         cast("ed25519.Ed25519PublicKey", key).verify(signature, message)
         return
-    from cryptography.hazmat.primitives import hashes
-
-    algorithm: hashes.HashAlgorithm = getattr(hashes, form.removeprefix(_OF_DIGEST))()
-    digest: hashes.HashAlgorithm | utils.Prehashed = algorithm
-    if form.startswith(_OF_DIGEST):
-        from cryptography.hazmat.primitives.asymmetric import utils
-
-        digest = utils.Prehashed(algorithm)
     if kind == RSA:
         from cryptography.hazmat.primitives.asymmetric import padding
 
-        cast("rsa.RSAPublicKey", key).verify(signature, message, padding.PKCS1v15(), digest)
+        cast("rsa.RSAPublicKey", key).verify(signature, message, padding.PKCS1v15(), _hash(form))
         return
-    cast("ec.EllipticCurvePublicKey", key).verify(signature, message, _ecdsa(digest))
+    cast("ec.EllipticCurvePublicKey", key).verify(signature, message, _ecdsa(form))
 
 
-def _ecdsa(digest: hashes.HashAlgorithm | utils.Prehashed) -> ec.ECDSA:
-    """Return ECDSA with `digest`, for verifying.
+def _hash(form: str) -> hashes.HashAlgorithm | utils.Prehashed:
+    from cryptography.hazmat.primitives import hashes
+
+    algorithm: hashes.HashAlgorithm = getattr(hashes, form.removeprefix(_OF_DIGEST))()
+    if not form.startswith(_OF_DIGEST):
+        return algorithm
+    from cryptography.hazmat.primitives.asymmetric import utils
+
+    return utils.Prehashed(algorithm)
+
+
+@lru_cache(maxsize=8)
+def _ecdsa(form: str) -> ec.ECDSA:
+    """Return ECDSA in a form, for verifying.
 
     `ec.ECDSA.__init__` imports the library's whole backend, 8 ms, to ask it for a feature of signing. So only its two public
     properties are given.
@@ -255,7 +267,7 @@ def _ecdsa(digest: hashes.HashAlgorithm | utils.Prehashed) -> ec.ECDSA:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     class Verifying(ec.ECDSA):
-        algorithm = digest
+        algorithm = _hash(form)
         deterministic_signing = False
 
         def __init__(self) -> None:
