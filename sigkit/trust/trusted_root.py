@@ -17,7 +17,8 @@ from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import MalformedTrustedRoot, UnsupportedTrustedRoot
-from sigkit.keys.public import parse_public_key
+from sigkit.keys.pem import encode_pem
+from sigkit.keys.public import ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA, parse_public_key
 from sigkit.trust.root import CertificateAuthority, Origin, TimestampAuthority, TransparencyLog, TrustedRoot, Window
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 _MEMBERS: Final = ("mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
 _LOG_MEMBERS: Final = ("baseUrl", "hashAlgorithm", "publicKey", "logId", "checkpointKeyId", "operator")
 _AUTHORITY_MEMBERS: Final = ("subject", "uri", "certChain", "validFor", "operator")
+# What a root calls the kinds of key that are read. The name must fit the key: a root that says something else was put together wrongly.
+_PKCS1: Final = "PKCS1_RSA_PKCS1V5"
+_KEY_DETAILS: Final = {
+    _PKCS1: RSA,
+    "PKIX_RSA_PKCS1V5": RSA,
+    "PKIX_RSA_PKCS1V15_2048_SHA256": RSA,
+    "PKIX_RSA_PKCS1V15_3072_SHA256": RSA,
+    "PKIX_RSA_PKCS1V15_4096_SHA256": RSA,
+    "PKIX_ECDSA_P256_SHA_256": ECDSA_P256,
+    "PKIX_ECDSA_P384_SHA_384": ECDSA_P384,
+    "PKIX_ECDSA_P521_SHA_512": ECDSA_P521,
+    "PKIX_ED25519": ED25519,
+}
 _LOG_ID_BYTES: Final = 32
 _CHECKPOINT_ID_BYTES: Final = 4
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z", re.ASCII)
@@ -47,8 +61,9 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
         limits: on its size and depth.
 
     Raises:
-        UnsupportedTrustedRoot: (ROOT) another media type, or a hash that is not SHA-256.
-        MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice.
+        UnsupportedTrustedRoot: (ROOT) another media type, a hash that is not SHA-256, or a kind of key that is not read.
+        MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice; a key of another kind
+            than stated.
         LimitError: too big, too many, too deep.
         ParseError: malformed; an unknown or a missing member.
         SigError: a key that is not accepted.
@@ -106,12 +121,20 @@ def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:
 
 
 def _parse_key(key: Cursor) -> PublicKey:
-    details, raw = key.find("keyDetails"), key.member("rawBytes")
-    if details and details.value in {"PKCS1_RSA_PKCS1V5", 1}:
-        from sigkit.keys.pem import encode_pem
-
-        return parse_public_key(encode_pem("RSA PUBLIC KEY", raw.base64()), raw.at())
-    return parse_public_key(raw.base64(), raw.at())
+    stated, raw = key.find("keyDetails"), key.member("rawBytes")
+    if stated is None:
+        return parse_public_key(raw.base64(), raw.at())
+    details = stated.text()
+    kind = _KEY_DETAILS.get(details)
+    if kind is None:
+        raise UnsupportedTrustedRoot(
+            "a log whose key is of a kind that is not read", place=stated.at(), expected=" or ".join(_KEY_DETAILS), got=details[:200]
+        )
+    encoded = raw.base64()
+    parsed = parse_public_key(encode_pem("RSA PUBLIC KEY", encoded) if details == _PKCS1 else encoded, raw.at())
+    if parsed.kind != kind:
+        raise MalformedTrustedRoot("a key of another kind than the root says", place=raw.at(), expected=details, got=parsed.kind)
+    return parsed
 
 
 def _host(url: str) -> str:
