@@ -132,6 +132,8 @@ def _rebuild(entry: LogEntry, logged: Logged, place: Place) -> bytes:
     from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
 
     key_details, algorithm = scheme_of(logged.key, place)
+    if entry.proof is not None and entry.proof.index != entry.index:  # such a log is one tree
+        raise OtherEntry("two indexes in one entry", place=place, expected=str(entry.proof.index), got=str(entry.index))
     digest = _signed_digest(logged.signed, algorithm)
     if digest is None:
         raise OtherEntry("the log entry is about a digest that is not known of the artifact", place=place, expected=algorithm)
@@ -162,8 +164,12 @@ def _verify_inclusion(
     # The first line of a v1 checkpoint holds the tree's number, which the trust root does not know.
     origin = log.origin if (entry.kind, entry.version) == _V2 else None
     others = _verify_checkpoint(proof, log, origin, place)
-    fact = InclusionFact(log.name, entry.index, source, log.operator)
-    return (fact,), tuple(Unchecked(f"cosignature of {name}", "the trust root holds no such witness") for name in others)
+    # The log's own signature is under the index in its tree; the one that counts over its shards is signed with a promise only.
+    index = proof.index if entry.promise is None else entry.index
+    unchecked = [Unchecked(f"cosignature of {name}", "the trust root holds no such witness") for name in others]
+    if index != entry.index:
+        unchecked.append(Unchecked(f"index {entry.index} over all shards of the log {log.name}", "the log did not sign it"))
+    return (InclusionFact(log.name, index, source, log.operator),), tuple(unchecked)
 
 
 def _verify_checkpoint(proof: InclusionProof, log: TransparencyLog, origin: str | None, place: Place) -> tuple[str, ...]:

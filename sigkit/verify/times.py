@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
-from sigkit.verify.windows import is_valid_at, show_time, show_window
+from sigkit.verify.windows import show_time, show_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,15 +107,6 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
         raise BadTimestamp(
             "the timestamp does not verify", place=place, expected=f"signed by {authority.name}, about this signature", got=str(err)[:200]
         ) from err
-    when = response.tst_info.gen_time
-    for certificate in authority.certificates:
-        if not is_valid_at(certificate, when):
-            raise BadTimestamp(
-                "a certificate of the timestamp authority was not valid at that time",
-                place=place,
-                expected=f"{show_time(certificate.not_valid_before_utc)} to {show_time(certificate.not_valid_after_utc)}",
-                got=show_time(when),
-            )
 
 
 def _check_purpose(authority: TimestampAuthority, place: Place) -> None:

@@ -32,11 +32,6 @@ def show_window(window: Window) -> str:
     return f"{start} to {show_time(window.end) if window.end else 'now'}"
 
 
-def is_valid_at(certificate: x509.Certificate, when: datetime) -> bool:
-    """Tell whether a time lies within a certificate's own dates."""
-    return certificate.not_valid_before_utc <= when <= certificate.not_valid_after_utc
-
-
 def check_future(times: Iterable[TimeFact], now: datetime, place: Place) -> None:
     """Prove that no attested time is still to come: no skew is allowed, since it would be anybody's (TOB-SIGSTORE-7).
 
@@ -77,7 +72,7 @@ def check_certificates(chain: Sequence[x509.Certificate], times: Iterable[TimeFa
     """
     for time in times:
         for certificate in chain:
-            if not is_valid_at(certificate, time.when):
+            if not certificate.not_valid_before_utc <= time.when <= certificate.not_valid_after_utc:
                 raise OutsideCertificate(
                     "a certificate of the chain was not valid at that time",
                     place=place,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 IMAGE = hashlib.sha256(b"the image's manifest").hexdigest()
+OTHER = hashlib.sha256(b"another").hexdigest()
 FILE = b"the file"
 REPOSITORY = "registry.example/acme/app"
 IN_TOTO = "application/vnd.in-toto+json"

@@ -18,6 +18,8 @@ from tests.simulators.sigstore_logs import Clock, Json, Log, b64, spki
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tests.simulators.sigstore import Simulator
+
 ISSUER = "https://issuer.example"
 SUBJECT = "https://git.example/acme/app/.github/workflows/release.yml@refs/heads/main"
 FULCIO = "1.3.6.1.4.1.57264.1."
@@ -78,6 +80,11 @@ def certify_authority(
 
 def chain_document(chain: Sequence[x509.Certificate]) -> Json:
     return {"certificates": [{"rawBytes": b64(item.public_bytes(serialization.Encoding.DER))} for item in chain]}
+
+
+def at(sim: Simulator, ago: timedelta) -> str:
+    """Return a time as trusted roots write it."""
+    return f"{sim.clock.now + ago:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class CertificateLog(Log):
