@@ -117,9 +117,8 @@ class PublicKey(Data):
             BadSignature: (SIG) it did not, or a key of this kind does not sign such a digest.
         """
         if digest.algorithm not in self.digest_algorithms:
-            raise BadSignature(
-                "a key of this kind does not sign this digest", expected=" or ".join(self.digest_algorithms), got=digest.algorithm
-            )
+            needed = " or ".join(self.digest_algorithms) or f"the bytes themselves: {self.kind} does not sign a digest of them"
+            raise BadSignature("a key of this kind does not sign this digest", expected=needed, got=digest.algorithm)
         key = _load(self.kind, self.spki, NOWHERE)
         if not _verifies(self.kind, key, signature, digest.value, f"{_OF_DIGEST}{digest.algorithm.upper()}"):
             raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")

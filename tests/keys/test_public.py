@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from nacl import bindings
 
 from sigkit import limits
+from sigkit.digest import Digest
 from sigkit.errors import BadSignature, Kind, MalformedKey, MalformedPem, Place, SigkitError, TooLarge, UnsupportedKey
 from sigkit.keys.private import GENERATED_KINDS, generate
 from sigkit.keys.public import parse_public_key
@@ -249,3 +250,77 @@ def test_every_wycheproof_vector_gets_its_verdict(name, vectors):
             if case["result"] not in {verdict, "acceptable"}:
                 wrong.append((case["tcId"], case["comment"], verdict))
     assert wrong == []
+
+
+def digest_of(message: bytes, algorithm: str) -> Digest:
+    return Digest(algorithm, hashlib.new(algorithm, message).digest())
+
+
+@pytest.mark.parametrize("name", [param for param in VECTORS if param.id != "Ed25519"])
+def test_every_wycheproof_vector_gets_its_verdict_by_the_digest_alone(name, vectors):
+    wrong = []
+    for group in json.loads((vectors / "wycheproof" / name).read_text())["testGroups"]:
+        public = parse_public_key(bytes.fromhex(group.get("publicKeyDer") or group.get("publicKeyAsn") or group["keyDer"]), HERE)
+        for case in group["tests"]:
+            digest = digest_of(bytes.fromhex(case["msg"]), group["sha"].replace("-", "").lower())
+            try:
+                public.verify_digest(bytes.fromhex(case["sig"]), digest)
+                verdict = "valid"
+            except BadSignature:
+                verdict = "invalid"
+            if case["result"] not in {verdict, "acceptable"}:
+                wrong.append((case["tcId"], case["comment"], verdict))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("curve", "accepted"),
+    [
+        pytest.param(ec.SECP256R1, ("sha256",), id="P-256"),
+        pytest.param(ec.SECP384R1, ("sha384", "sha256"), id="P-384"),
+        pytest.param(ec.SECP521R1, ("sha512", "sha256"), id="P-521"),
+    ],
+)
+def test_a_digest_is_taken_if_a_key_of_the_kind_signs_it(curve, accepted):
+    private = ec.generate_private_key(curve())
+    public = parse_public_key(der_of(private.public_key()), HERE)
+    assert public.digest_algorithms == accepted
+    for algorithm in ("sha256", "sha384", "sha512"):
+        signature = private.sign(b"message", ec.ECDSA(getattr(hashes, algorithm.upper())()))
+        if algorithm in accepted:
+            public.verify_digest(signature, digest_of(b"message", algorithm))
+            with pytest.raises(BadSignature):
+                public.verify_digest(signature, digest_of(b"massage", algorithm))
+        else:
+            with pytest.raises(BadSignature) as caught:
+                public.verify_digest(signature, digest_of(b"message", algorithm))
+            assert caught.value.expected == " or ".join(accepted)
+
+
+def test_a_digest_is_no_message_and_a_message_no_digest():
+    private = ec.generate_private_key(ec.SECP256R1())
+    public = parse_public_key(der_of(private.public_key()), HERE)
+    digest = digest_of(b"message", "sha256")
+    signed = private.sign(b"message", ec.ECDSA(hashes.SHA256()))
+    signed_digest = private.sign(digest.value, ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(BadSignature):
+        public.verify(signed, digest.value)
+    with pytest.raises(BadSignature):
+        public.verify_digest(signed_digest, digest)
+
+
+def test_an_rsa_key_takes_a_digest_by_sha256(rsa_2048):
+    public = parse_public_key(der_of(rsa_2048.public_key()), HERE)
+    public.verify_digest(rsa_2048.sign(b"m", padding.PKCS1v15(), hashes.SHA256()), digest_of(b"m", "sha256"))
+    with pytest.raises(BadSignature):
+        public.verify_digest(rsa_2048.sign(b"m", padding.PKCS1v15(), hashes.SHA512()), digest_of(b"m", "sha512"))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_ed25519_says_that_it_needs_the_bytes(algorithm):
+    key = generate("ed25519")
+    digest = digest_of(b"message", algorithm)
+    for signature in (key.sign(b"message"), key.sign(digest.value)):
+        with pytest.raises(BadSignature) as caught:
+            key.public.verify_digest(signature, digest)
+        assert caught.value.expected.startswith("the bytes themselves")
