@@ -1,9 +1,9 @@
 """Merkle trees of transparency logs: what a proof of inclusion implies.
 
-`root_from_…` is arithmetic; `verify_…` adds the comparison with a root hash. The length of a proof is fixed by index and size and is
-checked before anything is hashed.
+`root_from_inclusion` is arithmetic; `verify_inclusion` adds the comparison with a root hash. The length of a proof is fixed by index and
+size and is checked before anything is hashed.
 
-Source: RFC 6962 section 2.1; RFC 9162 sections 2.1.3.2 and 2.1.4.2.
+Source: RFC 6962 section 2.1; RFC 9162 section 2.1.3.2.
 """
 
 from __future__ import annotations
