@@ -218,4 +218,10 @@ def _parse_timestamps(material: Cursor, limits: Limits) -> tuple[bytes, ...]:
     stamps = data.only(("rfc3161Timestamps",)).find("rfc3161Timestamps") if data else None
     if stamps is None:
         return ()
-    return tuple(item.only(("signedTimestamp",)).member("signedTimestamp").base64() for item in stamps.items(limits.timestamps))
+    found: list[bytes] = []
+    for item in stamps.items(limits.timestamps):
+        stamp = item.only(("signedTimestamp",)).member("signedTimestamp").base64()
+        if stamp in found:  # one time must not count twice
+            item.fail("the same timestamp twice", expected="another authority's", got=f"{len(stamp)} bytes")
+        found.append(stamp)
+    return tuple(found)
