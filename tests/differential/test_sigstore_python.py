@@ -1,7 +1,7 @@
 """sigstore-python beside sigkit, on every bundle of the conformance suite and on thousands of changed ones.
 
-sigkit never accepts what the oracle refuses, but for the exceptions that are argued in `ARGUED`. What sigkit alone refuses is no danger, and is
-counted by code, so that a new difference is seen.
+sigkit never accepts what the oracle refuses, but for the exceptions that are argued in `ARGUED`. What sigkit alone refuses is no danger,
+and is counted by code, so that a new difference is seen.
 
 The oracle demands what `sigkit verify` demands of identities: a log entry, a certificate log, a time. Keys it does not verify.
 """
@@ -16,6 +16,7 @@ import random
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +28,9 @@ from sigkit.trust import bundled
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
+
+if TYPE_CHECKING:
+    from sigkit.trust.root import TrustedRoot
 
 sigstore = pytest.importorskip("sigstore", reason="the oracle is not installed: dependency group `oracle`")
 
@@ -88,14 +92,16 @@ class Pair:
         path = own if own.exists() else Path(bundled.__file__).parent / "public_good.json"
         self.content = ((folder / "a.txt") if (folder / "a.txt").exists() else ASSETS / "a.txt").read_bytes()
         self.raw = (folder / "bundle.sigstore.json").read_bytes()
+        self.root: TrustedRoot | None = None
+        self.oracle: Any = None
         try:
             self.root = parse_trusted_root(path.read_bytes(), "root", Place(str(path)), limits.DEFAULT)
         except SigkitError:
-            self.root = None
+            pass  # and it stays without one
         try:
             self.oracle = Verifier(trusted_root=TrustedRoot.from_file(str(path)))
-        except Exception:  # noqa: BLE001 - whatever the oracle raises is a refusal
-            self.oracle = None
+        except Exception:  # noqa: BLE001, S110 - whatever the oracle raises is a refusal
+            pass
 
     def sigkit(self, raw: bytes) -> str:
         """Return "" for accepted, or the code of the refusal."""
