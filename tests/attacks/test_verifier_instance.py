@@ -272,10 +272,10 @@ def test_a_time_beside_an_entry_of_the_second_generation_is_no_time(sim):
 @pytest.mark.parametrize("order", [1, -1], ids=["good first", "good last"])
 def test_a_good_time_does_not_hide_one_that_does_not_fit(sim, order):
     case = sim.make("dsse", ("v2",))
-    good = sim.tsa.stamp(signature_of(case))
+    good, again = sim.tsa.stamp(signature_of(case)), sim.tsa.stamp(signature_of(case))
     sim.clock.advance(-86400)
     backdated = sim.tsa.stamp(signature_of(case))
-    with_timestamps(case, good, good).judge()
+    with_timestamps(case, good, again).judge()
     refused(with_timestamps(case, *[good, backdated][::order]), OutsideCertificate)
 
 
@@ -460,7 +460,7 @@ def test_a_proof_beside_a_body_proves_the_evidence_and_not_the_body(sim):
 
     def foreign(entry):
         del entry["canonicalizedBody"]
-        entry["inclusionProof"] = other["inclusionProof"]
+        entry.update(inclusionProof=other["inclusionProof"], logIndex=other["logIndex"])
 
     refused(entries_changed(case, foreign), BadInclusionProof)
 
