@@ -8,6 +8,7 @@ Source: C2SP signed-note.md.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from sigkit import limits, strict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _DASH: Final = "\u2014 "
 _KEY_ID_BYTES: Final = 4
+_CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 ED25519_TYPE: Final = 0x01
 
 
@@ -46,7 +48,7 @@ def parse_note(raw: str, place: Place) -> Note:
     text, blank, block = raw.rpartition("\n\n")
     if not blank or not text:
         _fail("no blank line before the signatures", place)
-    if any(ord(character) < 0x20 and character != "\n" for character in raw) or "\x7f" in raw:
+    if _CONTROL.search(raw):
         _fail("a control character", place)
     if not block.endswith("\n"):
         _fail("no newline at the end", place)
