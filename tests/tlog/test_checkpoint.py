@@ -96,6 +96,10 @@ def test_a_checkpoint_that_the_log_did_not_sign_is_refused(raw):
         pytest.param(TEXT.replace("42", "4_2"), id="an underscore"),
         pytest.param(TEXT.replace("42", "\u0664\u0662"), id="digits of another script"),
         pytest.param(TEXT.replace("42", str(INT64_MAX + 1)), id="a size beyond 63 bits"),
+        pytest.param(TEXT.replace("42", str(2**64 - 1)), id="a size of 2**64 - 1"),
+        pytest.param(TEXT.replace("42", "+42"), id="a plus sign"),
+        pytest.param(TEXT.replace("42", " 42"), id="a space"),
+        pytest.param(TEXT.replace("42", ""), id="an empty size"),
         pytest.param(TEXT.replace("42", "9" * 5000), id="a number of 5000 digits"),
         pytest.param(TEXT.replace("42\n", ""), id="no size"),
         pytest.param(TEXT.replace(f"{HOST}\n", ""), id="no origin"),
@@ -130,6 +134,23 @@ def test_a_text_that_is_no_checkpoint_is_refused(text):
 def test_what_is_no_note_is_refused(raw):
     with pytest.raises(MalformedCheckpoint):
         parse_note(raw, PLACE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"{TEXT}\n", id="two blank lines"),
+        pytest.param(f"\n{TEXT}", id="a blank line first"),
+        pytest.param(TEXT.replace("\n42", "\n\n42"), id="a blank line between"),
+        pytest.param(TEXT.replace("\n", "\v"), id="vertical tabs"),
+        pytest.param(TEXT.replace("\n", "\x1e"), id="record separators"),
+        pytest.param(TEXT.replace("\n", "\x85"), id="next lines"),
+        pytest.param(TEXT.replace("\n", "\u2028"), id="line separators"),
+    ],
+)
+def test_nothing_but_a_single_newline_parts_the_lines_though_the_log_signed_it(text):
+    with pytest.raises(MalformedCheckpoint):
+        verify_checkpoint(note(text), PUBLIC, LOG_ID, HOST, PLACE)
 
 
 @given(st.integers(0, len(note().encode()) * 8 - 1))
