@@ -60,7 +60,7 @@ def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[T
 
     Raises:
         OtherEntry: (BIND) one is about something else.
-        TlogError: a proof, checkpoint or promise is wrong.
+        TlogError: a proof, checkpoint or promise is wrong, or the kind of the entry is for something else.
         ParseError: a body is malformed.
     """
     proved = [_verify_entry(entry, logged, logs, place, limits) for entry in entries]
@@ -99,6 +99,8 @@ def _bind_body(entry: LogEntry, logged: Logged, place: Place, limits: Limits) ->
     from sigkit.tlog.entry_v1 import Over, parse_body
 
     said = parse_body(entry, place, limits)
+    if said.over is Over.ARTIFACT and logged.payload is not None:
+        raise UnsupportedEntry("an envelope that is logged as a file", place=place, expected="dsse 0.0.1 or intoto 0.0.2", got=entry.kind)
     if said.over is Over.PAYLOAD:
         known = None if logged.payload is None else Digest.of(logged.payload, said.digest.algorithm)
     else:

@@ -58,7 +58,7 @@ CHAIN_PART = "dev.sigstore.cosign/chain"
 PROMISE_PART = "dev.sigstore.cosign/bundle"
 # Every way on which a log entry comes beside a signature: the form, and the kind of the entry.
 PATHS = [
-    *(("dsse", kind) for kind in ("dsse", "intoto", "hashedrekord", "v2")),
+    *(("dsse", kind) for kind in ("dsse", "intoto", "v2")),
     *(("message", kind) for kind in ("hashedrekord", "rekord", "v2")),
     ("simple", "hashedrekord"),
     ("simple", "rekord"),

@@ -12,7 +12,7 @@ from tests.simulators.sigstore import REPOSITORY, Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
 
 BUNDLES = [
-    *(("dsse", logs) for logs in (("dsse",), ("intoto",), ("hashedrekord",), ("v2",), ("dsse", "v2"), ())),
+    *(("dsse", logs) for logs in (("dsse",), ("intoto",), ("v2",), ("dsse", "v2"), ())),
     *(("message", logs) for logs in (("hashedrekord",), ("rekord",), ("v2",), ("rekord", "v2"), ())),
 ]
 # A bundle of version 0.1 needs a promise, which logs of the second generation do not give.

@@ -181,7 +181,11 @@ NOT_PROMISED = without("tlog.entry_v1", "key.verify(entry.promise, message)")
 ENTRIES = {
     "hashedrekord of another file": Row(body("message", "hashedrekord", set_hash("data", "hash")), "SK-BIND-003", OTHER_ARTIFACT),
     "hashedrekord of another document": Row(body("simple", "hashedrekord", set_hash("data", "hash")), "SK-BIND-003", OTHER_ARTIFACT),
-    "hashedrekord of another envelope": Row(body("dsse", "hashedrekord", set_hash("data", "hash")), "SK-BIND-003", OTHER_ARTIFACT),
+    "an envelope logged as a file": Row(
+        lambda sim: sim.make("dsse", ("hashedrekord",)),
+        "SK-TLOG-006",
+        drop("verify.entries", "if said.over is Over.ARTIFACT and logged.payload is not None:"),
+    ),
     "rekord of another file": Row(body("blob", "rekord", set_hash("data", "hash")), "SK-BIND-003", OTHER_ARTIFACT),
     "dsse of another payload": Row(body("dsse", "dsse", set_hash("payloadHash")), "SK-BIND-003", OTHER_ARTIFACT),
     "intoto of another payload": Row(body("att", "intoto", set_hash("content", "payloadHash")), "SK-BIND-003", OTHER_ARTIFACT),
