@@ -45,8 +45,8 @@ COLD_NEVER_LOADS = {
 COLD_LOADS = """
 __main__ cli cli.connect cli.decisions cli.main cli.options cli.output cli.verify
 gate gate.admit
-policy policy.decide policy.decision policy.explain policy.model policy.scope
-verify verify.bind verify.facts verify.signature verify.verify
+policy policy.decide policy.decision policy.distinct policy.evaluate policy.explain policy.flags policy.model policy.scope
+verify verify.bind verify.claims verify.facts verify.signature verify.verify
 evidence evidence.bundle evidence.collect evidence.envelope evidence.form evidence.simple_signing evidence.statement
 trust trust.root keys keys.load keys.pem keys.public
 oci oci.auth oci.blobs oci.descriptor oci.exchange oci.manifest oci.reference oci.referrers oci.registry oci.resolve

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from sigkit.data import NOTHING
 from sigkit.errors import NoRule, Place
 from sigkit.oci.reference import parse_reference
-from sigkit.policy.blob import BlobDecision
 from sigkit.policy.decision import Allow, Deny, Met, PolicyRef, Reason, Standing, Warn
 from sigkit.policy.evaluate import FILE_SIGNATURES, IMAGE_SIGNATURES, Case, evaluate
 from sigkit.policy.model import Mode, NameRule, Unverified
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sigkit.policy.blob import BlobDecision
     from sigkit.policy.decision import Decision, ReasonTree, RefusedEvidence, Request
     from sigkit.policy.model import Policy, Requirement, Rule
     from sigkit.verify.bind import Artifact
@@ -83,6 +83,8 @@ def decide_blob(
         require: who must have signed, or attested.
         now: written into the decision.
     """
+    from sigkit.policy.blob import BlobDecision  # images need none of it
+
     about = tuple(fact for fact in facts if fact.signature.artifact in artifact.digests)
     case = Case(about, tuple(refused), NameRule.ANY, "", NOTHING, FILE_SIGNATURES, "FILE")
     return BlobDecision(artifact.digest, evaluate(case, require), about, tuple(refused), _open_ends(about), now)

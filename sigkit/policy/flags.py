@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit.data import NOTHING, Data
 from sigkit.errors import MalformedOption, Place
-from sigkit.evidence.predicate_types import predicate_type_of
-from sigkit.evidence.statement import PREDICATE_SIGNATURE
-from sigkit.policy.expression import check_expression
-from sigkit.policy.identity import Exactly, Expression, IdentityPattern
 from sigkit.policy.model import (
     NO_DEMANDS,
     OPEN_GRANT,
@@ -119,6 +115,9 @@ def requirement_for_flags(wanted: Wanted) -> Requirement:
         require = _identity(wanted.signer, wanted.demands, wanted.roots)
     if not wanted.attestation_type:
         return require
+    from sigkit.evidence.predicate_types import predicate_type_of
+    from sigkit.evidence.statement import PREDICATE_SIGNATURE
+
     predicate_type = predicate_type_of(wanted.attestation_type)
     if predicate_type is None or predicate_type == PREDICATE_SIGNATURE:
         expected = "a URI, or a name as slsaprovenance1, spdxjson, cyclonedx, vuln, custom"
@@ -170,6 +169,9 @@ def text_match(wanted: WantedText) -> TextMatch:
         MalformedOption: (PARSE) neither is given, or both.
         MalformedExpression: (PARSE).
     """
+    from sigkit.policy.expression import check_expression
+    from sigkit.policy.identity import Exactly, Expression
+
     regexp = f"{wanted.flag}-regexp"
     if bool(wanted.exact) == bool(wanted.expression):
         got = "both" if wanted.exact else "neither"
@@ -192,6 +194,8 @@ def _keys(wanted: WantedKeys, demands: Demands) -> Requirement:
 
 
 def _identity(wanted: WantedIdentity, demands: Demands, roots: tuple[TrustedRoot, ...]) -> Requirement:
+    from sigkit.policy.identity import Exactly, IdentityPattern  # a key needs none of it
+
     pattern = IdentityPattern(
         text_match(wanted.issuer), text_match(wanted.subject), {name: Exactly(v) for name, v in wanted.extensions.items()}
     )
