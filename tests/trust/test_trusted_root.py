@@ -21,6 +21,7 @@ from sigkit.errors import (
     Kind,
     MalformedBase64,
     MalformedJson,
+    MalformedKey,
     MalformedTrustedRoot,
     Owner,
     Place,
@@ -242,6 +243,7 @@ REFUSED = {
     "a time without a zone": (changed(*CA, "validFor", "start", to="2022-04-13T20:06:15"), WrongShape),
     "a time with an offset": (changed(*CA, "validFor", "start", to="2022-04-13T20:06:15+00:00"), WrongShape),
     "a time without its T": (changed(*CA, "validFor", "start", to="2022-04-13 20:06:15Z"), WrongShape),
+    "a month that is none": (changed(*CA, "validFor", "start", to="2022-13-12T20:06:15Z"), WrongShape),
     "a day that is none": (changed(*CA, "validFor", "start", to="2022-02-30T20:06:15Z"), WrongShape),
     "an hour that is none": (changed(*CA, "validFor", "start", to="2022-02-03T25:06:15Z"), WrongShape),
     "a number as a time": (changed(*CA, "validFor", "start", to=1649880375), WrongShape),
@@ -276,6 +278,19 @@ def test_a_root_that_could_mean_something_else_is_refused_with_the_place(documen
     assert type(caught.value) is error
     assert caught.value.kind in {Kind.ROOT, Kind.PARSE, Kind.LIMIT}
     assert caught.value.place.source == HERE.source
+
+
+def test_a_point_off_the_curve_is_refused_as_SIG():
+    off = bytearray(P256)
+    off[-1] ^= 1
+    with pytest.raises(MalformedKey):
+        parsed(with_log_key(bytes(off), None))
+
+
+def test_a_certificate_that_did_not_issue_the_one_before_it_is_named_by_its_path():
+    with pytest.raises(MalformedTrustedRoot) as caught:
+        parsed(changed(*CHAIN, to=upside_down))
+    assert caught.value.place.inside == "$.certificateAuthorities[1].certChain.certificates[1].rawBytes"
 
 
 def test_a_member_that_is_missing_is_named_by_its_path():
@@ -319,8 +334,9 @@ def test_a_root_of_this_host_is_called_by_its_file(tmp_path):
     with pytest.raises(WrongShape) as caught:
         load_trusted_root(str(file))
     assert caught.value.place.owner is Owner.OPERATOR
-    with pytest.raises(FileUnreadable):
+    with pytest.raises(FileUnreadable) as absent:
         load_trusted_root(str(tmp_path / "absent.json"))
+    assert absent.value.place.owner is Owner.OPERATOR
 
 
 def test_the_copy_that_comes_along_is_the_one_whose_age_is_told():
