@@ -324,3 +324,38 @@ def test_ed25519_says_that_it_needs_the_bytes(algorithm):
         with pytest.raises(BadSignature) as caught:
             key.public.verify_digest(signature, digest)
         assert caught.value.expected.startswith("the bytes themselves")
+
+
+def test_of_wycheproofs_vectors_for_pss_only_those_that_are_no_pss_are_valid(vectors):
+    # Nothing here signs with PSS, and a second padding would give one key two schemes: so it is not read.
+    verdicts = {"valid": 0, "invalid": 0}
+    for group in json.loads((vectors / "wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json").read_text())["testGroups"]:
+        public = parse_public_key(bytes.fromhex(group["publicKeyDer"]), HERE)
+        for case in group["tests"]:
+            try:
+                public.verify(bytes.fromhex(case["sig"]), bytes.fromhex(case["msg"]))
+                verdict = "valid"
+            except BadSignature:
+                verdict = "invalid"
+            assert (verdict == "valid") <= ("WrongPrimitive" in case["flags"]), case
+            verdicts[verdict] += 1
+    assert verdicts == {"valid": 1, "invalid": 107}
+
+
+def test_every_CCTV_vector_of_ed25519_gets_its_verdict(vectors):
+    """A key of low order is refused; a signature counts if R is canonical and the equation holds without the cofactor (RFC 8032)."""
+    wrong = []
+    for case in json.loads((vectors / "cctv/ed25519/ed25519vectors.json").read_text()):
+        flags = set(case["flags"] or ())
+        expected = "refused" if "low_order_A" in flags else "invalid" if flags & {"low_order_residue", "non_canonical_R"} else "valid"
+        try:
+            key = parse_public_key(bytes.fromhex(f"302a300506032b6570032100{case['key']}"), HERE)
+            key.verify(bytes.fromhex(case["sig"]), case["msg"].encode())
+            verdict = "valid"
+        except UnsupportedKey:
+            verdict = "refused"
+        except BadSignature:
+            verdict = "invalid"
+        if verdict != expected:
+            wrong.append((case["number"], verdict, expected))
+    assert wrong == []
