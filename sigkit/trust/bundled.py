@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
 
 NAME: Final = "public-good"
-COPIED: Final = date(2026, 10, 1)  # sigstore 4.5.1 was published in this month: the copy is at least as old
+COPIED: Final = date(2026, 10, 20)  # the day on which sigstore 4.5.1 was uploaded: the copy is at least as old
 _FILE: Final = os.path.join(os.path.dirname(__file__), "public_good.json")
 
 
