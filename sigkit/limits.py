@@ -21,6 +21,7 @@ POLICY_DEPTH = 32  # the deepest sensible rule (a threshold of thresholds) needs
 POLICY_EVENTS = 200_000  # 10,000 rules have 150,000: CVE-2019-11253's bombs have 10**9
 POLICY_PATTERN_PAIRS = 1_000_000  # about 2 s; patterns of equal weight that share their literal beginning
 POLICY_FILES_BYTES = 1 * 2**20  # a trust root or a chain that a policy names; the public-good instance's trusted_root.json is 10 KB
+SIGNERS_SHOWN = 20  # in one reason: an image can have 1,000 signatures by as many signers
 EXPRESSION_CHARACTERS = 1024  # over an identity; the longest workflow reference in practice is 300
 EXPRESSION_MEMORY_BYTES = 1 * 2**20  # of one compiled expression; a list of 1,000 repositories needs less
 DECISION_AGE_S = 300  # from a decision to its admission: a person reads a prompt in between

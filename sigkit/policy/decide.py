@@ -15,7 +15,7 @@ from sigkit.data import NOTHING
 from sigkit.errors import NoRule, Place
 from sigkit.oci.reference import parse_reference
 from sigkit.policy.decision import Allow, Deny, Met, PolicyRef, Reason, Standing, Warn
-from sigkit.policy.evaluate import FILE_SIGNATURES, IMAGE_SIGNATURES, Case, evaluate
+from sigkit.policy.evaluate import Case, Thing, evaluate
 from sigkit.policy.model import Mode, NameRule, Unverified
 from sigkit.verify.facts import Unchecked
 
@@ -57,7 +57,7 @@ def decide(facts: Sequence[Facts], refused: Sequence[RefusedEvidence], request: 
         unchecked: tuple[Unchecked, ...] = (Unchecked("signatures", f"the policy says so in writing: {rule.require.reason}"),)
     else:
         wanted = rule.wanted_name(request.repository)
-        case = Case(about, tuple(refused), rule.name, wanted, rule.annotations, IMAGE_SIGNATURES, request.pinned_text())
+        case = Case(about, tuple(refused), rule.name, wanted, rule.annotations, Thing.IMAGE, request.pinned_text())
         tree = evaluate(case, rule.require)
         unchecked = _unchecked(rule, request, about)
     given = (request, ref, rule.label(), place)
@@ -86,7 +86,7 @@ def decide_blob(
     from sigkit.policy.blob import BlobDecision  # images need none of it
 
     about = tuple(fact for fact in facts if fact.signature.artifact in artifact.digests)
-    case = Case(about, tuple(refused), NameRule.ANY, "", NOTHING, FILE_SIGNATURES, "FILE")
+    case = Case(about, tuple(refused), NameRule.ANY, "", NOTHING, Thing.FILE, "FILE")
     return BlobDecision(artifact.digest, evaluate(case, require), about, tuple(refused), _open_ends(about), now)
 
 

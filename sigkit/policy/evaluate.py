@@ -8,8 +8,10 @@ For a part that is not met, the reason is that of the evidence which came neares
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final, assert_never
 
+from sigkit import limits
 from sigkit.data import Data
 from sigkit.errors import (
     CertificateNotLogged,
@@ -51,6 +53,13 @@ IMAGE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE,
 FILE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE, None))
 
 
+class Thing(Enum):
+    """What is judged: it decides what is a signature, and which commands make one."""
+
+    IMAGE = "image"
+    FILE = "file"
+
+
 class Case(Data):
     """What a requirement is applied to: facts about one artifact, and how names and annotations are compared."""
 
@@ -59,7 +68,7 @@ class Case(Data):
     name: NameRule
     wanted_name: str  # "" where there is none to compare with
     annotations: Mapping[str, str]
-    signatures: frozenset[str | None]  # the predicate types that are signatures here
+    thing: Thing
     artifact: str  # for commands that a person pastes
 
 
@@ -186,7 +195,7 @@ def _is_by(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
 def _is_said(case: Case, fact: Facts, said: _Said) -> bool:
     predicate_type = fact.signature.predicate_type
     if not said.attested:
-        return predicate_type in case.signatures
+        return predicate_type in (IMAGE_SIGNATURES if case.thing is Thing.IMAGE else FILE_SIGNATURES)
     if predicate_type is None:
         return False
     return said.predicate_type is None or predicate_type == said.predicate_type
@@ -292,7 +301,8 @@ def _reason(
 
 
 def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
-    verb = f"attest --type {said.predicate_type or 'TYPE'} --predicate FILE" if said.attested else "sign"
+    suffix = "" if case.thing is Thing.IMAGE else "-blob"
+    verb = f"attest{suffix} --type {said.predicate_type or 'TYPE'} --predicate PREDICATE" if said.attested else f"sign{suffix}"
     if isinstance(require, KeyRequirement):
         return f"sigkit {verb} --key KEY {case.artifact}"
     return f"sigkit {verb} {case.artifact}, as {require.identity}"
@@ -313,7 +323,7 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
     others += [f"a key that is not trusted here ({item.got or item.place})" for item in children if item.code == OtherKey.code]
     verb = "attested" if said.attested else "signed"
     if others:
-        got = "; ".join(sorted(set(others)))
+        got = _listed(others)
         error = WrongKey if isinstance(require, KeyRequirement) else WrongIdentity
         return _reason(case, error, f"{verb}, but not by {who}", place, demand, got, remedy, children)
     what = "attestation" if said.attested else "signature"
@@ -324,7 +334,15 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
         types = ", ".join(sorted({fact.signature.predicate_type or "a signature" for fact in case.facts}))
         return _reason(case, NoAttestation, "no attestation of this type is there", place, demand, types or "no evidence", remedy)
     got = "attestations only" if case.facts else "no evidence"
-    return _reason(case, Unsigned, "no signature is attached to the image", place, demand, got, remedy)
+    problem = "no signature is attached to the image" if case.thing is Thing.IMAGE else "there is no signature of the file"
+    return _reason(case, Unsigned, problem, place, demand, got, remedy)
+
+
+def _listed(others: list[str]) -> str:
+    """Write down who signed, each once; of very many the first, since `policy explain` lists them all."""
+    names = sorted(set(others))
+    more = len(names) - limits.SIGNERS_SHOWN
+    return "; ".join(names[: limits.SIGNERS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _as_found(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str:

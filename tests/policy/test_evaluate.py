@@ -256,3 +256,16 @@ def test_a_threshold_of_files_counts_distinct_keys():
     one = facts("a", predicate=None)
     assert about_file(both, one, facts("a", predicate=None, number=2)).reason.code == ThresholdNotMet.code
     assert isinstance(about_file(both, one, facts("b", predicate=None)), Met)
+
+
+def test_what_a_file_lacks_is_said_with_the_commands_for_files():
+    key = KeyRequirement(trusted("a"), HERE)
+    assert "sigkit sign-blob --key KEY" in about_file(key).reason.remedy
+    assert "sigkit attest-blob --type" in about_file(AttestationRequirement(SBOM, key, HERE)).reason.remedy
+
+
+def test_of_very_many_signers_a_reason_names_the_first():
+    many = [signed(subject=f"{number:03}@x.example") for number in range(30)]
+    got = verdict(f"{{identity: {IDENTITY}}}", *many).reasons[0].got
+    assert got.count("@x.example") == 20
+    assert got.endswith("and 10 more")
