@@ -25,8 +25,8 @@ from sigkit.errors import (
     SigkitError,
     UntrustedCertificate,
 )
-from sigkit.strict import decode_utf8, encode_base64
-from sigkit.verify.extensions import ISSUER, USERNAME_OID, encode_utf8_string, read_extensions
+from sigkit.strict import encode_base64
+from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
@@ -75,11 +75,20 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
     from sigkit.keys.public import of_library
 
     try:
-        leaf, *offered = [x509.load_der_x509_certificate(der) for der in chain]
-        key = leaf.public_key()
-        _ = leaf.extensions  # parsed now, so that a malformed one is told from an absent one
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as err:
+        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        for certificate in certificates:
+            _ = certificate.issuer, certificate.subject, certificate.extensions  # read now: the library puts it off, and refuses then
+        key = certificates[0].public_key()
+    except (
+        ValueError,
+        KeyError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as err:
         raise MalformedCertificate("the certificate is malformed", place=place, got=str(err)[:200]) from err
+    leaf, *offered = certificates
     return SigningCertificate(leaf, chain[0], tuple(offered), of_library(key, place))
 
 
@@ -232,10 +241,7 @@ def _subject(name: x509.GeneralName, place: Place) -> tuple[str, str]:
         case x509.IPAddress():
             return "ip", str(name.value)
         case x509.OtherName() if name.type_id.dotted_string == USERNAME_OID:
-            raw = name.value[2:] if len(name.value) < 0x82 else name.value[3:]
-            if encode_utf8_string(raw) != name.value:
-                raise MalformedCertificate("the user name is malformed", place=place, expected="a UTF8String in DER")
-            return "username", decode_utf8(raw, place)
+            return "username", decode_utf8_string(name.value, "the user name", place)
         case _:
             raise AmbiguousIdentity("a subject alternative name of a kind that is not understood", place=place, got=type(name).__name__)
 

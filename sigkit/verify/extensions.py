@@ -88,10 +88,20 @@ def decode_extension(number: int, content: bytes, place: Place) -> str:
     """
     if number <= _LAST_PLAIN:
         return decode_utf8(content, place)
-    text = decode_utf8(content[2 if len(content) < 2 or content[1] < 0x80 else 2 + (content[1] & 0x7F) :], place)
-    if encode_extension(number, text) != content:  # DER has one way to write it
-        raise MalformedCertificate(f"the extension {ARC}{number} is malformed", place=place, expected="a UTF8String in DER")
-    return text
+    return decode_utf8_string(content, f"the extension {ARC}{number}", place)
+
+
+def decode_utf8_string(content: bytes, what: str, place: Place) -> str:
+    """Return the text of one UTF8String in DER.
+
+    Raises:
+        MalformedCertificate: (SIG) something else, or something after it.
+        NotUtf8: (PARSE).
+    """
+    raw = content[2 if len(content) < 2 or content[1] < 0x80 else 2 + (content[1] & 0x7F) :]
+    if encode_utf8_string(raw) != content:  # DER has one way to write it
+        raise MalformedCertificate(f"{what} is malformed", place=place, expected="a UTF8String in DER")
+    return decode_utf8(raw, place)
 
 
 def encode_extension(number: int, text: str) -> bytes:

@@ -11,7 +11,7 @@ Source: RFC 3161 section 2.4.2; RFC 5816; RFC 5652 section 5.3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
@@ -19,6 +19,7 @@ from sigkit.verify.windows import show_time, show_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from cryptography import x509
     from rfc3161_client.tsp import TimeStampResponse
@@ -48,41 +49,48 @@ def verify_timestamps(
         if not authorities:
             unchecked.append(Unchecked(f"timestamp {number}", "the trust root holds no timestamp authority"))
             continue
-        response = _parse(stamp, place)
-        named = [authority for authority in authorities if _names(response, authority.certificates[0])]
+        token = _parse(stamp, place)
+        named = [authority for authority in authorities if token.names(authority.certificates[0])]
         if named:
-            times.append(_verify(response, signature, named, place))
+            times.append(_verify(token, signature, named, place))
         else:
             unchecked.append(Unchecked(f"timestamp {number}", "the trust root does not hold the authority that it names"))
     return tuple(times), tuple(unchecked)
 
 
-def _parse(stamp: bytes, place: Place) -> TimeStampResponse:
+class _Token(NamedTuple):
+    """A response, who says to have signed it, and when. Nothing is proved."""
+
+    response: TimeStampResponse
+    issuer: x509.Name
+    serial_number: int
+    when: datetime
+
+    def names(self, leaf: x509.Certificate) -> bool:
+        """Tell whether this certificate is said to have signed it."""
+        return self.issuer == leaf.issuer and self.serial_number == leaf.serial_number
+
+
+def _parse(stamp: bytes, place: Place) -> _Token:
     from rfc3161_client import decode_timestamp_response
 
     try:
         response = decode_timestamp_response(stamp)
-        signers = len(response.signed_data.signer_infos)
-        _ = response.tst_info.gen_time
-    except ValueError as err:  # an encoding that is not DER, at whatever depth
+        when = response.tst_info.gen_time
+        tokens = [_Token(response, signer.issuer, signer.serial_number, when) for signer in response.signed_data.signer_infos]
+    except (ValueError, KeyError) as err:  # an encoding that is not DER, or an unknown type, at whatever depth: parts are read late
         raise BadTimestamp("a timestamp is malformed", place=place, got=f"{len(stamp)} bytes") from err
-    if signers != 1:
-        raise BadTimestamp("a timestamp has exactly one signer", place=place, expected="1", got=str(signers))
-    return response
+    if len(tokens) != 1:
+        raise BadTimestamp("a timestamp has exactly one signer", place=place, expected="1", got=str(len(tokens)))
+    return tokens[0]
 
 
-def _names(response: TimeStampResponse, leaf: x509.Certificate) -> bool:
-    """Tell whether the token says that this certificate signed it."""
-    (signer,) = response.signed_data.signer_infos
-    return bool(signer.issuer == leaf.issuer and signer.serial_number == leaf.serial_number)
-
-
-def _verify(response: TimeStampResponse, signature: bytes, authorities: Sequence[TimestampAuthority], place: Place) -> TimeFact:
+def _verify(token: _Token, signature: bytes, authorities: Sequence[TimestampAuthority], place: Place) -> TimeFact:
     """Prove the token by one of the authorities that have its signer: a root may list one with several windows."""
-    when = response.tst_info.gen_time
+    when = token.when
     for authority in authorities:
         _check_purpose(authority, place)
-        _check_signature(response, signature, authority, place)
+        _check_signature(token.response, signature, authority, place)
         if authority.valid.holds(when):
             source = Source(authority.source.name, authority.source.digest, authority.name)
             return TimeFact(when, authority.name, source, TimeKind.TIMESTAMP, authority.operator)
@@ -95,6 +103,7 @@ def _verify(response: TimeStampResponse, signature: bytes, authorities: Sequence
 
 
 def _check_signature(response: TimeStampResponse, signature: bytes, authority: TimestampAuthority, place: Place) -> None:
+    from cryptography.x509 import InvalidVersion
     from rfc3161_client import VerificationError, VerifierBuilder
 
     leaf, *intermediates = authority.certificates
@@ -103,7 +112,7 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
     verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=intermediates, roots=[root]).build()
     try:
         verifier.verify_message(response, signature)
-    except (VerificationError, ValueError) as err:
+    except (VerificationError, ValueError, KeyError, InvalidVersion) as err:  # certificates in the token are read here
         raise BadTimestamp(
             "the timestamp does not verify", place=place, expected=f"signed by {authority.name}, about this signature", got=str(err)[:200]
         ) from err
