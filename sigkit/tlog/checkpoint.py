@@ -66,7 +66,7 @@ def verify_checkpoint(raw: str, key: PublicKey, log_id: bytes, origin: str | Non
     Args:
         raw: the signed note.
         key: the log's.
-        log_id: its id; the first four bytes tell its line.
+        log_id: its id, or the one that the root states for checkpoints; the first four bytes tell its line.
         origin: the first line, which is the name in the log's signature too; None for a log of the first generation, whose first line
             holds its tree's number.
         place: of the evidence.

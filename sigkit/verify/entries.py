@@ -177,7 +177,7 @@ def _verify_inclusion(
 def _verify_checkpoint(proof: InclusionProof, log: TransparencyLog, origin: str | None, place: Place) -> tuple[str, ...]:
     from sigkit.tlog.checkpoint import verify_checkpoint
 
-    signed = verify_checkpoint(proof.checkpoint, log.key, log.log_id, origin, place)
+    signed = verify_checkpoint(proof.checkpoint, log.key, log.checkpoint_key_id or log.log_id, origin, place)
     if (signed.checkpoint.size, signed.checkpoint.root) != (proof.size, proof.root):
         raise CheckpointMismatch(
             "the checkpoint is of another tree than the proof",
