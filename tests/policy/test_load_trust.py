@@ -282,6 +282,13 @@ def test_another_file_is_another_policy(field):
             "{attestation",
             id="several-in-an-attestation",
         ),
+        pytest.param(
+            f"trustedRoots: {{r: {{file: root.json}}}}\nauthorities: {{x: {{identity: {WHO}, trustedRoot: r}}}}\n"
+            f"{RULE}{{atLeast: {{n: 1, of: [{{identity: {WHO}}}, {{authority: x}}]}}}}",
+            SameIdentityTwice,
+            "{authority",
+            id="identity-twice-by-two-roots",
+        ),
         pytest.param(f"{RULE}{{key: a}}\n    annotations: {{}}", MalformedPolicy, "{}", id="no-annotations"),
         pytest.param(f"{RULE}{{key: a}}\n    annotations: [x]", MalformedPolicy, "[x]", id="annotations-as-a-list"),
     ],
