@@ -9,6 +9,7 @@ re2 is imported where an expression is, and nowhere else.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import limits
@@ -75,9 +76,7 @@ def check_expression(text: str, place: Place) -> str:
 
 def fits_whole(expression: str, text: str) -> bool:
     """Tell whether the whole of `text` fits an expression that was checked."""
-    import re2
-
-    return re2.fullmatch(expression, text, _options()) is not None
+    return _compiled(expression).fullmatch(text) is not None
 
 
 def find_doubts(text: str) -> Iterator[Doubt]:
@@ -96,6 +95,13 @@ def find_doubts(text: str) -> Iterator[Doubt]:
         yield Doubt("it can match one string only, the whole of it", 0, f"{literal} as exact text, or the expression {below}")
     elif _OPEN_START.match(text):
         yield Doubt("its beginning is open: any host can stand there", 0, "")
+
+
+@lru_cache(maxsize=128)
+def _compiled(expression: str) -> Any:  # noqa: ANN401 - re2 has no types
+    import re2
+
+    return re2.compile(expression, _options())
 
 
 def _options() -> Any:  # noqa: ANN401 - re2 has no types
