@@ -18,14 +18,13 @@ from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, NotDecided, Place, SigkitError
 from sigkit.evidence.collect import collect
+from sigkit.gate.prove import prove
 from sigkit.oci.resolve import resolve_and_pin
 from sigkit.policy.decide import decide
 from sigkit.policy.decision import Allow, Deny, Reason, RefusedEvidence, Request, Standing, encode_decision, encode_reason, encode_request
 from sigkit.policy.model import Unverified
 from sigkit.strict import encode_json
-from sigkit.trust.root import root_of_keys
 from sigkit.verify.bind import Artifact
-from sigkit.verify.verify import verify
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,11 +92,10 @@ def judge(
     if rule is None or isinstance(rule.require, Unverified):
         # No evidence could change the verdict, so none is asked for.
         return Judgement(decide((), (), request, policy, clock.now()), pinned, ())
-    root = root_of_keys(policy.keys, policy.name)
-    found = _gather(pinned, pinned.top, registry, root, clock, limits)
+    found = _gather(pinned, pinned.top, registry, policy.roots, clock, limits)
     decision = decide(found.facts, found.refused, request, policy, clock.now())
     if covers is Covers.IMAGE and not isinstance(decision, Allow) and pinned.manifest_digest != pinned.top:
-        own = _gather(pinned, pinned.manifest_digest, registry, root, clock, limits)
+        own = _gather(pinned, pinned.manifest_digest, registry, policy.roots, clock, limits)
         found = _Gathered(found.facts + own.facts, found.refused + own.refused, found.notes + own.notes)
         decision = decide(found.facts, found.refused, request, policy, clock.now())
     return Judgement(decision, pinned, found.notes)
@@ -109,17 +107,11 @@ class _Gathered(Data):
     notes: tuple[str, ...]
 
 
-def _gather(pinned: Pinned, about: Digest, registry: Registry, root: TrustedRoot, clock: Clock, limits: Limits) -> _Gathered:
+def _gather(pinned: Pinned, about: Digest, registry: Registry, roots: tuple[TrustedRoot, ...], clock: Clock, limits: Limits) -> _Gathered:
     collected = collect(registry, pinned.repository, about, limits)
-    facts: list[Facts] = []
-    refused = [RefusedEvidence(item.place, Reason.of_unread(item.error)) for item in collected.unread]
-    now = clock.now()
-    for evidence in collected.evidence:
-        try:
-            facts.append(verify(evidence, Artifact.of(about), root, now, limits))
-        except SigkitError as err:
-            refused.append(RefusedEvidence(evidence.place, Reason.of_evidence(err)))
-    return _Gathered(tuple(facts), tuple(refused), collected.notes)
+    unread = tuple(RefusedEvidence(item.place, Reason.of_unread(item.error)) for item in collected.unread)
+    proved = prove(collected.evidence, Artifact.of(about), roots, clock.now(), limits)
+    return _Gathered(proved.facts, unread + proved.refused, collected.notes)
 
 
 def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
