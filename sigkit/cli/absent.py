@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import click
 
-_KEYLESS = "keyless signing and verification (certificates, transparency logs, timestamps) is not in this version. Use --key."
-_NO_LOG = "no transparency log is written, and no proof of one is asked for. Leave it out."
+_KEYLESS = "keyless signing is not in this version, and no certificate is given by hand. Sign with --key."
+_NO_LOG = "no transparency log is written; of a signature by key no proof of one is asked for. Leave it out."
 _ATTESTATIONS = "attestations are not in this version; signatures by key are."
 _BACKGROUND = "running containers in the background is not in this version. `sigkit run` stays until the container ends."
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
@@ -22,18 +22,12 @@ _OPTIONS = {
         (
             "--certificate",
             "--certificate-chain",
-            "--certificate-identity",
-            "--certificate-identity-regexp",
-            "--certificate-oidc-issuer",
-            "--certificate-oidc-issuer-regexp",
             "--fulcio-url",
             "--identity-token",
             "--oidc-issuer",
             "--rekor-url",
             "--signing-config",
             "--timestamp-server-url",
-            "--trusted-root",
-            "--use-signed-timestamps",
             "--use-signing-config",
         ),
         _KEYLESS,
@@ -41,7 +35,7 @@ _OPTIONS = {
     **dict.fromkeys(("--registry-username", "--registry-password", "--registry-token"), _CREDENTIALS),
     "--new-bundle-format": "there is no other form to choose: bundles are written and read. Leave it out.",
     "--k8s-keychain": _CREDENTIALS,
-    **dict.fromkeys(("--tlog-upload", "--insecure-ignore-tlog", "--private-infrastructure"), _NO_LOG),
+    **dict.fromkeys(("--tlog-upload", "--private-infrastructure"), _NO_LOG),
     **dict.fromkeys(("--yes", "-y"), "nothing is asked before signing. Leave it out."),
     **dict.fromkeys(("--allow-insecure-registry", "--tls-verify"), _TLS),
 }
@@ -56,7 +50,6 @@ _OPTIONS_OF_SIGN = {
 }
 _OPTIONS_OF_VERIFY = {
     "--type": _ATTESTATIONS,
-    **dict.fromkeys(("-a", "--annotations"), "no annotation can be asked for in this version. The output lists what each signature says."),
     "--check-claims": "the digest and the name that were signed are always compared.",
     "--offline": "nothing is asked but the image's registry. Leave it out.",
     **dict.fromkeys(("--signature", "--payload", "--bundle"), "signatures are read from the image's registry."),

@@ -7,65 +7,143 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from sigkit.cli.options import HOST_POLICY
+from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import PolicyFlags
+    from sigkit.cli.options import AskedFlags, PolicyFlags
     from sigkit.cli.output import Output
     from sigkit.policy.decision import Decision
-    from sigkit.policy.model import Policy
+    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys
+    from sigkit.policy.model import Demands, Policy
+    from sigkit.trust.root import TrustedRoot
 
 LINE_CHARACTERS = 2_000
 DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
-def choose_policy(flags: PolicyFlags) -> Policy:
+def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED) -> Policy:
     """Return the policy that the flags name or compile to.
 
+    Args:
+        output: for a note on the age of the trust root that is used.
+        flags: who must have signed.
+        asked: what else the signature must have.
+
     Raises:
-        UsageError: neither keys nor a policy are given, or both.
-        SigkitError: a key or the policy cannot be used; the place is the operator's.
+        UsageError: neither keys nor an identity nor a policy are given, or several.
+        SigkitError: a key, trusted root or policy cannot be used; the place is the operator's.
     """
     context = click.get_current_context()
-    if flags.keys and flags.policy and context.get_parameter_source("policy") is not click.core.ParameterSource.ENVIRONMENT:
-        raise click.UsageError("--key and --policy exclude each other: write the key into the policy.", context)
-    if flags.name and not flags.keys:
-        raise click.UsageError("--name goes with --key; a policy has the name rule in each rule.", context)
-    if flags.keys:
-        return _policy_of_keys(flags)
+    from_environment = context.get_parameter_source("policy") is click.core.ParameterSource.ENVIRONMENT
+    if flags.keys and flags.identity:
+        raise click.UsageError("--key and an identity exclude each other: a policy can ask for both.", context)
+    if flags.keys or flags.identity:
+        if flags.policy and not from_environment:
+            raise click.UsageError("--policy says who must have signed: write the key or the identity into it.", context)
+        from sigkit.policy.flags import policy_for_flags
+
+        return policy_for_flags(wanted_by(output, flags, asked))
+    for flag, given in (("--name", flags.name), ("--trusted-root", flags.trusted_root), *asked.given()):
+        if given:
+            raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
     if flags.policy:
         from sigkit.policy.load import load_policy
 
         return load_policy(flags.policy)
     raise click.UsageError(
         "Say what must have signed: --key FILE (a public key), --policy FILE (a trust policy), or an identity "
-        "(--certificate-identity with --certificate-oidc-issuer: not in this version).",
+        "(--certificate-identity with --certificate-oidc-issuer).",
         context,
     )
 
 
-def choose_host_policy(flags: PolicyFlags) -> Policy:
+def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
     """Return the policy that the flags name or compile to, or else this host's."""
-    if not flags.keys and not flags.policy and os.path.exists(HOST_POLICY):
+    nobody = not flags.keys and not flags.identity and not flags.policy
+    if nobody and os.path.exists(HOST_POLICY):
         flags = flags._replace(policy=HOST_POLICY)
-    if not flags.keys and not flags.policy and not flags.name:
+    elif nobody and not flags.name:
         raise click.UsageError(
             f"Say what must have signed: --key FILE (a public key) or --policy FILE (a trust policy); this host has no {HOST_POLICY}.",
             click.get_current_context(),
         )
-    return choose_policy(flags)
+    return choose_policy(output, flags)
 
 
-def _policy_of_keys(flags: PolicyFlags) -> Policy:
-    from sigkit.keys.load import load_public
-    from sigkit.policy.flags import policy_for_keys
+def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags) -> Wanted:
+    """Return what flags say about who must have signed what; the trusted roots that they name are read.
+
+    Raises:
+        SigkitError: a key or trusted root cannot be used; the place is the operator's.
+    """
+    from sigkit.policy.flags import Wanted
     from sigkit.policy.model import NameRule
-    from sigkit.trust.root import TrustedKey
 
-    keys = tuple(TrustedKey(os.path.basename(path), load_public(path)) for path in flags.keys)
-    return policy_for_keys(keys, name_rule=NameRule(flags.name or NameRule.IF_SIGNED.value))
+    return Wanted(
+        _signer(flags, asked),
+        _demands(flags),
+        NameRule(flags.name or NameRule.IF_SIGNED.value),
+        _pairs(asked.annotations),
+        asked.attestation_type,
+        _roots(output, flags),
+    )
+
+
+def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentity:
+    from sigkit.policy.flags import EXTENSION_FLAGS, WantedIdentity, WantedKeys, WantedText
+
+    if flags.keys:
+        from sigkit.keys.load import load_public
+        from sigkit.trust.root import TrustedKey
+
+        return WantedKeys(tuple(TrustedKey(os.path.basename(path), load_public(path)) for path in flags.keys), asked.threshold or 1)
+    if asked.threshold:
+        raise click.UsageError("--threshold counts keys: give several --key.", click.get_current_context())
+    given = flags._asdict()
+    return WantedIdentity(
+        WantedText("--certificate-identity", flags.certificate_identity, flags.certificate_identity_regexp),
+        WantedText("--certificate-oidc-issuer", flags.certificate_oidc_issuer, flags.certificate_oidc_issuer_regexp),
+        {name: value for flag, name in EXTENSION_FLAGS.items() if (value := given[flag.replace("-", "_")])},
+    )
+
+
+def _demands(flags: PolicyFlags) -> Demands:
+    from sigkit.policy.model import KEYLESS_DEMANDS, NO_DEMANDS, Demands
+
+    asked = NO_DEMANDS if flags.keys else KEYLESS_DEMANDS
+    return Demands(
+        log_entries=0 if flags.insecure_ignore_tlog else asked.log_entries,
+        log_inclusions=0 if flags.insecure_ignore_tlog else asked.log_inclusions,
+        timestamps=1 if flags.use_signed_timestamps else asked.timestamps,
+        certificate_logs=0 if flags.insecure_ignore_sct else asked.certificate_logs,
+    )
+
+
+def _roots(output: Output, flags: PolicyFlags) -> tuple[TrustedRoot, ...]:
+    if flags.trusted_root:
+        from sigkit.trust.files import load_trusted_root
+
+        return tuple(load_trusted_root(path) for path in flags.trusted_root)
+    if flags.keys:
+        return ()
+    from sigkit.clock import SystemClock
+    from sigkit.trust.bundled import COPIED, age_days, load_public_good
+
+    age = age_days(SystemClock().now().date())
+    output.note(f"trusted root: the copy of the public-good instance's of {COPIED}, {age} days old; --trusted-root FILE names another")
+    return (load_public_good(),)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or name in found:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE, or its key is given twice.", param_hint="-a")
+        found[name] = value
+    return found
 
 
 def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: str) -> list[str]:

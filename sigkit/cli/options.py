@@ -29,11 +29,44 @@ class ConnectionFlags(NamedTuple):
 
 
 class PolicyFlags(NamedTuple):
-    """What must have signed: keys, or a policy."""
+    """What must have signed: keys, an identity, or what a policy says."""
 
     keys: tuple[str, ...]
     policy: str | None
     name: str | None
+    certificate_identity: str
+    certificate_identity_regexp: str
+    certificate_oidc_issuer: str
+    certificate_oidc_issuer_regexp: str
+    certificate_github_workflow_trigger: str
+    certificate_github_workflow_sha: str
+    certificate_github_workflow_name: str
+    certificate_github_workflow_repository: str
+    certificate_github_workflow_ref: str
+    trusted_root: tuple[str, ...]
+    insecure_ignore_tlog: bool
+    insecure_ignore_sct: bool
+    use_signed_timestamps: bool
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What was given of an identity, in the order of the fields."""
+        return tuple(text for text in self[3:12] if text)
+
+
+class AskedFlags(NamedTuple):
+    """What a signature must have besides a signer."""
+
+    threshold: int | None = None
+    annotations: tuple[str, ...] = ()
+    attestation_type: str = ""
+
+    def given(self) -> tuple[tuple[str, bool], ...]:
+        """Return each flag and whether it was given."""
+        return (("--threshold", self.threshold is not None), ("-a", bool(self.annotations)), ("--type", bool(self.attestation_type)))
+
+
+NOTHING_ASKED = AskedFlags()
 
 
 class PredicateFlags(NamedTuple):
@@ -143,8 +176,47 @@ policy_options = grouped(
     click.option(
         "--name",
         type=NameChoice(),
-        help="With --key: what the signed repository must be. if-signed (the default): if one is signed, the one that was asked for.",
+        help="With --key or an identity: what the signed repository must be. if-signed (the default): if one is signed, the one asked for.",
     ),
+    *(
+        click.option(f"--{name}", default="", metavar=metavar, help=text)
+        for name, metavar, text in (
+            ("certificate-identity", "TEXT", "The identity that must have signed, whole: an e-mail address or a URI."),
+            ("certificate-identity-regexp", "RE2", "As --certificate-identity, by an expression that must fit all of it."),
+            ("certificate-oidc-issuer", "URL", "Who must have said that it is this identity."),
+            ("certificate-oidc-issuer-regexp", "RE2", "As --certificate-oidc-issuer, by an expression that must fit all of it."),
+            ("certificate-github-workflow-trigger", "TEXT", "The event that must have started the workflow."),
+            ("certificate-github-workflow-sha", "HEX", "The commit that the workflow must have run on."),
+            ("certificate-github-workflow-name", "TEXT", "The name that the workflow must have."),
+            ("certificate-github-workflow-repository", "OWNER/NAME", "The repository that the workflow must have run in."),
+            ("certificate-github-workflow-ref", "REF", "The ref that the workflow must have run on."),
+        )
+    ),
+    click.option(
+        "--trusted-root",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="A trusted_root.json: whose authorities and logs count. For identities a copy of the public-good one is the default.",
+    ),
+    click.option("--insecure-ignore-tlog", is_flag=True, help="Ask an identity for no entry in a transparency log."),
+    click.option("--insecure-ignore-sct", is_flag=True, help="Ask an identity's certificate for no promise of a certificate log."),
+    click.option("--use-signed-timestamps", is_flag=True, help="Ask for a timestamp by an authority of the trusted root."),
+)
+
+asked_options = grouped(
+    "asked",
+    AskedFlags,
+    click.option("--threshold", type=click.IntRange(1), metavar="N", help="How many of the keys must have signed. Default: one."),
+    click.option(
+        "-a",
+        "--annotations",
+        "annotations",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="What must be signed with the digest. Can be given several times.",
+    ),
+    click.option("--type", "attestation_type", default="", hidden=True),
 )
 
 predicate_options = grouped(

@@ -73,7 +73,7 @@ def explain(output: Output, image: str, wanted: PolicyFlags, platform_text: str 
     from sigkit.policy.explain import explain as explain_shortly
     from sigkit.policy.why import encode_why, explain_why
 
-    policy = choose_host_policy(wanted)
+    policy = choose_host_policy(output, wanted)
     reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     with connect(connection, reference) as registry:

@@ -44,7 +44,7 @@ def command(
     from sigkit.oci.descriptor import host_platform, parse_platform
     from sigkit.policy.decision import Deny, encode_decision, record_of
 
-    policy = choose_host_policy(wanted)
+    policy = choose_host_policy(output, wanted)
     reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     with opened_host(output, store_root, connection, reference) as (ports, engine):

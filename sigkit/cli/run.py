@@ -108,7 +108,7 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over one value for each opt
     from sigkit.oci.descriptor import host_platform, parse_platform
     from sigkit.policy.decision import Deny, encode_decision
 
-    policy = choose_host_policy(wanted)
+    policy = choose_host_policy(output, wanted)
     reference = parse_image(image)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     asked = _asked(container, arguments)

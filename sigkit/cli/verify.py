@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import platform_option, policy_options, registry_options
+from sigkit.cli.options import FILE, asked_options, platform_option, policy_options, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import ConnectionFlags, PolicyFlags
+    from sigkit.cli.options import AskedFlags, ConnectionFlags, PolicyFlags
+    from sigkit.oci.descriptor import Platform
+    from sigkit.policy.model import Policy
 
 
 @click.command(
@@ -22,30 +24,53 @@ if TYPE_CHECKING:
     epilog=EXITS,
     examples="""
     sigkit verify --key release.pub registry.example/acme/app:1.0
-    sigkit verify --policy policy.yaml registry.example/acme/app@sha256:…
-    sigkit verify --key release.pub --output json registry.example/acme/app:1.0
+    sigkit verify --certificate-identity ci@acme.example --certificate-oidc-issuer https://issuer.example registry.example/acme/app:1.0
+    sigkit verify --policy policy.yaml registry.example/acme/app@sha256:… registry.example/acme/web:2.1
+    sigkit verify --policy policy.yaml -f images.txt --output json
     """,
 )
-@click.argument("image")
+@click.argument("images", nargs=-1, metavar="IMAGE...")
+@click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input.")
+@asked_options
 @policy_options
 @platform_option
 @registry_options
 @click.pass_obj
-def command(output: Output, image: str, wanted: PolicyFlags, platform_text: str | None, connection: ConnectionFlags) -> int:
-    """Check the signatures of IMAGE against keys or a policy, and say what was proved and what was not.
+def command(
+    output: Output,
+    images: tuple[str, ...],
+    listed: str | None,
+    asked: AskedFlags,
+    wanted: PolicyFlags,
+    platform_text: str | None,
+    connection: ConnectionFlags,
+) -> int:
+    """Check the signatures of each IMAGE against keys, an identity or a policy, and say what was proved and what was not.
 
-    The reference is resolved once; everything after that is about the digest that it had.
+    A reference is resolved once; everything after that is about the digest that it had.
+
+    Several images get a line each, and share connections: 1 if any is refused, else 3 if any could not be checked.
     """
-    from sigkit.cli.decisions import choose_policy, decision_lines
+    from sigkit.cli.decisions import choose_policy
+    from sigkit.oci.descriptor import host_platform, parse_platform
+
+    policy = choose_policy(output, wanted, asked)
+    platform = parse_platform(platform_text) if platform_text else host_platform()
+    if listed is not None or len(images) != 1:
+        from sigkit.cli.many import listed_images, verify_many
+
+        return verify_many(output, (*images, *listed_images(listed)), policy, platform, connection)
+    return _verify_one(output, images[0], policy, platform, connection)
+
+
+def _verify_one(output: Output, image: str, policy: Policy, platform: Platform, connection: ConnectionFlags) -> int:
+    from sigkit.cli.decisions import decision_lines
     from sigkit.clock import SystemClock
     from sigkit.gate.admit import judge
     from sigkit.limits import DEFAULT
-    from sigkit.oci.descriptor import host_platform, parse_platform
     from sigkit.policy.decision import encode_record, record_of
 
-    policy = choose_policy(wanted)
     reference = parse_image(image)
-    platform = parse_platform(platform_text) if platform_text else host_platform()
     with connect(connection, reference) as registry:
         judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
     record = record_of(judgement.decision)
