@@ -31,7 +31,7 @@ from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, 
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from cryptography import x509
@@ -52,6 +52,7 @@ class SigningCertificate(Data):
     der: bytes
     offered: tuple[x509.Certificate, ...]
     key: PublicKey
+    extensions: Mapping[x509.ObjectIdentifier, x509.ExtensionType]
 
 
 class Vouched(Data):
@@ -89,7 +90,8 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
     ) as err:
         raise MalformedCertificate("the certificate is malformed", place=place, got=str(err)[:200]) from err
     leaf, *offered = certificates
-    return SigningCertificate(leaf, chain[0], tuple(offered), of_library(key, place))
+    extensions = {extension.oid: extension.value for extension in leaf.extensions}
+    return SigningCertificate(leaf, chain[0], tuple(offered), of_library(key, place), extensions)
 
 
 def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: TrustedRoot, place: Place) -> Vouched:
@@ -106,10 +108,10 @@ def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: T
         raise NoAttestedTime(
             "nothing trusted says when the signature was made", place=place, expected="a timestamp, or a log's signed time"
         )
-    _check_leaf(signing.certificate, place)
+    _check_leaf(signing, place)
     authority, path = _find_path(signing, times, root.certificate_authorities, place)
-    identity = _identity(signing.certificate, place)
-    logged, unchecked = _verify_scts(signing.certificate, path[1], root.ct_logs, place)
+    identity = _identity(signing, place)
+    logged, unchecked = _verify_scts(signing, path[1], root.ct_logs, place)
     source = Source(authority.source.name, authority.source.digest, authority.name)
     return Vouched(SignerFact(identity, source), logged, unchecked)
 
@@ -206,25 +208,27 @@ def _require_code_signing(_policy: object, _certificate: object, usage: x509.Ext
         raise ValueError("the extended key usage is not for signing code")
 
 
-def _check_leaf(leaf: x509.Certificate, place: Place) -> None:
+def _check_leaf(signing: SigningCertificate, place: Place) -> None:
     """Check what path building leaves open: the signer is no authority, and its key is for signatures."""
     from cryptography import x509
 
-    for extension in leaf.extensions:
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-            raise UntrustedCertificate("the signer's certificate is that of an authority", place=place, expected="one of an end entity")
-        if isinstance(extension.value, x509.KeyUsage) and not extension.value.digital_signature:
-            raise UntrustedCertificate("the signer's key is not for signatures", place=place, expected="key usage digitalSignature")
+    constraints = signing.extensions.get(x509.BasicConstraints.oid)
+    if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
+        raise UntrustedCertificate("the signer's certificate is that of an authority", place=place, expected="one of an end entity")
+    usage = signing.extensions.get(x509.KeyUsage.oid)
+    if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
+        raise UntrustedCertificate("the signer's key is not for signatures", place=place, expected="key usage digitalSignature")
 
 
-def _identity(leaf: x509.Certificate, place: Place) -> IdentitySigner:
+def _identity(signing: SigningCertificate, place: Place) -> IdentitySigner:
     from cryptography import x509
 
-    names = list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    alternative = signing.extensions.get(x509.SubjectAlternativeName.oid)
+    names = list(alternative) if isinstance(alternative, x509.SubjectAlternativeName) else []
     if len(names) != 1:
         raise AmbiguousIdentity("not exactly one subject alternative name", place=place, expected="1", got=str(len(names)))
     kind, subject = _subject(names[0], place)
-    extensions = read_extensions(leaf, place)
+    extensions = read_extensions(signing.extensions, place)
     return IdentitySigner(extensions.get(ISSUER, ""), subject, extensions, kind)
 
 
@@ -247,19 +251,19 @@ def _subject(name: x509.GeneralName, place: Place) -> tuple[str, str]:
 
 
 def _verify_scts(
-    leaf: x509.Certificate, issuer: x509.Certificate, logs: Sequence[TransparencyLog], place: Place
+    signing: SigningCertificate, issuer: x509.Certificate, logs: Sequence[TransparencyLog], place: Place
 ) -> tuple[tuple[CertificateLogFact, ...], tuple[Unchecked, ...]]:
     from cryptography import x509
 
     from sigkit.keys.public import of_library
     from sigkit.tlog.sct import verify_sct
 
-    found = [item.value for item in leaf.extensions if isinstance(item.value, x509.PrecertificateSignedCertificateTimestamps)]
-    if not found:
+    found = signing.extensions.get(x509.PrecertificateSignedCertificateTimestamps.oid)
+    if not isinstance(found, x509.PrecertificateSignedCertificateTimestamps):
         return (), (Unchecked("certificate log", "the certificate carries no promise of one"),)
     facts: list[CertificateLogFact] = []
     unchecked: list[Unchecked] = []
-    scts = list(found[0])
+    scts = list(found)
     if len(scts) > limits.LOG_ENTRIES:
         raise MalformedCertificate(f"more than {limits.LOG_ENTRIES} certificate logs", place=place, got=str(len(scts)))
     issuer_key = of_library(issuer.public_key(), place).spki
@@ -268,7 +272,7 @@ def _verify_scts(
         if log is None:
             unchecked.append(Unchecked(f"certificate log {encode_base64(sct.log_id)}", "the trust root holds no such log"))
             continue
-        when = verify_sct(leaf, issuer_key, sct, log.key, place)
+        when = verify_sct(signing.certificate, issuer_key, sct, log.key, place)
         if not log.valid.holds(when):
             raise OutsideAuthority(f"the certificate log {log.name} was not trusted at that time", place=place, got=str(when))
         facts.append(CertificateLogFact(log.name, when, Source(log.source.name, log.source.digest, log.name), log.operator))

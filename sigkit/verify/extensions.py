@@ -53,8 +53,12 @@ _LAST_PLAIN: Final = 6
 _UTF8_STRING: Final = 0x0C
 
 
-def read_extensions(certificate: x509.Certificate, place: Place) -> Mapping[str, str]:
+def read_extensions(extensions: Mapping[x509.ObjectIdentifier, x509.ExtensionType], place: Place) -> Mapping[str, str]:
     """Return the values of Fulcio's extensions by name, the issuer among them.
+
+    Args:
+        extensions: all of the certificate's.
+        place: of the evidence.
 
     Raises:
         MalformedCertificate: (SIG) one is not the text that it must be.
@@ -62,13 +66,13 @@ def read_extensions(certificate: x509.Certificate, place: Place) -> Mapping[str,
         NotUtf8: (PARSE).
     """
     found: dict[str, str] = {}
-    for extension in certificate.extensions:
-        oid = extension.oid.dotted_string
-        number = oid.removeprefix(ARC)
-        name = NAMES.get(int(number)) if oid.startswith(ARC) and number.isdecimal() else None
+    for oid, extension in extensions.items():
+        dotted = oid.dotted_string
+        number = dotted.removeprefix(ARC)
+        name = NAMES.get(int(number)) if number != dotted and number.isdecimal() else None
         if name is None:
             continue
-        value = decode_extension(int(number), extension.value.public_bytes(), place)
+        value = decode_extension(int(number), extension.public_bytes(), place)
         if found.setdefault(name, value) != value:
             raise AmbiguousIdentity("the certificate names two issuers", place=place, expected="one", got=f"{found[name]} and {value}")
     return found

@@ -170,12 +170,12 @@ CHAIN = {
     "an authority's certificate": Row(
         issued(more=[(x509.BasicConstraints(ca=True, path_length=None), True)]),
         "SK-ROOT-005",
-        drop("verify.chain", "if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:"),
+        drop("verify.chain", "if isinstance(constraints, x509.BasicConstraints) and constraints.ca:"),
     ),
     "a key that is not for signatures": Row(
         issued(key_usage=key_usage("key_agreement")),
         "SK-ROOT-005",
-        drop("verify.chain", "if isinstance(extension.value, x509.KeyUsage) and not extension.value.digital_signature:"),
+        drop("verify.chain", "if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:"),
     ),
     "an extension that is critical and not known": Row(
         issued(more=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)]), "SK-ROOT-005", PATH
