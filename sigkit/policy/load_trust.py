@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import limits
 from sigkit.data import NOTHING, Data
-from sigkit.errors import FileUnreadable, MalformedExpression, Place, SameKeyTwice, SigkitError, TooLarge
+from sigkit.errors import FileUnreadable, MalformedExpression, Place, SameKeyTwice, SigkitError
 from sigkit.keys.public import parse_public_key
 from sigkit.policy.document import meant
 from sigkit.policy.expression import find_fault
@@ -188,8 +188,6 @@ def _at(err: SigkitError, where: Field) -> SigkitError:
 def _parse_key(field: Field, read_file: ReadFile) -> PublicKey:
     content = _read(field, field.only("file", "pem"), "a key", read_file)
     try:
-        if len(content.raw) > limits.KEY_FILE_BYTES:
-            raise TooLarge(f"a key file has more than {limits.KEY_FILE_BYTES} bytes", place=content.place, got=f"{len(content.raw)} bytes")
         return parse_public_key(content.raw, content.place)
     except SigkitError as err:
         raise _at(err, content.where) from err

@@ -170,6 +170,7 @@ def test_authorities_bring_their_demands_into_every_rule(ready):
 def test_a_demand_that_is_not_met_has_its_own_code(ready):
     path, root = ready("authorities"), load_public_good()
     decision = decide([keyless(root, WORKFLOW, GITHUB, repository=APP)], [], request(APP), load_policy(path), NOW)
+    assert isinstance(decision, Deny)
     assert NotTimestamped.code in {reason.code for reason in decision.reasons[0].children}
 
 

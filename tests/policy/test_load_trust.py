@@ -98,6 +98,7 @@ def test_a_key_authority_asks_for_what_it_says_and_nothing_else():
     found = required("{authority: r}", "authorities: {r: {key: a, timestamps: 1}}\n")
     assert isinstance(found, KeyRequirement)
     assert found.demands == Demands(timestamps=1)
+    assert found.anchor is not None
     assert found.anchor.logs == load_public_good().digest
 
 
@@ -215,7 +216,8 @@ def test_another_file_is_another_policy(field):
             f"authorities: {{x: {{identity: {WHO}, certificateAuthority: no}}}}\n{RULE}{{key: a}}", MalformedPolicy, "no}", id="no-such-ca"
         ),
         pytest.param(
-            f"authorities: {{x: {{identity: {WHO}, certificateAuthority: p, trustedRoot: q}}}}\n{RULE}{{key: a}}",
+            f"certificateAuthorities: {{p: {{file: chain.pem}}}}\n"
+            f"authorities: {{x: {{identity: {WHO}, certificateAuthority: p, trustedRoot: public-good}}}}\n{RULE}{{key: a}}",
             MalformedPolicy,
             "p,",
             id="two-anchors",
@@ -318,8 +320,9 @@ def test_files_lie_beside_the_policy(tmp_path):
         f"authorities: {{x: {{identity: {WHO}, certificateAuthority: c}}}}\n{RULE}{{authority: x}}\n"
     )
     (tmp_path / "policy.yaml").write_text(text)
-    found = load_policy(tmp_path / "policy.yaml")
-    assert found.rules[0].require.anchor.logs == Digest.of(OTHER_ROOT)
+    require = load_policy(tmp_path / "policy.yaml").rules[0].require
+    assert isinstance(require, IdentityRequirement)
+    assert require.anchor.logs == Digest.of(OTHER_ROOT)
     (tmp_path / "root.json").unlink()
     with pytest.raises(FileUnreadable) as caught:
         load_policy(tmp_path / "policy.yaml")

@@ -23,7 +23,7 @@ from sigkit.policy.decide import decide, decide_blob
 from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence
 from sigkit.policy.flags import Wanted, WantedIdentity, WantedText, policy_for_flags, requirement_for_flags
 from sigkit.policy.load import parse_policy
-from sigkit.policy.model import KEYLESS_DEMANDS, Policy
+from sigkit.policy.model import KEYLESS_DEMANDS, Policy, Unverified
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
@@ -69,7 +69,9 @@ def judge(policy: Policy, *cases: Case, artifact: Artifact | None = None):
             refused.append(RefusedEvidence(evidence.place, Reason.of_error(errors[0])))
     now = cases[0].now
     if artifact:
-        return decide_blob(facts, refused, artifact, policy.rules[0].require, now)
+        require = policy.rules[0].require
+        assert not isinstance(require, Unverified)
+        return decide_blob(facts, refused, artifact, require, now)
     return decide(facts, refused, request("registry.example/acme/app:v1", top=DIGEST, manifest=DIGEST), policy, now)
 
 

@@ -65,7 +65,7 @@ def request(reference: str = f"{REPOSITORY}:v1", *, top: Digest = IMAGE, manifes
 
 
 def facts(
-    key: str, *, repository: str | None = REPOSITORY, predicate: str = PREDICATE_SIGNATURE, artifact: Digest = IMAGE, number: int = 1
+    key: str, *, repository: str | None = REPOSITORY, predicate: str | None = PREDICATE_SIGNATURE, artifact: Digest = IMAGE, number: int = 1
 ) -> Facts:
     """Make the facts of one piece of evidence by the key `key`."""
     public = private(key).public
