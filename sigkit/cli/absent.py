@@ -9,7 +9,7 @@ import click
 
 _KEYLESS = "keyless signing is not in this version, and no certificate is given by hand. Sign with --key."
 _NO_LOG = "no transparency log is written; of a signature by key no proof of one is asked for. Leave it out."
-_ATTESTATIONS = "attestations are not in this version; signatures by key are."
+_ATTESTATIONS = "it is `sigkit verify-attestation --type TYPE`."
 _BACKGROUND = "running containers in the background is not in this version. `sigkit run` stays until the container ends."
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
 _TLS = "certificates are always verified. For a private authority there is --registry-cacert FILE, for plain HTTP --allow-http-registry."
@@ -20,8 +20,6 @@ _PID_1 = "the program is process 1, and gets the signals that `sigkit run` gets.
 _OPTIONS = {
     **dict.fromkeys(
         (
-            "--certificate",
-            "--certificate-chain",
             "--fulcio-url",
             "--identity-token",
             "--oidc-issuer",
@@ -87,7 +85,7 @@ _OPTIONS_OF_RUN = {
     "--mount": "write it as -v SOURCE:TARGET[:ro].",
 }
 _COMMANDS = {
-    **dict.fromkeys(("verify-attestation", "attach"), _ATTESTATIONS),
+    **dict.fromkeys(("attach",), "evidence that exists is carried by `sigkit copy`; new evidence by `sigkit sign` and `sigkit attest`."),
     **dict.fromkeys(("ps", "exec", "stop", "kill", "logs", "rm"), _BACKGROUND),
     **dict.fromkeys(("login", "logout"), _CREDENTIALS),
     "generate-key-pair": "it is `sigkit key generate`.",

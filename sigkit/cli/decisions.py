@@ -23,13 +23,14 @@ DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
-def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED) -> Policy:
+def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED, attestation_type: str = "") -> Policy:
     """Return the policy that the flags name or compile to.
 
     Args:
         output: for a note on the age of the trust root that is used.
         flags: who must have signed.
         asked: what else the signature must have.
+        attestation_type: what must be attested; "" for a signature.
 
     Raises:
         UsageError: neither keys nor an identity nor a policy are given, or several.
@@ -44,7 +45,7 @@ def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHIN
             raise click.UsageError("--policy says who must have signed: write the key or the identity into it.", context)
         from sigkit.policy.flags import policy_for_flags
 
-        return policy_for_flags(wanted_by(output, flags, asked))
+        return policy_for_flags(wanted_by(output, flags, asked, attestation_type))
     for flag, given in (("--name", flags.name), ("--trusted-root", flags.trusted_root), *asked.given()):
         if given:
             raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
@@ -72,7 +73,7 @@ def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
     return choose_policy(output, flags)
 
 
-def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags) -> Wanted:
+def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation_type: str) -> Wanted:
     """Return what flags say about who must have signed what; the trusted roots that they name are read.
 
     Raises:
@@ -86,7 +87,7 @@ def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags) -> Wanted:
         _demands(flags),
         NameRule(flags.name or NameRule.IF_SIGNED.value),
         _pairs(asked.annotations),
-        asked.attestation_type,
+        attestation_type,
         _roots(output, flags),
     )
 

@@ -59,14 +59,22 @@ class AskedFlags(NamedTuple):
 
     threshold: int | None = None
     annotations: tuple[str, ...] = ()
-    attestation_type: str = ""
 
     def given(self) -> tuple[tuple[str, bool], ...]:
         """Return each flag and whether it was given."""
-        return (("--threshold", self.threshold is not None), ("-a", bool(self.annotations)), ("--type", bool(self.attestation_type)))
+        return (("--threshold", self.threshold is not None), ("-a", bool(self.annotations)))
 
 
 NOTHING_ASKED = AskedFlags()
+
+
+class EvidenceFlags(NamedTuple):
+    """Where the evidence about a file lies."""
+
+    bundle: str | None
+    signature: str | None
+    certificate: str | None
+    certificate_chain: str | None
 
 
 class PredicateFlags(NamedTuple):
@@ -216,7 +224,6 @@ asked_options = grouped(
         metavar="KEY=VALUE",
         help="What must be signed with the digest. Can be given several times.",
     ),
-    click.option("--type", "attestation_type", default="", hidden=True),
 )
 
 predicate_options = grouped(
@@ -231,6 +238,22 @@ predicate_options = grouped(
         metavar="TYPE",
         help="Its type: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link; custom takes any text.",
     ),
+)
+
+attestation_option = click.option(
+    "--type",
+    "attestation_type",
+    required=True,
+    metavar="TYPE",
+    help="What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom.",
+)
+evidence_options = grouped(
+    "evidence",
+    EvidenceFlags,
+    click.option("--bundle", type=FILE, metavar="FILE", help="The bundle (cosign's older ones are read, too)."),
+    click.option("--signature", type=FILE, metavar="FILE", help="A bare signature in base64, where there is no bundle."),
+    click.option("--certificate", type=FILE, metavar="FILE", help="With --signature: the signer's certificate in PEM."),
+    click.option("--certificate-chain", type=FILE, metavar="FILE", help="With --signature: the certificates above it in PEM."),
 )
 
 store_option = click.option(

@@ -52,9 +52,16 @@ def command(
     Several images get a line each, and share connections: 1 if any is refused, else 3 if any could not be checked.
     """
     from sigkit.cli.decisions import choose_policy
+
+    return verify_images(output, images, listed, choose_policy(output, wanted, asked), platform_text, connection)
+
+
+def verify_images(
+    output: Output, images: tuple[str, ...], listed: str | None, policy: Policy, platform_text: str | None, connection: ConnectionFlags
+) -> int:
+    """Verify one image and tell all about it, or several with a line each; return the exit status."""
     from sigkit.oci.descriptor import host_platform, parse_platform
 
-    policy = choose_policy(output, wanted, asked)
     platform = parse_platform(platform_text) if platform_text else host_platform()
     if listed is not None or len(images) != 1:
         from sigkit.cli.many import listed_images, verify_many

@@ -1,0 +1,103 @@
+"""From the flags of the commands about files to a verdict about one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sigkit.cli.inputs import STDIN, place_of, read_input
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.options import AskedFlags, EvidenceFlags, PolicyFlags
+    from sigkit.cli.output import Output
+    from sigkit.evidence.form import Evidence
+    from sigkit.policy.blob import BlobDecision
+    from sigkit.verify.bind import Artifact
+
+LINE_CHARACTERS: Final = 2_000
+_DIGEST: Final = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", re.ASCII)
+
+
+def verify_file(
+    output: Output, artifact: str, evidence: EvidenceFlags, flags: PolicyFlags, asked: AskedFlags, attestation_type: str
+) -> int:
+    """Verify the evidence about one file, print the verdict, and return the exit status.
+
+    Raises:
+        UsageError: no signer is named, or a policy is, or no evidence.
+        SigkitError: a file cannot be read, or a key or trusted root cannot be used.
+    """
+    from sigkit import limits
+    from sigkit.cli.decisions import wanted_by
+    from sigkit.clock import SystemClock
+    from sigkit.gate.prove import prove
+    from sigkit.policy.blob import encode_blob_decision
+    from sigkit.policy.decide import decide_blob
+    from sigkit.policy.flags import WantedKeys, requirement_for_flags, roots_with_keys
+
+    if bool(flags.keys) == bool(flags.identity):
+        raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
+    wanted = wanted_by(output, flags, asked, attestation_type)
+    require = requirement_for_flags(wanted)
+    keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
+    found = _evidence(evidence)
+    thing = artifact_of(artifact)
+    now = SystemClock().now()
+    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, "flags"), now, limits.DEFAULT)
+    decision = decide_blob(proved.facts, proved.refused, thing, require, now)
+    output.answer(_lines(output, artifact, decision), encode_blob_decision(decision))
+    return decision.exit_status()
+
+
+def artifact_of(text: str) -> Artifact:
+    """Read a file or standard input; text that is a digest is one unless a file has that name.
+
+    Raises:
+        FileUnreadable: (UNAVAIL), TooLarge: (LIMIT).
+    """
+    from sigkit import limits
+    from sigkit.digest import parse_digest
+    from sigkit.verify.bind import Artifact
+
+    if _DIGEST.fullmatch(text) and not os.path.exists(text):
+        return Artifact.of(parse_digest(text, place_of(text)))
+    return Artifact.of_content(read_input(text, limits.SIGNED_FILE_BYTES))
+
+
+def _evidence(flags: EvidenceFlags) -> Evidence:
+    from sigkit import limits
+    from sigkit.evidence.local import detached_signature, evidence_of_file
+
+    if bool(flags.bundle) == bool(flags.signature):
+        raise click.UsageError("Give the evidence: --bundle FILE, or --signature FILE where there is no bundle.")
+    if flags.bundle:
+        if flags.certificate or flags.certificate_chain:
+            raise click.UsageError("--certificate goes with --signature; a bundle has its own.")
+        return evidence_of_file(read_input(flags.bundle, limits.BUNDLE_BYTES), flags.bundle, limits.DEFAULT)
+    files = [read_input(path, limits.BUNDLE_BYTES) if path else None for path in flags[1:]]
+    return detached_signature(files[0] or b"", files[1], files[2], str(flags.signature))
+
+
+def _lines(output: Output, artifact: str, decision: BlobDecision) -> list[str]:
+    from sigkit.errors import EXIT_DONE, EXIT_UNCHECKED
+    from sigkit.policy.explain import fact_lines, reason_lines
+
+    status = decision.exit_status()
+    word = "verified" if status == EXIT_DONE else "could not check" if status == EXIT_UNCHECKED else "refused"
+    name = "standard input" if artifact == STDIN else artifact
+    lines = [f"{output.word(word, sys.stdout)}  {escape(name)}  {decision.artifact}"]
+    told = [line for facts in decision.facts for line in fact_lines(facts, 1)] if status == EXIT_DONE else []
+    told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
+    for line in told:
+        code = f"  [{line.code}]" if line.code else ""
+        lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
+    if status == EXIT_DONE:
+        lines += [f"  {'unchecked':<10}  {escape(item.what)}: {escape(item.why)}" for item in decision.unchecked]
+    return lines + [
+        f"  {'next':<10}  {escape(step)}" for reason in decision.reasons for step in (reason.remedy, f"sigkit why {reason.code}") if step
+    ]

@@ -1,0 +1,53 @@
+"""`sigkit verify-attestation`: prove who attested what about an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.cli.options import FILE, asked_options, attestation_option, platform_option, policy_options, registry_options
+from sigkit.cli.output import EXITS, Command, Output
+
+if TYPE_CHECKING:
+    from sigkit.cli.options import AskedFlags, ConnectionFlags, PolicyFlags
+
+
+@click.command(
+    cls=Command,
+    name="verify-attestation",
+    epilog=EXITS,
+    examples="""
+    sigkit verify-attestation --key release.pub --type slsaprovenance1 registry.example/acme/app:1.0
+    sigkit verify-attestation --key release.pub --type spdxjson registry.example/acme/app@sha256:…
+    """,
+)
+@click.argument("images", nargs=-1, metavar="IMAGE...")
+@click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input.")
+@attestation_option
+@asked_options
+@policy_options
+@platform_option
+@registry_options
+@click.pass_obj
+def command(
+    output: Output,
+    images: tuple[str, ...],
+    listed: str | None,
+    attestation_type: str,
+    asked: AskedFlags,
+    wanted: PolicyFlags,
+    platform_text: str | None,
+    connection: ConnectionFlags,
+) -> int:
+    """Check that each IMAGE has an attestation of this type by a key or an identity.
+
+    A policy says in its rules what must be attested: `sigkit verify --policy`.
+    """
+    from sigkit.cli.decisions import choose_policy
+    from sigkit.cli.verify import verify_images
+
+    if not wanted.keys and not wanted.identity:
+        raise click.UsageError("Say who must have attested: --key FILE or an identity; with a policy it is `sigkit verify --policy`.")
+    policy = choose_policy(output, wanted, asked, attestation_type)
+    return verify_images(output, images, listed, policy, platform_text, connection)
