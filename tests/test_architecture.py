@@ -44,7 +44,7 @@ COLD_NEVER_LOADS = {
 # A module more is a decision: each costs half a millisecond, one with many dataclasses ten.
 COLD_LOADS = """
 __main__ cli cli.connect cli.decisions cli.main cli.options cli.output cli.verify
-gate gate.admit
+gate gate.admit gate.prove
 policy policy.decide policy.decision policy.distinct policy.evaluate policy.explain policy.flags policy.model policy.scope
 verify verify.bind verify.claims verify.facts verify.signature verify.verify
 evidence evidence.bundle evidence.collect evidence.envelope evidence.form evidence.simple_signing evidence.statement

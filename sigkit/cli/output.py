@@ -81,6 +81,10 @@ class Output:
             self._stdout_failed = True
             raise
 
+    def show(self, text: str) -> None:
+        """Print a text for people, in whatever form the answer would have been."""
+        self._print(text)
+
     def _print_failure(self, document: Json) -> None:
         try:
             self._print_document(document)
@@ -253,7 +257,7 @@ def at_once(names: Sequence[str], text: Callable[[click.Context], str], words: s
 
     def callback(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
         if value and not ctx.resilient_parsing:
-            click.echo(text(ctx), color=ctx.color)
+            ctx.ensure_object(Output).show(text(ctx))
             ctx.exit()
 
     return click.Option(names, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=words)

@@ -242,11 +242,11 @@ def test_a_closed_stdout_is_dev_null():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("verify --certificate-identity a@b registry.example/app", "keyless"),
-        ("verify --type slsaprovenance registry.example/app", "attestations"),
+        ("sign --identity-token t registry.example/app", "keyless"),
+        ("verify --type slsaprovenance registry.example/app", "verify-attestation"),
         ("sign --yes --key k registry.example/app", "nothing is asked"),
-        ("verify --insecure-ignore-tlog --key k registry.example/app", "transparency log"),
-        ("verify-attestation registry.example/app", "attestations"),
+        ("sign --tlog-upload --key k registry.example/app", "transparency log"),
+        ("attach sbom registry.example/app", "sigkit attest"),
         ("login registry.example", "podman login"),
         ("version", "--version"),
     ],
@@ -272,7 +272,7 @@ def complete(*words: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_options_choices_files_and_codes():
-    assert complete("sigkit", "ver") == ["plain,verify"]
+    assert complete("sigkit", "ver") == [f"plain,verify{rest}" for rest in ("", "-attestation", "-blob", "-blob-attestation")]
     assert complete("sigkit", "verify", "--ke") == ["plain,--key"]
     assert complete("sigkit", "verify", "--key", "rel") == ["file,rel"]
     assert complete("sigkit", "policy", "check", "pol") == ["file,pol"]
@@ -382,7 +382,7 @@ def test_what_is_left_to_do_when_a_command_ends_is_done(left):
         ("sign --key k --use-signing-config=false registry.example/app", "keyless"),
         ("sign --key k --recursive registry.example/app", "index"),
         ("sign --key k --registry-password=x registry.example/app", "podman login"),
-        ("verify --key k -a env=prod registry.example/app", "annotation"),
+        ("verify --key k --check-claims=false registry.example/app", "always compared"),
         ("verify --key k --offline registry.example/app", "Leave it out"),
     ],
 )
