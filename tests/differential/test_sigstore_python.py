@@ -8,7 +8,6 @@ The oracle demands what `sigkit verify` demands of identities: a log entry, a ce
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from sigkit.trust import bundled
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
+from tests.simulators.changes import difference, mutated
 
 if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
@@ -145,47 +145,6 @@ def test_no_case_is_accepted_that_the_oracle_refuses(case):
         assert case.endswith("_fail"), ours
 
 
-def _paths(value, path=()):
-    yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        yield from _paths(child, (*path, key))
-
-
-def _mutate(document, donor, dice: random.Random):
-    """Change one thing: remove, take from another bundle, flip a character, change a number, repeat, empty."""
-    changed = copy.deepcopy(document)
-    path = dice.choice([path for path in _paths(changed) if path])
-    above = changed
-    for step in path[:-1]:
-        above = above[step]
-    last = path[-1]
-    value = above[last]
-    match dice.randrange(6):
-        case 0:
-            del above[last]
-        case 1:
-            there = donor
-            try:
-                for step in path:
-                    there = there[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-            above[last] = copy.deepcopy(there)
-        case 2 if isinstance(value, str) and value:
-            at = dice.randrange(len(value))
-            above[last] = value[:at] + dice.choice("ABab01+/=\n ") + value[at + 1 :]
-        case 3 if isinstance(value, str) and value.isdecimal():
-            above[last] = str(int(value) + dice.choice((-1, 1, 10**6)))
-        case 4 if isinstance(above, list):
-            above.append(copy.deepcopy(value))
-        case 5:
-            above[last] = type(value)()
-        case _:
-            return None
-    return changed if changed != document else None
-
-
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", MUTATED)
 def test_no_changed_bundle_is_accepted_that_the_oracle_refuses(case):
@@ -196,7 +155,7 @@ def test_no_changed_bundle_is_accepted_that_the_oracle_refuses(case):
     stricter: Counter[str] = Counter()
     tried = 0
     while tried < ROUNDS:
-        changed = _mutate(document, dice.choice(donors), dice)
+        changed = mutated(document, dice.choice(donors), dice)
         if changed is None:
             continue
         tried += 1
@@ -204,7 +163,7 @@ def test_no_changed_bundle_is_accepted_that_the_oracle_refuses(case):
         ours = pair.sigkit(raw)
         theirs = pair.other(raw)
         if not ours and not theirs:
-            assert _is_argued(case, document, changed), json.dumps(_difference(document, changed))[:600]
+            assert _is_argued(case, document, changed), json.dumps(difference(document, changed))[:600]
         if ours and theirs:
             stricter[ours] += 1
     assert set(stricter) <= set(STRICTER), stricter
@@ -212,25 +171,9 @@ def test_no_changed_bundle_is_accepted_that_the_oracle_refuses(case):
 
 def _is_argued(case, document, changed) -> bool:
     """Tell whether the whole case is argued, or the change is one of those that nobody signed and that prove nothing."""
-    path, now = _difference(document, changed)
+    path, now = difference(document, changed)
     # The leaf of such an entry is made from the evidence; sigstore-go does not look at the body either, whatever it holds.
     without_body = case.startswith("rekor2-") and path[-1:] == ("canonicalizedBody",) and now in {"removed", ""}
     # What cosign 3 writes for an Ed25519 key: nothing is said of the digest, and the signature is over the file.
     without_digest = changed.get("messageSignature", {}).get("messageDigest") == {}
     return case in ARGUED or without_body or without_digest or path == ("dsseEnvelope", "signatures", 0, "keyid")
-
-
-def _difference(document, changed):
-    for path in _paths(document):
-        there = changed
-        try:
-            for step in path:
-                there = there[step]
-        except (KeyError, IndexError, TypeError):
-            return path, "removed"
-        here = document
-        for step in path:
-            here = here[step]
-        if not isinstance(here, (dict, list)) and here != there:
-            return path, there
-    return (), "added"
