@@ -1,0 +1,55 @@
+"""Files at the command line: by bundle, by bare signature, by digest; what was signed about them, and by whom."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tests.simulators.hand import Hand
+from tests.simulators.sigstore import FILE, Simulator
+from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
+
+
+@pytest.fixture
+def hand(tmp_path):
+    made = Hand(tmp_path)
+    made("key", "generate", "--output-key-prefix", "k")
+    made("key", "generate", "--output-key-prefix", "other")
+    (tmp_path / "file").write_bytes(FILE)
+    (tmp_path / "more").write_bytes(FILE + b"!")
+    made("sign-blob", "--key", "k.key", "--bundle", "b.json", "--output-signature", "s.sig", "file")
+    (tmp_path / "p.json").write_text('{"a": 1}')
+    made("attest-blob", "--key", "k.key", "--predicate", "p.json", "--type", "custom", "--bundle", "a.json", "file")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "file"), 0, id="bundle"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--signature", "s.sig", "file"), 0, id="bare signature"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", f"sha256:{hashlib.sha256(FILE).hexdigest()}"), 0, id="digest"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "more"), 1, id="another file"),
+        pytest.param(("verify-blob", "--key", "other.pub", "--bundle", "b.json", "file"), 1, id="another key"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "a.json", "file"), 1, id="an attestation is no signature"),
+        pytest.param(("verify-blob-attestation", "--key", "k.pub", "--type", "custom", "--bundle", "a.json", "file"), 0, id="attestation"),
+        pytest.param(("verify-blob-attestation", "--key", "k.pub", "--type", "vuln", "--bundle", "a.json", "file"), 1, id="another type"),
+        pytest.param(("verify-blob", "--key", "k.pub", "file"), 2, id="no evidence"),
+        pytest.param(("verify-blob", "--bundle", "b.json", "file"), 2, id="no signer"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "absent", "file"), 2, id="an absent bundle"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "absent"), 2, id="an absent file"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "--signature", "s.sig", "file"), 2, id="two evidences"),
+    ],
+)
+def test_a_file_gets_its_verdict(hand, arguments, expected):
+    hand(*arguments, status=expected)
+
+
+def test_an_identity_is_told_of_a_file(hand, tmp_path):
+    sim = Simulator()
+    case = sim.make("message", ("hashedrekord",))
+    (tmp_path / "id.json").write_bytes(case.parts["bundle"])
+    (tmp_path / "root.json").write_bytes(case.root)
+    who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+    assert f"identity {SUBJECT} of {ISSUER}" in hand("verify-blob", *who, "--bundle", "id.json", "file").out

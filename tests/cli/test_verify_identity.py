@@ -1,0 +1,162 @@
+"""Identities at the command line: who signed is told, who signed instead is listed, and what no trusted root vouches for is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from sigkit.evidence.attach import attach
+from sigkit.keys.private import generate
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.reference import parse_reference
+from sigkit.oci.registry import open_registry
+from sigkit.oci.resolve import resolve
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
+from tests.simulators.sigstore import Simulator
+from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
+
+PREDICATE_SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
+
+
+@pytest.fixture
+def release(tmp_path):
+    with MisbehavingRegistry() as registry:
+        yield Release.prepare(tmp_path, registry.address)
+
+
+def signed_by_identity(release, predicate_type=PREDICATE_SIGNATURE) -> None:
+    """Attach the signature of the simulated instance's identity to the image, and write the trusted root beside it."""
+    sim = Simulator()
+    with open_registry(RegistryOptions()) as client:
+        resolved = resolve(client, parse_reference(release.reference))
+        name = str(resolved.repository)
+
+        def statement(document):
+            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
+            return {**document, "subject": [subject], "predicateType": predicate_type}
+
+        sim.change["statement"] = statement
+        case = sim.make("dsse", ("dsse",))
+        attach(client, resolved, case.parts["bundle"], predicate_type, datetime.now(UTC))
+    (release.home / "root.json").write_bytes(case.root)
+
+
+WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+
+
+def test_the_wanted_identity_is_verified_and_what_was_proved_is_told(release):
+    signed_by_identity(release)
+    done = release.sigkit("verify", *WHO, release.reference)
+    assert done.status == 0, done.said
+    assert done.out.startswith("verified  ")
+    assert f"identity {SUBJECT} of {ISSUER}" in done.said
+    assert "in log" in done.said
+    answer = release.sigkit("--output", "json", "verify", *WHO, release.reference).answer
+    assert answer["facts"][0]["signer"]["signer"]["subject"] == SUBJECT
+
+
+def test_another_identity_is_refused_and_the_one_that_signed_is_listed(release):
+    signed_by_identity(release)
+    wanted = ("--certificate-identity", "other@acme.example", "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+    done = release.sigkit("verify", *wanted, release.reference)
+    assert done.status == 1
+    assert "SK-IDENT-002" in done.said
+    assert SUBJECT in done.said
+
+
+def test_an_expression_must_fit_the_whole_identity(release):
+    signed_by_identity(release)
+    rest = ("--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json", release.reference)
+    assert release.sigkit("verify", "--certificate-identity-regexp", SUBJECT[:8], *rest).status == 1
+    assert release.sigkit("verify", "--certificate-identity-regexp", f"{SUBJECT[:8]}.*", *rest).status == 0
+
+
+def test_another_instance_root_is_not_enough(release):
+    signed_by_identity(release)
+    (release.home / "root.json").write_bytes(Simulator().root())
+    done = release.sigkit("verify", *WHO, release.reference)
+    assert done.status in {1, 3}
+    assert "verified" not in done.out
+
+
+def test_each_of_several_roots_counts_by_itself(release):
+    signed_by_identity(release)
+    (release.home / "other.json").write_bytes(Simulator().root())
+    assert release.sigkit("verify", "--trusted-root", "other.json", *WHO, release.reference).status == 0
+
+
+def test_an_identity_without_an_issuer_is_a_usage_error(release):
+    done = release.sigkit("verify", "--certificate-identity", "a@b.example", release.reference)
+    assert done.status == 2
+    assert "--certificate-oidc-issuer" in done.said
+
+
+def test_a_key_and_an_identity_exclude_each_other(release):
+    done = release.sigkit("verify", "--key", "K.pub", "--certificate-identity", "a@b.example", release.reference)
+    assert done.status == 2
+
+
+def test_the_age_of_the_copy_of_the_public_root_is_told(release):
+    done = release.sigkit(
+        "verify", "--certificate-identity", "a@b.example", "--certificate-oidc-issuer", "https://i.example", release.reference
+    )
+    assert done.status == 1
+    assert "days old; --trusted-root FILE names another" in done.said
+
+
+def test_an_attestation_is_verified_by_its_type_and_is_no_signature(release):
+    signed_by_identity(release, "https://spdx.dev/Document")
+    assert release.sigkit("verify-attestation", "--type", "spdxjson", *WHO, release.reference).status == 0
+    assert release.sigkit("verify-attestation", "--type", "slsaprovenance1", *WHO, release.reference).status == 1
+    assert release.sigkit("verify", *WHO, release.reference).status == 1
+
+
+def test_annotations_can_be_asked_for(release):
+    release.sign("env=prod")
+    assert release.sigkit("verify", "--key", "K.pub", "-a", "env=prod", release.reference).status == 0
+    assert release.sigkit("verify", "--key", "K.pub", "-a", "env=test", release.reference).status == 1
+
+
+def other_key(release) -> None:
+    key = generate("ecdsa-p256")
+    (release.home / "L.pub").write_bytes(key.public.encode_pem())
+
+
+def test_a_threshold_counts_distinct_keys(release):
+    release.sign("a=1")
+    release.sign("a=2")
+    other_key(release)
+    keys = ("--key", "K.pub", "--key", "L.pub")
+    assert release.sigkit("verify", *keys, "--threshold", "1", release.reference).status == 0
+    assert release.sigkit("verify", *keys, "--threshold", "2", release.reference).status == 1
+    assert release.sigkit("verify", *keys, "--threshold", "3", release.reference).status == 2
+
+
+def test_many_images_get_a_line_each_in_their_order(release):
+    release.sign()
+    (release.home / "list.txt").write_text(f"# these\n{release.reference}\n\n{release.address}/t/app:absent\n")
+    done = release.sigkit("verify", "--key", "K.pub", "-f", "list.txt")
+    assert done.status == 3
+    first, second = done.out.splitlines()
+    assert first.startswith("verified  ")
+    assert second.startswith("could not check  ")
+    done = release.sigkit("--output", "json", "verify", "--key", "K.pub", release.reference, release.reference)
+    assert done.status == 0
+    assert json.loads(done.out)["schema"] == "sigkit.verify-many/1"
+    assert [item["decision"]["outcome"] for item in done.answer["images"]] == ["allow", "allow"]
+
+
+def test_one_refused_image_among_many_is_a_refusal(release):
+    other_key(release)
+    done = release.sigkit("verify", "--key", "L.pub", release.reference, f"{release.address}/t/app:absent")
+    assert done.status == 1
+    assert done.out.splitlines()[0].startswith("refused  ")
+
+
+def test_no_image_at_all_is_a_usage_error(release):
+    (release.home / "empty.txt").write_text("# nothing\n")
+    assert release.sigkit("verify", "--key", "K.pub", "-f", "empty.txt").status == 2
+    assert release.sigkit("verify", "--key", "K.pub").status == 2
