@@ -933,6 +933,16 @@ class NotAnImage(RefError):
     code = "SK-REF-005"
 
 
+class NotInIndex(RefError):
+    """The index does not name this image.
+
+    A signature of an index vouches only for what the index names by digest. Name the index that the image came from; `sigkit tree IMAGE`
+    shows what an index holds.
+    """
+
+    code = "SK-REF-006"
+
+
 # --- NET: network rule ------------------------------------------------------------------------------------------------
 
 

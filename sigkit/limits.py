@@ -31,6 +31,7 @@ AUDIT_RECORD_BYTES = 8 * 2**20  # a decision about 1,000 pieces of evidence is 1
 # Images
 INDEX_MANIFESTS = 1_000  # the largest published multi-platform index holds under 100
 MANIFEST_LAYERS = 500  # overlayfs stacks at most 500 lower layers
+INDEXES_READ = 64  # to find one image in an index of indexes; two levels exist in practice, with a handful
 INDEX_DEPTH = 8  # cases.md C10: two levels exist in practice
 ANNOTATIONS = 1_000
 CONFIG_ITEMS = 10_000  # variables, arguments, labels of one image; the kernel passes a process about 2 MB of them

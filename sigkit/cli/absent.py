@@ -49,9 +49,8 @@ _OPTIONS_OF_SIGN = {
 _OPTIONS_OF_VERIFY = {
     "--type": _ATTESTATIONS,
     "--check-claims": "the digest and the name that were signed are always compared.",
-    "--offline": "nothing is asked but the image's registry. Leave it out.",
-    **dict.fromkeys(("--signature", "--payload", "--bundle"), "signatures are read from the image's registry."),
-    "--local-image": "push the layout first: sigkit copy oci:DIR IMAGE.",
+    **dict.fromkeys(("--signature", "--payload"), "evidence about an image is read from its registry, or from --bundle FILE."),
+    "--local-image": "it is --layout DIR.",
     "--experimental-oci11": "the referrers of an image are always read. Leave it out.",
 }
 _OPTIONS_OF_RUN = {

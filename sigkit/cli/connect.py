@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sigkit.cli.options import ConnectionFlags
+    from sigkit.cli.options import ConnectionFlags, SourceFlags
     from sigkit.oci.reference import Reference
-    from sigkit.oci.registry import RegistryClient
+    from sigkit.oci.registry import Registry, RegistryClient
 
 
 LAYOUT = "oci:"
@@ -26,10 +26,10 @@ def parse_image(text: str) -> Reference:
 
     if text.startswith(LAYOUT):
         raise MalformedReference(
-            "an OCI layout is read by `sigkit copy` alone",
+            "an OCI layout is not named like an image",
             place=Place.operator(text),
             expected="registry/repository:tag",
-            remedy=f"push it first (sigkit copy {text} IMAGE); an image of that name is docker.io/library/{text}",
+            remedy=f"push it (sigkit copy {text} IMAGE), or read it there: sigkit verify --layout {text.removeprefix(LAYOUT)} IMAGE",
         )
     return parse_reference(text)
 
@@ -57,6 +57,49 @@ def connect(flags: ConnectionFlags, *references: Reference) -> AbstractContextMa
             timeout_s=flags.timeout_s,
         )
     )
+
+
+def open_source(flags: ConnectionFlags, source: SourceFlags, *references: Reference) -> AbstractContextManager[Registry]:
+    """Return what images are read from: the layout that is named, or the registries of `references`.
+
+    Raises:
+        UsageError: connections are refused, and nothing else is named.
+        SigkitError: there is no such layout, or as `connect`.
+    """
+    if source.layout is not None:
+        from contextlib import nullcontext
+
+        from sigkit.errors import FileUnreadable, Place
+        from sigkit.oci.layout import open_layout
+
+        try:
+            return nullcontext(open_layout(source.layout))
+        except FileUnreadable as err:
+            raise err.within(Place.operator(source.layout)) from err.__cause__
+    if source.offline:
+        import click
+
+        context = click.get_current_context()
+        raise click.UsageError("--offline makes no connection: name the image's --layout DIR, or the evidence's --bundle FILE.", context)
+    return connect(flags, *references)
+
+
+def find_in_layout(registry: Registry, reference: Reference) -> Reference:
+    """Return the reference; with the digest of the only image in a layout that does not know its tag.
+
+    What was copied to a layout keeps its name only by the tag that somebody gave it there.
+
+    Raises:
+        AbsentReference: (REF) the layout has no such tag, and not one image alone.
+    """
+    from sigkit.oci.layout import Layout
+    from sigkit.oci.reference import Reference
+
+    if not isinstance(registry, Layout) or reference.tag is None or reference.digest is not None:
+        return reference
+    if registry.fetch_manifest(reference.repository, reference.tag) is not None:
+        return reference
+    return Reference(reference.text, reference.repository, reference.tag, registry.find_entry(None).digest)
 
 
 def _check_files(flags: ConnectionFlags) -> None:

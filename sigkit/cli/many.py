@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 
-from sigkit.cli.connect import connect, parse_image
+from sigkit.cli.connect import open_source, parse_image
 from sigkit.cli.inputs import place_of, read_input
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import ConnectionFlags
     from sigkit.cli.output import Output
+    from sigkit.cli.verify import Asking
     from sigkit.errors import SigkitError
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
     from sigkit.policy.decision import Record
-    from sigkit.policy.model import Policy
     from sigkit.strict import Json
 
 SCHEMA: Final = "sigkit.verify-many/1"
@@ -41,7 +40,7 @@ def listed_images(path: str | None) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def verify_many(output: Output, images: tuple[str, ...], policy: Policy, platform: Platform, connection: ConnectionFlags) -> int:
+def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     """Verify every image, print a line for each, and return 1 if any is refused, else 3 if any could not be checked.
 
     Raises:
@@ -55,9 +54,10 @@ def verify_many(output: Output, images: tuple[str, ...], policy: Policy, platfor
     if not images:
         raise click.UsageError("Name an image, or a file with images: -f FILE.", click.get_current_context())
     references = [parse_image(image) for image in images]
+    platform = asking.platform()
     results: list[_Result] = []
-    with connect(connection, *references) as registry, ThreadPoolExecutor(AT_A_TIME) as pool:
-        waiting = [pool.submit(_judge, reference, policy, platform, registry) for reference in references]
+    with open_source(asking.connection, asking.source, *references) as registry, ThreadPoolExecutor(AT_A_TIME) as pool:
+        waiting = [pool.submit(_judge, reference, platform, asking, registry) for reference in references]
         for number, (image, future) in enumerate(zip(images, waiting, strict=True), 1):
             result = future.result()
             results.append(result)
@@ -68,15 +68,13 @@ def verify_many(output: Output, images: tuple[str, ...], policy: Policy, platfor
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
 
 
-def _judge(reference: Reference, policy: Policy, platform: Platform, registry: Registry) -> _Result:
-    from sigkit.clock import SystemClock
+def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> _Result:
+    from sigkit.cli.verify import decide_image
     from sigkit.errors import SigkitError
-    from sigkit.gate.admit import judge
-    from sigkit.limits import DEFAULT
     from sigkit.policy.decision import record_of
 
     try:
-        return record_of(judge(reference, platform, policy, registry, SystemClock(), DEFAULT).decision)
+        return record_of(decide_image(reference, platform, asking, registry)[0])
     except SigkitError as err:
         return err
 

@@ -68,6 +68,22 @@ class AskedFlags(NamedTuple):
 NOTHING_ASKED = AskedFlags()
 
 
+class SourceFlags(NamedTuple):
+    """Where images and the evidence about them are read."""
+
+    bundle: tuple[str, ...] = ()
+    layout: str | None = None
+    by_index: str | None = None
+    offline: bool = False
+
+
+class ImageFlags(NamedTuple):
+    """Which images."""
+
+    images: tuple[str, ...]
+    listed: str | None
+
+
 class EvidenceFlags(NamedTuple):
     """Where the evidence about a file lies."""
 
@@ -224,6 +240,29 @@ asked_options = grouped(
         metavar="KEY=VALUE",
         help="What must be signed with the digest. Can be given several times.",
     ),
+)
+
+image_options = grouped(
+    "named",
+    ImageFlags,
+    click.argument("images", nargs=-1, metavar="IMAGE..."),
+    click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input."),
+)
+source_options = grouped(
+    "source",
+    SourceFlags,
+    click.option(
+        "--bundle",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="Take the evidence from this file, about an IMAGE with a digest. No connection is made. Can be given several times.",
+    ),
+    click.option(
+        "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."
+    ),
+    click.option("--index", "by_index", metavar="REF", help="The index that names IMAGE, a digest; its signatures count for it."),
+    click.option("--offline", is_flag=True, help="Refuse to make connections: the image is in --layout, or the evidence in --bundle."),
 )
 
 predicate_options = grouped(

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import FILE, asked_options, platform_option, policy_options, registry_options
+from sigkit.cli.connect import find_in_layout, open_source, parse_image
+from sigkit.cli.options import asked_options, image_options, platform_option, policy_options, registry_options, source_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import AskedFlags, ConnectionFlags, PolicyFlags
+    from sigkit.cli.options import AskedFlags, ConnectionFlags, ImageFlags, PolicyFlags, SourceFlags
     from sigkit.oci.descriptor import Platform
+    from sigkit.oci.reference import Reference
+    from sigkit.oci.registry import Registry
+    from sigkit.policy.decision import Decision, Record
     from sigkit.policy.model import Policy
+
+
+class Asking(NamedTuple):
+    """What must be true of an image, and where it is read."""
+
+    policy: Policy
+    platform_text: str | None
+    connection: ConnectionFlags
+    source: SourceFlags
+
+    def platform(self) -> Platform:
+        """Return the platform that is asked for; this machine's if none is named."""
+        from sigkit.oci.descriptor import host_platform, parse_platform
+
+        return parse_platform(self.platform_text) if self.platform_text else host_platform()
 
 
 @click.command(
@@ -27,21 +45,22 @@ if TYPE_CHECKING:
     sigkit verify --certificate-identity ci@acme.example --certificate-oidc-issuer https://issuer.example registry.example/acme/app:1.0
     sigkit verify --policy policy.yaml registry.example/acme/app@sha256:… registry.example/acme/web:2.1
     sigkit verify --policy policy.yaml -f images.txt --output json
+    sigkit verify --key release.pub --offline --layout ./image registry.example/acme/app:1.0
     """,
 )
-@click.argument("images", nargs=-1, metavar="IMAGE...")
-@click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input.")
+@image_options
 @asked_options
 @policy_options
+@source_options
 @platform_option
 @registry_options
 @click.pass_obj
 def command(
     output: Output,
-    images: tuple[str, ...],
-    listed: str | None,
+    named: ImageFlags,
     asked: AskedFlags,
     wanted: PolicyFlags,
+    source: SourceFlags,
     platform_text: str | None,
     connection: ConnectionFlags,
 ) -> int:
@@ -53,36 +72,90 @@ def command(
     """
     from sigkit.cli.decisions import choose_policy
 
-    return verify_images(output, images, listed, choose_policy(output, wanted, asked), platform_text, connection)
+    check_source(source, named)
+    return verify_images(output, named, Asking(choose_policy(output, wanted, asked), platform_text, connection, source))
 
 
-def verify_images(
-    output: Output, images: tuple[str, ...], listed: str | None, policy: Policy, platform_text: str | None, connection: ConnectionFlags
-) -> int:
+def check_source(source: SourceFlags, named: ImageFlags) -> None:
+    """Refuse flags about where evidence lies that exclude each other.
+
+    Raises:
+        UsageError: they do.
+    """
+    context = click.get_current_context()
+    if source.bundle and (source.layout is not None or source.by_index is not None):
+        raise click.UsageError("--bundle is about the digest in IMAGE alone: --layout and --index read images.", context)
+    if (source.bundle or source.by_index is not None) and (named.listed is not None or len(named.images) != 1):
+        raise click.UsageError("--bundle and --index go with one IMAGE.", context)
+
+
+def verify_images(output: Output, named: ImageFlags, asking: Asking) -> int:
     """Verify one image and tell all about it, or several with a line each; return the exit status."""
-    from sigkit.oci.descriptor import host_platform, parse_platform
-
-    platform = parse_platform(platform_text) if platform_text else host_platform()
-    if listed is not None or len(images) != 1:
+    if named.listed is not None or len(named.images) != 1:
         from sigkit.cli.many import listed_images, verify_many
 
-        return verify_many(output, (*images, *listed_images(listed)), policy, platform, connection)
-    return _verify_one(output, images[0], policy, platform, connection)
+        return verify_many(output, (*named.images, *listed_images(named.listed)), asking)
+    return _verify_one(output, named.images[0], asking)
 
 
-def _verify_one(output: Output, image: str, policy: Policy, platform: Platform, connection: ConnectionFlags) -> int:
-    from sigkit.cli.decisions import decision_lines
+def decide_image(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> tuple[Decision, tuple[str, ...]]:
+    """Decide about one image, and return the decision and notes on what was passed over.
+
+    Raises:
+        SigkitError: no decision can be made.
+    """
     from sigkit.clock import SystemClock
-    from sigkit.gate.admit import judge
+    from sigkit.gate.admit import judge, judge_pinned
     from sigkit.limits import DEFAULT
+
+    if asking.source.layout is not None:
+        reference = find_in_layout(registry, reference)
+    if asking.source.by_index is None:
+        judgement = judge(reference, platform, asking.policy, registry, SystemClock(), DEFAULT)
+    else:
+        from sigkit.gate.children import pin_child
+
+        pinned = pin_child(registry, reference, parse_image(asking.source.by_index), platform)
+        judgement = judge_pinned(pinned, asking.policy, registry, SystemClock(), DEFAULT)
+    return judgement.decision, judgement.notes
+
+
+def _verify_one(output: Output, image: str, asking: Asking) -> int:
     from sigkit.policy.decision import encode_record, record_of
 
-    reference = parse_image(image)
-    with connect(connection, reference) as registry:
-        judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
-    record = record_of(judgement.decision)
-    for note in judgement.notes:
+    reference, platform = parse_image(image), asking.platform()
+    notes: tuple[str, ...] = ()
+    if asking.source.bundle:
+        decision = _decide_by_files(reference, platform, asking)
+    else:
+        with open_source(asking.connection, asking.source, reference) as registry:
+            decision, notes = decide_image(reference, platform, asking, registry)
+    record = record_of(decision)
+    for note in notes:
         output.detail(escape(note))
-    word = "verified" if record.facts else "allowed"  # a rule may ask for nothing, and nothing was proved then
-    output.answer(decision_lines(output, judgement.decision, sys.stdout, word), encode_record(record))
+    output.answer(_lines(output, decision, record, reference, asking.source), encode_record(record))
     return record.exit_status()
+
+
+def _lines(output: Output, decision: Decision, record: Record, reference: Reference, source: SourceFlags) -> list[str]:
+    from sigkit.cli.decisions import decision_lines
+    from sigkit.errors import Unsigned
+
+    word = "verified" if record.facts else "allowed"  # a rule may ask for nothing, and nothing was proved then
+    lines = decision_lines(output, decision, sys.stdout, word)
+    if source.by_index is not None:
+        lines.append(f"  by index    {record.request.manifest} is named in the index {record.request.top}, which the verdict is about")
+    elif reference.digest and not source.bundle and any(reason.code == Unsigned.code for reason in record.reasons):
+        lines.append("  or          of an image in a signed index the index is signed; it vouches for the image with --index REF")
+    return lines
+
+
+def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -> Decision:
+    from sigkit.cli.inputs import read_input
+    from sigkit.clock import SystemClock
+    from sigkit.evidence.local import evidence_of_file
+    from sigkit.gate.local import judge_named
+    from sigkit.limits import DEFAULT
+
+    found = [evidence_of_file(read_input(path, DEFAULT.bundle_bytes), path, DEFAULT) for path in asking.source.bundle]
+    return judge_named(reference, found, platform, asking.policy, SystemClock().now(), DEFAULT)

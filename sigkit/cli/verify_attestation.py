@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import FILE, asked_options, attestation_option, platform_option, policy_options, registry_options
+from sigkit.cli.options import (
+    asked_options,
+    attestation_option,
+    image_options,
+    platform_option,
+    policy_options,
+    registry_options,
+    source_options,
+)
 from sigkit.cli.output import EXITS, Command, Output
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import AskedFlags, ConnectionFlags, PolicyFlags
+    from sigkit.cli.options import AskedFlags, ConnectionFlags, ImageFlags, PolicyFlags, SourceFlags
 
 
 @click.command(
@@ -22,21 +30,21 @@ if TYPE_CHECKING:
     sigkit verify-attestation --key release.pub --type spdxjson registry.example/acme/app@sha256:…
     """,
 )
-@click.argument("images", nargs=-1, metavar="IMAGE...")
-@click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input.")
+@image_options
 @attestation_option
 @asked_options
 @policy_options
+@source_options
 @platform_option
 @registry_options
 @click.pass_obj
 def command(
     output: Output,
-    images: tuple[str, ...],
-    listed: str | None,
+    named: ImageFlags,
     attestation_type: str,
     asked: AskedFlags,
     wanted: PolicyFlags,
+    source: SourceFlags,
     platform_text: str | None,
     connection: ConnectionFlags,
 ) -> int:
@@ -45,9 +53,10 @@ def command(
     A policy says in its rules what must be attested: `sigkit verify --policy`.
     """
     from sigkit.cli.decisions import choose_policy
-    from sigkit.cli.verify import verify_images
+    from sigkit.cli.verify import Asking, check_source, verify_images
 
+    check_source(source, named)
     if not wanted.keys and not wanted.identity:
         raise click.UsageError("Say who must have attested: --key FILE or an identity; with a policy it is `sigkit verify --policy`.")
     policy = choose_policy(output, wanted, asked, attestation_type)
-    return verify_images(output, images, listed, policy, platform_text, connection)
+    return verify_images(output, named, Asking(policy, platform_text, connection, source))

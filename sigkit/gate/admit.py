@@ -86,7 +86,13 @@ def judge(
         EvidenceUnlistable: (UNAVAIL) the evidence could not be listed whole.
         SigkitError: the image's documents are refused, or the registry could not be asked.
     """
-    pinned = resolve_and_pin(registry, reference, platform)
+    return judge_pinned(resolve_and_pin(registry, reference, platform), policy, registry, clock, limits, covers)
+
+
+def judge_pinned(
+    pinned: Pinned, policy: Policy, registry: Registry, clock: Clock, limits: Limits, covers: Covers = Covers.TOP
+) -> Judgement:
+    """Decide about an image that was looked up; as `judge`."""
     request = Request.of(pinned)
     rule = policy.rule_for(request.repository, request.tag)
     if rule is None or isinstance(rule.require, Unverified):
@@ -144,7 +150,7 @@ def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:
         reason = Reason.of_error(err)
         ports.audit.append("deny", {"request": encode_request(decision.request), "rule": decision.rule, "reasons": [encode_reason(reason)]})
         raise
-    admission = _admit(decision, asked, confinement, ports)
+    admission = _admit(decision, judgement.pinned, asked, confinement, ports)
     try:
         _issue(admission, ports)
     except SigkitError as err:
@@ -180,7 +186,7 @@ def _issue(admission: Admission, ports: Ports) -> None:
         raise AdmissionUsed("the state has this admission already", got=admission.nonce)
 
 
-def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:
+def _admit(decision: Allow | Warn, pinned: Pinned, asked: Asked, confinement: Confinement, ports: Ports) -> Admission:
     from sigkit.engine.admission import Admission
 
     nonce = os.urandom(16).hex()
@@ -203,7 +209,7 @@ def _admit(decision: Allow | Warn, asked: Asked, confinement: Confinement, ports
         repository=request.repository,
         top=request.top,
         manifest=request.manifest,
-        config=request.config,
+        config=pinned.manifest.config.digest,
         platform=request.platform,
         command=asked.command,
         environment=asked.environment,

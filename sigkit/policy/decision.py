@@ -96,6 +96,7 @@ class Request(Data):
     """The image that is asked for. The digests are what is decided about; the text is for display only.
 
     `tag` is None for a reference with a digest. `chain` leads from the digest asked for, through indexes, to the image's manifest.
+    `config` is None where only the digest was given and no document was read.
     """
 
     reference: str
@@ -104,7 +105,7 @@ class Request(Data):
     top: Digest
     chain: tuple[Digest, ...]
     manifest: Digest
-    config: Digest
+    config: Digest | None
     platform: Platform
 
     @classmethod
@@ -288,7 +289,7 @@ def encode_request(request: Request) -> dict[str, Json]:
         "top": str(request.top),
         "chain": [str(digest) for digest in request.chain],
         "manifest": str(request.manifest),
-        "config": str(request.config),
+        "config": str(request.config) if request.config else None,
         "platform": str(request.platform),
     }
 

@@ -78,7 +78,7 @@ def parse_record(raw: bytes, place: Place) -> Record:
 
 def _request(at: Cursor) -> Request:
     at.only(("reference", "registry", "path", "tag", "top", "chain", "manifest", "config", "platform"))
-    platform = at.member("platform")
+    platform, config = at.member("platform"), at.find("config")
     return Request(
         reference=at.member("reference").text(),
         repository=parse_repository(f"{at.member('registry').text()}/{at.member('path').text()}", at.at()),
@@ -86,7 +86,7 @@ def _request(at: Cursor) -> Request:
         top=_digest(at.member("top")),
         chain=tuple(_digest(item) for item in at.member("chain").items(limits.INDEX_DEPTH + 2)),
         manifest=_digest(at.member("manifest")),
-        config=_digest(at.member("config")),
+        config=_digest(config) if config else None,
         platform=parse_platform(platform.text(), platform.at()),
     )
 
