@@ -9,6 +9,7 @@ import click
 
 from sigkit.cli.connect import open_source, parse_image
 from sigkit.cli.inputs import place_of, read_input
+from sigkit.cli.progress import Counter
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -56,14 +57,22 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     references = [parse_image(image) for image in images]
     platform = asking.platform()
     results: list[_Result] = []
+    counter = Counter(output, "judged", len(images))
     with open_source(asking.connection, asking.source, *references) as registry, ThreadPoolExecutor(AT_A_TIME) as pool:
         waiting = [pool.submit(_judge, reference, platform, asking, registry) for reference in references]
         for number, (image, future) in enumerate(zip(images, waiting, strict=True), 1):
             result = future.result()
             results.append(result)
-            output.detail(f"{number} of {len(images)}  {escape(image)}")
+            counter.advance(number, image)
+    counter.close()
     lines = [_line(output, image, result) for image, result in zip(images, results, strict=True)]
-    output.answer(lines, {"schema": SCHEMA, "images": [_encode(image, result) for image, result in zip(images, results, strict=True)]})
+    if output.form == "cosign":
+        from sigkit.cli.as_cosign import answer_as_cosign
+        from sigkit.policy.decision import Record
+
+        answer_as_cosign(output, [result for result in results if isinstance(result, Record)], lines)
+    else:
+        output.answer(lines, {"schema": SCHEMA, "images": [_encode(image, result) for image, result in zip(images, results, strict=True)]})
     statuses = {_status(result) for result in results}
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
 

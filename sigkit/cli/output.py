@@ -227,15 +227,16 @@ def _choose_form(ctx: click.Context, _param: click.Parameter, value: str | None)
         output.json = output.form == "json"
 
 
-def output_options() -> list[click.Parameter]:
-    """Return the options that every command takes, before or after its name."""
+def output_options(*forms: str) -> list[click.Parameter]:
+    """Return the options that every command takes, before or after its name; `forms` are further forms of the answer."""
+    more = "".join(f" {form}: as {form} prints it." for form in forms)
     return [
         click.Option(
             ["--output", "-o", "json"],
-            type=click.Choice(["text", "json"]),
+            type=click.Choice(["text", "json", *forms]),
             expose_value=False,
             callback=_choose_form,
-            help="Answer as text (default) or as one JSON document.",
+            help=f"Answer as text (default) or as one JSON document.{more}",
         ),
         click.Option(
             ["-v", "--verbose", "verbosity"],
@@ -271,13 +272,13 @@ def _no_colour(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 class Command(click.Command):
     """A command that takes the common output options and shows its examples as they were written."""
 
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
-        """Take click's arguments and `examples`: lines for the end of the help."""
+    def __init__(self, *args: Any, examples: str = "", forms: tuple[str, ...] = (), **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        """Take click's arguments, `examples`, lines for the end of the help, and `forms` of the answer beside text and JSON."""
         super().__init__(*args, **kwargs)
         self.add_help_option = False
         self.examples = examples
         taken = {name for param in self.params for name in param.opts}
-        for option in output_options():
+        for option in output_options(*forms):
             # `run -v` mounts, as podman's does; there it is --verbose only.
             option.opts = [name for name in option.opts if name not in taken]
             self.params.append(option)

@@ -1,4 +1,4 @@
-"""How far a pull has come: bars on a terminal, after half a second and removed at the end; elsewhere one line for each finished layer."""
+"""How far a pull, or a run through many images, has come: on a terminal, after half a second and removed at the end; elsewhere by lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.text import human_size
+from sigkit.text import escape, human_size
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output
@@ -61,3 +61,27 @@ class PullProgress:
         click.echo(
             f"\r\x1b[Kpulling [{bar}] {human_size(done)} of {human_size(total)}, {whole}/{len(self._total)} layers", err=True, nl=False
         )
+
+
+class Counter:
+    """Counts what is finished of many: on a terminal in one line that is removed at the end, elsewhere with -v a line each."""
+
+    def __init__(self, output: Output, word: str, total: int) -> None:
+        self._output, self._word, self._total = output, word, total
+        self._terminal = sys.stderr.isatty() and not output.quiet
+        self._began = time.monotonic()
+        self._drawn = False
+
+    def advance(self, number: int, item: str) -> None:
+        """Take note that `item` is finished, as the `number`th."""
+        if not self._terminal:
+            self._output.detail(f"{number} of {self._total}  {escape(item)}")
+        elif time.monotonic() - self._began >= QUIET_S:
+            self._drawn = True
+            click.echo(f"\r\x1b[K{self._word} {number} of {self._total}", err=True, nl=False)
+
+    def close(self) -> None:
+        """Remove the line."""
+        if self._drawn:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._drawn = False

@@ -40,6 +40,7 @@ class Asking(NamedTuple):
     cls=Command,
     name="verify",
     epilog=EXITS,
+    forms=("cosign",),
     examples="""
     sigkit verify --key release.pub registry.example/acme/app:1.0
     sigkit verify --certificate-identity ci@acme.example --certificate-oidc-issuer https://issuer.example registry.example/acme/app:1.0
@@ -133,7 +134,13 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
     record = record_of(decision)
     for note in notes:
         output.detail(escape(note))
-    output.answer(_lines(output, decision, record, reference, asking.source), encode_record(record))
+    lines = _lines(output, decision, record, reference, asking.source)
+    if output.form == "cosign":
+        from sigkit.cli.as_cosign import answer_as_cosign
+
+        answer_as_cosign(output, (record,), lines)
+    else:
+        output.answer(lines, encode_record(record))
     return record.exit_status()
 
 
