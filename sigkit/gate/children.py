@@ -57,12 +57,12 @@ def _find(registry: Registry, index: Reference, wanted: Digest) -> tuple[tuple[D
         document, chain = waiting.popleft()
         if not isinstance(document, Index):
             continue
+        if len(chain) > limits.INDEX_DEPTH:
+            raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=Place(index.text))
         for entry in document.manifests:
             if entry.digest == wanted:
                 return (*chain, wanted), entry.size
         inner = [entry.digest for entry in document.manifests if entry.media_type in INDEX_TYPES and entry.digest not in seen]
-        if inner and len(chain) > limits.INDEX_DEPTH:
-            raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=Place(index.text))
         for digest in inner:
             seen.add(digest)
             if len(seen) > limits.INDEXES_READ:
