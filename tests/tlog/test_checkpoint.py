@@ -59,6 +59,34 @@ def test_a_checkpoint_of_a_log_of_the_first_generation_is_proved():
     assert (signed.checkpoint.size, signed.checkpoint.root) == (42, ROOT)
 
 
+@pytest.mark.parametrize(
+    ("stated", "written"),
+    [
+        pytest.param(LOG_ID, LOG_ID, id="both are computed"),
+        pytest.param(b"stated by the root", b"stat", id="the line has what the root states"),
+        pytest.param(b"stated by the root", LOG_ID, id="the line has what is computed"),
+    ],
+)
+def test_a_line_is_the_logs_by_the_id_that_is_stated_or_computed(stated, written):
+    raw = f"{TEXT}\n{line(HOST, written, KEY.sign(TEXT.encode()))}"
+    assert verify_checkpoint(raw, PUBLIC, stated, HOST, PLACE).others == ()
+
+
+def test_a_checkpoint_of_another_log_is_refused_even_if_the_same_key_signed_it():
+    text = TEXT.replace(HOST, "other.example")
+    raw = f"{text}\n{line('other.example', LOG_ID, KEY.sign(text.encode()))}"
+    assert verify_checkpoint(raw, PUBLIC, LOG_ID, "other.example", PLACE).checkpoint.size == 42
+    with pytest.raises(CheckpointNotSigned):
+        verify_checkpoint(raw, PUBLIC, LOG_ID, HOST, PLACE)
+
+
+def test_a_text_with_a_blank_line_in_it_is_a_note_and_no_checkpoint():
+    text = f"{HOST}\n\nmore\n"
+    assert parse_note(note(text), PLACE).text == text
+    with pytest.raises(MalformedCheckpoint):
+        verify_checkpoint(note(text), PUBLIC, LOG_ID, HOST, PLACE)
+
+
 def test_lines_of_others_are_named_and_their_order_means_nothing():
     witness = line("witness.example", b"abcd", bytes(72))
     own = line(HOST, LOG_ID, KEY.sign(TEXT.encode()))
@@ -123,8 +151,12 @@ def test_a_text_that_is_no_checkpoint_is_refused(text):
         pytest.param(note(TEXT, "junk\n"), id="a line that is no signature"),
         pytest.param(note(TEXT, "- x YWJjZGU=\n"), id="a hyphen instead of the dash"),
         pytest.param(note(TEXT, "\u2014 YWJjZGU=\n"), id="no name"),
+        pytest.param(note(TEXT, "\u2014  YWJjZGU=\n"), id="an empty name"),
         pytest.param(note(TEXT, "\u2014 a+b YWJjZGU=\n"), id="a plus in the name"),
+        pytest.param(note(TEXT, "\u2014 a\u00a0b YWJjZGU=\n"), id="a no-break space in the name"),
         pytest.param(note(TEXT, "\u2014 x YWJj\n"), id="too short"),
+        pytest.param(note(TEXT, "\u2014 x YWJjZA==\n"), id="an id and no signature"),
+        pytest.param(f"\n\n{line(HOST, LOG_ID, KEY.sign(TEXT.encode()))}", id="no text"),
         pytest.param(note(TEXT, "\u2014 x !\n"), id="not base64"),
         pytest.param(note().replace("\n", "\r\n"), id="other line ends"),
         pytest.param(note().replace(HOST, f"{HOST}\x1b[2J", 1), id="a control character"),

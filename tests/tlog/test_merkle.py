@@ -65,7 +65,11 @@ def test_a_flipped_bit_anywhere_in_a_proof_is_refused(size, data):
     [
         pytest.param(0, 0, 0, id="an empty tree"),
         pytest.param(1, 1, 0, id="an index beyond the tree"),
+        pytest.param(0, 0, 1, id="an empty tree with a hash"),
+        pytest.param(1, 1, 1, id="an index that is the size, with the hashes that it would need"),
+        pytest.param(4, 4, 3, id="the same of a larger tree"),
         pytest.param(-1, 4, 2, id="a negative index"),
+        pytest.param(-1, 4, 4, id="a negative index, with the hashes that it would need"),
         pytest.param(0, 4, 1, id="too few hashes"),
         pytest.param(0, 4, 3, id="too many hashes"),
         pytest.param(0, INT64_MAX + 1, 63, id="a size beyond 63 bits"),
@@ -81,6 +85,12 @@ def test_a_proof_that_cannot_be_one_is_refused_before_anything_is_hashed(index, 
 def test_a_hash_of_another_size_is_refused(hashes):
     with pytest.raises(BadInclusionProof):
         root_from_inclusion(bytes(32), 0, 4, hashes, PLACE)
+
+
+@pytest.mark.parametrize("leaf", [b"", bytes(31), bytes(33)])
+def test_a_leaf_that_is_no_hash_is_refused(leaf):
+    with pytest.raises(BadInclusionProof):
+        root_from_inclusion(leaf, 0, 1, [], PLACE)
 
 
 def test_the_largest_tree_has_a_proof():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.certificate_transparency import LogEntryType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +87,22 @@ def test_what_the_log_did_not_sign_is_refused(certificate, other):
     with pytest.raises(BadSct) as caught:
         judge(certificate, **other)
     assert caught.value.place == PLACE
+
+
+@pytest.mark.parametrize(("member", "value"), [("version", None), ("entry_type", LogEntryType.X509_CERTIFICATE)])
+def test_a_promise_of_another_kind_is_refused_though_its_signature_is_valid(member, value):
+    """Such promises come beside a certificate, never in one, so this one says of itself what it is not."""
+    (sct,) = GOOD.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
+    names = ("version", "log_id", "timestamp", "entry_type", "signature", "extension_bytes")
+    told = {name: getattr(sct, name) for name in names}
+    assert verify_sct(GOOD, spki(ISSUER.key), SimpleNamespace(**told), LOG_PUBLIC, PLACE)
+    with pytest.raises(BadSct):
+        verify_sct(GOOD, spki(ISSUER.key), SimpleNamespace(**told | {member: value}), LOG_PUBLIC, PLACE)
+
+
+def test_a_promise_of_another_version_in_a_certificate_is_not_even_read():
+    with pytest.raises(ValueError, match="version"):
+        judge(carrying(promise(version=1)))
 
 
 PROMISE = promise()
