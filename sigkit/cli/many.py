@@ -47,6 +47,7 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     Raises:
         UsageError: no image is named.
         MalformedReference: one is none; nothing was asked then.
+        SigkitError: a file of the operator's cannot be used; about no image is anything printed then.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -79,12 +80,14 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
 
 def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> _Result:
     from sigkit.cli.verify import decide_image
-    from sigkit.errors import SigkitError
+    from sigkit.errors import EXIT_USAGE, SigkitError
     from sigkit.policy.decision import record_of
 
     try:
         return record_of(decide_image(reference, platform, asking, registry)[0])
     except SigkitError as err:
+        if err.status() == EXIT_USAGE:  # a file of the operator's is wrong: that is about no image
+            raise
         return err
 
 
