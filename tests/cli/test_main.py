@@ -383,7 +383,7 @@ def test_what_is_left_to_do_when_a_command_ends_is_done(left):
         ("sign --key k --recursive registry.example/app", "index"),
         ("sign --key k --registry-password=x registry.example/app", "podman login"),
         ("verify --key k --check-claims=false registry.example/app", "always compared"),
-        ("verify --key k --offline registry.example/app", "Leave it out"),
+        ("verify --key k --local-image registry.example/app", "--layout DIR"),
     ],
 )
 def test_what_a_pipeline_of_cosign_says_is_refused_with_what_to_do(line, says):
