@@ -20,8 +20,8 @@ from sigkit.keys import cosign_pem
 from sigkit.keys.pem import PemBlock, encode_pem, parse_pem
 from sigkit.keys.private import generate
 from sigkit.trust.root import TrustedKey, root_of_keys
-from sigkit.verify.facts import KeySigner
 from sigkit.verify.bind import Artifact
+from sigkit.verify.facts import KeySigner
 from sigkit.verify.verify import verify
 from tests.simulators.altered import altered
 from tests.simulators.evidence_maker import ARTIFACT, FOUND, log_entry, root_of, signed, simple_evidence, statement, subject

@@ -50,7 +50,7 @@ def prove(proof, leaf):
     verify_inclusion(leaf, proof.index, proof.size, proof.hashes, proof.root, PLACE)
 
 
-@pytest.mark.parametrize("name", V1 | V2)
+@pytest.mark.parametrize("name", [*V1, *V2])
 def test_the_leaf_is_the_known_one_and_is_proved(name, case):
     entry, _ = case(name)
     leaf = leaf_hash(entry.body)
@@ -86,7 +86,7 @@ def test_a_body_says_what_was_signed(name, case):
     assert by.verifier.startswith(b"-----BEGIN ")
 
 
-@pytest.mark.parametrize("name", V1 | V2)
+@pytest.mark.parametrize("name", [*V1, *V2])
 def test_a_checkpoint_is_of_the_tree_of_the_proof_and_of_no_other(name, case):
     entry, log = case(name)
     origin = log.origin if name in V2 else None
