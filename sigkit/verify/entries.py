@@ -17,9 +17,11 @@ from sigkit.digest import Digest
 from sigkit.errors import CheckpointMismatch, OtherEntry, UnsupportedEntry
 from sigkit.verify.facts import InclusionFact, PromiseFact, Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.signature import OverBytes
+from sigkit.verify.windows import show_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
@@ -71,6 +73,22 @@ def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[T
         tuple(log for part in proved for log in part.logs),
         tuple(item for part in proved for item in part.unchecked),
     )
+
+
+def without_retired(entries: Entries, now: datetime) -> Entries:
+    """Return what entries prove where nothing attests a time: nothing, if their log is not trusted `now`.
+
+    Whoever has the key of a log that was given up can include anything in it; only a time inside its window speaks against that.
+    """
+    kept: list[InclusionFact] = []
+    unchecked = list(entries.unchecked)
+    for fact, log in zip(entries.inclusions, entries.logs, strict=True):  # no time, so no promise: one inclusion for each log
+        if log.valid.holds(now):
+            kept.append(fact)
+        else:
+            why = f"trusted {show_window(log.valid)}, and nothing says when the signature was made"
+            unchecked.append(Unchecked(f"inclusion in the log {log.name}", why))
+    return Entries(tuple(kept), logs=entries.logs, unchecked=tuple(unchecked))
 
 
 def _verify_entry(entry: LogEntry, logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Entries:

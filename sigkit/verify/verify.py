@@ -63,7 +63,7 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
     signed = _signed(claims.content, artifact)
     proved = _prove_signature(claims, signed, root)
     bound = _bind(claims.content, artifact, limits, claims.place)
-    attested = _attest(claims, proved, signed, root, limits)
+    attested = _attest(claims, proved, signed, root, now, limits)
     who = _vouch(proved, attested, root, now, claims.place)
     return Facts(
         claims.place,
@@ -137,11 +137,13 @@ def _bind(content: Content, artifact: Artifact, limits: Limits, place: Place) ->
             assert_never(content)
 
 
-def _attest(claims: Claims, proved: TrustedKey | SigningCertificate, signed: Signed, root: TrustedRoot, limits: Limits) -> _Attested:
+def _attest(
+    claims: Claims, proved: TrustedKey | SigningCertificate, signed: Signed, root: TrustedRoot, now: datetime, limits: Limits
+) -> _Attested:
     if not claims.entries and not claims.timestamps:
         return _Attested()
     # Local: a signature by key mostly has neither.
-    from sigkit.verify.entries import Logged, verify_entries
+    from sigkit.verify.entries import Logged, verify_entries, without_retired
     from sigkit.verify.times import verify_timestamps
 
     content = claims.content
@@ -150,6 +152,8 @@ def _attest(claims: Claims, proved: TrustedKey | SigningCertificate, signed: Sig
     logged = Logged(signed, content.signature, payload, proved.key, certificate)
     entries = verify_entries(claims.entries, logged, root.logs, claims.place, limits)
     stamps, unchecked = verify_timestamps(claims.timestamps, content.signature, root.timestamp_authorities, claims.place)
+    if not stamps and not entries.times:
+        entries = without_retired(entries, now)
     return _Attested(entries.inclusions, entries.promises, stamps + entries.times, entries.logs, entries.unchecked + unchecked)
 
 

@@ -451,6 +451,23 @@ def test_two_logs_of_one_operator_are_one_log(sim):
     assert decide(sim.make("dsse", ("dsse", "v2")), 2) == 1
 
 
+@pytest.mark.attack("a log that was given up")
+def test_a_log_that_was_given_up_proves_nothing_unless_a_time_within_its_window_is_attested(sim):
+    def given_up(document):
+        document["tlogs"][1]["publicKey"]["validFor"]["end"] = f"{sim.clock.now + DAY:%Y-%m-%dT%H:%M:%SZ}"
+        return document
+
+    sim.change["root"] = given_up
+    timed = sim.make("dsse", ("v2",), "key")
+    untimed = timed.with_bundle(lambda bundle: bundle["verificationMaterial"].pop("timestampVerificationData"))
+    assert untimed.judge().inclusions
+    later = untimed.now + 2 * DAY
+    facts = replace(untimed, now=later).judge()
+    assert not facts.inclusions
+    assert [item.what for item in facts.unchecked] == ["inclusion in the log https://log2.example"]
+    assert replace(timed, now=later).judge().inclusions
+
+
 @pytest.mark.attack("sigstore-go#611")
 def test_a_proof_beside_a_body_proves_the_evidence_and_not_the_body(sim):
     """The leaf is made of the evidence: a body that is left out hides nothing, and a proof of another leaf proves nothing."""
