@@ -77,12 +77,14 @@ def verify_promise(entry: LogEntry, key: PublicKey, place: Place) -> datetime:
     """Prove that the log promised to include the entry, and return the time that it signed with the promise.
 
     Raises:
-        BadPromise: (TLOG) there is none, or it is not the log's.
+        BadPromise: (TLOG) there is none, it is about nothing, or it is not the log's.
 
     Source: sigstore/rekor pkg/verify (SET over canonical JSON, RFC 8785, of body, integratedTime, logID and logIndex).
     """
     if entry.promise is None or not 0 < entry.integrated_time <= _LATEST_S:
         raise BadPromise("the log promised nothing, or at no time", place=place, got=f"time {entry.integrated_time}")
+    if not entry.body:  # evidence of a v2 entry may leave it out
+        raise BadPromise("a promise about nothing", place=place, expected="the body that the log promised to include")
     message = strict.encode_json(
         {
             "body": strict.encode_base64(entry.body),

@@ -173,6 +173,18 @@ def promise_of(**changes):
     return make
 
 
+def promise_about_nothing(sim):
+    """The log signed a promise without a body; the evidence says that it is of a v2 entry, whose body may be left out."""
+    sim.log1.change["promise"] = lambda document: {**document, "body": ""}
+
+    def change(bundle):
+        entry = bundle["verificationMaterial"]["tlogEntries"][0]
+        entry["kindVersion"]["version"] = "0.0.2"
+        del entry["canonicalizedBody"], entry["inclusionProof"]
+
+    return sim.make("message", ("hashedrekord",), version="0.1").with_bundle(change)
+
+
 OTHER_ARTIFACT = drop("verify.entries", "if known != said.digest:")
 OTHER_SIGNATURE = drop("verify.entries", "if [by.signature for by in said.signatures] != [logged.signature]:")
 OTHER_VERIFIER = drop("verify.entries", "if not fits:")
@@ -238,6 +250,7 @@ ENTRIES = {
         ),
     ),
     "a promise of another body": Row(promise_of(body=b64(b"{}")), "SK-TLOG-005", NOT_PROMISED),
+    "a promise about nothing": Row(promise_about_nothing, "SK-TLOG-005", drop("tlog.entry_v1", "if not entry.body:")),
     "a promise at another time": Row(promise_of(integratedTime=1), "SK-TLOG-005", NOT_PROMISED),
     "a promise of another index": Row(promise_of(logIndex=1), "SK-TLOG-005", NOT_PROMISED),
     "a promise of another log": Row(promise_of(logID="00"), "SK-TLOG-005", NOT_PROMISED),
