@@ -94,10 +94,15 @@ def _parse_logs(top: Cursor, name: str, source: Origin) -> tuple[TransparencyLog
     logs: dict[bytes, TransparencyLog] = {}
     for item in _items(top, name):
         log = _parse_log(item, source)
-        if log.log_id in logs:
+        if log.log_id in logs or any(_is_same(log, other) for other in logs.values()):
             raise MalformedTrustedRoot("the same log is there twice", place=item.at(), got=log.name)
         logs[log.log_id] = log
     return tuple(logs.values())
+
+
+def _is_same(log: TransparencyLog, other: TransparencyLog) -> bool:
+    """Tell whether one key would count as two logs: it may have several only under one operator's name."""
+    return log.key == other.key and not (log.operator and log.operator == other.operator)
 
 
 def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:

@@ -213,6 +213,10 @@ def twice(items):
     return [*items, items[0]]
 
 
+def under_another_id(logs):
+    return [*logs, {**logs[0], "logId": {"keyId": b64(bytes(32))}, "baseUrl": "https://other.example"}]
+
+
 def forged(raw):
     """Return the certificate with one bit of its signature changed."""
     der = bytearray(base64.b64decode(raw))
@@ -256,6 +260,7 @@ REFUSED = {
     "base64 that is not canonical": (changed(*LOG, "logId", "keyId", to=lambda text: text.rstrip("=")), MalformedBase64),
     "a log twice": (changed("tlogs", to=twice), MalformedTrustedRoot),
     "a certificate log twice": (changed("ctlogs", to=twice), MalformedTrustedRoot),
+    "a log under two ids": (changed("tlogs", to=under_another_id), MalformedTrustedRoot),
     "no chain": (changed(*CA, "certChain", to=None), WrongShape),
     "an empty chain": (changed(*CHAIN, to=[]), WrongShape),
     "a chain upside down": (changed(*CHAIN, to=upside_down), MalformedTrustedRoot),
@@ -269,6 +274,14 @@ REFUSED = {
     "a member twice": (RAW.replace(b'"tlogs"', b'"ctlogs"', 1), MalformedJson),
     "a list": ([], WrongShape),
 }
+
+
+def test_a_log_has_one_key_under_two_ids_only_if_both_are_of_one_named_operator():
+    logs = [{**log, "operator": "one.example"} for log in under_another_id(json.loads(RAW)["tlogs"][:1])]
+    assert len(parsed(changed("tlogs", to=logs)).logs) == 2
+    logs[1]["operator"] = "two.example"
+    with pytest.raises(MalformedTrustedRoot):
+        parsed(changed("tlogs", to=logs))
 
 
 @pytest.mark.parametrize(("document", "error"), [pytest.param(*row, id=name) for name, row in REFUSED.items()])
