@@ -1,7 +1,7 @@
 """`trusted_root.json`: the authorities and logs of one sigstore instance.
 
 Parsed strictly, as sigstore-go does: an unknown member is refused by name, and so is a log without the start of its validity, whose key
-would count for ever. Each certificate's issuer is checked here, once, so that verifying a signature need not climb to the anchor again.
+would count for ever. Each certificate's issuer is checked here, once; what it allows is checked with each signer's path.
 
 Source: sigstore/protobuf-specs sigstore_trustroot.proto, sigstore_common.proto.
 """

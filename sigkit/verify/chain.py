@@ -138,9 +138,7 @@ def _verify_path(
     signing: SigningCertificate, times: Sequence[TimeFact], authority: CertificateAuthority, place: Place
 ) -> tuple[x509.Certificate, ...]:
     path = _build_path(signing, authority, place)
-    # In order, the anchor last: the certificates after the one that was met vouch for it, which was checked when the root was read.
-    above = authority.certificates[authority.certificates.index(path[-1]) + 1 :]
-    check_certificates((*path, *above), times, place)
+    check_certificates(path, times, place)
     check_window(f"the certificate authority {authority.name}", authority.valid, times, place)
     return path
 
@@ -153,15 +151,17 @@ def _build_path(signing: SigningCertificate, authority: CertificateAuthority, pl
     if leaf in authority.certificates:
         raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
     moment = max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates))
+    *intermediates, anchor = authority.certificates
     builder = (
         verification.PolicyBuilder()
-        .store(verification.Store(list(authority.certificates)))
+        # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
+        .store(verification.Store([anchor]))
         .time(moment)
         .max_chain_depth(_PATH_CERTIFICATES)
         .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
     )
     try:
-        return tuple(builder.build_client_verifier().verify(leaf, list(signing.offered)).chain)
+        return tuple(builder.build_client_verifier().verify(leaf, [*intermediates, *signing.offered]).chain)
     except verification.VerificationError as err:
         _refuse_apart(signing, authority, moment, place)
         raise UntrustedCertificate(

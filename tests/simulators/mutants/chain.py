@@ -51,6 +51,19 @@ def authority_extensions(length):
     return [(x509.BasicConstraints(ca=True, path_length=length), True), (key_usage("key_cert_sign"), True)]
 
 
+def anchored(length=1, *more):
+    """Return a case whose anchor forbids what the intermediate beneath it, which stands in the root too, issued."""
+
+    def make(sim):
+        ca, valid = sim.ca, (sim.clock.now - DAY, sim.clock.now + DAY)
+        ca.anchor = Link(certify("sim root", ca.anchor.key, None, valid, [*authority_extensions(length), *more]), ca.anchor.key)
+        key = ca.intermediate.key
+        ca.intermediate = Link(certify("sim intermediate", key, ca.anchor, valid, authority_extensions(0)), key)
+        return sim.make()
+
+    return make
+
+
 def ca_window(start, end):
     def make(sim):
         sim.ca.window = (at(sim, start), at(sim, end))
@@ -113,7 +126,7 @@ NAME = x509.UniformResourceIdentifier("https://git.example/else")
 PATH = (
     Edit(
         "verify.chain",
-        "return tuple(builder.build_client_verifier().verify(leaf, list(signing.offered)).chain)",
+        "return tuple(builder.build_client_verifier().verify(leaf, [*intermediates, *signing.offered]).chain)",
         "return (leaf, *authority.certificates)",
     ),
 )
@@ -138,7 +151,9 @@ def issued_after_the_end(sim):
     return sim.make()
 
 
-CERTIFICATES = "check_certificates((*path, *above), times, place)"
+CLIMB = (Edit("verify.chain", "verification.Store([anchor])", "verification.Store(list(authority.certificates))"),)
+EXCLUDED = x509.NameConstraints(None, [x509.UniformResourceIdentifier("git.example")])
+CERTIFICATES = "check_certificates(path, times, place)"
 CHAIN = {
     "a certificate that cannot be read": Row(unreadable, "SK-SIG-008", ()),
     "a root without authorities": Row(nobody_to_vouch, "SK-ROOT-001", ()),
@@ -185,8 +200,11 @@ CHAIN = {
     "an anchor that expired": Row(
         expired("anchor"),
         "SK-TIME-002",
-        (Edit("verify.chain", CERTIFICATES, "check_certificates(path, times, place)"),),
+        (Edit("verify.chain", CERTIFICATES, "check_certificates(path[:-1], times, place)"),),
     ),
+    "a name that the anchor excludes": Row(anchored(1, (EXCLUDED, True)), "SK-ROOT-005", CLIMB),
+    "a path longer than the anchor allows": Row(anchored(0), "SK-ROOT-005", CLIMB),
+    "an anchor for servers": Row(anchored(1, (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)), "SK-ROOT-005", CLIMB),
     "an authority after its window": Row(
         ca_window(-DAY, timedelta()),
         "SK-TIME-003",
