@@ -5,6 +5,7 @@ Source: C2SP tlog-checkpoint.md; for logs of the first generation sigstore/rekor
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from sigkit import strict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.tlog.note import NoteSignature
 
+_NUMBERED: Final = re.compile(r".+ - [0-9]+", re.ASCII)  # the host and its tree's number
 _HEAD_LINES: Final = 3
 _ED25519_RAW_BYTES: Final = 32
 
@@ -80,6 +82,13 @@ def verify_checkpoint(raw: str, key: PublicKey, log_id: bytes, origin: str | Non
     if origin is not None and checkpoint.origin != origin:
         raise CheckpointNotSigned("the checkpoint is of another log", place=place, expected=origin, got=checkpoint.origin[:200])
     name = checkpoint.origin if origin is not None else checkpoint.origin.partition(" - ")[0]
+    if origin is None and not _NUMBERED.fullmatch(checkpoint.origin):  # one of the second generation is no log's of the first
+        raise CheckpointNotSigned(
+            "the checkpoint is not of a log that holds such entries",
+            place=place,
+            expected="a name and a tree's number",
+            got=checkpoint.origin[:200],
+        )
     ids = {log_id[:4], _key_id(key, name)[:4]}
     own = [line for line in note.signatures if line.name == name and line.key_id in ids]
     if not own:

@@ -165,6 +165,13 @@ def checkpoint_of_another_origin(sim):
     return sim.make("dsse", ("v2",))
 
 
+def entry_of_the_other_generation(sim):
+    sim.log1.add = sim.log2.add
+    return sim.make().with_bundle(
+        lambda bundle: bundle["verificationMaterial"]["tlogEntries"][0].update(kindVersion={"kind": "dsse", "version": "0.0.1"})
+    )
+
+
 def promise_of(**changes):
     def make(sim):
         sim.log1.change["promise"] = lambda document: {**document, **changes}
@@ -248,6 +255,12 @@ ENTRIES = {
             *drop("tlog.checkpoint", "if origin is not None and checkpoint.origin != origin:"),
             Edit("tlog.checkpoint", "name = checkpoint.origin if origin is not None", "name = origin if origin is not None"),
         ),
+    ),
+    # Of such an entry's checkpoint the trust root does not know the first line: without this any tree of the log's key would do.
+    "a v1 entry under a v2 checkpoint": Row(
+        entry_of_the_other_generation,
+        "SK-TLOG-003",
+        drop("tlog.checkpoint", "if origin is None and not _NUMBERED.fullmatch(checkpoint.origin):"),
     ),
     "a promise of another body": Row(promise_of(body=b64(b"{}")), "SK-TLOG-005", NOT_PROMISED),
     "a promise about nothing": Row(promise_about_nothing, "SK-TLOG-005", drop("tlog.entry_v1", "if not entry.body:")),
