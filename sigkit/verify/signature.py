@@ -51,12 +51,18 @@ def verify_by_key(signed: Signed, signature: bytes, hint: str, root: TrustedRoot
         DigestNotCompared: (BIND) the artifact is not known by a digest that such a key signs.
     """
     hinted = [key for key in root.keys if key_hint(key) == hint]
+    uncompared: DigestNotCompared | None = None
     for trusted in (*hinted, *(key for key in root.keys if key not in hinted)):
         try:
             verify_signature(trusted.key, signed, signature, place)
+        except DigestNotCompared as err:  # another key may sign such a digest: the order of keys decides nothing
+            uncompared = uncompared or err
+            continue
         except BadSignature:
             continue
         return trusted
+    if uncompared:
+        raise uncompared
     if hinted:
         raise BadSignature("the signature is not valid for the key that it names", place=place, expected=_describe(hinted[0]))
     raise OtherKey(

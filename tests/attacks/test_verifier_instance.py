@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from sigkit import limits
 from sigkit.cli.conformance import run
@@ -20,6 +21,7 @@ from sigkit.errors import (
     BadPromise,
     BadSct,
     BadTimestamp,
+    DigestNotCompared,
     MalformedCertificate,
     MalformedCheckpoint,
     NoAttestedTime,
@@ -501,3 +503,13 @@ def test_without_an_attack_each_path_proves_its_times(sim):
     for form, kind in PATHS:
         kinds = [time.kind for time in sim.make(form, (kind,)).judge().times]
         assert kinds == ([TimeKind.TIMESTAMP] if kind == "v2" else [TimeKind.TIMESTAMP, TimeKind.INTEGRATED])
+
+
+@pytest.mark.parametrize("turn", [1, -1], ids=["first", "last"])
+def test_a_key_that_signs_no_digest_does_not_stand_before_one_that_does(sim, turn):
+    case = sim.make("message", (), "key")
+    form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    other = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(*form)
+    hintless = case.with_bundle(lambda bundle: bundle["verificationMaterial"].update(publicKey={}))
+    assert replace(hintless, content=None, keys=(other, *case.keys)[::turn]).judge().signature.predicate_type is None
+    refused(replace(hintless, content=None, keys=(other,)), DigestNotCompared)
