@@ -55,16 +55,19 @@ def verify_file(
 
 
 def artifact_of(text: str) -> Artifact:
-    """Read a file or standard input; text that is a digest is one unless a file has that name.
+    """Read a file or standard input, or take a digest for what it names.
 
     Raises:
+        UsageError: a file has a digest for its name: whoever may write it here would choose what is verified.
         FileUnreadable: (UNAVAIL), TooLarge: (LIMIT).
     """
     from sigkit import limits
     from sigkit.digest import parse_digest
     from sigkit.verify.bind import Artifact
 
-    if _DIGEST.fullmatch(text) and not os.path.exists(text):
+    if _DIGEST.fullmatch(text):
+        if os.path.lexists(text):
+            raise click.UsageError(f"{text} is a digest and a file: write ./{text} for the file.", click.get_current_context())
         return Artifact.of(parse_digest(text, place_of(text)))
     return Artifact.of_content(read_input(text, limits.SIGNED_FILE_BYTES))
 

@@ -53,3 +53,11 @@ def test_an_identity_is_told_of_a_file(hand, tmp_path):
     (tmp_path / "root.json").write_bytes(case.root)
     who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
     assert f"identity {SUBJECT} of {ISSUER}" in hand("verify-blob", *who, "--bundle", "id.json", "file").out
+
+
+def test_a_file_named_like_a_digest_is_not_taken_for_what_the_digest_names(hand, tmp_path):
+    digest = f"sha256:{hashlib.sha256(FILE).hexdigest()}"
+    (tmp_path / digest).write_bytes(FILE)
+    done = hand("verify-blob", "--key", "k.pub", "--bundle", "b.json", digest, status=2)
+    assert f"./{digest}" in " ".join(done.err.split())
+    hand("verify-blob", "--key", "k.pub", "--bundle", "b.json", f"./{digest}")
