@@ -39,6 +39,7 @@ def prove(found: Iterable[Evidence], artifact: Artifact, roots: Sequence[Trusted
     facts: list[Facts] = []
     refused: list[RefusedEvidence] = []
     for evidence in found:
+        own: list[Facts] = []
         refusals: list[SigkitError] = []
         for root in roots:
             try:
@@ -46,9 +47,10 @@ def prove(found: Iterable[Evidence], artifact: Artifact, roots: Sequence[Trusted
             except SigkitError as err:
                 refusals.append(err)
                 continue
-            if proved not in facts:
-                facts.append(proved)
-        if len(refusals) == len(roots):
+            if proved not in own:
+                own.append(proved)
+        facts += own
+        if not own:
             refused.append(RefusedEvidence(evidence.place, Reason.of_evidence(_closest(refusals))))
     return Proved(tuple(facts), tuple(refused))
 
