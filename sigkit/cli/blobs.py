@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sigkit.policy.blob import BlobDecision
     from sigkit.verify.bind import Artifact
 
-LINE_CHARACTERS: Final = 2_000
 _DIGEST: Final = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", re.ASCII)
 
 
@@ -87,6 +86,7 @@ def _evidence(flags: EvidenceFlags) -> Evidence:
 
 
 def _lines(output: Output, artifact: str, decision: BlobDecision) -> list[str]:
+    from sigkit.cli.decisions import line_text
     from sigkit.errors import EXIT_DONE, EXIT_UNCHECKED
     from sigkit.policy.explain import fact_lines, reason_lines
 
@@ -96,9 +96,7 @@ def _lines(output: Output, artifact: str, decision: BlobDecision) -> list[str]:
     lines = [f"{output.word(word, sys.stdout)}  {escape(name)}  {decision.artifact}"]
     told = [line for facts in decision.facts for line in fact_lines(facts, 1)] if status == EXIT_DONE else []
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
-    for line in told:
-        code = f"  [{line.code}]" if line.code else ""
-        lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
+    lines += [line_text(line) for line in told]
     if status == EXIT_DONE:
         lines += [f"  {'unchecked':<10}  {escape(item.what)}: {escape(item.why)}" for item in decision.unchecked]
     return lines + [

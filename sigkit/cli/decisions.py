@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sigkit.cli.options import AskedFlags, PolicyFlags
     from sigkit.cli.output import Output
     from sigkit.policy.decision import Decision
+    from sigkit.policy.explain import Line
     from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys
     from sigkit.policy.model import Demands, Policy
     from sigkit.trust.root import TrustedRoot
@@ -163,6 +164,11 @@ def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: 
     for line in explained.lines():
         if line.label in left_out and not output.verbosity:
             continue
-        code = f"  [{line.code}]" if line.code else ""
-        lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
+        lines.append(line_text(line))
     return lines
+
+
+def line_text(line: Line, characters: int = LINE_CHARACTERS) -> str:
+    """Return one line of an explanation as a person reads it: indented, escaped, no longer than `characters`, its code at the end."""
+    code = f"  [{line.code}]" if line.code else ""
+    return f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, characters)}{code}"

@@ -65,7 +65,7 @@ def explain(output: Output, image: str, wanted: PolicyFlags, platform_text: str 
     Every piece of evidence is listed with what it proved or why it was refused, each part of the rule with who met it or what is missing,
     and who signed instead. It ends as `sigkit verify` would.
     """
-    from sigkit.cli.decisions import choose_host_policy
+    from sigkit.cli.decisions import choose_host_policy, line_text
     from sigkit.clock import SystemClock
     from sigkit.gate.admit import judge
     from sigkit.limits import DEFAULT
@@ -80,9 +80,7 @@ def explain(output: Output, image: str, wanted: PolicyFlags, platform_text: str 
         judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
     why, headline = explain_why(judgement.decision), explain_shortly(judgement.decision)
     lines = [f"{output.word(headline.word, sys.stdout)}  {escape(headline.subject)}"]
-    for line in why.lines():
-        code = f"  [{line.code}]" if line.code else ""
-        lines.append(f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, LINE_CHARACTERS)}{code}")
+    lines += [line_text(line, LINE_CHARACTERS) for line in why.lines()]
     lines += [f"  note        {escape(note)}" for note in judgement.notes]
     output.answer(lines, encode_why(why))
     return why.record.exit_status()
