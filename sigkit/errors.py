@@ -579,6 +579,16 @@ class NotDecided(UnavailError):
     code = "SK-UNAVAIL-020"
 
 
+class NoService(UnavailError):
+    """The signing config names too few services that can be asked now.
+
+    Those that it lists are out of their validity, of a version that is not spoken, or of one operator. Get a newer signing config
+    (`sigkit trust update`), or one of an instance that runs.
+    """
+
+    code = "SK-UNAVAIL-040"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -815,6 +825,15 @@ class UnsupportedTrustedRoot(RootError):
     """
 
     code = "SK-ROOT-004"
+
+
+class UnsupportedSigningConfig(RootError):
+    """The signing config is of a version, or holds a selector, that is not read.
+
+    Read is `application/vnd.dev.sigstore.signingconfig.v0.2+json`.
+    """
+
+    code = "SK-ROOT-040"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------

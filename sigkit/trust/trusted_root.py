@@ -117,7 +117,7 @@ def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:
         name=url or "(a log without a URL)",
         log_id=_key_id(cursor.member("logId"), _LOG_ID_BYTES),
         key=_parse_key(key),
-        valid=_parse_window(key.member("validFor")),
+        valid=parse_window(key.member("validFor")),
         operator=_text(cursor, "operator"),
         checkpoint_key_id=_key_id(checkpoint_id, _CHECKPOINT_ID_BYTES) if checkpoint_id else None,
         origin=_host(url),
@@ -154,7 +154,7 @@ def _parse_authority(cursor: Cursor, source: Origin) -> CertificateAuthority:
     cursor.only(_AUTHORITY_MEMBERS)
     certificates = _parse_chain(cursor)
     return CertificateAuthority(
-        _name(cursor, certificates), certificates, _parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
+        _name(cursor, certificates), certificates, parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
     )
 
 
@@ -162,7 +162,7 @@ def _parse_timestamp_authority(cursor: Cursor, source: Origin) -> TimestampAutho
     cursor.only(_AUTHORITY_MEMBERS)
     certificates = _parse_chain(cursor)
     return TimestampAuthority(
-        _name(cursor, certificates), certificates, _parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
+        _name(cursor, certificates), certificates, parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
     )
 
 
@@ -195,7 +195,13 @@ def _parse_chain(cursor: Cursor) -> tuple[x509.Certificate, ...]:
     return tuple(chain)
 
 
-def _parse_window(cursor: Cursor) -> Window:
+def parse_window(cursor: Cursor) -> Window:
+    """Read a `validFor`.
+
+    Raises:
+        MalformedTrustedRoot: (ROOT) it ends before it starts.
+        ParseError: malformed.
+    """
     cursor.only(("start", "end"))
     start, end = cursor.member("start"), cursor.find("end")
     window = Window(_parse_time(start), _parse_time(end) if end else None)
