@@ -1,0 +1,73 @@
+"""Requests and errors of the authorities' HTTP interfaces, in the form of gRPC's gateway, which their clients expect.
+
+Source: grpc-gateway's runtime.DefaultHTTPErrorHandler; google/rpc/code.proto.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit.services.exchange import Answer, Request, json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+INVALID_ARGUMENT: Final = 3
+NOT_FOUND: Final = 5
+RESOURCE_EXHAUSTED: Final = 8
+UNIMPLEMENTED: Final = 12
+INTERNAL: Final = 13
+
+
+class GatewayError(Exception):
+    """The request is answered with an error."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> GatewayError:
+    """Return the error for a request that is wrong."""
+    return GatewayError(400, INVALID_ARGUMENT, message)
+
+
+def gateway_answer(err: GatewayError) -> Answer:
+    """Answer an error."""
+    return json_answer(err.status, {"code": err.code, "message": err.message, "details": []})
+
+
+async def route(request: Request, handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]]) -> Answer:
+    """Answer by the handler of method and path; HEAD is answered as GET is."""
+    path = "/" + request.path.lstrip("/")  # a base URL with a slash at its end makes two
+    method = "GET" if request.method == "HEAD" else request.method
+    handler = handlers.get((method, path))
+    try:
+        if handler is None:
+            known = [allowed for allowed, at in handlers if at == path]
+            if known:
+                raise GatewayError(405, UNIMPLEMENTED, f"method {', '.join(known)} only")
+            raise GatewayError(404, NOT_FOUND, "Not Found")
+        return await handler(request)
+    except GatewayError as err:
+        return gateway_answer(err)
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        GatewayError: it has, or promises, more bytes; no more than these were kept.
+    """
+    too_large = GatewayError(413, RESOURCE_EXHAUSTED, f"the body has more than {most_bytes} bytes")
+    stated = request.headers.get("content-length", "0")
+    if not (stated.isascii() and stated.isdecimal() and len(stated) < 19) or int(stated) > most_bytes:
+        raise too_large
+    raw = bytearray()
+    async for piece in request.body:
+        raw += piece
+        if len(raw) > most_bytes:
+            raise too_large
+    return bytes(raw)

@@ -1,0 +1,194 @@
+"""Keys and certificates of the stack's authorities: made, written and read again.
+
+A private key is an unencrypted PKCS #8 file that only its owner may read, written before the certificate that needs it.
+
+Source: sigstore/fulcio docs/certificate-specification.md for what a chain holds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sigkit import durable, limits
+from sigkit.errors import MalformedCertificate, MalformedKey, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+ROOT_LIFETIME: Final = timedelta(days=3650)
+ISSUED_LIFETIME: Final = timedelta(days=1825)  # of what a root issues; made anew offline
+_KEY_USES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+class Authority(NamedTuple):
+    """A certificate that issues, and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_key(path: str, curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePrivateKey:
+    """Make a key and write it, only if nothing is at `path`.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) something is there, no space, no permission.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(curve())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    durable.create_new(path, pem, mode=0o600)
+    return key
+
+
+def load_key(path: str) -> ec.EllipticCurvePrivateKey:
+    """Read a key that `make_key` wrote.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedKey: (SIG) something else is there.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    try:
+        key = load_pem_private_key(raw, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
+        raise MalformedKey("not an unencrypted private key", place=place, expected="PKCS #8 in PEM") from err
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise MalformedKey("a private key of another kind", place=place, expected="ECDSA", got=type(key).__name__.strip("_"))
+    return key
+
+
+def write_chain(path: str, chain: Sequence[x509.Certificate]) -> None:
+    """Write certificates in PEM, in this order.
+
+    Raises:
+        FileUnwritable: (UNAVAIL).
+    """
+    durable.write(path, b"".join(pem(certificate) for certificate in chain))
+
+
+def load_chain(path: str) -> tuple[x509.Certificate, ...]:
+    """Read certificates in PEM, in their order; at least one.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedCertificate: (SIG).
+    """
+    from cryptography import x509
+
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    try:
+        return tuple(x509.load_pem_x509_certificates(raw))
+    except ValueError as err:
+        raise MalformedCertificate("no certificates in PEM", place=place, got=str(err)[:200]) from err
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    """Write a certificate in PEM."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    """Write a certificate in DER."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.DER)
+
+
+def spki(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Write a public key as SubjectPublicKeyInfo in DER."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_usage(*uses: str) -> x509.KeyUsage:
+    """Return a key usage of these uses and no others."""
+    from cryptography import x509
+
+    return x509.KeyUsage(**{use: use in uses for use in _KEY_USES})
+
+
+def make_root(key_path: str, name: str, common_name: str, now: datetime) -> Authority:
+    """Make a root's key at `key_path`, and its certificate."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = make_key(key_path, ec.SECP384R1)
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=1), True),
+        (key_usage("key_cert_sign", "crl_sign"), True),
+    ]
+    subject = subject_name(name, common_name)
+    certificate = sign_certificate(key.public_key(), subject, subject, key, (now, now + ROOT_LIFETIME), extensions)
+    return Authority(certificate, key)
+
+
+def issue(
+    root: Authority, key: ec.EllipticCurvePublicKey, subject: x509.Name, now: datetime, extensions: Sequence[tuple[x509.ExtensionType, bool]]
+) -> x509.Certificate:
+    """Issue a certificate by a root, which does not outlive it."""
+    until = min(now + ISSUED_LIFETIME, root.certificate.not_valid_after_utc)
+    return sign_certificate(key, subject, root.certificate.subject, root.key, (now, until), extensions)
+
+
+def subject_name(organization: str, common_name: str) -> x509.Name:
+    """Return the name of an authority."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    )
+
+
+def sign_certificate(
+    key: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    valid: tuple[datetime, datetime],
+    extensions: Sequence[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    """Sign a certificate of an authority with the identifiers of both keys and these extensions, each critical or not."""
+    from cryptography import x509
+
+    builder = x509.CertificateBuilder(issuer_name=issuer, subject_name=subject, public_key=key).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(valid[0].replace(microsecond=0)).not_valid_after(valid[1].replace(microsecond=0))
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    return builder.sign(signer, signing_hash(signer))
+
+
+def signing_hash(key: ec.EllipticCurvePrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """Return the hash that belongs to the key's curve."""
+    from cryptography.hazmat.primitives import hashes
+
+    return hashes.SHA384() if key.curve.key_size > 256 else hashes.SHA256()
