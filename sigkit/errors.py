@@ -330,6 +330,15 @@ class MalformedExpression(ParseError):
     code = "SK-PARSE-013"
 
 
+class MalformedToken(ParseError):
+    """The identity token is no JSON Web Token, or lacks what each must say.
+
+    A token has three parts with dots between them. Look whether the file or variable holds the token itself and nothing else.
+    """
+
+    code = "SK-PARSE-040"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 
@@ -589,6 +598,24 @@ class NoService(UnavailError):
     code = "SK-UNAVAIL-040"
 
 
+class RequestRefused(UnavailError):
+    """A service refused the request, and would refuse it again.
+
+    The message has the service's own words. Nothing was attached.
+    """
+
+    code = "SK-UNAVAIL-041"
+
+
+class NoServiceAnswered(UnavailError):
+    """Too few of the services that the signing config names gave what they were asked for.
+
+    The message has what the last one said; the others are named above it. Nothing was attached. Try again, or look at the services.
+    """
+
+    code = "SK-UNAVAIL-042"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -627,6 +654,16 @@ class DigestNotCompared(BindError):
     """
 
     code = "SK-BIND-004"
+
+
+class OtherKeyCertified(BindError):
+    """A certificate is for another key than the one that signs.
+
+    An authority that answers so is broken, or another's answer was put in its place; nothing was signed. With --cert, the certificate and the
+    key do not belong together.
+    """
+
+    code = "SK-BIND-040"
 
 
 # --- SIG: a signature or key is invalid -------------------------------------------------------------------------------
@@ -729,6 +766,79 @@ class WrongIdentity(IdentError):
     code = "SK-IDENT-002"
 
 
+class NoIdentityToken(IdentError):
+    """There is no identity to sign with: no token was given, and nothing here gives one.
+
+    In a CI job, let the job request an ID token (GitHub: `permissions: id-token: write`; GitLab: `id_tokens:` with the variable
+    SIGSTORE_ID_TOKEN). Elsewhere give `--identity-token FILE`, log in on a terminal, or sign with `--key`.
+    """
+
+    code = "SK-IDENT-040"
+
+
+class TokenNotGranted(IdentError):
+    """The environment that sigkit runs in was asked for an identity token and gave none.
+
+    The message says what is missing: a permission of the job, a program, or the right audience.
+    """
+
+    code = "SK-IDENT-041"
+
+
+class WrongAudience(IdentError):
+    """The identity token is for somebody else than the instance that certifies identities.
+
+    A token names whom it is for (`aud`). Request one for the audience that is asked for here; an authority refuses any other.
+    """
+
+    code = "SK-IDENT-042"
+
+
+class UnverifiedEmail(IdentError):
+    """The identity token names an e-mail address that its issuer has not verified.
+
+    Anybody could have entered it, so authorities certify no such address. Verify it with the issuer, or use another account.
+    """
+
+    code = "SK-IDENT-043"
+
+
+class OtherIdentityCertified(IdentError):
+    """The authority certified another identity than the token names.
+
+    Nothing was signed. Either the instance names identities in its own way, or somebody stands between it and you: ask its operator.
+    """
+
+    code = "SK-IDENT-044"
+
+
+class LoginForged(IdentError):
+    """The answer of a login does not belong to the login that sigkit started.
+
+    Somebody else may have sent it to this machine. Nothing was signed; start again, and use only the page that sigkit opened.
+    """
+
+    code = "SK-IDENT-045"
+
+
+class LoginFailed(IdentError):
+    """The login was refused, or was not finished in time.
+
+    The message has the issuer's own words. Run the command again, or give a token with `--identity-token`.
+    """
+
+    code = "SK-IDENT-046"
+
+
+class NotAgreed(IdentError):
+    """Nobody agreed that the identity becomes public, so nothing was signed.
+
+    A certificate and a log entry cannot be taken back. `--yes` agrees in scripts; a private instance keeps identities inside.
+    """
+
+    code = "SK-IDENT-047"
+
+
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
 
 
@@ -776,6 +886,24 @@ class BadTimestamp(TimeError):
     """
 
     code = "SK-TIME-005"
+
+
+class TokenExpired(TimeError):
+    """The identity token has expired.
+
+    Tokens live for minutes. Request a new one; if it is new, this machine's clock is ahead: the message has both times.
+    """
+
+    code = "SK-TIME-040"
+
+
+class ClockSkew(TimeError):
+    """This machine's clock and another's are too far apart.
+
+    The message has both times. Set this machine's clock (`timedatectl set-ntp true`), then sign again.
+    """
+
+    code = "SK-TIME-041"
 
 
 # --- ROOT: trust root -------------------------------------------------------------------------------------------------
@@ -834,6 +962,16 @@ class UnsupportedSigningConfig(RootError):
     """
 
     code = "SK-ROOT-040"
+
+
+class ServiceNotTrusted(RootError):
+    """A service answered whose word the trusted root does not take.
+
+    The signing config and the trusted root are of different instances, or one of them is old: a verifier would find the evidence
+    incomplete, so nothing was attached. Update both (`sigkit trust update`), or give both files of one instance.
+    """
+
+    code = "SK-ROOT-041"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------

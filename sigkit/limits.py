@@ -69,6 +69,13 @@ PROOF_HASHES = 63  # a tree of 2**63 leaves has no longer proof
 NOTE_SIGNATURES = 64  # C2SP signed-note.md asks for at least 16
 SIGNED_FILE_BYTES = 2 * 2**30  # a file that is signed or verified is held in memory once: Ed25519 needs all of it
 
+# Signing with an identity
+TOKEN_BYTES = 64 * 2**10  # an ID token; those of GitHub are 2 KB, those with a directory's groups reach 20
+CERTIFICATE_ANSWER_BYTES = 256 * 2**10  # a chain of ten certificates of RSA-8192 in PEM is 40 KB
+LOG_ANSWER_BYTES = 4 * 2**20  # an entry with its proof; theirs (rekor): 4 MiB of request, which the entry repeats
+TIMESTAMP_ANSWER_BYTES = 64 * 2**10  # RFC 3161 with a chain of three certificates is 6 KB
+ISSUER_ANSWER_BYTES = 256 * 2**10  # an issuer's discovery document or token answer; Google's are 2 KB
+
 # Runtime
 RUNTIME_CONFIG_BYTES = 4 * 2**20  # config.json: a seccomp profile is 20 KB, argv and environment together at most 2 MiB (ARG_MAX)
 RUNTIME_ITEMS = 10_000  # of any list in config.json; the longest published, the names of a seccomp profile, has 450
@@ -95,14 +102,21 @@ class Limits(Data):
     timestamps: int = TIMESTAMPS
 
 
+class BodyLimits(Data):
+    """What a server takes of one request's body."""
+
+    most_bytes: int
+    idle_s: float = 60  # the longest pause inside it
+    drain_bytes: int = 16 * 2**20  # read of a body that is refused, so that the client reads the answer before the connection closes
+
+
 class ServedLimits(Data):
     """The limits of the embedded registry."""
 
     blob_bytes: int = 64 * 2**30  # a layer of a GPU toolkit reaches 10 GiB
     uploads: int = 1_000  # open at once; a client that pushes 500 layers in parallel needs 500
     upload_idle_s: float = 3_600  # then an upload that nobody goes on with is dropped
-    body_idle_s: float = 60  # the longest pause inside a request's body
-    drain_bytes: int = 16 * 2**20  # read of a body that is refused, so that the client reads the answer before the connection closes
+    body: BodyLimits = BodyLimits(128 * 2**30)  # blobs are counted over several requests; this only ends one
     page: int = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer
 
 
