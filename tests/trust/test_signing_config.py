@@ -63,8 +63,12 @@ def test_what_it_says_is_read():
 @pytest.mark.parametrize(
     ("members", "error", "inside"),
     [
-        pytest.param({"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.1+json"}, UnsupportedSigningConfig, "$.mediaType", id="0.1"),
-        pytest.param({"rekorTlogConfig": {"selector": "UNDEFINED"}}, UnsupportedSigningConfig, "$.rekorTlogConfig.selector", id="undefined"),
+        pytest.param(
+            {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.1+json"}, UnsupportedSigningConfig, "$.mediaType", id="0.1"
+        ),
+        pytest.param(
+            {"rekorTlogConfig": {"selector": "UNDEFINED"}}, UnsupportedSigningConfig, "$.rekorTlogConfig.selector", id="undefined"
+        ),
         pytest.param({"rekorTlogConfig": {}}, WrongShape, "$.rekorTlogConfig", id="no selector"),
         pytest.param({"rekorTlogConfig": None}, WrongShape, "$", id="no rule"),
         pytest.param({"tsaConfig": {"selector": "EXACT"}}, WrongShape, "$.tsaConfig", id="no count"),
@@ -75,10 +79,15 @@ def test_what_it_says_is_read():
         pytest.param({"caUrls": [service("https://ca.example", version=0)]}, WrongShape, "$.caUrls[0].majorApiVersion", id="version 0"),
         pytest.param({"caUrls": [{**service("https://ca.example"), "proxy": "x"}]}, WrongShape, "$.caUrls[0]", id="unknown member"),
         pytest.param({"caUrl": []}, WrongShape, "$", id="unknown list"),
-        pytest.param({"caUrls": [service("https://ca.example", end="2025-01-01T00:00:00Z")]}, MalformedTrustedRoot, "$.caUrls[0].validFor", id="window"),
+        pytest.param(
+            {"caUrls": [service("https://ca.example", end="2025-01-01T00:00:00Z")]},
+            MalformedTrustedRoot,
+            "$.caUrls[0].validFor",
+            id="window",
+        ),
         pytest.param({"caUrls": [service("https://ca.example")] * 101}, TooMany, "$.caUrls", id="many"),
     ],
-)  # fmt: skip
+)
 def test_it_is_refused_with_its_place(members, error, inside):
     with pytest.raises(error) as caught:
         parse(document(**members))
