@@ -1,6 +1,7 @@
-"""The registry as an ASGI application: HTTP on one side, `RegistryService` on the other.
+"""The ASGI application: HTTP on one side, the cores on the other, each under its own beginnings of paths.
 
-Bodies stream: memory for one request is bounded by one chunk, whatever it sends or gets.
+Bodies stream: memory for one request is bounded by one chunk, whatever it sends or gets. What a core takes of a body is bounded here as
+well, so that none can forget it.
 
 Source: ASGI 3.0, HTTP connection scope.
 """
@@ -10,16 +11,15 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
-from sigkit.services.exchange import Answer, Refused, Request, Slice
+from sigkit.data import Data
+from sigkit.limits import BodyLimits
+from sigkit.services.exchange import Answer, Refused, Request, Slice, error_answer, whole_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-
-    from sigkit.limits import ServedLimits
-    from sigkit.services.registry import RegistryService
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 
     Message = MutableMapping[str, Any]
 
@@ -32,12 +32,28 @@ class ClientGone(Exception):
     """The client closed the connection before its request was whole."""
 
 
+class Core(Protocol):
+    """Answers requests."""
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request; whatever is wrong with it is answered too."""
+        ...
+
+
+class Mount(Data):
+    """A core and the paths that are its own."""
+
+    prefix: str  # whole components: `/ct` takes `/ct` and `/ct/…`, not `/cta`; the longest that fits wins
+    core: Core
+    limits: BodyLimits
+
+
 class App:
     """The ASGI application."""
 
-    def __init__(self, service: RegistryService) -> None:
-        """Serve `service`."""
-        self._service = service
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        """Serve each core under its prefix; what is under none is answered 404."""
+        self._mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
 
     async def __call__(
         self,
@@ -48,11 +64,14 @@ class App:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        body = _Body(receive, self._service.variant.limits)
+        # Clients that join a base URL and a path by hand double the slash (sigstore-python, services' own base URLs).
+        path = "/" + scope["path"].lstrip("/")
+        mount = self._find(path)
+        body = _Body(receive, mount.limits)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        request = Request(scope["method"], scope["path"], _parse_query(scope["query_string"]), headers, body.chunks())
+        request = Request(scope["method"], path, _parse_query(scope["query_string"]), headers, body.chunks())
         try:
-            answer = await self._service.answer(request)
+            answer = await _ask(mount.core, request)
             try:
                 closing = () if await body.drain() else (("Connection", "close"),)
                 await _send(replace(answer, headers=(*answer.headers, *closing)), scope["method"], receive, send)
@@ -62,18 +81,47 @@ class App:
         except ClientGone:
             return
 
+    def _find(self, path: str) -> Mount:
+        for mount in self._mounts:
+            if path.startswith(mount.prefix) and path[len(mount.prefix) : len(mount.prefix) + 1] in {"", "/"}:
+                return mount
+        return _NOWHERE
+
+
+class _Nothing:
+    """Answers where no core is."""
+
+    async def answer(self, request: Request) -> Answer:
+        del request
+        return whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
+
+
+_NOWHERE: Final = Mount("", _Nothing(), BodyLimits(0))
+
+
+async def _ask(core: Core, request: Request) -> Answer:
+    try:
+        return await core.answer(request)
+    except Refused as err:  # of the body, in a core that has no form of its own for it
+        return error_answer(err.status, err.code, err.message, err.headers)
+
 
 class _Body:
     """A request's body, as it comes."""
 
-    def __init__(self, receive: Callable[[], Awaitable[Message]], limits: ServedLimits) -> None:
+    def __init__(self, receive: Callable[[], Awaitable[Message]], limits: BodyLimits) -> None:
         self._receive = receive
         self._limits = limits
         self._more = True
+        self._left = limits.most_bytes
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while self._more:
-            yield await self._next()
+            piece = await self._next()
+            self._left -= len(piece)
+            if self._left < 0:
+                raise Refused(413, "SIZE_INVALID", f"a body has at most {self._limits.most_bytes} bytes here")
+            yield piece
 
     async def drain(self) -> bool:
         """Read what the service left, and tell whether the connection can be used again.
@@ -90,7 +138,7 @@ class _Body:
 
     async def _next(self) -> bytes:
         try:
-            async with asyncio.timeout(self._limits.body_idle_s):
+            async with asyncio.timeout(self._limits.idle_s):
                 message = await self._receive()
         except TimeoutError as err:
             raise Refused(408, "SIZE_INVALID", "the request's body stopped coming") from err

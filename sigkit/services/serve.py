@@ -1,6 +1,6 @@
-"""Listening: the registry behind a maintained HTTP server, in a thread of this process.
+"""Listening: cores behind a maintained HTTP server, in a thread of this process.
 
-Without TLS it listens on loopback only: whoever reaches it may push and delete.
+Without TLS it listens on loopback only: whoever reaches the registry may push and delete, and tokens pass in the clear.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import AddressUnusable, FileUnreadable, MissingExtra, Place
-from sigkit.services.app import App
+from sigkit.services.app import App, Mount
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.storage import Storage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import uvicorn
 
 _LOOPBACK: Final = "localhost"
-_STOP_S: Final = 5  # what a request that is under way gets when the registry stops
+_STOP_S: Final = 5  # what a request that is under way gets when the server stops
 _BACKLOG: Final = 512
 
 
@@ -35,6 +35,32 @@ class Tls:
 
     certificate: str
     key: str
+
+
+@contextlib.contextmanager
+def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None) -> Iterator[str]:
+    """Serve cores until the block ends, and give the address, `host:port`.
+
+    Args:
+        mounts: each core with the beginning of its paths.
+        listen: an IP address or `localhost`, and a port; 0 lets the kernel choose.
+        tls: without it only loopback addresses are listened on.
+
+    Raises:
+        MissingExtra: the HTTP server is not installed.
+        AddressUnusable: (NET) the address is malformed, in use, or not loopback and without TLS.
+        FileUnreadable: (UNAVAIL) certificate or key.
+    """
+    with _listener(listen, tls) as listener:
+        server = _server(App(mounts), tls, listen)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sigkit-server")
+        thread.start()
+        try:
+            host, port = listener.getsockname()[:2]
+            yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -49,27 +75,20 @@ def running_registry(
 
     Args:
         root: its directory, made if it is absent.
-        listen: an IP address or `localhost`, and a port; 0 lets the kernel choose.
-        tls: without it only loopback addresses are listened on.
+        listen: as `running`.
+        tls: as `running`.
         variant: how it differs from others.
 
     Raises:
-        MissingExtra: the HTTP server is not installed.
-        AddressUnusable: (NET) the address is malformed, in use, or not loopback and without TLS.
         LockTimeout, DatabaseUnusable, FileUnwritable: (UNAVAIL) the directory.
-        FileUnreadable: (UNAVAIL) certificate or key.
+        SigkitError: as `running`.
     """
-    with Storage.open(root) as storage, _listener(listen, tls) as listener:
-        service = RegistryService(storage, variant or RegistryVariant())
-        server = _server(App(service), tls, listen)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sigkit-registry")
-        thread.start()
-        try:
-            host, port = listener.getsockname()[:2]
-            yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    variant = variant or RegistryVariant()
+    with (
+        Storage.open(root) as storage,
+        running([Mount("", RegistryService(storage, variant), variant.limits.body)], listen, tls=tls) as address,
+    ):
+        yield address
 
 
 def serve_registry(
@@ -93,12 +112,18 @@ def serve_registry(
         KeyboardInterrupt: the registry has been stopped cleanly.
         SigkitError: as `running_registry`.
     """
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with until_told() as told, running_registry(root, listen, tls=tls, variant=variant) as address:
+        ready(address)
+        told.wait()
+
+
+@contextlib.contextmanager
+def until_told() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM sets, in the main thread."""
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
     try:
-        with running_registry(root, listen, tls=tls, variant=variant) as address:
-            ready(address)
-            stop.wait()
+        yield told
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -110,8 +135,8 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         import uvloop  # noqa: F401 - the same
     except ImportError as err:
         raise MissingExtra(
-            f"the registry needs {err.name}, which is not installed",
-            place=Place(f"registry on {listen}"),
+            f"the server needs {err.name}, which is not installed",
+            place=Place(f"server on {listen}"),
             remedy="python -m pip install 'sigkit[serve]'",
         ) from err
     config = uvicorn.Config(
@@ -143,7 +168,7 @@ def _listener(listen: str, tls: Tls | None) -> Iterator[socket.socket]:
     host, port = _parse_listen(listen, place)
     if not host.is_loopback and tls is None:
         raise AddressUnusable(
-            "without TLS the registry listens on loopback only, for whoever reaches it may push and delete",
+            "without TLS this listens on loopback only, for whoever reaches it may push and delete",
             place=place,
             expected="127.0.0.1 or [::1]",
             got=str(host),

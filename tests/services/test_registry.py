@@ -11,9 +11,9 @@ import pytest
 
 from sigkit import limits
 from sigkit.digest import Digest
-from sigkit.limits import ServedLimits
+from sigkit.limits import BodyLimits, ServedLimits
 from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
-from sigkit.services.app import App
+from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Request
 from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant, TagRule
 from sigkit.services.storage import Storage
@@ -30,7 +30,7 @@ class Served:
     def __init__(self, root: Path, variant: RegistryVariant, storage: Storage) -> None:
         self.root = root
         self.service = RegistryService(storage, variant)
-        self.app = App(self.service)
+        self.app = App([Mount("", self.service, variant.limits.body)])
         self.call = Caller(self.app)
 
     def __call__(self, *args, **kwargs):
@@ -621,7 +621,7 @@ def test_body_of_a_refused_request_is_read_so_that_the_answer_is(registry):
 
 
 def test_refused_body_without_end_ends_the_connection(serve):
-    registry = serve(limits=ServedLimits(drain_bytes=1000))
+    registry = serve(limits=ServedLimits(body=BodyLimits(1 << 30, drain_bytes=1000)))
     answer = registry("PATCH", "/v2/a/b/blobs/uploads/00", [b"x" * 500] * 10)
     assert (answer.status, answer.headers["connection"]) == (404, "close")
 
@@ -644,7 +644,7 @@ def test_blob_is_not_read_on_for_a_client_that_is_gone(registry):
 
 
 def test_body_that_stops_coming_is_given_up(serve):
-    registry = serve(limits=ServedLimits(body_idle_s=0.1))
+    registry = serve(limits=ServedLimits(body=BodyLimits(1 << 30, idle_s=0.1)))
     location = registry.start()
     answer = registry("PATCH", location, [])
     assert (answer.status, answer.headers["connection"]) == (408, "close")

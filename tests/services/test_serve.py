@@ -64,7 +64,7 @@ def test_nothing_listens_and_no_thread_runs_afterwards(tmp_path):
     with running_registry(tmp_path / "registry") as address:
         host, _, port = address.rpartition(":")
         idle = socket.create_connection((host, int(port)))
-    assert "sigkit-registry" not in {thread.name for thread in threading.enumerate()}
+    assert "sigkit-server" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)))
     idle.close()

@@ -1,0 +1,64 @@
+"""The table of cores: who answers which path, and what of a body each takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigkit.limits import BodyLimits
+from sigkit.services.app import App, Mount
+from sigkit.services.exchange import Answer, Request, whole_answer
+from tests.simulators.asgi import Caller
+
+
+class Named:
+    """Answers its name, the path that it was asked for, and the size of the body."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def answer(self, request: Request) -> Answer:
+        size = 0
+        async for piece in request.body:
+            size += len(piece)
+        return whole_answer(200, f"{self._name} {request.path} {size}".encode(), ())
+
+
+CALL = Caller(
+    App(
+        [
+            Mount("/v2", Named("registry"), BodyLimits(1_000)),
+            Mount("/api/v2", Named("log"), BodyLimits(10)),
+            Mount("/api/v2/signingCert", Named("ca"), BodyLimits(10)),
+            Mount("/ct", Named("ct"), BodyLimits(10)),
+        ]
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/v2", "registry /v2 0"),
+        ("/v2/", "registry /v2/ 0"),
+        ("/v2/a/b/manifests/api/v2", "registry /v2/a/b/manifests/api/v2 0"),
+        ("/api/v2/checkpoint", "log /api/v2/checkpoint 0"),
+        ("/api/v2/signingCert", "ca /api/v2/signingCert 0"),
+        ("/api/v2/signingCertificates", "log /api/v2/signingCertificates 0"),
+        ("//api/v2/signingCert", "ca /api/v2/signingCert 0"),
+        ("///ct/ct/v1/get-sth", "ct /ct/ct/v1/get-sth 0"),
+    ],
+)
+def test_the_longest_prefix_of_whole_components_answers(target, said):
+    assert CALL("GET", target).body.decode() == said
+
+
+@pytest.mark.parametrize("target", ["/", "", "/v3", "/v2x", "/ctx", "/api/v1/timestamp", "/api//v2/checkpoint", "/./v2", "/x/../v2"])
+def test_a_path_of_nobody_is_not_found(target):
+    assert CALL("GET", target).status == 404
+
+
+def test_each_core_takes_bodies_of_its_own_size():
+    assert CALL("POST", "/api/v2/x", b"1234567890").body == b"log /api/v2/x 10"
+    assert CALL("POST", "/api/v2/x", b"12345678901").status == 413
+    assert CALL("POST", "/api/v2/x", [b"123456", b"78901"]).status == 413
+    assert CALL("POST", "/v2/x", b"12345678901").status == 200
