@@ -616,6 +616,15 @@ class NoServiceAnswered(UnavailError):
     code = "SK-UNAVAIL-042"
 
 
+class LogHalted(UnavailError):
+    """A log stopped taking entries, because it could not make one durable.
+
+    Nothing that it answered is lost. Free space or look at the disk, and start the service again: it reads its files anew.
+    """
+
+    code = "SK-UNAVAIL-043"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -659,8 +668,8 @@ class DigestNotCompared(BindError):
 class OtherKeyCertified(BindError):
     """A certificate is for another key than the one that signs.
 
-    An authority that answers so is broken, or another's answer was put in its place; nothing was signed. With --cert, the certificate and the
-    key do not belong together.
+    An authority that answers so is broken, or another's answer was put in its place; nothing was signed. With --cert, the certificate and
+    the key do not belong together.
     """
 
     code = "SK-BIND-040"
@@ -741,6 +750,16 @@ class MalformedCertificate(SigError):
     """
 
     code = "SK-SIG-008"
+
+
+class TokenNotSigned(SigError):
+    """The identity token is not signed by a key of the issuer that it names.
+
+    Only the keys that the issuer publishes count, by RS256 or ES256: never a key or an algorithm that the token brings itself. Request a
+    new token.
+    """
+
+    code = "SK-SIG-040"
 
 
 # --- IDENT: the signer is not the expected one ------------------------------------------------------------------------
@@ -837,6 +856,25 @@ class NotAgreed(IdentError):
     """
 
     code = "SK-IDENT-047"
+
+
+class UnknownIssuer(IdentError):
+    """The identity token is of an issuer that this authority does not know.
+
+    Issuers are compared letter by letter. The operator of the stack lists those whose tokens it takes.
+    """
+
+    code = "SK-IDENT-048"
+
+
+class UnnamableIdentity(IdentError):
+    """The identity token names nobody whom this authority certifies.
+
+    A claim that the issuer's kind needs is missing, is of another form, or lies outside what the operator of the stack allowed the issuer
+    to speak for.
+    """
+
+    code = "SK-IDENT-049"
 
 
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
@@ -1038,6 +1076,35 @@ class BadSct(TlogError):
     """
 
     code = "SK-TLOG-007"
+
+
+class BadConsistencyProof(TlogError):
+    """The log's newer tree does not begin with its older one, or what should prove it does not.
+
+    A log only grows. If the proof was fetched anew and it stays so, the log was rolled back or shows different trees to different readers:
+    keep both checkpoints and tell whoever runs it.
+    """
+
+    code = "SK-TLOG-040"
+
+
+class MalformedTile(TlogError):
+    """A file of the log's tree has another size or form than its name says.
+
+    It was cut or altered on the way, or the server sends a page in its place. Try again; if it stays, tell whoever runs the log.
+    """
+
+    code = "SK-TLOG-041"
+
+
+class LogDamaged(TlogError):
+    """A log's own files do not make the tree that it signed, so it serves and takes nothing.
+
+    Signing on would fork the log. Keep the directory as it is, look at the disk, and restore the newest backup only if no entry was
+    answered since; else freeze this log, and start a new one with another origin and key.
+    """
+
+    code = "SK-TLOG-042"
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------
