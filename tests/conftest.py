@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, NoReturn
 import hypothesis
 import pytest
 
-from tests.simulators import peer_root
+from tests.simulators import go_peers, peer_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # No deadlines: a busy machine is no failure. `tox -e fuzz` asks for the second.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile("tests")
 
-KEPT = ("SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
+KEPT = ("SIGKIT_GO_PEERS", "SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
 
 
 # Rooms whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
@@ -91,6 +91,16 @@ def peer() -> Iterator[peer_root.PeerRoot]:
         _absent(why)
     with peer_root.PeerRoot.opened() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def go_peer() -> Callable[[str], Path]:
+    """Return the path of a program that `.ci/go-peers` builds; skip, or fail, where it was not built. For tests marked `peers`."""
+
+    def find(name: str) -> Path:
+        return go_peers.find(name) or _absent(f"no {name}: run .ci/go-peers {name}")
+
+    return find
 
 
 @pytest.fixture
