@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +44,7 @@ def test_every_case_of_the_suite_passes(go_peer, address, tmp_path):
         OCI_RESULTS_DIR=str(results),
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    cases = list(ElementTree.parse(results / "junit.xml").iter("testcase"))  # noqa: S314 - written by the suite just now
+    cases = list(ET.parse(results / "junit.xml").iter("testcase"))  # noqa: S314 - written by the suite just now
     # Told by `status`, not by an element: a failure is only there.
     assert {case.get("status") for case in cases} <= {"passed", "skipped"}
     assert len([case for case in cases if case.get("status") == "passed"]) > 600
