@@ -118,7 +118,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _decoder(most_integer: int) -> json.JSONDecoder:
     def integer(digits: str) -> int:
-        if len(digits) > limits.INTEGER_DIGITS + 1 or digits == "-0":
+        if len(digits) > len(str(most_integer)) + 1 or digits == "-0":
             raise _Refused(f"number {digits[:40]} is out of range")
         value = int(digits)
         if not -INT64_MAX - 1 <= value <= most_integer:

@@ -1,0 +1,206 @@
+"""Issuers of identity tokens, and whom their tokens name: pure rules, one for each kind of issuer.
+
+The answer is what a certificate will say: one subject alternative name, Fulcio's extensions, and the text that the client signs to
+prove that it holds the key.
+
+A template is text with claims in braces, `https://github.com/{job_workflow_ref}`; a claim that a template names must be there.
+
+Source: sigstore/fulcio pkg/identity, pkg/config; docs/oid-info.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+
+from sigkit.data import NOTHING, Data
+from sigkit.errors import Place, UnnamableIdentity, UnverifiedEmail
+from sigkit.verify.extensions import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sigkit.strict import Cursor
+
+AUDIENCE: Final = "sigstore"
+EMAIL: Final = "email"
+URI: Final = "uri"
+USERNAME: Final = "username"
+
+_ISSUER_OLD: Final = 1
+_ISSUER: Final = 8
+_TOKEN_SUBJECT: Final = 24
+_FIRST_OWN: Final = 9  # extensions 9 to 23 can be claims of the stack's own tokens, by their names
+_NAME_CHARACTERS: Final = 2048
+_PLACE: Final = Place("identity token")
+_EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://([A-Za-z0-9.:_\[\]-]{1,255})(/[!-~]*)?")
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+_FIELD: Final = re.compile(r"\{([^{}]+)\}")
+
+
+class OwnIssuer(Data):
+    """The stack's own: persons have an e-mail address, workloads a URI."""
+
+
+class EmailIssuer(Data):
+    """Names persons by a verified e-mail address."""
+
+
+class UriIssuer(Data):
+    """Names workloads by a URI on one host."""
+
+    subject_domain: str  # scheme and host: `https://ci.example`
+
+
+class UsernameIssuer(Data):
+    """Names persons by a name that is not an address."""
+
+    subject_domain: str
+
+
+class SpiffeIssuer(Data):
+    """Names workloads by a SPIFFE ID of one trust domain."""
+
+    trust_domain: str
+
+
+class KubernetesIssuer(Data):
+    """Names service accounts of one cluster."""
+
+
+class CiIssuer(Data):
+    """Names jobs by templates over their claims."""
+
+    subject: str
+    extensions: Mapping[int, str] = NOTHING
+
+
+IssuerKind: TypeAlias = OwnIssuer | EmailIssuer | UriIssuer | UsernameIssuer | SpiffeIssuer | KubernetesIssuer | CiIssuer
+
+
+class Issuer(Data):
+    """An issuer whose tokens are taken, and for whom they must be."""
+
+    url: str
+    kind: IssuerKind
+    audience: str = AUDIENCE
+
+
+class Named(Data):
+    """Whom a token names: what stands in the certificate, and what the client signs as a proof that it holds the key."""
+
+    proof: str
+    name_kind: str  # EMAIL, URI or USERNAME
+    name: str
+    extensions: Mapping[int, str]
+
+
+def name_identity(issuer: Issuer, claims: Cursor) -> Named:
+    """Return whom a verified token of this issuer names.
+
+    Raises:
+        UnverifiedEmail: (IDENT).
+        UnnamableIdentity: (IDENT) a claim is missing, or speaks for what the issuer may not.
+        WrongShape: (PARSE).
+    """
+    subject = claims.member("sub").text()
+    _check_text(subject)
+    proof, name_kind, name, more = _name(issuer.kind, subject, claims)
+    _check_text(name)
+    extensions = {_ISSUER_OLD: issuer.url, _ISSUER: issuer.url, **more, _TOKEN_SUBJECT: subject}
+    return Named(proof, name_kind, name, dict(sorted(extensions.items())))
+
+
+def _name(kind: IssuerKind, subject: str, claims: Cursor) -> tuple[str, str, str, Mapping[int, str]]:
+    match kind:
+        case OwnIssuer() if claims.find("email"):
+            return (*_email(claims), {})
+        case OwnIssuer():
+            return subject, URI, _uri(subject)[0], _own_extensions(claims)
+        case EmailIssuer():
+            return (*_email(claims), {})
+        case UriIssuer():
+            name, origin = _uri(subject)
+            if origin != kind.subject_domain:
+                raise _unnamable("the subject lies on another host than the issuer speaks for", kind.subject_domain, origin)
+            return subject, URI, name, {}
+        case UsernameIssuer():
+            if "!" in subject or "@" in subject:
+                raise _unnamable("the subject is no plain name", "no ! and no @", subject)
+            return subject, USERNAME, f"{subject}!{kind.subject_domain}", {}
+        case SpiffeIssuer():
+            name, origin = _uri(subject)
+            if origin != f"spiffe://{kind.trust_domain}":
+                raise _unnamable("the subject is of another trust domain", f"spiffe://{kind.trust_domain}", origin)
+            return subject, URI, name, {}
+        case KubernetesIssuer():
+            return subject, URI, _service_account(claims), {}
+        case CiIssuer():
+            extensions = {number: fill(template, claims) for number, template in kind.extensions.items()}
+            return subject, URI, _uri(fill(kind.subject, claims))[0], extensions
+        case _:
+            assert_never(kind)
+
+
+def fill(template: str, claims: Cursor) -> str:
+    """Put claims into a template; a number stands there as the token wrote it.
+
+    Raises:
+        UnnamableIdentity: (IDENT) a claim is missing, or is no text, whole number or truth value.
+    """
+    return _FIELD.sub(lambda found: _claim(found[1], claims), template)
+
+
+def _claim(name: str, claims: Cursor) -> str:
+    value = claims.object().get(name)
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str() if value:
+            return value
+        case _:
+            raise _unnamable("a claim is missing that the issuer's templates name", name, "nothing" if value is None else "another type")
+
+
+def _email(claims: Cursor) -> tuple[str, str, str]:
+    member, verified = claims.find("email"), claims.object().get("email_verified")
+    if member is None:
+        raise _unnamable("the token names no e-mail address", "email", "nothing")
+    address = member.text()
+    if verified is not True and verified not in ("true", "True"):
+        raise UnverifiedEmail("the issuer has not verified the e-mail address", place=_PLACE, expected="email_verified: true", got=address[:200])
+    if not _EMAIL.fullmatch(address) or ".." in address:
+        raise _unnamable("malformed e-mail address", "one address", address)
+    return address, EMAIL, address
+
+
+def _uri(text: str) -> tuple[str, str]:
+    found = _URI.fullmatch(text)
+    if not found:
+        raise _unnamable("the subject is no URI with a host", "scheme://host/…", text)
+    return text, f"{found[1]}://{found[2]}"
+
+
+def _service_account(claims: Cursor) -> str:
+    kubernetes = claims.member("kubernetes.io")
+    namespace, account = kubernetes.member("namespace").text(), kubernetes.member("serviceaccount").member("name").text()
+    if not _LABEL.fullmatch(namespace) or not _LABEL.fullmatch(account):
+        raise _unnamable("malformed namespace or service account", "names of Kubernetes", f"{namespace}/{account}")
+    return f"https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{account}"
+
+
+def _own_extensions(claims: Cursor) -> dict[int, str]:
+    found = claims.object()
+    return {number: _claim(name, claims) for number, name in NAMES.items() if _FIRST_OWN <= number < _TOKEN_SUBJECT and name in found}
+
+
+def _check_text(text: str) -> None:
+    if not text or len(text) > _NAME_CHARACTERS or not text.isprintable():
+        raise _unnamable("the name is empty, too long, or not printable", f"1 to {_NAME_CHARACTERS} characters", f"{len(text)} characters")
+
+
+def _unnamable(problem: str, expected: str, got: str) -> UnnamableIdentity:
+    return UnnamableIdentity(problem, place=_PLACE, expected=expected[:200], got=got[:200])
