@@ -625,6 +625,52 @@ class LogHalted(UnavailError):
     code = "SK-UNAVAIL-043"
 
 
+class NoStack(UnavailError):
+    """A directory holds no stack, or one whose making was not finished.
+
+    Name the directory that `sigkit stack init` made. What an unfinished one holds has never been used: remove it and make it again.
+    """
+
+    code = "SK-UNAVAIL-050"
+
+
+class OtherStackVersion(UnavailError):
+    """A stack's directory was made by another version of sigkit.
+
+    Use that version; nothing was changed.
+    """
+
+    code = "SK-UNAVAIL-051"
+
+
+class StackExists(UnavailError):
+    """A stack, or something else, is where a new one was to be made.
+
+    Nothing of it was touched. Name a new or an empty directory.
+    """
+
+    code = "SK-UNAVAIL-052"
+
+
+class StackNotRunning(UnavailError):
+    """No process serves the stack of that directory.
+
+    Start it: sigkit stack up DIR.
+    """
+
+    code = "SK-UNAVAIL-053"
+
+
+class StackRestored(UnavailError):
+    """The directory is a backup of a stack, and its log may be older than what was answered from it.
+
+    Entries added after the backup are lost, and going on forks the log for everybody who has seen them: their clients raise an alarm.
+    docs/stack.md says how to choose. `sigkit stack up --restored` goes on with what is there.
+    """
+
+    code = "SK-UNAVAIL-054"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
