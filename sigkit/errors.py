@@ -1213,6 +1213,15 @@ class NotInIndex(RefError):
     code = "SK-REF-006"
 
 
+class UnknownLogin(RefError):
+    """No login that waits for the operator has this code.
+
+    A code is good for ten minutes and one answer. Start the login again.
+    """
+
+    code = "SK-REF-040"
+
+
 # --- NET: network rule ------------------------------------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ def _email(claims: Cursor) -> tuple[str, str, str]:
     address = member.text()
     if verified is not True and verified not in ("true", "True"):
         raise UnverifiedEmail("the issuer has not verified the e-mail address", place=_PLACE, expected="email_verified: true", got=address[:200])
-    if not _EMAIL.fullmatch(address) or ".." in address:
+    if not is_email(address):
         raise _unnamable("malformed e-mail address", "one address", address)
     return address, EMAIL, address
 
@@ -204,3 +204,8 @@ def _check_text(text: str) -> None:
 
 def _unnamable(problem: str, expected: str, got: str) -> UnnamableIdentity:
     return UnnamableIdentity(problem, place=_PLACE, expected=expected[:200], got=got[:200])
+
+
+def is_email(text: str) -> bool:
+    """Tell whether this is one e-mail address."""
+    return bool(_EMAIL.fullmatch(text)) and ".." not in text

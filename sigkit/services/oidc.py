@@ -1,0 +1,344 @@
+"""The stack's OpenID issuer: discovery, its key, and tokens for persons who log in and for workloads.
+
+No password is kept anywhere. A person starts a login, in a browser or on a device; the page or the terminal shows a code, and the
+operator approves it on the stack's machine for one e-mail address. Workloads get tokens from the operator's command, offline.
+
+A token carries `email` only if it names a person: clients sign `email` as the proof of possession as soon as it is there. The access token
+is the same token, because sigstore-python takes that one.
+
+Source: OpenID Connect Core 1.0 sections 2, 3.1; Discovery 1.0 section 3; RFC 6749 sections 4.1, 5; RFC 7636; RFC 8252 section 7.3; RFC 8628.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from datetime import timedelta
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import parse_qsl, quote, urlencode
+
+from sigkit.data import NOTHING
+from sigkit.errors import Place, SigkitError, TooMany, UnnamableIdentity
+from sigkit.services import pki
+from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.gateway import GatewayError, read_body, route
+from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
+from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, Granted, Logins, Stage
+from sigkit.strict import Cursor, encode_base64, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from sigkit.clock import Clock
+    from sigkit.services.logins import Page
+    from sigkit.strict import Json
+
+LIFETIME: Final = timedelta(minutes=10)
+LONGEST_LIFETIME: Final = timedelta(hours=24)  # of a workload's token; a job that runs longer asks again
+DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_KEY: Final = "oidc.key"
+_OUT_OF_BAND: Final = "urn:ietf:wg:oauth:2.0:oob"
+_LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[!-~]*)?")
+_MOST_BODY_BYTES: Final = 16 << 10
+_MOST_FIELDS: Final = 20
+_MOST_FIELD_CHARACTERS: Final = 2048
+_NO_STORE: Final = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
+_PAGE_HEADERS: Final = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    *_NO_STORE,
+)
+_OWN_CLAIMS: Final = frozenset({"iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified", "at_hash", "jti"})
+
+
+class OAuthError(Exception):
+    """The request is answered with an error of OAuth."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.error = error
+        self.description = description
+        self.status = status
+
+
+class OidcIssuer:
+    """Answers requests, and makes tokens."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, url: str, logins: Logins, clock: Clock) -> None:
+        """Issue tokens in the name of `url`, without a slash at its end."""
+        self.url = url
+        self.logins = logins
+        self._key = key
+        self._clock = clock
+        self._kid = _thumbprint(_jwk(key.public_key()))
+
+    @classmethod
+    def create(cls, directory: str) -> None:
+        """Make the issuer's key in `directory`, which is there.
+
+        Raises:
+            FileUnwritable: (UNAVAIL).
+        """
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
+
+    @classmethod
+    def open(cls, directory: str, url: str, clock: Clock) -> Self:
+        """Open what `create` made.
+
+        Raises:
+            FileUnreadable: (UNAVAIL).
+            MalformedKey: (SIG).
+        """
+        return cls(pki.load_key(os.path.join(directory, _KEY)), url, Logins(directory, clock), clock)
+
+    def key_set(self) -> tuple[Mapping[str, Json], ...]:
+        """Return the keys that tokens are signed with, as JSON Web Keys."""
+        return ({**_jwk(self._key.public_key()), "use": "sig", "alg": "ES256", "kid": self._kid},)
+
+    def issue_token(
+        self, subject: str, *, lifetime: timedelta = LIFETIME, audience: str = AUDIENCE, claims: Mapping[str, Json] = NOTHING
+    ) -> str:
+        """Make a token for a person (an e-mail address) or a workload (a URI).
+
+        Args:
+            subject: whom it names.
+            lifetime: at most a day.
+            audience: whom it is for.
+            claims: more of them; those that are named like Fulcio's extensions (`sourceRepositoryURI`) reach the certificate.
+
+        Raises:
+            UnnamableIdentity: (IDENT) the stack's authority would not certify such a subject, or a claim is not the caller's to set.
+        """
+        place = Place.operator(subject[:200])
+        if taken := sorted(_OWN_CLAIMS & claims.keys()):
+            raise UnnamableIdentity("this claim is the issuer's own", place=place, got=", ".join(taken))
+        if not timedelta(seconds=1) <= lifetime <= LONGEST_LIFETIME:
+            raise UnnamableIdentity("a token lives a second to a day", place=place, expected=f"at most {LONGEST_LIFETIME}", got=str(lifetime))
+        document = {**claims, **self._claims(subject, self._clock.now(), lifetime), "aud": audience}
+        name_identity(Issuer(self.url, OwnIssuer()), Cursor(document, "$", place))  # whom the authority would not name gets no token
+        return self._sign(document)
+
+    def _claims(self, subject: str, now: datetime, lifetime: timedelta) -> dict[str, Json]:
+        issued = int(now.timestamp())
+        claims: dict[str, Json] = {"iss": self.url, "sub": subject, "aud": AUDIENCE, "iat": issued, "nbf": issued}
+        claims["exp"] = issued + int(lifetime.total_seconds())
+        return claims | ({"email": subject, "email_verified": True} if is_email(subject) else {})
+
+    def _sign(self, claims: dict[str, Json]) -> str:
+        import jwt
+
+        signer = jwt.PyJWS(algorithms=["ES256"])
+        return signer.encode(encode_json(claims), self._key, algorithm="ES256", headers={"kid": self._kid})
+
+    # --- requests
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request; whatever is wrong with it is answered too."""
+        if request.path.startswith("/oidc/login/"):
+            return await self._send_page(request)
+        try:
+            return await route(
+                request,
+                {
+                    ("GET", "/.well-known/openid-configuration"): self._send_discovery,
+                    ("GET", "/oidc/keys"): self._send_keys,
+                    ("POST", "/oidc/device"): self._start_device,
+                    ("GET", "/oidc/authorize"): self._start_browser,
+                    ("POST", "/oidc/token"): self._send_token,
+                    ("GET", "/oidc/approve"): self._send_help,
+                },
+            )
+        except OAuthError as err:
+            return json_answer(err.status, {"error": err.error, "error_description": err.description}, _NO_STORE)
+
+    async def _send_discovery(self, _: Request) -> Answer:
+        document: dict[str, Json] = {
+            "issuer": self.url,
+            "authorization_endpoint": f"{self.url}/oidc/authorize",
+            "token_endpoint": f"{self.url}/oidc/token",
+            "jwks_uri": f"{self.url}/oidc/keys",
+            "device_authorization_endpoint": f"{self.url}/oidc/device",
+            "grant_types_supported": ["authorization_code", DEVICE_GRANT],
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["openid", "email"],
+            "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+            "claims_supported": ["iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified"],
+        }
+        return json_answer(200, document)
+
+    async def _send_keys(self, _: Request) -> Answer:
+        return json_answer(200, {"keys": [dict(key) for key in self.key_set()]})
+
+    async def _start_device(self, request: Request) -> Answer:
+        form = await _read_form(request)
+        _check_client(form, request.headers.get("authorization", ""))
+        challenge = _challenge(form)
+        _check_scope(form)
+        started = await self._start(challenge, nonce=form.get("nonce", ""))
+        return json_answer(
+            200,
+            {
+                "device_code": started.secret,
+                "user_code": started.user_code,
+                "verification_uri": f"{self.url}/oidc/approve",
+                "verification_uri_complete": f"{self.url}/oidc/approve?user_code={started.user_code}",
+                "interval": POLL_S,
+                "expires_in": LOGIN_S,
+            },
+            _NO_STORE,
+        )
+
+    async def _start(self, challenge: str, **details: str) -> Any:  # noqa: ANN401 - what Logins.start returns
+        try:
+            return await asyncio.to_thread(lambda: self.logins.start(challenge, **details))
+        except TooMany as err:
+            raise OAuthError("temporarily_unavailable", err.problem, 429) from err
+
+    async def _start_browser(self, request: Request) -> Answer:
+        query = {name: value for name, value in request.query.items() if len(value) <= _MOST_FIELD_CHARACTERS}
+        redirect = query.get("redirect_uri", "")
+        # Judged first: an error must not be sent to where this client may not be (RFC 6749 section 4.1.2.1).
+        if redirect != _OUT_OF_BAND and not _LOOPBACK.fullmatch(redirect):
+            raise OAuthError("invalid_request", "redirect_uri is not on this machine's loopback")
+        _check_client(query, "")
+        if query.get("response_type") != "code":
+            raise OAuthError("unsupported_response_type", "response_type is code")
+        challenge = _challenge(query)
+        _check_scope(query)
+        details = {"redirect": redirect, "answer": query.get("state", ""), "nonce": query.get("nonce", "")}
+        started = await self._start(challenge, **details)
+        return Answer(303, (("Location", f"{self.url}/oidc/login/{started.secret}"), *_NO_STORE))
+
+    async def _send_page(self, request: Request) -> Answer:
+        handle = request.path.removeprefix("/oidc/login/")
+        page = await asyncio.to_thread(self.logins.page, handle)
+        if request.method not in {"GET", "HEAD"} or page is None:
+            return _page(404, "No such login", "<p>It has ended. Start again.</p>")
+        match page.stage:
+            case Stage.PENDING:
+                return _waiting_page(page)
+            case Stage.APPROVED:
+                code = await asyncio.to_thread(self.logins.give_code, handle)
+                if code is not None:
+                    return _finish(page, code)
+            case Stage.DENIED:
+                return _page(403, "Denied", "<p>The operator denied this login.</p>")
+            case Stage.USED:
+                pass
+        return _page(410, "Done", "<p>This login has been used. This window can be closed.</p>")
+
+    async def _send_help(self, request: Request) -> Answer:
+        code = request.query.get("user_code", "CODE")[:16]
+        return _page(200, "Log in", _ask_operator(code))
+
+    async def _send_token(self, request: Request) -> Answer:
+        form = await _read_form(request)
+        _check_client(form, request.headers.get("authorization", ""))
+        verifier = form.get("code_verifier", "")
+        match form.get("grant_type"):
+            case "authorization_code":
+                found = await asyncio.to_thread(self.logins.redeem, form.get("code", ""), form.get("redirect_uri", ""), verifier)
+            case grant if grant == DEVICE_GRANT:
+                found = await asyncio.to_thread(self.logins.poll, form.get("device_code", ""), verifier)
+            case _:
+                raise OAuthError("unsupported_grant_type", f"grant_type is authorization_code or {DEVICE_GRANT}")
+        if not isinstance(found, Granted):
+            raise OAuthError(found.value, "the login is not finished, was denied, has ended, or was not started by this client")
+        claims = self._claims(found.subject, self._clock.now(), LIFETIME) | ({"nonce": found.nonce} if found.nonce else {})
+        token = self._sign(claims)
+        document: dict[str, Json] = {"access_token": token, "id_token": token, "token_type": "Bearer", "scope": "openid email"}
+        return json_answer(200, document | {"expires_in": int(LIFETIME.total_seconds())}, _NO_STORE)
+
+
+def _jwk(key: ec.EllipticCurvePublicKey) -> dict[str, Json]:
+    numbers = key.public_numbers()
+    x, y = (_base64url(value.to_bytes(32, "big")) for value in (numbers.x, numbers.y))
+    return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+
+
+def _thumbprint(jwk: dict[str, Json]) -> str:
+    """Return the name of a key: its thumbprint, for which its members are in this order already.
+
+    Source: RFC 7638 section 3.
+    """
+    return _base64url(hashlib.sha256(encode_json(jwk)).digest())
+
+
+def _base64url(raw: bytes) -> str:
+    return encode_base64(raw).rstrip("=").replace("+", "-").replace("/", "_")
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise OAuthError("invalid_request", "the body is application/x-www-form-urlencoded")
+    try:
+        raw = await read_body(request, _MOST_BODY_BYTES)
+        fields = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+    except GatewayError as err:
+        raise OAuthError("invalid_request", err.message, err.status) from err
+    except ValueError as err:
+        raise OAuthError("invalid_request", "malformed form") from err
+    form = dict(fields)
+    if len(form) != len(fields):
+        raise OAuthError("invalid_request", "a parameter is there twice")  # RFC 6749 section 3.2
+    return form
+
+
+def _check_client(form: Mapping[str, str], authorization: str) -> None:
+    """Refuse clients other than the public one, which has an empty secret if any."""
+    client, secret = form.get("client_id", ""), form.get("client_secret", "")
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "basic" and credentials.strip() != encode_base64(f"{AUDIENCE}:".encode("ascii")):
+        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401)
+    if (client or (AUDIENCE if scheme.lower() == "basic" else "")) != AUDIENCE or secret:
+        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401)
+
+
+def _challenge(form: Mapping[str, str]) -> str:
+    challenge = form.get("code_challenge", "")
+    if form.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(challenge):
+        raise OAuthError("invalid_request", "PKCE is required: code_challenge, and code_challenge_method S256")
+    return challenge
+
+
+def _check_scope(form: Mapping[str, str]) -> None:
+    if "openid" not in form.get("scope", "").replace("+", " ").split():
+        raise OAuthError("invalid_scope", "the scope holds openid")
+
+
+def _page(status: int, title: str, content: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    style = "body{font:18px/1.5 sans-serif;max-width:40em;margin:4em auto;padding:0 1em}code{background:#eee;padding:.1em .3em}"
+    html = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>{content}</html>"
+    return whole_answer(status, html.encode("utf-8"), (*_PAGE_HEADERS, *headers))
+
+
+def _ask_operator(user_code: str) -> str:
+    code = escape(user_code)
+    return (
+        f"<p>Your code is <code>{code}</code>. Compare it with the one that your terminal shows.</p>"
+        f"<p>The operator of this stack approves it there:</p><p><code>sigkit stack approve DIR {code} --email YOU@EXAMPLE</code></p>"
+    )
+
+
+def _waiting_page(page: Page) -> Answer:
+    return _page(200, "Log in", _ask_operator(page.user_code) + "<p>This page goes on by itself.</p>", (("Refresh", "2"),))
+
+
+def _finish(page: Page, code: str) -> Answer:
+    if page.redirect == _OUT_OF_BAND:
+        return _page(200, "Logged in", f"<p>Enter this code where you started: <code>{escape(code)}</code></p>")
+    separator = "&" if "?" in page.redirect else "?"
+    answer = {"code": code} | ({"state": page.answer} if page.answer else {})
+    return Answer(303, (("Location", f"{page.redirect}{separator}{urlencode(answer, quote_via=quote)}"), *_NO_STORE))
