@@ -1,0 +1,156 @@
+"""The stack's authorities on a clock that stands, and a client for each of their requests."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.ct import CertificateLog
+from sigkit.services.exchange import Answer, Request
+from sigkit.services.issuers import Issuer, OwnIssuer
+from sigkit.services.oidc import OidcIssuer
+from sigkit.services.tokens import TokenVerifier
+from sigkit.services.tsa import TimestampAuthority
+
+URL = "http://127.0.0.1:8080"
+WORKLOAD = "https://ci.example/acme/app"
+PERSON = "mia@acme.example"
+VERIFIER = "v" * 43
+
+
+class StandingClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 6, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def advance(self, **time: float) -> None:
+        self.time += timedelta(**time)
+
+
+class KeySets:
+    """Keys of issuers, in memory."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, dict[str, Any]] = {}
+
+    def publish(self, url: str, key: dict[str, Any]) -> None:
+        self.keys.setdefault(url, {})[key["kid"]] = key
+
+    def find(self, issuer: Issuer, kid: str) -> Any:
+        return self.keys.get(issuer.url, {}).get(kid)
+
+
+class Authorities:
+    """All of them, in one directory."""
+
+    def __init__(self, root: Path, issuers: tuple[Issuer, ...] = ()) -> None:
+        self.clock = StandingClock()
+        self.root = root
+        offline = self.make("offline")
+        for authority, where in ((CertificateAuthority, "ca"), (TimestampAuthority, "tsa")):
+            authority.create_offline(offline, "acme", self.clock)
+            authority.create(self.make(where), offline, "acme", self.clock)
+        CertificateLog.create(self.make("ct"))
+        OidcIssuer.create(self.make("oidc"))
+        self.oidc = OidcIssuer.open(str(root / "oidc"), URL, self.clock)
+        self.keys = KeySets()
+        for key in self.oidc.key_set():
+            self.keys.publish(URL, dict(key))
+        self.tokens = TokenVerifier((Issuer(URL, OwnIssuer()), *issuers), self.keys, self.clock)
+        self.ct = CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], self.clock)
+        self.ca = CertificateAuthority.open(str(root / "ca"), self.tokens, self.ct, self.clock)
+        self.tsa = TimestampAuthority.open(str(root / "tsa"), self.clock)
+
+    def make(self, name: str) -> str:
+        (self.root / name).mkdir()
+        return str(self.root / name)
+
+    def certify(self, token: str, **wish: Any) -> Answer:
+        """Ask for a certificate with the body's members."""
+        return ask(self.ca, "POST", "/api/v2/signingCert", json.dumps(wish).encode(), {"authorization": f"Bearer {token}"})
+
+
+def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+    """Send one request to a core."""
+
+    async def chunks() -> Any:
+        for start in range(0, len(body), 1 << 16):
+            yield body[start : start + (1 << 16)]
+
+    path, _, query = target.partition("?")
+    from urllib.parse import parse_qsl
+
+    given = {"content-length": str(len(body))} | (headers or {})
+    answer: Answer = asyncio.run(core.answer(Request(method, path, dict(parse_qsl(query, keep_blank_values=True)), given, chunks())))
+    return answer
+
+
+def post_form(core: Any, path: str, headers: dict[str, str] | None = None, **fields: str) -> Answer:
+    """Send one form."""
+    return ask(core, "POST", path, urlencode(fields).encode(), {"content-type": "application/x-www-form-urlencoded"} | (headers or {}))
+
+
+def document(answer: Answer) -> Any:
+    """Return the JSON of an answer."""
+    assert isinstance(answer.body, bytes)
+    return json.loads(answer.body)
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers}
+
+
+def b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def b64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def challenge(verifier: str = VERIFIER) -> str:
+    return b64url(hashlib.sha256(verifier.encode()).digest())
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_request(key: Any, proof: str) -> dict[str, Any]:
+    """Return what cosign and sigstore-js send: a key, and a signature over the text that the token names."""
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    signature = key.sign(proof.encode(), ec.ECDSA(hashes.SHA256()))
+    public = {"algorithm": "ECDSA", "content": pem.decode()}
+    return {"publicKeyRequest": {"publicKey": public, "proofOfPossession": b64(signature)}}
+
+
+def signing_request(key: Any, *names: str) -> dict[str, Any]:
+    """Return what sigstore-python sends, with names that it may ask for in vain."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
+    builder = x509.CertificateSigningRequestBuilder(subject).add_extension(x509.BasicConstraints(ca=bool(names), path_length=None), critical=True)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name) for name in names]), critical=False)
+    return {"certificateSigningRequest": b64(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))}
+
+
+def chain(answer: Answer) -> list[x509.Certificate]:
+    """Return the certificates of an answer."""
+    assert answer.status == 200, answer.body
+    found = document(answer)["signedCertificateEmbeddedSct"]["chain"]["certificates"]
+    return [x509.load_pem_x509_certificate(item.encode()) for item in found]
