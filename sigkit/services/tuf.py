@@ -1,0 +1,352 @@
+"""The stack's TUF repository: how clients get its trust root, and the next one after it.
+
+The keys of the roles root and targets are made in a directory of their own, which the running process never opens: what they sign changes
+by the operator's command alone. The process holds the keys of snapshot and timestamp, with which it says again and again that what was
+signed is still the newest.
+
+Files are written in the order in which clients follow them backwards: targets, snapshot, and the timestamp last. One that is killed in
+between leaves the old timestamp, and so the old repository, whole. A key's file is named by its id, and is there before the root names
+it, so that at no moment a role has none.
+
+Source: TUF specification 1.0 sections 3 to 6; sigstore/root-signing for the names of targets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from sigkit import durable, limits
+from sigkit.data import Data
+from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey, Place
+from sigkit.services.exchange import Answer, whole_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from securesystemslib.signer import CryptoSigner
+    from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+    from sigkit.clock import Clock
+    from sigkit.services.exchange import Request
+
+PREFIX: Final = "/tuf"
+TRUSTED_ROOT: Final = "trusted_root.json"
+SIGNING_CONFIG: Final = "signing_config.v0.2.json"
+OFFLINE_ROLES: Final = ("root", "targets")
+ONLINE_ROLES: Final = ("timestamp", "snapshot")
+
+_METADATA: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.(?:root|snapshot|targets)\.json", re.ASCII)
+_TARGET: Final = re.compile(r"targets/[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_JSON: Final = (("Content-Type", "application/json"),)
+_CHANGING: Final = (*_JSON, ("Cache-Control", "no-cache"))
+_LASTING: Final = (*_JSON, ("Cache-Control", "public, max-age=31536000, immutable"))
+_ABSENT: Final = whole_answer(404, b"no such file\n", (("Content-Type", "text/plain"),))
+
+
+class Lifetimes(Data):
+    """How long what a role signs is valid. What the process signs, it signs again when half of that is over."""
+
+    root: timedelta = timedelta(days=730)
+    targets: timedelta = timedelta(days=730)
+    snapshot: timedelta = timedelta(days=30)
+    timestamp: timedelta = timedelta(days=7)  # a client that is held back sees nothing newer for as long
+
+    def of(self, role: str) -> timedelta:
+        """Return a role's."""
+        return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot}.get(role, self.timestamp)
+
+
+class Repository:
+    """The repository in a directory, as the running process has it: it reads nothing of the offline directory."""
+
+    def __init__(self, directory: str, lifetimes: Lifetimes) -> None:
+        """Take a directory that `create` made."""
+        self._directory = directory
+        self._lifetimes = lifetimes
+
+    @classmethod
+    def create(
+        cls,
+        directory: str,
+        offline: str,
+        targets: Mapping[str, bytes],
+        clock: Clock,
+        lifetimes: Lifetimes = Lifetimes(),  # noqa: B008
+    ) -> Repository:
+        """Make a repository that has these targets, with keys of its own.
+
+        Args:
+            directory: for everything that the process needs and serves.
+            offline: for the keys of root and targets: `tuf-ROLE-KEYID.pem`.
+            targets: by name.
+            clock: for the dates.
+            lifetimes: of what each role signs.
+
+        Raises:
+            FileUnwritable: (UNAVAIL) there is a repository already, or a key; no space; no permission.
+        """
+        from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+        repository = cls(directory, lifetimes)
+        for path in (directory, offline, *(repository._path(name) for name in ("metadata", "targets", "keys"))):
+            _make_directory(path)
+        if os.path.exists(repository._path("metadata", "timestamp.json")):
+            raise FileUnwritable("there is a TUF repository already", place=Place.operator(directory))
+        now = clock.now()
+        root = Metadata(Root(consistent_snapshot=True))
+        for role in (*OFFLINE_ROLES, *ONLINE_ROLES):
+            root.signed.add_key(repository._make_key(offline, role), role)
+        repository._sign(root, "root", repository._offline_keys(offline, "root", root.signed), now)
+        repository._publish(Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()), targets, offline, now)
+        return repository
+
+    @classmethod
+    def open(cls, directory: str, lifetimes: Lifetimes = Lifetimes()) -> Repository:  # noqa: B008
+        """Open the repository that `create` made.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) there is none, or it is not whole.
+        """
+        repository = cls(directory, lifetimes)
+        repository._load("timestamp")
+        return repository
+
+    @property
+    def initial_root(self) -> bytes:
+        """The first root's metadata: what a client pins, and cosign's `initialize --root` takes."""
+        return self._read("metadata", "1.root.json")
+
+    def expiries(self) -> dict[str, datetime]:
+        """Return when what each role signed ends.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the repository is not whole.
+        """
+        return {role: self._load(role).signed.expires for role in (*OFFLINE_ROLES, *ONLINE_ROLES)}
+
+    def resign_if_due(self, now: datetime) -> bool:
+        """Sign timestamp and snapshot again if half of the life of either is over, or either is of a key that the root no longer names.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+        """
+        if not any(self._is_due(role, now) for role in ONLINE_ROLES):
+            return False
+        self.resign_timestamp(now)
+        return True
+
+    def resign_timestamp(self, now: datetime) -> None:
+        """Sign a new timestamp, and a new snapshot where that is due.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+        """
+        with self._locked():
+            root, snapshot, timestamp = self._load("root").signed, self._load("snapshot"), self._load("timestamp")
+            if self._is_due("snapshot", now):
+                self._sign(snapshot, "snapshot", self._online_keys("snapshot", root), now)
+                timestamp.signed.snapshot_meta.version = snapshot.signed.version
+            self._sign(timestamp, "timestamp", self._online_keys("timestamp", root), now)
+
+    def publish(self, offline: str, targets: Mapping[str, bytes], now: datetime) -> None:
+        """Make these the targets, instead of those that there are; the operator's command.
+
+        Args:
+            offline: the directory with the keys of root and targets.
+            targets: by name.
+            now: for the dates.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+            MalformedKey: (SIG) the offline directory holds something else.
+        """
+        with self._locked():
+            self._publish(self._load("targets"), self._load("snapshot"), self._load("timestamp"), targets, offline, now)
+
+    def renew(self, offline: str, now: datetime) -> None:
+        """Sign root and targets again, so that they are valid longer; the operator's command.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+            MalformedKey: (SIG) the offline directory holds something else.
+        """
+        with self._locked():
+            root = self._load("root")
+            self._sign(root, "root", self._offline_keys(offline, "root", root.signed), now)
+            self._resign_targets(offline, now)
+
+    def rotate(self, offline: str, role: str, now: datetime) -> None:
+        """Give a role a new key; clients that have the old root follow. The operator's command.
+
+        The new root is signed by the old root key and the new one. Files of old keys stay. What a killed one leaves undone, it does when it
+        is run again: until then clients refuse the repository, or see the old one.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+            MalformedKey: (SIG) the offline directory holds something else.
+        """
+        with self._locked():
+            root = self._load("root")
+            old_keys = self._offline_keys(offline, "root", root.signed)
+            for keyid in tuple(root.signed.roles[role].keyids):
+                root.signed.revoke_key(keyid, role)
+            root.signed.add_key(self._make_key(offline, role), role)
+            self._sign(root, "root", {**old_keys, **self._offline_keys(offline, "root", root.signed)}, now)
+            self._resign_targets(offline, now)
+
+    def _resign_targets(self, offline: str, now: datetime) -> None:
+        targets = self._load("targets")
+        self._sign(targets, "targets", self._offline_keys(offline, "targets", self._load("root").signed), now)
+        self._sign_online(targets, self._load("snapshot"), self._load("timestamp"), now)
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request for a file of the repository."""
+        name = request.path.removeprefix(f"{PREFIX}/")
+        if request.method not in {"GET", "HEAD"}:
+            return whole_answer(405, b"only GET and HEAD\n", (("Allow", "GET, HEAD"), ("Content-Type", "text/plain")))
+        if _METADATA.fullmatch(name):
+            path = self._path("metadata", name)
+        elif _TARGET.fullmatch(name):
+            path = self._path(*name.split("/"))
+        else:
+            return _ABSENT
+        raw = _find(path)
+        if raw is None:
+            return _ABSENT  # 404 is how a client learns that its root is the newest
+        return whole_answer(200, raw, _CHANGING if name == "timestamp.json" else _LASTING)
+
+    # --- files ---
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self._directory, *parts)
+
+    def _read(self, *parts: str) -> bytes:
+        path = self._path(*parts)
+        return durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with durable.lock(self._path("lock")):
+            yield
+
+    def _load(self, role: str) -> Metadata[Any]:
+        """Read what a role signed last: the newest root, else what the chain from the timestamp names."""
+        from tuf.api.metadata import Metadata
+        from tuf.api.serialization import DeserializationError
+
+        name = self._newest(role)
+        try:
+            return Metadata.from_bytes(self._read("metadata", name))
+        except DeserializationError as err:
+            raise FileUnreadable("not TUF metadata", place=Place.operator(self._path("metadata", name))) from err
+
+    def _newest(self, role: str) -> str:
+        if role == "timestamp":
+            return "timestamp.json"
+        if role == "root":
+            version = 1
+            while os.path.exists(self._path("metadata", f"{version + 1}.root.json")):
+                version += 1
+        elif role == "snapshot":
+            version = self._load("timestamp").signed.snapshot_meta.version
+        else:
+            version = self._load("snapshot").signed.meta["targets.json"].version
+        return f"{version}.{role}.json"
+
+    def _is_due(self, role: str, now: datetime) -> bool:
+        root, metadata = self._load("root").signed, self._load(role)
+        half = self._lifetimes.of(role) / 2
+        return bool(metadata.signed.expires - now < half or set(root.roles[role].keyids) != set(metadata.signatures))
+
+    # --- keys ---
+
+    def _make_key(self, offline: str, role: str) -> Any:  # noqa: ANN401 - securesystemslib's key
+        from securesystemslib.signer import CryptoSigner
+
+        signer = CryptoSigner.generate_ecdsa()
+        path = self._key_path(offline, role, signer.public_key.keyid)
+        durable.create_new(path, signer.private_bytes, mode=0o600, point="tuf.key")
+        return signer.public_key
+
+    def _key_path(self, offline: str, role: str, keyid: str) -> str:
+        directory = offline if role in OFFLINE_ROLES else self._path("keys")
+        return os.path.join(directory, f"tuf-{role}-{keyid}.pem")
+
+    def _offline_keys(self, offline: str, role: str, root: Root) -> dict[str, CryptoSigner]:
+        return {keyid: _load_key(self._key_path(offline, role, keyid)) for keyid in root.roles[role].keyids}
+
+    def _online_keys(self, role: str, root: Root) -> dict[str, CryptoSigner]:
+        return self._offline_keys("", role, root)
+
+    # --- signing ---
+
+    def _publish(
+        self,
+        metadata: Metadata[Targets],
+        snapshot: Metadata[Snapshot],
+        timestamp: Metadata[Timestamp],
+        targets: Mapping[str, bytes],
+        offline: str,
+        now: datetime,
+    ) -> None:
+        from tuf.api.metadata import TargetFile
+
+        metadata.signed.targets = {}
+        for name, content in targets.items():
+            if not _TARGET_NAME.fullmatch(name):
+                raise FileUnwritable("no name for a target", place=Place.operator(name), expected="letters, digits, . _ and -")
+            target = TargetFile.from_data(name, content, ["sha256"])
+            metadata.signed.targets[name] = target
+            durable.write(self._path("targets", f"{target.hashes['sha256']}.{name}"), content, point="tuf.target")
+        self._sign(metadata, "targets", self._offline_keys(offline, "targets", self._load("root").signed), now)
+        self._sign_online(metadata, snapshot, timestamp, now)
+
+    def _sign_online(self, targets: Metadata[Targets], snapshot: Metadata[Snapshot], timestamp: Metadata[Timestamp], now: datetime) -> None:
+        root = self._load("root").signed
+        snapshot.signed.meta["targets.json"].version = targets.signed.version
+        self._sign(snapshot, "snapshot", self._online_keys("snapshot", root), now)
+        timestamp.signed.snapshot_meta.version = snapshot.signed.version
+        self._sign(timestamp, "timestamp", self._online_keys("timestamp", root), now)
+
+    def _sign(self, metadata: Metadata[Any], role: str, signers: Mapping[str, CryptoSigner], now: datetime) -> None:
+        """Sign the next version of a role's metadata, and write it."""
+        if metadata.signatures:  # what was never signed is version 1 already
+            metadata.signed.version += 1
+        metadata.signed.expires = (now + self._lifetimes.of(role)).replace(microsecond=0)
+        metadata.signatures.clear()
+        for signer in signers.values():
+            metadata.sign(signer, append=True)
+        name = "timestamp.json" if role == "timestamp" else f"{metadata.signed.version}.{role}.json"
+        durable.write(self._path("metadata", name), metadata.to_bytes(), point=f"tuf.{role}")
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as err:
+        raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place.operator(path)) from err
+
+
+def _find(path: str) -> bytes | None:
+    if not os.path.lexists(path):
+        return None
+    return durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place(path))
+
+
+def _load_key(path: str) -> CryptoSigner:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from securesystemslib.signer import CryptoSigner
+
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    try:
+        return CryptoSigner(load_pem_private_key(raw, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
+        raise MalformedKey("not an unencrypted private key", place=place, expected="PKCS #8 in PEM") from err
