@@ -66,6 +66,11 @@ def key_id_of(name: str, kind: int, key: bytes) -> bytes:
     return hashlib.sha256(name.encode("utf-8") + b"\n" + bytes((kind,)) + key).digest()
 
 
+def encode_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """Write the line of a signature, newline included."""
+    return f"{_DASH}{name} {strict.encode_base64(key_id[:_KEY_ID_BYTES] + signature)}\n"
+
+
 def _parse_line(line: str, place: Place) -> NoteSignature:
     if not line.startswith(_DASH):
         _fail("a line that is no signature", place, line)

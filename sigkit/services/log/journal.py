@@ -1,0 +1,193 @@
+"""The journal: batches of entries that are durable and in no tile's file yet, each with the checkpoint that the log signed for it.
+
+A batch is one record, and one sync makes it durable. A record begins with its length and two sums, one of them over the length:
+
+    magic 4 | length of what follows the head 4 | SHA-256 of that 32 | CRC-32 of the 40 bytes before 4
+    first index 8 | number of entries 4 | each entry: length 4, bytes | checkpoint
+
+What a process that was killed leaves is the beginning of a record, or a file that was grown and not filled; only that is cut off when the
+journal is opened, for nobody was answered. Anything else that is not whole was damaged later, and is never passed over: those entries were
+answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from typing import TYPE_CHECKING, Final, Self
+
+from sigkit import durable
+from sigkit.data import Data
+from sigkit.errors import FileUnreadable, FileUnwritable, LogDamaged, LogHalted, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAGIC: Final = b"SKL1"
+_SUM_BYTES: Final = 32
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_HEAD_BYTES: Final = len(_MAGIC) + 4 + _SUM_BYTES + 4
+
+
+class Record(Data):
+    """A batch: the index of its first entry, the entries, and the checkpoint that covers them and all before."""
+
+    start: int
+    leaves: tuple[bytes, ...]
+    checkpoint: str
+
+
+class Journal:
+    """The file. One thread at a time."""
+
+    def __init__(self, path: str, file: int, size_bytes: int) -> None:
+        """Take an open file; `create` and `open` make one."""
+        self.size_bytes = size_bytes
+        self._path = path
+        self._file = file
+        self._halted = False
+
+    @staticmethod
+    def write(path: str, record: Record) -> None:
+        """Put a journal of one record at `path`, durably, over the one that may be there."""
+        durable.write(path, _encode(record), mode=0o600, point="log.journal")
+
+    @classmethod
+    def open(cls, path: str) -> tuple[Self, tuple[Record, ...]]:
+        """Open the journal and read its records.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) it is absent or cannot be read.
+            LogDamaged: (TLOG) a record was damaged after it was made durable.
+        """
+        place = Place(path)
+        try:
+            file = os.open(path, _FLAGS)
+        except OSError as err:
+            raise FileUnreadable(f"cannot open the log's journal: {err.strerror}", place=place) from err
+        try:
+            raw = _read_whole(file)
+            records = tuple(_parse(raw, place))
+            size = sum(len(_encode(record)) for record in records)
+            if size < len(raw):
+                os.ftruncate(file, size)
+                os.fsync(file)
+            if not records:
+                raise LogDamaged("the log's journal is empty", place=place, expected="the newest checkpoint at least")
+        except OSError as err:
+            os.close(file)
+            raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
+        except LogDamaged:
+            os.close(file)
+            raise
+        return cls(path, file, size), records
+
+    def append(self, record: Record) -> None:
+        """Make a batch durable.
+
+        Raises:
+            FileUnwritable: (UNAVAIL) no space; nothing was added.
+            LogHalted: (UNAVAIL) the disk failed, now or before. Whether the record is there is known when the journal is opened anew.
+        """
+        if self._halted:
+            raise LogHalted("the log takes no entries since its disk failed", place=Place(self._path))
+        data = _encode(record)
+        try:
+            durable.failpoint("log.journal.append")
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+                durable.failpoint("log.journal.written")
+        except OSError as err:
+            self._take_back(err)
+            raise FileUnwritable(f"cannot write the log's journal: {err.strerror}", place=Place(self._path)) from err
+        try:
+            durable.failpoint("log.journal.sync")
+            os.fdatasync(self._file)  # the length is synced with the data; times of the file are nobody's need
+        except OSError as err:
+            # After a failed sync nobody knows which pages are on the disk, and a second sync may succeed without them.
+            self._halted = True
+            raise LogHalted(f"cannot sync the log's journal: {err.strerror}", place=Place(self._path)) from err
+        durable.failpoint("log.journal.synced")
+        self.size_bytes += len(data)
+
+    def replace(self, record: Record) -> None:
+        """Begin anew with one record, durably.
+
+        Raises:
+            FileUnwritable: (UNAVAIL) no space; the records are those from before, or the journal is halted.
+        """
+        # From here on the open file may have no name any more, and what is appended to such a file is lost.
+        self._halted = True
+        try:
+            self.write(self._path, record)
+        except FileUnwritable:
+            self._halted = not os.path.samestat(os.fstat(self._file), os.stat(self._path))
+            raise
+        os.close(self._file)
+        self._file = -1
+        self._file = os.open(self._path, _FLAGS)
+        self.size_bytes = os.lseek(self._file, 0, os.SEEK_END)
+        self._halted = False
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._halted = True
+
+    def _take_back(self, cause: OSError) -> None:
+        try:
+            os.ftruncate(self._file, self.size_bytes)
+        except OSError:
+            self._halted = True
+            raise LogHalted(f"cannot write the log's journal: {cause.strerror}", place=Place(self._path)) from cause
+
+
+def _encode(record: Record) -> bytes:
+    parts = [record.start.to_bytes(8, "big"), len(record.leaves).to_bytes(4, "big")]
+    for leaf in record.leaves:
+        parts += (len(leaf).to_bytes(4, "big"), leaf)
+    parts.append(record.checkpoint.encode("utf-8"))
+    body = b"".join(parts)
+    head = _MAGIC + len(body).to_bytes(4, "big") + hashlib.sha256(body).digest()
+    return head + zlib.crc32(head).to_bytes(4, "big") + body
+
+
+def _read_whole(file: int) -> bytes:
+    parts = []
+    while part := os.read(file, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse(raw: bytes, place: Place) -> Iterator[Record]:
+    at = 0
+    while at < len(raw):
+        head = raw[at : at + _HEAD_BYTES]
+        where = Place("", f"byte {at}").within(place)
+        if len(head) < _HEAD_BYTES or not (any(head) or any(raw[at:])):
+            return  # begun and not finished, or the file was grown and the power failed before its bytes came
+        if not head.startswith(_MAGIC) or zlib.crc32(head[:-4]).to_bytes(4, "big") != head[-4:]:
+            raise LogDamaged("a record of the log's journal is damaged", place=where)
+        end = at + _HEAD_BYTES + int.from_bytes(head[4:8], "big")
+        if end > len(raw):
+            return
+        body = raw[at + _HEAD_BYTES : end]
+        if hashlib.sha256(body).digest() != head[8 : 8 + _SUM_BYTES]:
+            raise LogDamaged("a record of the log's journal is damaged", place=where)
+        yield _decode(body)
+        at = end
+
+
+def _decode(body: bytes) -> Record:
+    """Take apart what the sums proved to be as it was written."""
+    leaves = []
+    at = 12
+    for _ in range(int.from_bytes(body[8:12], "big")):
+        end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+        leaves.append(body[at + 4 : end])
+        at = end
+    return Record(int.from_bytes(body[:8], "big"), tuple(leaves), body[at:].decode("utf-8"))

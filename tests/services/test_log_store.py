@@ -1,0 +1,264 @@
+"""The log's directory: what is answered is durable, proved, and found again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from sigkit.errors import DatabaseUnusable, FileUnwritable, LockTimeout, LogDamaged, Place, TooLarge, UnsupportedKey
+from sigkit.keys.private import generate
+from sigkit.services.log.index import term_of
+from sigkit.services.log.store import TileLog
+from sigkit.tlog.checkpoint import verify_checkpoint
+from sigkit.tlog.merkle import leaf_hash, verify_inclusion
+from sigkit.tlog.proof import verify_consistency
+from sigkit.tlog.tile import parse_entries, parse_tile_path
+from tests.simulators.sigstore import Clock
+
+PLACE = Place("log")
+ORIGIN = "log.example"
+KEY = generate("ed25519")
+
+
+class Now:
+    def now(self):
+        return Clock().now
+
+
+@pytest.fixture
+def root(tmp_path):
+    TileLog.create(tmp_path / "log", ORIGIN, KEY, Now())
+    return tmp_path / "log"
+
+
+def entries(count, start=0):
+    return [b"entry %d" % number for number in range(start, start + count)]
+
+
+def fill(root, *batches, **options):
+    with TileLog.open(root, KEY, **options) as log:
+        for batch in batches:
+            log.append_many(batch)
+        return log.head()
+
+
+def check(log, appended, leaf):
+    verify_inclusion(leaf_hash(leaf), appended.index, appended.size, appended.proof, appended.root, PLACE)
+    signed = verify_checkpoint(appended.checkpoint, KEY.public, log.log_id, ORIGIN, PLACE)
+    assert (signed.checkpoint.size, signed.checkpoint.root) == (appended.size, appended.root)
+
+
+def test_every_entry_is_answered_with_a_proof_and_the_checkpoint_of_its_tree(root):
+    with TileLog.open(root, KEY) as log:
+        for batch in (entries(1), entries(40, 1), entries(700, 41)):
+            for leaf, appended in zip(batch, log.append_many(batch), strict=True):
+                assert appended.added
+                assert log.find(appended.index) == leaf
+                check(log, appended, leaf)
+
+
+def test_the_first_entry_is_the_logs_own(root):
+    with TileLog.open(root, KEY) as log:
+        (appended,) = log.append_many([b"x"])
+        assert appended.index == 1
+        assert len(appended.proof) == 1
+
+
+def test_a_duplicate_is_answered_with_the_first_entry_and_a_fresh_proof(root):
+    with TileLog.open(root, KEY) as log:
+        (first,) = log.append_many([b"x"])
+        log.append_many(entries(2_000))
+        size = log.head().size
+        again, new, twice = log.append_many([b"x", b"y", b"y"])
+        assert (again.index, again.added) == (first.index, False)
+        assert (new.added, twice.added, twice.index) == (True, False, new.index)
+        assert log.head().size == size + 1
+        check(log, again, b"x")
+    with TileLog.open(root, KEY) as log:
+        (again,) = log.append_many([b"x"])
+        assert (again.index, log.head().size) == (first.index, size + 1)
+        check(log, again, b"x")
+
+
+def test_what_was_answered_is_there_when_the_log_is_opened_again(root):
+    before = fill(root, *(entries(97, at) for at in range(0, 3_000, 97)))
+    with TileLog.open(root, KEY) as log:
+        assert log.head() == before
+        log.check()
+        assert [log.find(number + 1) for number in range(3_000)] == entries(3_000)
+        assert log.find(before.size) is None
+        assert log.find(-1) is None
+
+
+def test_every_tree_is_the_beginning_of_every_later_one(root):
+    heads = []
+    with TileLog.open(root, KEY) as log:
+        for at in range(0, 2_600, 130):
+            heads.append(log.head())
+            log.append_many(entries(130, at))
+        for old in heads:
+            for new in heads:
+                if old.size < new.size:
+                    verify_consistency(old.size, old.root, new.size, new.root, log.prove_growth(old.size, new.size), PLACE)
+
+
+def test_every_file_of_every_published_size_can_be_read(root):
+    with TileLog.open(root, KEY) as log:
+        log.append_many(entries(2_000))
+        for number in (0, 3, 7):
+            for width in (1, 200, 256):
+                name = f"00{number}" + (f".p/{width}" if width < 256 else "")
+                raw = log.read(f"tile/entries/{name}")
+                found = None if raw is None else parse_entries(raw, width, PLACE)
+                hashes = log.read(f"tile/0/{name}")
+                if number * 256 + width > 2_001:
+                    assert (found, hashes) == (None, None)
+                else:
+                    assert found == tuple(log.find(number * 256 + at) for at in range(width))
+                    assert hashes == b"".join(map(leaf_hash, found))
+        assert len(log.read("tile/1/000.p/7")) == 7 * 32
+        assert log.read("tile/1/000.p/8") is None
+        assert log.read("checkpoint").decode() == log.checkpoint()
+        assert log.read("version") is None
+        assert log.read("tile/entries/../../journal") is None
+
+
+def test_whole_tiles_lie_where_any_file_server_finds_them(root):
+    fill(root, entries(2_000))
+    for name in ("tile/0/000", "tile/0/006", "tile/entries/000"):
+        assert parse_tile_path(name)
+        assert (root / name).is_file()
+
+
+def terms(leaf):
+    return (term_of("last", leaf[-1:]),)
+
+
+def test_entries_are_found_by_their_terms_in_order(root):
+    fill(root, entries(2_000), terms=terms)
+    with TileLog.open(root, KEY, terms=terms) as log:
+        log.append_many([b"new 7"])
+        assert log.search(term_of("last", b"7"), 3) == (8, 18, 28)
+        assert log.search(term_of("last", b"7"), 1_000)[-1] == 2_001
+        assert log.search(term_of("last", b"!"), 3) == ()
+
+
+def test_an_index_that_was_removed_is_made_again(root):
+    fill(root, entries(2_000), terms=terms)
+    for path in root.glob("index.sqlite*"):
+        path.unlink()
+    with TileLog.open(root, KEY, terms=terms) as log:
+        assert len(log.search(term_of("last", b"7"), 1_000)) == 200
+        assert not log.append_many([b"entry 5"])[0].added
+
+
+def test_an_entry_that_no_bundle_can_hold_is_refused_and_the_batch_with_it(root):
+    with TileLog.open(root, KEY) as log:
+        before = log.head()
+        with pytest.raises(TooLarge):
+            log.append_many([b"x", bytes(65_536)])
+        assert log.head() == before
+        log.append_many([bytes(65_535)])
+
+
+def test_one_process_uses_a_log(root):
+    with TileLog.open(root, KEY), pytest.raises(LockTimeout), TileLog.open(root, KEY):
+        pass
+
+
+def test_a_log_is_never_made_over_another(root):
+    with pytest.raises(FileUnwritable):
+        TileLog.create(root, ORIGIN, KEY, Now())
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(FileUnwritable):
+        TileLog.create(tmp_path, ORIGIN, KEY, Now())
+    with pytest.raises(DatabaseUnusable), TileLog.open(tmp_path, KEY):
+        pass
+    assert os.listdir(tmp_path) == ["letter"]
+
+
+def test_a_directory_of_another_version_is_refused(root):
+    (root / "version").write_text(f"sigkit.log/2\n{ORIGIN}\n")
+    with pytest.raises(DatabaseUnusable), TileLog.open(root, KEY):
+        pass
+
+
+def test_a_log_signs_with_ed25519_only(tmp_path):
+    with pytest.raises(UnsupportedKey):
+        TileLog.create(tmp_path / "log", ORIGIN, generate("ecdsa-p256"), Now())
+
+
+def damaged(root):
+    with pytest.raises(LogDamaged), TileLog.open(root, KEY):
+        pass
+
+
+def test_another_key_opens_no_log(root):
+    with pytest.raises(LogDamaged), TileLog.open(root, generate("ed25519")):
+        pass
+
+
+def flip(path, at):
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["tile/0/002", "tile/0/006"])
+def test_a_log_whose_tiles_do_not_make_the_tree_it_signed_does_not_start(root, name):
+    fill(root, entries(2_000))
+    flip(root / name, 77)
+    damaged(root)
+
+
+def test_a_log_without_one_of_its_tiles_does_not_start(root):
+    fill(root, entries(2_000))
+    (root / "tile/0/003").unlink()
+    damaged(root)
+
+
+@pytest.mark.parametrize("at", [0, 5, 20, 41, 60, 300, -1])
+def test_a_journal_in_which_a_bit_flipped_is_refused(root, at):
+    fill(root, entries(3), entries(3, 3))
+    flip(root / "journal", at)
+    damaged(root)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200])
+def test_what_a_killed_process_left_unfinished_in_the_journal_is_cut_off(root, cut):
+    before = fill(root, entries(3))
+    whole = (root / "journal").stat().st_size
+    fill(root, entries(3, 3))
+    grown = (root / "journal").stat().st_size
+    os.truncate(root / "journal", grown - cut)
+    assert grown - whole > cut
+    with TileLog.open(root, KEY) as log:
+        assert log.head() == before
+        assert [appended.index for appended in log.append_many(entries(6))] == [1, 2, 3, 4, 5, 6]
+
+
+def test_zeros_that_a_file_system_left_at_the_journals_end_are_cut_off(root):
+    before = fill(root, entries(3))
+    with open(root / "journal", "ab") as file:
+        file.write(bytes(5_000))
+    assert fill(root) == before
+
+
+def test_an_older_copy_of_the_journal_is_refused(root):
+    fill(root, entries(300))
+    shutil.copy(root / "journal", root / "old")
+    fill(root, entries(2_000, 300))
+    os.replace(root / "old", root / "journal")
+    damaged(root)
+
+
+def test_an_entry_that_was_altered_on_the_disk_is_found_by_the_check(root):
+    fill(root, entries(2_000))
+    flip(root / "tile/entries/002", 5)
+    with TileLog.open(root, KEY) as log, pytest.raises(LogDamaged):
+        log.check()
