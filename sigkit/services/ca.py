@@ -202,7 +202,7 @@ class CertificateAuthority:
         _check_strength(wish.key)
         if wish.proof is not None:
             try:
-                wish.key.verify(wish.proof, named.proof.encode("utf-8"))
+                wish.key.verify(wish.proof, named.subject.proof.encode("utf-8"))
             except BadSignature as err:
                 raise invalid(_BAD_PROOF) from err
         try:
@@ -297,30 +297,15 @@ def _check_strength(key: PublicKey) -> None:
 def _alternative_name(named: Named) -> x509.GeneralName:
     from cryptography import x509
 
-    match named.name_kind:
+    match named.subject.kind:
         case issuers.EMAIL:
-            return x509.RFC822Name(named.name)
+            return x509.RFC822Name(named.subject.name)
         case issuers.URI:
-            return x509.UniformResourceIdentifier(named.name)
+            return x509.UniformResourceIdentifier(named.subject.name)
         case _:
-            return x509.OtherName(x509.ObjectIdentifier(USERNAME_OID), encode_utf8_string(named.name.encode("utf-8")))
+            return x509.OtherName(x509.ObjectIdentifier(USERNAME_OID), encode_utf8_string(named.subject.name.encode("utf-8")))
 
 
 def _describe(issuer: Issuer) -> Json:
     """Describe an issuer as clients of Fulcio read it."""
-    described: dict[str, Json] = {"issuerUrl": issuer.url, "audience": issuer.audience, "challengeClaim": "sub"}
-    match issuer.kind:
-        case issuers.EmailIssuer():
-            return described | {"challengeClaim": "email", "issuerType": "email"}
-        case issuers.OwnIssuer():
-            return described | {"challengeClaim": "email", "issuerType": "email"}
-        case issuers.SpiffeIssuer(trust_domain):
-            return described | {"issuerType": "spiffe", "spiffeTrustDomain": trust_domain}
-        case issuers.UriIssuer(domain):
-            return described | {"issuerType": "uri", "subjectDomain": domain}
-        case issuers.UsernameIssuer(domain):
-            return described | {"issuerType": "username", "subjectDomain": domain}
-        case issuers.KubernetesIssuer():
-            return described | {"issuerType": "kubernetes"}
-        case issuers.CiIssuer():
-            return described | {"issuerType": "ci-provider"}
+    return {"issuerUrl": issuer.url, "audience": issuer.audience, **issuer.kind.describe()}

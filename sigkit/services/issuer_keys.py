@@ -77,7 +77,9 @@ class IssuerKeySets:
         document, nearness = self._get(discovery, deadline, Nearness.LOOPBACK)
         stated = document.member("issuer").text()
         if stated != issuer.url:
-            raise AnswerUnusable("the discovery document is another issuer's", place=discovery.place(), expected=issuer.url, got=stated[:200])
+            raise AnswerUnusable(
+                "the discovery document is another issuer's", place=discovery.place(), expected=issuer.url, got=stated[:200]
+            )
         keys, _ = self._get(parse_url(document.member("jwks_uri").text(), discovery.place()), deadline, nearness)
         found: dict[str, Mapping[str, Json]] = {}
         for item in keys.member("keys").items(_MOST_KEYS):

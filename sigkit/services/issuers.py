@@ -11,7 +11,7 @@ Source: sigstore/fulcio pkg/identity, pkg/config; docs/oid-info.md.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigkit.data import NOTHING, Data
 from sigkit.errors import Place, UnnamableIdentity, UnverifiedEmail
@@ -20,7 +20,7 @@ from sigkit.verify.extensions import NAMES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sigkit.strict import Cursor
+    from sigkit.strict import Cursor, Json
 
 AUDIENCE: Final = "sigstore"
 EMAIL: Final = "email"
@@ -39,12 +39,39 @@ _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
+class Subject(Data):
+    """Who somebody is: what the client signs as a proof that it holds the key, the name in the certificate, and its kind."""
+
+    proof: str
+    kind: str  # EMAIL, URI or USERNAME
+    name: str
+    extensions: Mapping[int, str] = NOTHING  # beside the issuer's and the token's subject
+
+
 class OwnIssuer(Data):
     """The stack's own: persons have an e-mail address, workloads a URI."""
+
+    def name(self, subject: str, claims: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        if claims.find("email"):
+            return _email(claims)
+        return Subject(subject, URI, _uri(subject)[0], _own_extensions(claims))
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does, which has no word for both."""
+        return {"issuerType": "email", "challengeClaim": "email"}
 
 
 class EmailIssuer(Data):
     """Names persons by a verified e-mail address."""
+
+    def name(self, _: str, claims: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        return _email(claims)
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "email", "challengeClaim": "email"}
 
 
 class UriIssuer(Data):
@@ -52,11 +79,32 @@ class UriIssuer(Data):
 
     subject_domain: str  # scheme and host: `https://ci.example`
 
+    def name(self, subject: str, _: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        name, origin = _uri(subject)
+        if origin != self.subject_domain:
+            raise _unnamable("the subject lies on another host than the issuer speaks for", self.subject_domain, origin)
+        return Subject(subject, URI, name)
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "uri", "challengeClaim": "sub", "subjectDomain": self.subject_domain}
+
 
 class UsernameIssuer(Data):
     """Names persons by a name that is not an address."""
 
     subject_domain: str
+
+    def name(self, subject: str, _: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        if "!" in subject or "@" in subject:
+            raise _unnamable("the subject is no plain name", "no ! and no @", subject)
+        return Subject(subject, USERNAME, f"{subject}!{self.subject_domain}")
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "username", "challengeClaim": "sub", "subjectDomain": self.subject_domain}
 
 
 class SpiffeIssuer(Data):
@@ -64,16 +112,44 @@ class SpiffeIssuer(Data):
 
     trust_domain: str
 
+    def name(self, subject: str, _: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        name, origin = _uri(subject)
+        if origin != f"spiffe://{self.trust_domain}":
+            raise _unnamable("the subject is of another trust domain", f"spiffe://{self.trust_domain}", origin)
+        return Subject(subject, URI, name)
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "spiffe", "challengeClaim": "sub", "spiffeTrustDomain": self.trust_domain}
+
 
 class KubernetesIssuer(Data):
     """Names service accounts of one cluster."""
+
+    def name(self, subject: str, claims: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        return Subject(subject, URI, _service_account(claims))
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "kubernetes", "challengeClaim": "sub"}
 
 
 class CiIssuer(Data):
     """Names jobs by templates over their claims."""
 
     subject: str
-    extensions: Mapping[int, str] = NOTHING
+    extensions: Mapping[int, str]
+
+    def name(self, subject: str, claims: Cursor) -> Subject:
+        """Return whom verified claims name."""
+        extensions = {number: fill(template, claims) for number, template in self.extensions.items()}
+        return Subject(subject, URI, _uri(fill(self.subject, claims))[0], extensions)
+
+    def describe(self) -> dict[str, Json]:
+        """Describe it as Fulcio's configuration does."""
+        return {"issuerType": "ci-provider", "challengeClaim": "sub"}
 
 
 IssuerKind: TypeAlias = OwnIssuer | EmailIssuer | UriIssuer | UsernameIssuer | SpiffeIssuer | KubernetesIssuer | CiIssuer
@@ -88,11 +164,9 @@ class Issuer(Data):
 
 
 class Named(Data):
-    """Whom a token names: what stands in the certificate, and what the client signs as a proof that it holds the key."""
+    """Whom a token names, with everything that stands in the certificate about them."""
 
-    proof: str
-    name_kind: str  # EMAIL, URI or USERNAME
-    name: str
+    subject: Subject
     extensions: Mapping[int, str]
 
 
@@ -104,43 +178,12 @@ def name_identity(issuer: Issuer, claims: Cursor) -> Named:
         UnnamableIdentity: (IDENT) a claim is missing, or speaks for what the issuer may not.
         WrongShape: (PARSE).
     """
-    subject = claims.member("sub").text()
-    _check_text(subject)
-    proof, name_kind, name, more = _name(issuer.kind, subject, claims)
-    _check_text(name)
-    extensions = {_ISSUER_OLD: issuer.url, _ISSUER: issuer.url, **more, _TOKEN_SUBJECT: subject}
-    return Named(proof, name_kind, name, dict(sorted(extensions.items())))
-
-
-def _name(kind: IssuerKind, subject: str, claims: Cursor) -> tuple[str, str, str, Mapping[int, str]]:
-    match kind:
-        case OwnIssuer() if claims.find("email"):
-            return (*_email(claims), {})
-        case OwnIssuer():
-            return subject, URI, _uri(subject)[0], _own_extensions(claims)
-        case EmailIssuer():
-            return (*_email(claims), {})
-        case UriIssuer():
-            name, origin = _uri(subject)
-            if origin != kind.subject_domain:
-                raise _unnamable("the subject lies on another host than the issuer speaks for", kind.subject_domain, origin)
-            return subject, URI, name, {}
-        case UsernameIssuer():
-            if "!" in subject or "@" in subject:
-                raise _unnamable("the subject is no plain name", "no ! and no @", subject)
-            return subject, USERNAME, f"{subject}!{kind.subject_domain}", {}
-        case SpiffeIssuer():
-            name, origin = _uri(subject)
-            if origin != f"spiffe://{kind.trust_domain}":
-                raise _unnamable("the subject is of another trust domain", f"spiffe://{kind.trust_domain}", origin)
-            return subject, URI, name, {}
-        case KubernetesIssuer():
-            return subject, URI, _service_account(claims), {}
-        case CiIssuer():
-            extensions = {number: fill(template, claims) for number, template in kind.extensions.items()}
-            return subject, URI, _uri(fill(kind.subject, claims))[0], extensions
-        case _:
-            assert_never(kind)
+    stated = claims.member("sub").text()
+    named = issuer.kind.name(stated, claims)
+    extensions = {_ISSUER_OLD: issuer.url, _ISSUER: issuer.url, **named.extensions, _TOKEN_SUBJECT: stated}
+    for text in (named.name, *extensions.values()):
+        _check_text(text)
+    return Named(named, dict(sorted(extensions.items())))
 
 
 def fill(template: str, claims: Cursor) -> str:
@@ -165,16 +208,18 @@ def _claim(name: str, claims: Cursor) -> str:
             raise _unnamable("a claim is missing that the issuer's templates name", name, "nothing" if value is None else "another type")
 
 
-def _email(claims: Cursor) -> tuple[str, str, str]:
+def _email(claims: Cursor) -> Subject:
     member, verified = claims.find("email"), claims.object().get("email_verified")
     if member is None:
         raise _unnamable("the token names no e-mail address", "email", "nothing")
     address = member.text()
     if verified is not True and verified not in ("true", "True"):
-        raise UnverifiedEmail("the issuer has not verified the e-mail address", place=_PLACE, expected="email_verified: true", got=address[:200])
+        raise UnverifiedEmail(
+            "the issuer has not verified the e-mail address", place=_PLACE, expected="email_verified: true", got=address[:200]
+        )
     if not is_email(address):
         raise _unnamable("malformed e-mail address", "one address", address)
-    return address, EMAIL, address
+    return Subject(address, EMAIL, address)
 
 
 def _uri(text: str) -> tuple[str, str]:

@@ -39,10 +39,20 @@ _STARTED_A_MINUTE: Final = 120
 _FILE: Final = "logins.db"
 _APPLICATION: Final = 0x736B6C67
 _SCHEMA: Final = (
-    "CREATE TABLE login ("
-    "secret BLOB PRIMARY KEY, user_code TEXT NOT NULL UNIQUE, redirect TEXT, answer TEXT NOT NULL, nonce TEXT NOT NULL,"
-    " challenge TEXT NOT NULL, started INTEGER NOT NULL, expires INTEGER NOT NULL, next_poll REAL NOT NULL,"
-    " stage TEXT NOT NULL, subject TEXT, code BLOB UNIQUE) STRICT",
+    """CREATE TABLE login (
+        secret BLOB PRIMARY KEY,
+        user_code TEXT NOT NULL UNIQUE,
+        redirect TEXT,
+        answer TEXT NOT NULL,
+        nonce TEXT NOT NULL,
+        challenge TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        next_poll REAL NOT NULL,
+        stage TEXT NOT NULL,
+        subject TEXT,
+        code BLOB UNIQUE
+    ) STRICT""",
 )
 # No vowels, so no words; no letters or digits that look alike. Eight of them are 34 bits (RFC 8628 section 6.1).
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"

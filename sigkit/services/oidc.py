@@ -122,7 +122,9 @@ class OidcIssuer:
         if taken := sorted(_OWN_CLAIMS & claims.keys()):
             raise UnnamableIdentity("this claim is the issuer's own", place=place, got=", ".join(taken))
         if not timedelta(seconds=1) <= lifetime <= LONGEST_LIFETIME:
-            raise UnnamableIdentity("a token lives a second to a day", place=place, expected=f"at most {LONGEST_LIFETIME}", got=str(lifetime))
+            raise UnnamableIdentity(
+                "a token lives a second to a day", place=place, expected=f"at most {LONGEST_LIFETIME}", got=str(lifetime)
+            )
         document = {**claims, **self._claims(subject, self._clock.now(), lifetime), "aud": audience}
         name_identity(Issuer(self.url, OwnIssuer()), Cursor(document, "$", place))  # whom the authority would not name gets no token
         return self._sign(document)

@@ -150,7 +150,11 @@ def make_root(key_path: str, name: str, common_name: str, now: datetime) -> Auth
 
 
 def issue(
-    root: Authority, key: ec.EllipticCurvePublicKey, subject: x509.Name, now: datetime, extensions: Sequence[tuple[x509.ExtensionType, bool]]
+    root: Authority,
+    key: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    now: datetime,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]],
 ) -> x509.Certificate:
     """Issue a certificate by a root, which does not outlive it."""
     until = min(now + ISSUED_LIFETIME, root.certificate.not_valid_after_utc)
@@ -162,9 +166,7 @@ def subject_name(organization: str, common_name: str) -> x509.Name:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
-    return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    )
+    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def sign_certificate(

@@ -143,7 +143,9 @@ def key_request(key: Any, proof: str) -> dict[str, Any]:
 def signing_request(key: Any, *names: str) -> dict[str, Any]:
     """Return what sigstore-python sends, with names that it may ask for in vain."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
-    builder = x509.CertificateSigningRequestBuilder(subject).add_extension(x509.BasicConstraints(ca=bool(names), path_length=None), critical=True)
+    builder = x509.CertificateSigningRequestBuilder(subject).add_extension(
+        x509.BasicConstraints(ca=bool(names), path_length=None), critical=True
+    )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name) for name in names]), critical=False)
     return {"certificateSigningRequest": b64(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))}
