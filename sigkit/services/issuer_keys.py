@@ -1,4 +1,4 @@
-"""The keys of issuers: the stack's own are handed in, those of others are fetched where the issuer's discovery says, and kept for a short time.
+"""The keys of issuers: the stack's own are handed in, those of others fetched where their discovery says, and kept shortly.
 
 The discovery document must name the issuer by the very URL that was asked for. No redirect is followed: it would let another host name the
 keys (CVE-2026-49478).

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sigkit.data import NOTHING, Data
+from sigkit.data import Data
 from sigkit.errors import Place, UnnamableIdentity, UnverifiedEmail
 from sigkit.verify.extensions import NAMES
 
@@ -45,7 +45,7 @@ class Subject(Data):
     proof: str
     kind: str  # EMAIL, URI or USERNAME
     name: str
-    extensions: Mapping[int, str] = NOTHING  # beside the issuer's and the token's subject
+    extensions: Mapping[int, str]  # beside the issuer's and the token's subject
 
 
 class OwnIssuer(Data):
@@ -84,7 +84,7 @@ class UriIssuer(Data):
         name, origin = _uri(subject)
         if origin != self.subject_domain:
             raise _unnamable("the subject lies on another host than the issuer speaks for", self.subject_domain, origin)
-        return Subject(subject, URI, name)
+        return Subject(subject, URI, name, {})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -100,7 +100,7 @@ class UsernameIssuer(Data):
         """Return whom verified claims name."""
         if "!" in subject or "@" in subject:
             raise _unnamable("the subject is no plain name", "no ! and no @", subject)
-        return Subject(subject, USERNAME, f"{subject}!{self.subject_domain}")
+        return Subject(subject, USERNAME, f"{subject}!{self.subject_domain}", {})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -117,7 +117,7 @@ class SpiffeIssuer(Data):
         name, origin = _uri(subject)
         if origin != f"spiffe://{self.trust_domain}":
             raise _unnamable("the subject is of another trust domain", f"spiffe://{self.trust_domain}", origin)
-        return Subject(subject, URI, name)
+        return Subject(subject, URI, name, {})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -129,7 +129,7 @@ class KubernetesIssuer(Data):
 
     def name(self, subject: str, claims: Cursor) -> Subject:
         """Return whom verified claims name."""
-        return Subject(subject, URI, _service_account(claims))
+        return Subject(subject, URI, _service_account(claims), {})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -219,7 +219,7 @@ def _email(claims: Cursor) -> Subject:
         )
     if not is_email(address):
         raise _unnamable("malformed e-mail address", "one address", address)
-    return Subject(address, EMAIL, address)
+    return Subject(address, EMAIL, address, {})
 
 
 def _uri(text: str) -> tuple[str, str]:

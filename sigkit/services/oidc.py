@@ -6,7 +6,8 @@ operator approves it on the stack's machine for one e-mail address. Workloads ge
 A token carries `email` only if it names a person: clients sign `email` as the proof of possession as soon as it is there. The access token
 is the same token, because sigstore-python takes that one.
 
-Source: OpenID Connect Core 1.0 sections 2, 3.1; Discovery 1.0 section 3; RFC 6749 sections 4.1, 5; RFC 7636; RFC 8252 section 7.3; RFC 8628.
+Source: OpenID Connect Core 1.0 sections 2, 3.1; Discovery 1.0 section 3; RFC 6749 sections 4.1, 5; RFC 7636; RFC 8252 section 7.3;
+RFC 8628.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl, quote, urlencode
 
 from sigkit.data import NOTHING
-from sigkit.errors import Place, SigkitError, TooMany, UnnamableIdentity
+from sigkit.errors import Place, TooMany, UnnamableIdentity
 from sigkit.services import pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import GatewayError, read_body, route

@@ -15,7 +15,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sigkit.data import Data
 from sigkit.errors import (
     ClockSkew,
     MalformedToken,
