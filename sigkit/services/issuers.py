@@ -3,7 +3,8 @@
 The answer is what a certificate will say: one subject alternative name, Fulcio's extensions, and the text that the client signs to
 prove that it holds the key.
 
-A template is text with claims in braces, `https://github.com/{job_workflow_ref}`; a claim that a template names must be there.
+A template is text with claims in braces, `https://github.com/{job_workflow_ref}`; a claim that a template names must be there, unless a
+question mark follows its name. An extension that would be empty is left out.
 
 Source: sigstore/fulcio pkg/identity, pkg/config; docs/oid-info.md.
 """
@@ -144,8 +145,8 @@ class CiIssuer(Data):
 
     def name(self, subject: str, claims: Cursor) -> Subject:
         """Return whom verified claims name."""
-        extensions = {number: fill(template, claims) for number, template in self.extensions.items()}
-        return Subject(subject, URI, _uri(fill(self.subject, claims))[0], extensions)
+        filled = ((number, fill(template, claims)) for number, template in self.extensions.items())
+        return Subject(subject, URI, _uri(fill(self.subject, claims))[0], {number: text for number, text in filled if text})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -196,7 +197,9 @@ def fill(template: str, claims: Cursor) -> str:
 
 
 def _claim(name: str, claims: Cursor) -> str:
-    value = claims.object().get(name)
+    value = claims.object().get(name.removesuffix("?"))
+    if name.endswith("?") and value in (None, ""):
+        return ""
     match value:
         case bool():
             return "true" if value else "false"

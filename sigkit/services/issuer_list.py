@@ -1,0 +1,217 @@
+"""The operator's list of other issuers whose tokens the stack takes: `issuers.json` in its directory.
+
+    {"schema": "sigkit.stack.issuers/1", "issuers": [
+      {"url": "https://gitlab.acme.example", "type": "gitlab"},
+      {"url": "https://kubernetes.default.svc", "type": "kubernetes"},
+      {"url": "https://ci.acme.example", "type": "ci", "subject": "https://ci.acme.example/{job}",
+       "extensions": {"sourceRepositoryURI": "{repository}"}}]}
+
+Each entry names exactly what its type needs. CI providers that Fulcio knows have their templates here, so that their certificates say
+the same as those of the public instance.
+
+Source: sigstore/fulcio config/identity/config.yaml; docs/oid-info.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable
+from sigkit.data import Data
+from sigkit.errors import Place
+from sigkit.net.url import parse_url
+from sigkit.services.issuers import (
+    AUDIENCE,
+    CiIssuer,
+    EmailIssuer,
+    Issuer,
+    KubernetesIssuer,
+    SpiffeIssuer,
+    UriIssuer,
+    UsernameIssuer,
+)
+from sigkit.strict import parse_json
+from sigkit.verify.extensions import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sigkit.services.issuers import IssuerKind
+    from sigkit.strict import Cursor
+
+FILE: Final = "issuers.json"
+SCHEMA: Final = "sigkit.stack.issuers/1"
+_FILE_BYTES: Final = 1 << 20
+_MOST_ISSUERS: Final = 1000
+_MOST_EXTENSIONS: Final = 32
+# The operator writes names; the issuer and the token's subject are never theirs to write. The old and the new number of one name: the new.
+_NUMBERS: Final = {name: number for number, name in sorted(NAMES.items()) if number not in {1, 8, 24}}
+
+
+class _Provider(Data):
+    """Templates of a CI provider; `{web}` is where its pages are."""
+
+    web: str  # empty: at the issuer's own URL
+    subject: str
+    extensions: Mapping[str, str]
+
+
+_PROVIDERS: Final = {
+    "github": _Provider(
+        "https://github.com",
+        "{web}/{job_workflow_ref}",
+        {
+            "githubWorkflowTrigger": "{event_name}",
+            "githubWorkflowSHA": "{sha}",
+            "githubWorkflowName": "{workflow}",
+            "githubWorkflowRepository": "{repository}",
+            "githubWorkflowRef": "{ref}",
+            "buildSignerURI": "{web}/{job_workflow_ref}",
+            "buildSignerDigest": "{job_workflow_sha}",
+            "runnerEnvironment": "{runner_environment}",
+            "sourceRepositoryURI": "{web}/{repository}",
+            "sourceRepositoryDigest": "{sha}",
+            "sourceRepositoryRef": "{ref}",
+            "sourceRepositoryIdentifier": "{repository_id}",
+            "sourceRepositoryOwnerURI": "{web}/{repository_owner}",
+            "sourceRepositoryOwnerIdentifier": "{repository_owner_id}",
+            "buildConfigURI": "{web}/{workflow_ref}",
+            "buildConfigDigest": "{workflow_sha}",
+            "buildTrigger": "{event_name}",
+            "runInvocationURI": "{web}/{repository}/actions/runs/{run_id}/attempts/{run_attempt}",
+            "sourceRepositoryVisibilityAtSigning": "{repository_visibility}",
+            "deploymentEnvironment": "{environment?}",
+        },
+    ),
+    "gitlab": _Provider(
+        "",
+        "https://{ci_config_ref_uri}",
+        {
+            "buildSignerURI": "https://{ci_config_ref_uri}",
+            "buildSignerDigest": "{ci_config_sha}",
+            "runnerEnvironment": "{runner_environment}",
+            "sourceRepositoryURI": "{web}/{project_path}",
+            "sourceRepositoryDigest": "{sha}",
+            "sourceRepositoryRef": "{ref_path}",
+            "sourceRepositoryIdentifier": "{project_id}",
+            "sourceRepositoryOwnerURI": "{web}/{namespace_path}",
+            "sourceRepositoryOwnerIdentifier": "{namespace_id}",
+            "buildConfigURI": "https://{ci_config_ref_uri}",
+            "buildConfigDigest": "{ci_config_sha}",
+            "buildTrigger": "{pipeline_source}",
+            "runInvocationURI": "{web}/{project_path}/-/jobs/{job_id}",
+            "sourceRepositoryVisibilityAtSigning": "{project_visibility}",
+            "deploymentEnvironment": "{environment?}",
+        },
+    ),
+    "buildkite": _Provider(
+        "https://buildkite.com",
+        "{web}/{organization_slug}/{pipeline_slug}",
+        {
+            "runInvocationURI": "{web}/{organization_slug}/{pipeline_slug}/builds/{build_number}#{job_id}",
+            "runnerEnvironment": "{runner_environment}",
+            "sourceRepositoryDigest": "{build_commit}",
+            "buildTrigger": "{build_source}",
+        },
+    ),
+    "circleci": _Provider(
+        "https://circleci.com/api/v2",
+        "{web}/projects/{oidc.circleci.com/project-id}/pipeline-definitions/{oidc.circleci.com/pipeline-definition-id}",
+        {
+            "buildConfigURI": "{web}/pipeline/{oidc.circleci.com/pipeline-id}/config",
+            "buildSignerURI": "{web}/projects/{oidc.circleci.com/project-id}"
+            "/pipeline-definitions/{oidc.circleci.com/pipeline-definition-id}",
+            "sourceRepositoryRef": "{oidc.circleci.com/vcs-ref?}",
+            "sourceRepositoryURI": "{oidc.circleci.com/vcs-origin?}",
+        },
+    ),
+}
+
+
+def load_issuers(path: str) -> tuple[Issuer, ...]:
+    """Read the list of issuers at `path`.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        SigkitError: (PARSE, LIMIT, NET) malformed.
+    """
+    place = Place.operator(path)
+    return parse_issuers(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
+
+
+def parse_issuers(raw: bytes, place: Place) -> tuple[Issuer, ...]:
+    """Parse a list of issuers.
+
+    Raises:
+        SigkitError: (PARSE, LIMIT, NET) malformed, or one issuer twice.
+    """
+    document = parse_json(raw, most_bytes=_FILE_BYTES, place=place).only(("schema", "issuers"))
+    if document.member("schema").text() != SCHEMA:
+        document.member("schema").fail("a list of another kind or version", expected=SCHEMA)
+    found: dict[str, Issuer] = {}
+    for item in document.member("issuers").items(_MOST_ISSUERS):
+        issuer = _parse_issuer(item)
+        if issuer.url in found:
+            item.member("url").fail("an issuer is there twice")
+        found[issuer.url] = issuer
+    return tuple(found.values())
+
+
+def _parse_issuer(item: Cursor) -> Issuer:
+    url = item.member("url")
+    parse_url(url.text(), url.at())  # compared letter by letter, so kept as it is written
+    kind = item.member("type")
+    parser = _TYPES.get(kind.text())
+    if parser is None:
+        kind.fail("unknown type", expected=" or ".join(sorted(_TYPES)))
+    names, parse = parser
+    item.only(("url", "type", "audience", *names))
+    audience = item.find("audience")
+    return Issuer(url.text(), parse(item, url.text()), audience.text() if audience else AUDIENCE)
+
+
+def _parse_ci(item: Cursor, _: str) -> IssuerKind:
+    extensions = item.find("extensions")
+    return CiIssuer(item.member("subject").text(), _numbered(extensions) if extensions else {})
+
+
+def _numbered(extensions: Cursor) -> dict[int, str]:
+    found = {}
+    for name, template in extensions.texts(_MOST_EXTENSIONS).items():
+        if name not in _NUMBERS:
+            extensions.fail(f"unknown extension {name[:80]!r}", expected=", ".join(_NUMBERS), got=name[:80])
+        found[_NUMBERS[name]] = template
+    return found
+
+
+def _parse_provider(provider: _Provider) -> Callable[[Cursor, str], IssuerKind]:
+    def parse(item: Cursor, url: str) -> IssuerKind:
+        given = item.find("web")
+        if given is not None:
+            parse_url(given.text(), given.at())
+        web = (given.text() if given else provider.web or url).rstrip("/")
+        if "{" in web:
+            item.fail("a URL with braces", got=web)
+        extensions = {_NUMBERS[name]: template.replace("{web}", web) for name, template in provider.extensions.items()}
+        return CiIssuer(provider.subject.replace("{web}", web), extensions)
+
+    return parse
+
+
+def _parse_subject_domain(item: Cursor, _: str) -> IssuerKind:
+    domain = item.member("subjectDomain")
+    url = parse_url(domain.text(), domain.at())
+    if url.target != "/" or domain.text().endswith("/"):
+        domain.fail("scheme and host only", expected=str(url.origin))
+    return UriIssuer(domain.text())
+
+
+_TYPES: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Cursor, str], IssuerKind]]]] = {
+    "ci": (("subject", "extensions"), _parse_ci),
+    "email": ((), lambda *_: EmailIssuer()),
+    "kubernetes": ((), lambda *_: KubernetesIssuer()),
+    "spiffe": (("trustDomain",), lambda item, _: SpiffeIssuer(item.member("trustDomain").text())),
+    "uri": (("subjectDomain",), _parse_subject_domain),
+    "username": (("subjectDomain",), lambda item, _: UsernameIssuer(item.member("subjectDomain").text())),
+    **{name: (("web",), _parse_provider(provider)) for name, provider in _PROVIDERS.items()},
+}
