@@ -339,6 +339,15 @@ class MalformedToken(ParseError):
     code = "SK-PARSE-040"
 
 
+class MalformedMetadata(ParseError):
+    """The metadata of a trust root is malformed.
+
+    It is not TUF metadata, or of another role. Nothing was kept. Ask who runs the mirror.
+    """
+
+    code = "SK-PARSE-060"
+
+
 # --- LIMIT: too big, too many, too deep -------------------------------------------------------------------------------
 
 
@@ -669,6 +678,42 @@ class StackRestored(UnavailError):
     """
 
     code = "SK-UNAVAIL-054"
+
+
+class MetadataMissing(UnavailError):
+    """A trust root's metadata is not here, and was not to be had.
+
+    `sigkit trust update NAME` fetches it where there is a network.
+    """
+
+    code = "SK-UNAVAIL-060"
+
+
+class NoSuchRoot(UnavailError):
+    """No trust root of this name is pinned on this machine.
+
+    `sigkit trust init NAME --mirror URL --root FILE` pins one, `sigkit trust show` lists those that there are.
+    """
+
+    code = "SK-UNAVAIL-061"
+
+
+class RootTooOld(UnavailError):
+    """What is known of a trust root is older than may be used.
+
+    Its metadata has expired, or was fetched longer ago than the policy allows. `sigkit trust update NAME` fetches newer.
+    """
+
+    code = "SK-UNAVAIL-062"
+
+
+class UnsafeRootStore(UnavailError):
+    """The directory of a trust root could be written by others than this user.
+
+    Whoever can write there decides who is trusted, so nothing of it was used. Give it to this user, mode 0700, or pin the root anew.
+    """
+
+    code = "SK-UNAVAIL-063"
 
 
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
@@ -1056,6 +1101,62 @@ class ServiceNotTrusted(RootError):
     """
 
     code = "SK-ROOT-041"
+
+
+class MetadataNotSigned(RootError):
+    """The metadata of a trust root is not signed by enough of the keys that must sign it.
+
+    It was altered, or is somebody else's. Nothing was kept. Ask who runs the mirror; never pin another root because of this.
+    """
+
+    code = "SK-ROOT-060"
+
+
+class MetadataRolledBack(RootError):
+    """A mirror offers older metadata of a trust root than was seen here before.
+
+    Somebody may be hiding what was revoked since. Nothing was kept. Try another mirror of the same root.
+    """
+
+    code = "SK-ROOT-061"
+
+
+class MetadataExpired(RootError):
+    """The metadata of a trust root has expired.
+
+    From a mirror: it is not maintained, or somebody holds newer metadata back. Here: `sigkit trust update NAME` fetches newer. A policy
+    may grant expired metadata some days with `maxExpired`.
+    """
+
+    code = "SK-ROOT-062"
+
+
+class MetadataMismatch(RootError):
+    """A file of a trust root is not the one that the metadata above it names.
+
+    Length, hash or version differ: the mirror mixes two states, or was altered. Nothing was kept. Try again later.
+    """
+
+    code = "SK-ROOT-063"
+
+
+class TargetNotListed(RootError):
+    """The trust root's repository does not list the file that is needed.
+
+    It publishes no `trusted_root.json` (or no `signing_config.v0.2.json`). It may be the repository of something else.
+    """
+
+    code = "SK-ROOT-064"
+
+
+class OtherPin(RootError):
+    """The first root of a trust root's repository is not the one that was asked for.
+
+    Its digest differs from the one given, or another root is pinned under this name already. Ask its publisher for the digest, by another
+    way than the mirror.
+    """
+
+    code = "SK-ROOT-065"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
