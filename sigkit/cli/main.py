@@ -66,6 +66,7 @@ COMMANDS = {
     "images": _Lazy("images", "List the images in this host's store."),
     "policy": _Lazy("policy", "Check trust policies."),
     "registry": _Lazy("registry", "Serve a registry from a directory."),
+    "stack": _Lazy("stack", "Run a private sigstore: issuer, authorities, log, registry."),
     "why": _Lazy("why", "Explain a code such as SK-DIGEST-002."),
     "completion": _Lazy("completion", "Print the completion script of a shell."),
 }

@@ -1,0 +1,173 @@
+"""A copy of a stack, taken while it runs, from which it can be served again.
+
+Each service's files are copied in the order that its own rules make safe: those that point come before those that are pointed to, so the
+copy holds whatever it names. The log is copied until no batch was filed in between, opened, and its last checkpoint checked.
+
+The keys in offline/ are not in it, nor are they anywhere that this process reads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable
+from sigkit.clock import format_time
+from sigkit.data import Data
+from sigkit.errors import FileUnreadable, FileUnwritable, Place, StackExists
+from sigkit.services.stack import cores, layout
+from sigkit.services.stack.beside import beside, put
+from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
+from sigkit.strict import encode_base64, encode_json
+
+if TYPE_CHECKING:
+    from sigkit.clock import Clock
+    from sigkit.strict import Json
+
+_SCHEMA: Final = "sigkit.stack.backup/1"
+_ROUNDS: Final = 100  # a log that takes 1,500 entries a second files every 0.7 s; a round takes less once the first is over
+_SQLITE: Final = b"SQLite format 3\0"
+_PASSING: Final = (LOCK, "uploads")  # of no meaning in a copy
+
+
+class Backup(Data):
+    """A backup that was made."""
+
+    directory: str
+    log_size: int  # entries in the copy
+    log_root: str  # their root hash, base64
+    size_bytes: int
+
+
+def make_backup(directory: str, into: str, clock: Clock) -> Backup:
+    """Copy the stack in `directory` to `into`, which is absent or empty; the stack may run.
+
+    Raises:
+        StackExists: (UNAVAIL) something is there.
+        NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        FileUnreadable, FileUnwritable: (UNAVAIL) no space, no permission; nothing is left.
+        SigkitError: (TLOG) the log is damaged.
+    """
+    directory, into = os.path.abspath(directory), os.path.abspath(into)
+    config = layout.load_config(directory)
+    if os.path.isdir(into) and os.listdir(into):
+        raise StackExists("the directory is not empty", place=Place.operator(into), remedy="name a new directory")
+    if into == directory or into.startswith(directory + os.sep):
+        raise StackExists("a backup inside the stack's own directory", place=Place.operator(into), remedy="name another directory")
+    with beside(into) as built:
+        try:
+            _copy_services(directory, built)
+        except OSError as err:
+            raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or into))) from err
+        head = cores.check_log(built)
+        root = encode_base64(head.root)
+        document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "log_size": head.size, "log_root": root}
+        durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
+        durable.write(os.path.join(built, CONFIG), config.encode())
+        size_bytes = size_of(built)
+        put(built, into)
+    return Backup(into, head.size, root, size_bytes)
+
+
+def _copy_services(directory: str, built: str) -> None:
+    for name in ("ca", "ct", "tsa", "oidc", CLIENTS):
+        _copy_tree(os.path.join(directory, name), os.path.join(built, name))
+    os.makedirs(os.path.join(built, "log"), mode=0o700)
+    for name in sorted(os.listdir(os.path.join(directory, "log"))):
+        if name != LOG_STATE:
+            _copy_file(os.path.join(directory, "log", name), os.path.join(built, "log", name))
+    # While this lock is held nothing is signed again.
+    with durable.lock(os.path.join(directory, "tuf", LOCK)):
+        _copy_tree(os.path.join(directory, "tuf"), os.path.join(built, "tuf"))
+    _copy_log(os.path.join(directory, "log", LOG_STATE), os.path.join(built, "log", LOG_STATE))
+    _copy_registry(os.path.join(directory, "registry"), os.path.join(built, "registry"))
+
+
+def _copy_log(source: str, target: str) -> None:
+    """Copy the journal and the tiles that go with it.
+
+    Tiles are filed before the journal begins anew, and never change: if the journal is still the same file after all tiles were copied,
+    none of them is from after it. The index is not copied: it is made anew from the entries.
+    """
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    _copy_file(os.path.join(source, "version"), os.path.join(target, "version"))
+    journal = os.path.join(source, "journal")
+    for _ in range(_ROUNDS):
+        with open(journal, "rb") as held:  # held open, so that no other file can have its number
+            with open(os.path.join(target, "journal"), "wb", opener=_private) as copy:
+                shutil.copyfileobj(held, copy, 1 << 20)
+            _copy_tree(os.path.join(source, "tile"), os.path.join(target, "tile"))
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(journal)):
+                return
+    raise FileUnreadable(
+        "the log is filed faster than it can be copied", place=Place(source), remedy="run it again when the log is less busy"
+    )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _copy_registry(source: str, target: str) -> None:
+    """Copy names before what they name: whatever was put in between is in the copy without a name, and nothing that is named is missing."""
+    repositories = os.path.join(source, "repositories")
+    for part in ("_tags", "_referrers", "_manifests", "_blobs"):
+        for directory, below, _ in os.walk(repositories):
+            if part in below:
+                _copy_tree(os.path.join(directory, part), os.path.join(target, os.path.relpath(os.path.join(directory, part), source)))
+            below[:] = [name for name in below if not name.startswith("_")]
+    _copy_tree(source, target)
+
+
+def _copy_tree(source: str, target: str) -> None:
+    """Copy files that are not there yet, databases whole; what is being written, and what went away meanwhile, is passed over."""
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    for directory, below, files in os.walk(source):
+        there = os.path.normpath(os.path.join(target, os.path.relpath(directory, source)))
+        below[:] = [name for name in below if name not in _PASSING]
+        for name in below:
+            os.makedirs(os.path.join(there, name), mode=0o700, exist_ok=True)
+        for name in files:
+            passing = name.startswith(".") or name in _PASSING or name.endswith(("-wal", "-shm"))
+            if not passing and not os.path.exists(os.path.join(there, name)):
+                _copy_file(os.path.join(directory, name), os.path.join(there, name))
+
+
+def _copy_file(source: str, target: str) -> None:
+    try:
+        with open(source, "rb") as file:
+            if file.read(len(_SQLITE)) == _SQLITE:
+                _copy_database(source, target)
+                return
+            file.seek(0)
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            with open(target, "wb", opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC, mode)) as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+    except FileNotFoundError:
+        if os.path.lexists(source):
+            raise
+
+
+def _copy_database(source: str, target: str) -> None:
+    import contextlib
+    import sqlite3
+
+    try:
+        with contextlib.closing(sqlite3.connect(source, timeout=30)) as there, contextlib.closing(sqlite3.connect(target)) as here:
+            there.backup(here)
+        os.chmod(target, 0o600)
+    except sqlite3.Error as err:
+        raise FileUnreadable(f"cannot copy the database: {err}", place=Place(source)) from err
+
+
+def size_of(directory: str) -> int:
+    """Return how many bytes all files below a directory have."""
+    total = 0
+    for path, _, files in os.walk(directory):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_size
+            except FileNotFoundError:
+                pass
+    return total

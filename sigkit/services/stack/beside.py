@@ -1,0 +1,71 @@
+"""Whole directories: built beside their names, and renamed when they are whole and durable.
+
+A process that is killed leaves a directory `.NAME.new-…` beside, which nobody has ever used: the next one that makes the same removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from sigkit import durable
+from sigkit.errors import FileUnwritable, LockTimeout, Place
+from sigkit.services.stack import layout
+from sigkit.services.stack.layout import LOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def beside(final: str) -> Iterator[str]:
+    """Give a new directory beside `final`, which is removed at the end if it still has its own name."""
+    parent, name = os.path.split(final)
+    prefix = f".{name[:100]}.new-"
+    try:
+        os.makedirs(parent, exist_ok=True)
+        _remove_left(parent, prefix)
+    except OSError as err:
+        raise FileUnwritable(f"cannot write there: {err.strerror}", place=Place.operator(parent)) from err
+    built = os.path.join(parent, prefix + secrets.token_hex(6))
+    layout.make_directory(built)
+    try:
+        # The stack's own lock: it is renamed with the directory, so nobody can serve what is not yet whole.
+        with durable.lock(os.path.join(built, LOCK), timeout_s=0):
+            yield built
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+
+
+def _remove_left(parent: str, prefix: str) -> None:
+    """Remove what a process that was killed left; one that still works on it holds its lock."""
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
+        if name.startswith(prefix):
+            with contextlib.suppress(LockTimeout, FileUnwritable), durable.lock(os.path.join(path, LOCK), timeout_s=0):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def put(built: str, final: str) -> None:
+    """Give a finished directory its name, durably."""
+    try:
+        for directory, _, files in os.walk(built):
+            for file in files:
+                _sync(os.path.join(directory, file))
+            durable.sync_directory(directory)
+        durable.failpoint("stack.rename")
+        os.rename(built, final)  # over an empty directory too, and over nothing else
+        durable.sync_directory(os.path.dirname(final))
+    except OSError as err:
+        raise FileUnwritable(f"cannot put the stack in place: {err.strerror}", place=Place.operator(final)) from err
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,108 @@
+"""What clients of a stack are handed: the trust root that proves its evidence, and the signing config that says where its services are.
+
+The same two documents are the targets of its TUF repository. With one operator and one service of each kind every client chooses alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable
+from sigkit.data import Data
+from sigkit.errors import Place
+from sigkit.keys.public import parse_public_key
+from sigkit.strict import parse_json
+from sigkit.trust.root import TrustedRoot, Window
+from sigkit.trust.signing_config import CLIENT_MEDIA_TYPE, Service
+from sigkit.trust.write import (
+    WRITTEN,
+    certificate_authority_of,
+    certificate_log_of,
+    encode_signing_config,
+    encode_trusted_root,
+    log_of,
+    timestamp_authority_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cryptography import x509
+
+    from sigkit.keys.public import PublicKey
+    from sigkit.services.stack.layout import StackConfig
+
+TRUSTED_ROOT: Final = "trusted_root.json"
+SIGNING_CONFIG: Final = "signing_config.json"
+TRUST_CONFIG: Final = "trust_config.json"  # both in one, which sigstore-python takes
+INITIAL_ROOT: Final = "root.json"  # of TUF, which `cosign initialize` takes
+_TARGET_SIGNING_CONFIG: Final = "signing_config.v0.2.json"
+
+
+class Documents(Data):
+    """Both documents, as their files."""
+
+    trusted_root: bytes
+    signing_config: bytes
+
+
+def documents(
+    config: StackConfig, ca: Sequence[x509.Certificate], ct_key: bytes, log_key: PublicKey, tsa: Sequence[x509.Certificate]
+) -> Documents:
+    """Write both documents for a stack's services.
+
+    Args:
+        config: of the stack.
+        ca: the certificate authority's chain, the intermediate first.
+        ct_key: of the certificate log, in DER.
+        log_key: of the transparency log.
+        tsa: the timestamp authority's chain, the signing certificate first.
+    """
+    url, name = config.url, config.name
+    valid = Window(config.created, None)
+    stamps = f"{url}/api/v1/timestamp"
+    root = TrustedRoot(
+        config.name,
+        WRITTEN.digest,
+        (),
+        logs=(log_of(url, log_key, valid, name),),
+        certificate_authorities=(certificate_authority_of(url, ca, valid, name),),
+        ct_logs=(certificate_log_of(url, parse_public_key(ct_key, Place("ct")), valid, name),),
+        timestamp_authorities=(timestamp_authority_of(stamps, tsa, valid, name),),
+    )
+    one = Service(url, 1, valid, name)
+    signing = encode_signing_config(
+        certificate_authorities=[one],
+        issuers=[one],
+        logs=[Service(url, 2, valid, name)],
+        timestamp_authorities=[Service(stamps, 1, valid, name)],
+    )
+    return Documents(encode_trusted_root(root), signing)
+
+
+def targets(published: Documents) -> Mapping[str, bytes]:
+    """Return them by the names that clients look them up by in a TUF repository."""
+    return {TRUSTED_ROOT: published.trusted_root, _TARGET_SIGNING_CONFIG: published.signing_config}
+
+
+def write(directory: str, published: Documents, initial_root: bytes) -> None:
+    """Write what clients are handed into `directory`.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) no space.
+    """
+    place = Place(directory)
+    both = {
+        "mediaType": CLIENT_MEDIA_TYPE,
+        "trustedRoot": parse_json(published.trusted_root, most_bytes=len(published.trusted_root), place=place).value,
+        "signingConfig": parse_json(published.signing_config, most_bytes=len(published.signing_config), place=place).value,
+    }
+    for name, content in (
+        (TRUSTED_ROOT, published.trusted_root),
+        (SIGNING_CONFIG, published.signing_config),
+        (TRUST_CONFIG, json.dumps(both, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"),
+        (INITIAL_ROOT, initial_root),
+    ):
+        durable.write(os.path.join(directory, name), content)

@@ -1,0 +1,140 @@
+"""The cores of a stack: what each makes when the stack is made, and which paths each answers when it runs.
+
+What is made offline first are the roots of the authorities and the keys of TUF's root and targets; nothing below `opened_cores` reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable, limits
+from sigkit.errors import Place
+from sigkit.keys.pem import encode_pem, parse_pem
+from sigkit.keys.private import PrivateKey, generate, parse_pkcs8
+from sigkit.limits import BodyLimits
+from sigkit.net.session import Session
+from sigkit.services.app import Mount
+from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.ct import CertificateLog
+from sigkit.services.exchange import Answer, Request, json_answer
+from sigkit.services.issuer_keys import IssuerKeySets
+from sigkit.services.issuers import Issuer, OwnIssuer
+from sigkit.services.log.store import Head, TileLog
+from sigkit.services.oidc import OidcIssuer
+from sigkit.services.registry import RegistryService, RegistryVariant
+from sigkit.services.stack import clients
+from sigkit.services.stack.layout import CLIENTS, LOG_STATE
+from sigkit.services.storage import Storage
+from sigkit.services.tokens import TokenVerifier
+from sigkit.services.tsa import TimestampAuthority
+from sigkit.services.tuf import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.clock import Clock
+    from sigkit.services.stack.layout import StackConfig
+
+_LOG_KEY: Final = "log.key"
+# Each core has a limit of its own, and answers in its own form; this one holds whatever they forget.
+_BODY: Final = BodyLimits(8 * 2**20)
+
+
+def make_cores(directory: str, offline: str, config: StackConfig, clock: Clock) -> None:
+    """Make keys, certificates and state of each service, and what clients are handed.
+
+    Args:
+        directory: of the stack, with an empty directory for each service.
+        offline: an empty directory for the keys that stay offline.
+        config: of the stack.
+        clock: tells when certificates begin.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) no space.
+    """
+    at = {name: os.path.join(directory, name) for name in ("ca", "ct", "tsa", "oidc", "log", "tuf", CLIENTS)}
+    for authority, where in ((CertificateAuthority, "ca"), (TimestampAuthority, "tsa")):
+        authority.create_offline(offline, config.name, clock)
+        authority.create(at[where], offline, config.name, clock)
+    CertificateLog.create(at["ct"])
+    OidcIssuer.create(at["oidc"])
+    key = generate("ed25519")
+    durable.create_new(os.path.join(at["log"], _LOG_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
+    TileLog.create(os.path.join(at["log"], LOG_STATE), config.origin.host, key, clock)
+    certificate_log = CertificateLog.open(at["ct"], load_chain(at["ca"])[-1:], clock)
+    published = clients.documents(
+        config, load_chain(at["ca"]), certificate_log.public_key, key.public, TimestampAuthority.open(at["tsa"], clock).chain
+    )
+    repository = Repository.create(at["tuf"], offline, clients.targets(published), clock)
+    clients.write(at[CLIENTS], published, repository.initial_root)
+
+
+@contextlib.contextmanager
+def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[tuple[tuple[Mount, ...], Repository]]:
+    """Open each service, and give its core with the paths that it answers, and what has to be signed again.
+
+    Raises:
+        SigkitError: what a service keeps is damaged, or of another version.
+    """
+    variant = RegistryVariant()
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(Storage.open(os.path.join(directory, "registry")))
+        oidc = open_issuer(directory, config, clock)
+        session = Session()
+        stack.callback(session.close)
+        tokens = TokenVerifier([Issuer(config.url, OwnIssuer())], IssuerKeySets({config.url: oidc.key_set()}, session), clock)
+        chain = load_chain(os.path.join(directory, "ca"))
+        certificate_log = CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock)
+        authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
+        repository = open_repository(directory)
+        yield (
+            (
+                Mount("/v2", RegistryService(storage, variant), variant.limits.body),
+                Mount("/.well-known", oidc, _BODY),
+                Mount("/oidc", oidc, _BODY),
+                *(Mount(f"/api/v2/{path}", authority, _BODY) for path in ("signingCert", "trustBundle", "configuration")),
+                Mount("/api/v1/timestamp", TimestampAuthority.open(os.path.join(directory, "tsa"), clock), _BODY),
+                Mount("/ct", certificate_log, _BODY),
+                Mount("/tuf", repository, _BODY),
+                Mount("/healthz", _Health(), _BODY),
+            ),
+            repository,
+        )
+
+
+def open_issuer(directory: str, config: StackConfig, clock: Clock) -> OidcIssuer:
+    """Open the stack's issuer, for its operator too: the process that serves it may run or not."""
+    return OidcIssuer.open(os.path.join(directory, "oidc"), config.url, clock)
+
+
+def open_repository(directory: str) -> Repository:
+    """Open the stack's TUF repository."""
+    return Repository.open(os.path.join(directory, "tuf"))
+
+
+def check_log(directory: str) -> Head:
+    """Open the log of a stack that nobody serves, and return its newest tree; its files make the tree that it signed.
+
+    Raises:
+        LogDamaged: (TLOG) they do not.
+        SigkitError: as `TileLog.open`.
+    """
+    with TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory)) as log:
+        return log.head()
+
+
+def _log_key(directory: str) -> PrivateKey:
+    path = os.path.join(directory, "log", _LOG_KEY)
+    place = Place.operator(path)
+    block = parse_pem(durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place), ("PRIVATE KEY",), place)
+    return parse_pkcs8(block.data, place)
+
+
+class _Health:
+    """Answers that the process takes requests, as each of sigstore's services does."""
+
+    async def answer(self, request: Request) -> Answer:
+        del request
+        return json_answer(200, {"status": "SERVING"})

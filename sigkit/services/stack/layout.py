@@ -1,0 +1,202 @@
+"""The directory of a stack.
+
+    stack.json      what it is called, where clients reach it, which version of sigkit's layout this is
+    lock            held by the process that serves it
+    run.json        that process, while there is one
+    clients/        what is handed to clients: trusted_root.json, signing_config.json, trust_config.json, root.json
+    ca/ ct/ log/ tsa/ oidc/ tuf/ registry/    the state and the keys of one service each
+    offline/        the keys that no running process needs; better taken elsewhere
+
+`stack.json` is written last, so a directory without it is no stack, whatever else it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable
+from sigkit.clock import format_time
+from sigkit.data import Data
+from sigkit.errors import (
+    FileUnwritable,
+    LockTimeout,
+    NoStack,
+    OtherStackVersion,
+    ParseError,
+    Place,
+    PlainHttpRefused,
+    UrlRefused,
+    WrongShape,
+)
+from sigkit.net.address import is_loopback_name
+from sigkit.net.url import Origin, parse_url
+from sigkit.strict import encode_json, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.strict import Cursor
+
+SCHEMA: Final = "sigkit.stack/1"
+SERVICES: Final = ("ca", "ct", "log", "tsa", "oidc", "tuf", "registry")
+CONFIG: Final = "stack.json"
+LOCK: Final = "lock"
+RUN: Final = "run.json"
+CLIENTS: Final = "clients"
+OFFLINE: Final = "offline"
+BACKUP: Final = "backup.json"
+LOG_STATE: Final = "state"  # below log/, whose key lies beside it
+NAME_CHARACTERS: Final = 60  # of an organisation in a certificate: X.520 gives it 64, and a word comes behind it
+_NAME: Final = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{{0,{NAME_CHARACTERS - 1}}})")
+_FILE_BYTES: Final = 64 * 2**10
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+class StackConfig(Data):
+    """What `stack.json` says."""
+
+    name: str  # who runs it: the organisation in its certificates
+    origin: Origin  # where clients reach it
+    created: datetime
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        return str(self.origin)
+
+    def encode(self) -> bytes:
+        """Return it as its file."""
+        return encode_json({"schema": SCHEMA, "name": self.name, "url": self.url, "created": format_time(self.created)}) + b"\n"
+
+
+def parse_config(raw: bytes, place: Place) -> StackConfig:
+    """Parse `stack.json`.
+
+    Raises:
+        OtherStackVersion: (UNAVAIL) another version's.
+        SigkitError: (PARSE, LIMIT, NET) malformed.
+    """
+    cursor = parse_json(raw, most_bytes=_FILE_BYTES, place=place)
+    schema = cursor.member("schema").text()
+    if schema != SCHEMA:
+        raise OtherStackVersion("made by another version of sigkit", place=place, expected=SCHEMA, got=schema[:100])
+    cursor.only(("schema", "name", "url", "created"))
+    name, url = cursor.member("name").text(), cursor.member("url").text()
+    return StackConfig(check_name(name, place), parse_base_url(url, place), _parse_time(cursor.member("created")))
+
+
+def parse_base_url(text: str, place: Place) -> Origin:
+    """Parse the URL under which clients reach a stack: scheme, host and port only.
+
+    Raises:
+        UrlRefused: (NET) malformed, or with a path: clients join it with theirs, each in its own way.
+        PlainHttpRefused: (NET) without TLS, and not this machine.
+    """
+    url = parse_url(text, place)
+    if url.target != "/":
+        raise UrlRefused("a stack's URL has no path", place=place, expected=str(url.origin), got=text[:200])
+    if url.origin.scheme == "http" and not is_loopback_name(url.origin.host):
+        raise PlainHttpRefused(
+            "without TLS a stack is for this machine only: tokens would pass in the clear",
+            place=place,
+            expected="https://…, or http://127.0.0.1:PORT",
+            got=text[:200],
+            remedy=f"--url https://{url.origin.host}",
+        )
+    return url.origin
+
+
+def check_name(name: str, place: Place) -> str:
+    """Return the name of who runs a stack, if certificates can carry it.
+
+    Raises:
+        WrongShape: (PARSE) they cannot.
+    """
+    if not _NAME.fullmatch(name):
+        problem = f"a stack's name has up to {NAME_CHARACTERS} letters, digits, spaces, dots and dashes, a letter or digit first"
+        raise WrongShape(problem, place=place, got=name[:200])
+    return name
+
+
+def load_config(directory: str) -> StackConfig:
+    """Read a stack's `stack.json`.
+
+    Raises:
+        NoStack: (UNAVAIL) there is none: no stack, or one whose making was not finished.
+        OtherStackVersion: (UNAVAIL) it is of another version.
+        FileUnreadable, ParseError: it cannot be read.
+    """
+    path = os.path.join(directory, CONFIG)
+    place = Place.operator(path)
+    if not os.path.lexists(path):
+        raise no_stack(directory)
+    try:
+        return parse_config(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
+    except ParseError as err:
+        raise NoStack(f"{CONFIG} is damaged: {err.problem}", place=err.place, remedy="restore it from a backup") from err
+
+
+def no_stack(directory: str) -> NoStack:
+    """Return why a directory without `stack.json` is no stack, with the next step."""
+    try:
+        found = sorted(os.listdir(directory))
+    except OSError:
+        found = []
+    place = Place.operator(directory)
+    if any(name in found for name in SERVICES):
+        return NoStack(
+            f"a stack whose making was not finished: {CONFIG} is not there",
+            place=place,
+            got=", ".join(found)[:200],
+            remedy="remove the directory, then sigkit stack init DIR",
+        )
+    return NoStack("no stack is there", place=place, remedy="sigkit stack init DIR")
+
+
+@contextlib.contextmanager
+def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConfig]:
+    """Own a stack's directory until the block ends, and give what `stack.json` says.
+
+    Args:
+        directory: of the stack.
+        doing: what is not possible while another process owns it, for the refusal.
+        timeout_s: how long to wait for one that is just stopping.
+
+    Raises:
+        LockTimeout: (UNAVAIL) another process serves it.
+        SigkitError: as `load_config`.
+    """
+    config = load_config(directory)
+    try:
+        with durable.lock(os.path.join(directory, LOCK), timeout_s=timeout_s):
+            yield config
+    except LockTimeout as err:
+        raise LockTimeout(
+            f"another process serves this stack: {doing}", place=Place(directory), remedy="sigkit stack status DIR, sigkit stack down DIR"
+        ) from err
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that only its owner may enter.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) no space, no permission.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as err:
+        raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place(path)) from err
+
+
+def _parse_time(cursor: Cursor) -> datetime:
+    text = cursor.text()
+    if not _TIME.fullmatch(text):
+        cursor.fail("a time such as 2026-01-31T12:00:00Z", got=text[:100])
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        cursor.fail("no such time", got=text)

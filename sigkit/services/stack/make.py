@@ -1,0 +1,83 @@
+"""Making a stack: beside its name, and renamed when it is whole and durable.
+
+The keys that must stay offline are made from the first minute in a directory of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from sigkit import durable
+from sigkit.data import Data
+from sigkit.errors import Place, StackExists
+from sigkit.services.stack import cores, layout
+from sigkit.services.stack.beside import beside, put
+from sigkit.services.stack.layout import CLIENTS, CONFIG, OFFLINE, SERVICES, StackConfig
+
+if TYPE_CHECKING:
+    from sigkit.clock import Clock
+    from sigkit.net.url import Origin
+
+
+class MadeStack(Data):
+    """A stack that was made."""
+
+    directory: str
+    offline: str
+    config: StackConfig
+
+
+def make_stack(directory: str, offline: str | None, name: str, origin: Origin, clock: Clock) -> MadeStack:
+    """Make a stack in `directory`: keys, certificates, an empty log, trust root and signing config for clients.
+
+    Args:
+        directory: absent or empty.
+        offline: where the keys go that the running process never reads, absent or empty; without it `directory`/offline.
+        name: who runs it; see `layout.check_name`.
+        origin: where clients reach it; see `layout.parse_base_url`.
+        clock: tells when certificates begin.
+
+    Raises:
+        StackExists: (UNAVAIL) something is there already.
+        FileUnwritable: (UNAVAIL) no space, no permission; nothing is left.
+    """
+    directory = os.path.abspath(directory)
+    apart = os.path.abspath(offline) if offline is not None else None
+    if apart is not None and (apart == directory or apart.startswith(directory + os.sep)):
+        raise StackExists(
+            "--offline names a place inside the stack's own directory", place=Place.operator(apart), remedy="leave --offline out"
+        )
+    for path in (directory, apart):
+        if path is not None:
+            _check_free(path)
+    config = StackConfig(name, origin, clock.now().replace(microsecond=0))
+    with beside(directory) as built, contextlib.ExitStack() as stack:
+        keys = stack.enter_context(beside(apart)) if apart is not None else os.path.join(built, OFFLINE)
+        if apart is None:
+            layout.make_directory(keys)
+        for service in (*SERVICES, CLIENTS):
+            layout.make_directory(os.path.join(built, service))
+        cores.make_cores(built, keys, config, clock)
+        durable.write(os.path.join(built, CONFIG), config.encode(), point="stack.config")
+        if apart is not None:
+            put(keys, apart)
+        put(built, directory)
+    return MadeStack(directory, apart or os.path.join(directory, OFFLINE), config)
+
+
+def _check_free(path: str) -> None:
+    place = Place.operator(path)
+    try:
+        found = os.listdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
+    if CONFIG in found:
+        raise StackExists("a stack is there already", place=place, remedy=f"sigkit stack status {path}, or name a new directory")
+    if any(name in found for name in SERVICES):
+        raise layout.no_stack(path)
+    if found:
+        raise StackExists("the directory is not empty", place=place, got=", ".join(sorted(found))[:200], remedy="name a new directory")

@@ -1,0 +1,112 @@
+"""The process that serves a stack, seen from outside: which one it is, and how it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable
+from sigkit.clock import format_time
+from sigkit.data import Data
+from sigkit.errors import FileUnreadable, LockTimeout, Place, StackNotRunning
+from sigkit.services.stack.layout import LOCK, RUN, load_config
+from sigkit.strict import encode_json, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.clock import Clock
+    from sigkit.strict import Json
+
+_SCHEMA: Final = "sigkit.stack.run/1"
+_FILE_BYTES: Final = 64 * 2**10
+_MOST_PID: Final = 2**22  # the kernel's PID_MAX_LIMIT
+_STOP_S: Final = 20.0  # requests that are under way get 5 s
+
+
+class Process(Data):
+    """A process that serves a stack."""
+
+    pid: int
+    address: str  # `host:port` as it listens
+    started: str
+
+
+@contextlib.contextmanager
+def told(directory: str, address: str, clock: Clock) -> Iterator[None]:
+    """Say in `run.json` that this process serves the stack, until the block ends. Its lock is held already."""
+    path = os.path.join(directory, RUN)
+    document: Json = {"schema": _SCHEMA, "pid": os.getpid(), "address": address, "started": format_time(clock.now())}
+    durable.write(path, encode_json(document) + b"\n", mode=0o600, point="stack.run")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def find_process(directory: str) -> Process | None:
+    """Return the process that serves the stack, if there is one; a `run.json` that a killed one left says nothing.
+
+    Raises:
+        NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        SigkitError: (PARSE) the file is damaged while somebody holds the lock.
+    """
+    load_config(directory)
+    if not is_locked(directory):
+        return None
+    path = os.path.join(directory, RUN)
+    place = Place(path)
+    try:
+        cursor = parse_json(durable.read(path, most_bytes=_FILE_BYTES, place=place), most_bytes=_FILE_BYTES, place=place)
+    except FileUnreadable:
+        return None  # it is just starting, or stopping
+    return Process(cursor.member("pid").integer(1, _MOST_PID), cursor.member("address").text(), cursor.member("started").text())
+
+
+def is_locked(directory: str) -> bool:
+    """Tell whether a process owns the stack's directory."""
+    try:
+        with durable.lock(os.path.join(directory, LOCK), timeout_s=0):
+            return False
+    except LockTimeout:
+        return True
+
+
+def stop(directory: str) -> Process:
+    """Tell the process that serves the stack to stop, and wait until it has.
+
+    Raises:
+        StackNotRunning: (UNAVAIL) none serves it.
+        LockTimeout: (UNAVAIL) it has not stopped in time.
+        SigkitError: as `find_process`.
+    """
+    found = find_process(directory)
+    place = Place(directory)
+    if found is None:
+        raise StackNotRunning("no process serves this stack", place=place)
+    try:
+        handle = os.pidfd_open(found.pid)
+    except ProcessLookupError as err:
+        raise StackNotRunning("the process that served this stack has just ended", place=place) from err
+    try:
+        # The handle is of whoever had the number when it was opened: only if the lock is still held is that the one we mean.
+        if is_locked(directory):
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+    except PermissionError as err:
+        raise StackNotRunning(f"process {found.pid} is another user's: {err.strerror}", place=place) from err
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+    deadline = time.monotonic() + _STOP_S
+    while is_locked(directory):
+        if time.monotonic() >= deadline:
+            raise LockTimeout(
+                f"process {found.pid} has not stopped in {_STOP_S:g} s", place=place, remedy=f"kill -9 {found.pid} loses nothing"
+            )
+        time.sleep(0.05)
+    return found

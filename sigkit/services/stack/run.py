@@ -1,0 +1,135 @@
+"""Running a stack: one process owns the directory, listens, and re-signs what expires.
+
+Clients find every service under the stack's URL. Who listens beyond loopback does it with TLS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from sigkit.clock import SystemClock
+from sigkit.data import Data
+from sigkit.errors import AddressUnusable, Place, SigkitError, StackRestored
+from sigkit.net.address import is_loopback_name
+from sigkit.services.serve import running, until_told
+from sigkit.services.stack import layout
+from sigkit.services.stack.cores import opened_cores
+from sigkit.services.stack.layout import BACKUP, StackConfig
+from sigkit.services.stack.process import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sigkit.clock import Clock
+    from sigkit.services.serve import Tls
+    from sigkit.services.tuf import Repository
+
+_LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
+_RESIGN_S: Final = 60.0  # how often is looked; half of what was signed is still good then
+
+
+class RunningStack(Data):
+    """A stack that takes requests."""
+
+    config: StackConfig
+    address: str  # `host:port` as it listens
+
+
+@contextlib.contextmanager
+def fresh(repository: Repository, clock: Clock) -> Iterator[None]:
+    """Sign what TUF's online roles say again before it expires, until the block ends.
+
+    A disk that takes nothing now may take it a minute later: `sigkit stack status` says how long the metadata is still good.
+    """
+    end = threading.Event()
+
+    def watch() -> None:
+        while not end.wait(_RESIGN_S):
+            with contextlib.suppress(SigkitError):
+                repository.resign_if_due(clock.now())
+
+    repository.resign_if_due(clock.now())
+    thread = threading.Thread(target=watch, name="sigkit-tuf")
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def running_stack(
+    directory: str, *, listen: str | None = None, tls: Tls | None = None, clock: Clock | None = None
+) -> Iterator[RunningStack]:
+    """Serve the stack in `directory` until the block ends.
+
+    Args:
+        directory: that `make_stack` made.
+        listen: an IP address or `localhost`, and a port; without it what the stack's URL says, if that is this machine.
+        tls: without it only loopback addresses are listened on.
+        clock: this machine's, unless given.
+
+    Raises:
+        LockTimeout: (UNAVAIL) another process serves it.
+        StackRestored: (UNAVAIL) it is a backup, and nobody said that its log may go on.
+        AddressUnusable: (NET) see `serve.running`.
+        SigkitError: as `layout.load_config` and each service.
+    """
+    clock = clock or SystemClock()
+    directory = os.path.abspath(directory)
+    with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
+        if os.path.lexists(os.path.join(directory, BACKUP)):
+            raise StackRestored("this is a backup of a stack", place=Place.operator(directory), remedy="docs/stack.md, then up --restored")
+        where = _where(config, listen, tls)
+        with (
+            opened_cores(directory, config, clock) as (mounts, repository),
+            running(mounts, where, tls=tls) as address,
+            fresh(repository, clock),
+            told(directory, address, clock),
+        ):
+            yield RunningStack(config, address)
+
+
+def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, ready: Callable[[RunningStack], None]) -> None:
+    """Serve the stack in `directory` until SIGTERM comes; SIGINT ends it with KeyboardInterrupt.
+
+    Args:
+        directory: as `running_stack`.
+        listen: as `running_stack`.
+        tls: as `running_stack`.
+        ready: called once requests are taken.
+
+    Raises:
+        KeyboardInterrupt: it has been stopped cleanly.
+        SigkitError: as `running_stack`.
+    """
+    with until_told() as end, running_stack(directory, listen=listen, tls=tls) as stack:
+        ready(stack)
+        end.wait()
+
+
+def _where(config: StackConfig, listen: str | None, tls: Tls | None) -> str:
+    """Return the address to listen on.
+
+    Raises:
+        AddressUnusable: (NET) the stack's URL does not say which, or promises TLS that nobody gives.
+    """
+    origin, place = config.origin, Place.operator(config.url)
+    if tls is not None and origin.scheme == "http":
+        raise AddressUnusable(
+            "the stack's URL is without TLS: clients would not speak it", place=place, remedy="make one with --url https://…"
+        )
+    if listen is None and not is_loopback_name(origin.host):
+        raise AddressUnusable("on which of this machine's addresses?", place=place, remedy=f"--listen 0.0.0.0:{origin.port}")
+    if tls is None and origin.scheme == "https" and listen is None:
+        raise AddressUnusable(
+            "the stack's URL is with TLS",
+            place=place,
+            remedy="--tls-cert and --tls-key; behind a proxy that speaks it, --listen 127.0.0.1:PORT",
+        )
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return listen or f"{host}:{origin.port}"

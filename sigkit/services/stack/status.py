@@ -1,0 +1,176 @@
+"""What can be said of a stack from its files, whether it runs or not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from sigkit.clock import format_time
+from sigkit.data import Data
+from sigkit.errors import LogDamaged, Place
+from sigkit.services import pki
+from sigkit.services.ca import load_chain
+from sigkit.services.log.journal import Journal
+from sigkit.services.stack import cores, layout
+from sigkit.services.stack.backup import size_of
+from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, SERVICES, StackConfig
+from sigkit.services.stack.process import Process, find_process
+from sigkit.services.tuf import ONLINE_ROLES
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.clock import Clock
+    from sigkit.strict import Json
+
+_SOON: Final = timedelta(days=60)
+_SOON_BY_ITSELF: Final = timedelta(days=2)  # what is signed again at half of its life should never come so near
+_ORIGIN_LINES: Final = 2
+# What the operator has to know before he says "transparency log" to anybody.
+NOT_WITNESSED: Final = "no witness has signed it: nobody but this machine vouches that everybody sees the same log"
+
+
+class Expiry(Data):
+    """Until when something is good, how long before that somebody should look, and how it is renewed."""
+
+    what: str
+    until: datetime
+    soon: timedelta
+    renewed: str
+
+
+class Status(Data):
+    """A stack as its directory shows it."""
+
+    directory: str
+    config: StackConfig
+    process: Process | None
+    restored: bool  # a backup that nobody has said may go on
+    log_size: int
+    log_origin: str
+    expiries: tuple[Expiry, ...]
+    sizes: tuple[tuple[str, int], ...]  # bytes of each service
+    free_bytes: int  # of the disk
+    offline_here: bool
+    now: datetime
+
+
+def read_status(directory: str, clock: Clock) -> Status:
+    """Read what a stack's directory says.
+
+    Raises:
+        NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        SigkitError: a part of it is damaged.
+    """
+    directory = os.path.abspath(directory)
+    config = layout.load_config(directory)
+    origin, size = _log_head(os.path.join(directory, "log", LOG_STATE, "journal"))
+    return Status(
+        directory,
+        config,
+        find_process(directory),
+        os.path.lexists(os.path.join(directory, BACKUP)),
+        size,
+        origin,
+        tuple(_expiries(directory)),
+        tuple((name, size_of(os.path.join(directory, name))) for name in SERVICES),
+        shutil.disk_usage(directory).free,
+        os.path.isdir(os.path.join(directory, OFFLINE)),
+        clock.now(),
+    )
+
+
+def _log_head(path: str) -> tuple[str, int]:
+    """Return origin and size of the newest tree in a journal, out of a copy: opening it is its owner's affair."""
+    with tempfile.TemporaryDirectory(prefix="sigkit-") as scratch:
+        copy = os.path.join(scratch, "journal")
+        shutil.copyfile(path, copy)
+        journal, records = Journal.open(copy)
+        journal.close()
+    origin, size = records[-1].checkpoint.split("\n", _ORIGIN_LINES)[:_ORIGIN_LINES]
+    if not (size.isascii() and size.isdecimal()):
+        raise LogDamaged("the newest checkpoint has no size", place=Place(path))
+    return origin, int(size)
+
+
+def _expiries(directory: str) -> Iterator[Expiry]:
+    again = "by sigkit stack renew, with the offline keys"
+    for role, until in cores.open_repository(directory).expiries().items():
+        if role in ONLINE_ROLES:
+            yield Expiry(f"TUF {role}", until, _SOON_BY_ITSELF, "by itself while the stack runs")
+        else:
+            yield Expiry(f"TUF {role}", until, _SOON, again)
+    for name, chain in (
+        ("certificate authority", load_chain(os.path.join(directory, "ca"))),
+        ("timestamp authority", pki.load_chain(os.path.join(directory, "tsa", "tsa-chain.pem"))),
+    ):
+        yield Expiry(name, min(item.not_valid_after_utc for item in chain), _SOON, "by a new stack")
+
+
+def describe(status: Status) -> tuple[str, ...]:
+    """Return the status for a person."""
+    config, process = status.config, status.process
+    lines = [f"stack {escape(config.name)}  {config.url}", f"  directory  {escape(status.directory)}"]
+    if process is not None:
+        lines.append(f"  running    process {process.pid} on {escape(process.address)}, since {escape(process.started)}")
+    else:
+        lines.append("  stopped")
+    if status.restored:
+        lines.append("  restored   a backup: it is not served until you say what becomes of its log (docs/stack.md)")
+    lines += [f"  log        {status.log_size} entries, origin {escape(status.log_origin)}", f"             {NOT_WITNESSED}"]
+    for item in sorted(status.expiries, key=lambda item: item.until):
+        left = _days(item.until - status.now)
+        lines.append(f"  {_word(item, status.now):<9}  {item.what}: {format_time(item.until)}, {left}; renewed {item.renewed}")
+    lines += [f"  size       {name}: {_bytes(size)}" for name, size in status.sizes]
+    lines.append(f"  free       {_bytes(status.free_bytes)} on its disk")
+    if status.offline_here:
+        lines.append(
+            f"  offline    keys are still in {escape(os.path.join(status.directory, OFFLINE))}: take them to a machine without a network"
+        )
+    return tuple(lines)
+
+
+def encode(status: Status) -> Json:
+    """Return the status as the document `sigkit.stack/1`."""
+    process: Json = None
+    if status.process is not None:
+        process = {"pid": status.process.pid, "address": status.process.address, "started": status.process.started}
+    return {
+        "schema": "sigkit.stack/1",
+        "directory": status.directory,
+        "name": status.config.name,
+        "url": status.config.url,
+        "created": format_time(status.config.created),
+        "process": process,
+        "restored": status.restored,
+        "log": {"size": status.log_size, "origin": status.log_origin, "witnesses": 0},
+        "expiries": [{"what": item.what, "until": format_time(item.until)} for item in status.expiries],
+        "size_bytes": dict(status.sizes),
+        "free_bytes": status.free_bytes,
+        "offline_keys_here": status.offline_here,
+    }
+
+
+def _word(item: Expiry, now: datetime) -> str:
+    if item.until <= now.astimezone(UTC):
+        return "EXPIRED"
+    return "expires" if item.until - now < item.soon else "good"
+
+
+def _days(left: timedelta) -> str:
+    hours = int(left.total_seconds() // 3600)
+    if hours < 0:
+        return f"{-hours // 24} days ago"
+    return f"in {hours // 24} days" if hours >= 48 else f"in {hours} hours"
+
+
+def _bytes(size: int) -> str:
+    left, units = float(size), ["KiB", "MiB", "GiB"]
+    unit = "bytes"
+    while left >= 1024 and units:
+        left, unit = left / 1024, units.pop(0)
+    return f"{left:.1f} {unit}" if unit != "bytes" else f"{size} bytes"
