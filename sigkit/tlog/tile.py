@@ -59,7 +59,7 @@ def parse_tile_path(path: str) -> Tile | None:
     level = ENTRIES if found[1] == "entries" else int(found[1])
     tile = Tile(level, int(found[2].replace("x", "").replace("/", "")), int(found[3]) if found[3] else WIDTH)
     # Leading zeros, a width of 0 or of 256, and a level beyond the last are not how the path of such a tile is written.
-    return tile if level <= MOST_LEVEL and 0 < tile.width and tile.path == path else None
+    return tile if level <= MOST_LEVEL and tile.width > 0 and tile.path == path else None
 
 
 def tile_at(level: int, number: int, size: int) -> Tile:
@@ -94,7 +94,7 @@ def parse_entries(raw: bytes, width: int, place: Place) -> tuple[bytes, ...]:
     Raises:
         MalformedTile: (TLOG) it ends within an entry, or holds another number of entries than its name says.
     """
-    leaves = []
+    leaves: list[bytes] = []
     at = 0
     while at < len(raw) and len(leaves) < width:
         end = at + 2 + int.from_bytes(raw[at : at + 2], "big")

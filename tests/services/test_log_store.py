@@ -15,7 +15,7 @@ from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import verify_consistency
 from sigkit.tlog.tile import parse_entries, parse_tile_path
-from tests.simulators.sigstore import Clock
+from tests.simulators.sigstore_logs import Clock
 
 PLACE = Place("log")
 ORIGIN = "log.example"
@@ -118,9 +118,9 @@ def test_every_file_of_every_published_size_can_be_read(root):
                 else:
                     assert found == tuple(log.find(number * 256 + at) for at in range(width))
                     assert hashes == b"".join(map(leaf_hash, found))
-        assert len(log.read("tile/1/000.p/7")) == 7 * 32
+        assert len(log.read("tile/1/000.p/7") or b"") == 7 * 32
         assert log.read("tile/1/000.p/8") is None
-        assert log.read("checkpoint").decode() == log.checkpoint()
+        assert log.read("checkpoint") == log.checkpoint().encode()
         assert log.read("version") is None
         assert log.read("tile/entries/../../journal") is None
 

@@ -46,7 +46,7 @@ def test_a_tile_has_the_path_that_the_specification_gives_it(tile, path):
         "tile/0/000\n",
         "/tile/0/000",
         "tile/-1/000",
-        "tile/0/٠٠٠",
+        "tile/0/\u0660\u0660\u0660",
     ],
 )
 def test_what_is_not_written_canonically_is_no_tile(path):

@@ -201,7 +201,8 @@ class TileLog:
         filed = self._index.find(terms, 4) if self._index.size else {}
         size = self._head.size
         coming: dict[bytes, int] = {}
-        places, new = [], []
+        places: list[int] = []
+        new: list[bytes] = []
         for leaf, term in zip(leaves, terms, strict=True):
             candidates = (*filed.get(term, ()), *self._recent.get(term, ()))
             place = next((index for index in candidates if self.find(index) == leaf), coming.get(leaf))
@@ -315,16 +316,20 @@ class TileLog:
         if tile is None:
             return None
         with self._guard:
-            if tile.number * WIDTH + tile.width > count_at(tile.level, self._head.size):
-                return None
             first = tile.number * WIDTH
-            if first << (HEIGHT * max(tile.level, 0)) >= self._base or tile.level > 0:
-                if tile.level == ENTRIES:
-                    return encode_entries(self._tail[first - self._base : first - self._base + tile.width])
-                return self._tree.row(HEIGHT * tile.level, first, first + tile.width)
+            if first + tile.width > count_at(tile.level, self._head.size):
+                return None
+            if tile.level > 0 or first >= self._base:
+                return self._read_memory(tile)
         if tile.level == ENTRIES:
             return encode_entries(self._files.entries(tile.number)[: tile.width])
         return b"".join(self._files.leaf_hashes(tile.number)[: tile.width])
+
+    def _read_memory(self, tile: Tile) -> bytes:
+        first = tile.number * WIDTH
+        if tile.level == ENTRIES:
+            return encode_entries(self._tail[first - self._base : first - self._base + tile.width])
+        return self._tree.row(HEIGHT * tile.level, first, first + tile.width)
 
     def find(self, index: int) -> bytes | None:
         """Return the entry at `index`, if there is such a one."""

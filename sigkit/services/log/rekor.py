@@ -1,0 +1,170 @@
+"""Rekor's second generation over a `TileLog`: entries in, proofs and static files out.
+
+Requests that come while a batch is being synced make up the next one, so a sync is shared by as many as are waiting, and nobody waits for a
+timer. The answer has proof and checkpoint already, and a duplicate is answered with its first entry.
+
+Beside the real one's paths there is `POST /api/v2/index/retrieve`, which has the form of the first generation's search.
+
+Source: sigstore/rekor-tiles api/proto/rekor_service.proto, internal/server, CLIENTS.md; C2SP tlog-tiles.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from sigkit import strict
+from sigkit.digest import parse_digest
+from sigkit.errors import Place, SigkitError, TooLarge, UnavailError
+from sigkit.keys.public import parse_public_key
+from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
+from sigkit.services.log.hashedrekord import HASH, IDENTITY, KEY, parse_request
+from sigkit.services.log.index import term_of
+from sigkit.tlog.entry_v2 import KIND
+from sigkit.tlog.tile import parse_tile_path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sigkit.services.log.store import Appended, TileLog
+    from sigkit.strict import Cursor, Json
+
+PREFIX: Final = "/api/v2"
+_MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, and a leaf, which has the same certificate in it, at most 64 KiB
+_MOST_WAITING: Final = 4_096  # theirs pushes back at as many
+_MOST_BATCH: Final = 512
+_MOST_FOUND: Final = 1_000
+_UNAVAILABLE: Final = 14
+_PLACE: Final = Place("request")
+_FRESH: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-cache"))
+_FOREVER: Final = (("Content-Type", "application/octet-stream"), ("Cache-Control", "public, max-age=31536000, immutable"))
+
+
+class RekorV2:
+    """Answers requests, in one event loop."""
+
+    def __init__(self, log: TileLog) -> None:
+        """Serve `log`, which was opened with `hashedrekord.terms_of`."""
+        self._log = log
+        self._waiting: list[tuple[bytes, asyncio.Future[Appended]]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
+            ("POST", f"{PREFIX}/log/entries"): self._add,
+            ("POST", f"{PREFIX}/index/retrieve"): self._search,
+            ("GET", f"{PREFIX}/checkpoint"): self._checkpoint,
+            ("GET", "/healthz"): self._health,
+            ("GET", f"{PREFIX}/healthz"): self._health,
+        }
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request; whatever is wrong with it is answered too."""
+        path = request.path.removeprefix(f"{PREFIX}/")
+        if path.startswith("tile/") and request.method in {"GET", "HEAD"}:
+            return await self._tile(path)
+        return await route(request, self._handlers)
+
+    async def _add(self, request: Request) -> Answer:
+        raw = await read_body(request, _MOST_BODY_BYTES)
+        try:
+            signed = parse_request(raw, _PLACE, _MOST_BODY_BYTES)
+        except SigkitError as err:
+            raise invalid(str(err)) from err
+        return json_answer(201, self._describe(signed.leaf, await self._append(signed.leaf)))
+
+    async def _append(self, leaf: bytes) -> Appended:
+        if len(self._waiting) >= _MOST_WAITING:
+            raise GatewayError(503, _UNAVAILABLE, "too many entries are waiting, try again")
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self._waiting.append((leaf, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        try:
+            return await future
+        except TooLarge as err:
+            raise invalid(str(err)) from err
+        except UnavailError as err:
+            raise GatewayError(503, _UNAVAILABLE, f"{err.code} {err.problem}") from err
+        except SigkitError as err:  # the log found itself damaged
+            raise GatewayError(500, INTERNAL, f"{err.code} {err.problem}") from err
+
+    async def _work(self) -> None:
+        """Append what is waiting, batch by batch, until nothing is."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_MOST_BATCH], self._waiting[_MOST_BATCH:]
+                try:
+                    done = await asyncio.to_thread(self._log.append_many, [leaf for leaf, _ in batch])
+                except SigkitError as err:
+                    for _, future in batch:
+                        if not future.done():  # else its client is gone
+                            future.set_exception(err)
+                    continue
+                for (_, future), appended in zip(batch, done, strict=True):
+                    if not future.done():
+                        future.set_result(appended)
+        finally:
+            self._worker = None
+
+    def _describe(self, leaf: bytes, appended: Appended) -> Json:
+        return {
+            "logIndex": str(appended.index),
+            "logId": {"keyId": strict.encode_base64(self._log.log_id)},
+            "kindVersion": {"kind": KIND[0], "version": KIND[1]},
+            "integratedTime": "0",
+            "inclusionPromise": None,
+            "inclusionProof": {
+                "logIndex": str(appended.index),
+                "rootHash": strict.encode_base64(appended.root),
+                "treeSize": str(appended.size),
+                "hashes": [strict.encode_base64(item) for item in appended.proof],
+                "checkpoint": {"envelope": appended.checkpoint},
+            },
+            "canonicalizedBody": strict.encode_base64(leaf),
+        }
+
+    async def _search(self, request: Request) -> Answer:
+        raw = await read_body(request, _MOST_BODY_BYTES)
+        try:
+            term = _parse_search(strict.parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=_PLACE))
+        except SigkitError as err:
+            raise invalid(str(err)) from err
+        try:
+            found = await asyncio.to_thread(self._log.search, term, _MOST_FOUND + 1)
+        except UnavailError as err:
+            raise GatewayError(503, _UNAVAILABLE, f"{err.code} {err.problem}") from err
+        listed: list[Json] = [str(index) for index in found[:_MOST_FOUND]]
+        return json_answer(200, {"logIndexes": listed, "truncated": len(found) > _MOST_FOUND})
+
+    async def _checkpoint(self, request: Request) -> Answer:
+        del request
+        return whole_answer(200, self._log.checkpoint().encode("utf-8"), _FRESH)
+
+    async def _health(self, request: Request) -> Answer:
+        del request
+        return json_answer(200, {"status": "SERVING"})
+
+    async def _tile(self, path: str) -> Answer:
+        try:
+            data = await asyncio.to_thread(self._log.read, path) if parse_tile_path(path) else None
+        except SigkitError as err:
+            return gateway_answer(GatewayError(500, INTERNAL, f"{err.code} {err.problem}"))
+        if data is None:
+            return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
+        return whole_answer(200, data, _FOREVER)
+
+
+def _parse_search(top: Cursor) -> bytes:
+    """Read what is searched.
+
+    Source: sigstore/rekor openapi.yaml, SearchIndex: `hash`, `email` (any identity), `publicKey`; here one at a time.
+    """
+    top.only(("hash", "email", "publicKey"))
+    if len(top.object()) != 1:
+        top.fail("not exactly one thing is searched", expected="hash, email or publicKey")
+    if value := top.find("hash"):
+        return term_of(HASH, str(parse_digest(value.text(), value.at())).encode())
+    if value := top.find("email"):
+        return term_of(IDENTITY, value.text().encode())
+    value = top.member("publicKey").only(("format", "content"))
+    return term_of(KEY, parse_public_key(value.member("content").base64(), value.at()).fingerprint.value)
