@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from sigkit.services.ca import CertificateAuthority, load_chain
@@ -156,3 +157,34 @@ def chain(answer: Answer) -> list[x509.Certificate]:
     assert answer.status == 200, answer.body
     found = document(answer)["signedCertificateEmbeddedSct"]["chain"]["certificates"]
     return [x509.load_pem_x509_certificate(item.encode()) for item in found]
+
+
+class Foreign:
+    """An issuer elsewhere, which signs whatever it is told to."""
+
+    def __init__(self, url: str = "https://issuer.example", algorithm: str = "ES256", kid: str = "key-1") -> None:
+        self.url = url
+        self.kid = kid
+        self.algorithm = algorithm
+        self.key: Any = new_key() if algorithm == "ES256" else rsa.generate_private_key(65537, 2048)
+
+    def jwk(self, **changes: Any) -> dict[str, Any]:
+        """Return its public key, as it is published."""
+        kind = jwt.algorithms.ECAlgorithm if self.algorithm == "ES256" else jwt.algorithms.RSAAlgorithm
+        found: dict[str, Any] = kind.to_jwk(self.key.public_key(), as_dict=True)  # type: ignore[attr-defined]
+        return found | {"kid": self.kid, "use": "sig"} | changes
+
+    def claims(self, now: datetime, **changes: Any) -> dict[str, Any]:
+        issued = int(now.timestamp())
+        return {"iss": self.url, "sub": WORKLOAD, "aud": "sigstore", "iat": issued, "exp": issued + 600} | changes
+
+    def token(self, claims: dict[str, Any] | bytes, **header: Any) -> str:
+        """Sign claims, or the very bytes of a payload."""
+        payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+        return jwt.PyJWS().encode(payload, self.key, algorithm=self.algorithm, headers={"kid": self.kid} | header)
+
+
+def by_hand(header: dict[str, Any], payload: bytes, sign: Any) -> str:
+    """Return a token of any header: `sign` gets what would be signed."""
+    signed = f"{b64url(json.dumps(header).encode())}.{b64url(payload)}"
+    return f"{signed}.{b64url(sign(signed.encode()))}"

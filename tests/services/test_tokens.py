@@ -1,0 +1,362 @@
+"""Which identity tokens are taken, and whom they name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer
+from sigkit.services.issuer_list import SCHEMA, parse_issuers
+from sigkit.services.issuers import (
+    EmailIssuer,
+    Issuer,
+    KubernetesIssuer,
+    OwnIssuer,
+    SpiffeIssuer,
+    UriIssuer,
+    UsernameIssuer,
+    name_identity,
+)
+from sigkit.services.tokens import TOKEN_BYTES, TokenVerifier
+from sigkit.strict import Cursor
+from tests.simulators.authorities import PERSON, WORKLOAD, Foreign, KeySets, StandingClock, by_hand
+
+ISSUER = "https://issuer.example"
+GITHUB = {
+    "event_name": "push",
+    "sha": "a" * 40,
+    "workflow": "release",
+    "repository": "acme/app",
+    "ref": "refs/tags/v1",
+    "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/v1",
+    "job_workflow_sha": "b" * 40,
+    "runner_environment": "github-hosted",
+    "repository_id": 10**20,
+    "repository_owner": "acme",
+    "repository_owner_id": "42",
+    "workflow_ref": "acme/app/.github/workflows/top.yml@refs/tags/v1",
+    "workflow_sha": "c" * 40,
+    "run_id": "7",
+    "run_attempt": "1",
+    "repository_visibility": "private",
+}
+
+
+class Scene:
+    """An issuer that is known, and whoever judges its tokens."""
+
+    def __init__(self, kind: Any = None, algorithm: str = "ES256") -> None:
+        self.clock = StandingClock()
+        self.issuer = Foreign(ISSUER, algorithm)
+        self.keys = KeySets()
+        self.keys.publish(ISSUER, self.issuer.jwk())
+        self.verifier = TokenVerifier([Issuer(ISSUER, kind or OwnIssuer())], self.keys, self.clock)
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        return self.issuer.claims(self.clock.now(), **changes)
+
+    def verify(self, **changes: Any):
+        return self.verifier.verify(self.issuer.token(self.claims(**changes)))
+
+    def refused(self, token: str) -> Kind:
+        with pytest.raises(SigkitError) as caught:
+            self.verifier.verify(token)
+        return caught.value.kind
+
+
+@pytest.fixture
+def scene():
+    return Scene()
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_token_of_a_listed_issuer_names_its_subject(algorithm):
+    named = Scene(algorithm=algorithm).verify()
+    assert (named.subject.kind, named.subject.name, named.subject.proof) == ("uri", WORKLOAD, WORKLOAD)
+    assert named.extensions == {1: ISSUER, 8: ISSUER, 24: WORKLOAD}
+
+
+def test_audience_may_be_one_of_several(scene):
+    assert scene.verify(aud=["other", "sigstore"]).subject.name == WORKLOAD
+
+
+def test_times_may_have_fractions_and_be_half_a_minute_off(scene):
+    now = scene.clock.now().timestamp()
+    assert scene.verify(iat=now + 29.5, nbf=now + 20, exp=now - 29)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        pytest.param({"aud": "other"}, Kind.IDENT, id="another audience"),
+        pytest.param({"aud": ["sigstore.example"]}, Kind.IDENT, id="an audience that begins alike"),
+        pytest.param({"aud": 7}, Kind.PARSE, id="a number as audience"),
+        pytest.param({"aud": None}, Kind.PARSE, id="no audience"),
+        pytest.param({"iss": ISSUER + "/"}, Kind.IDENT, id="an issuer with a slash more"),
+        pytest.param({"iss": "https://other.example"}, Kind.IDENT, id="another issuer"),
+        pytest.param({"exp": 1780315100}, Kind.TIME, id="expired"),
+        pytest.param({"exp": None}, Kind.PARSE, id="without an end"),
+        pytest.param({"exp": "1780400000"}, Kind.PARSE, id="an end as text"),
+        pytest.param({"exp": 10**15}, Kind.PARSE, id="an end beyond all calendars"),
+        pytest.param({"iat": 1780315300}, Kind.TIME, id="issued in the future"),
+        pytest.param({"iat": None}, Kind.PARSE, id="without a beginning"),
+        pytest.param({"nbf": 1780315300}, Kind.TIME, id="not yet valid"),
+        pytest.param({"sub": None}, Kind.PARSE, id="without a subject"),
+        pytest.param({"sub": ""}, Kind.IDENT, id="an empty subject"),
+        pytest.param({"sub": "job"}, Kind.IDENT, id="a subject that is no URI"),
+        pytest.param({"sub": "https://ci.example/\u202e"}, Kind.IDENT, id="a subject that turns the text around"),
+        pytest.param({"sub": "https://user@ci.example/"}, Kind.IDENT, id="a subject with a user in its host"),
+        pytest.param({"email": PERSON}, Kind.IDENT, id="an e-mail address without a word on it"),
+        pytest.param({"email": PERSON, "email_verified": False}, Kind.IDENT, id="an unverified e-mail address"),
+        pytest.param({"email": PERSON, "email_verified": "yes"}, Kind.IDENT, id="an e-mail address that is perhaps verified"),
+        pytest.param({"email": PERSON, "email_verified": 1}, Kind.IDENT, id="an e-mail address verified by a number"),
+        pytest.param({"email": f"{PERSON},x@y", "email_verified": True}, Kind.IDENT, id="two e-mail addresses"),
+        pytest.param({"email": "mia", "email_verified": True}, Kind.IDENT, id="no e-mail address"),
+    ],
+)
+def test_token_is_refused_for_its_claims(scene, changes, kind):
+    claims = {name: value for name, value in scene.claims(**changes).items() if value is not None}
+    assert scene.refused(scene.issuer.token(claims)) is kind
+
+
+def test_expired_token_is_refused_with_both_times(scene):
+    token = scene.issuer.token(scene.claims())
+    scene.clock.advance(minutes=11)
+    with pytest.raises(SigkitError) as caught:
+        scene.verifier.verify(token)
+    assert ("2026-06-01T12:10:00Z" in caught.value.expected, "2026-06-01T12:11:00Z" in caught.value.got) == (True, True)
+
+
+def test_token_from_the_future_is_refused_with_both_times(scene):
+    with pytest.raises(SigkitError) as caught:
+        scene.verify(iat=int(scene.clock.now().timestamp()) + 120)
+    assert ("2026-06-01T12:02:00Z" in caught.value.expected, "2026-06-01T12:00:00Z" in caught.value.got) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param({"kid": "key-2"}, id="a key that is not published"),
+        pytest.param({"alg": "RS256"}, id="an algorithm of another kind of key"),
+        pytest.param({"alg": "ES384"}, id="an algorithm that is not accepted"),
+        pytest.param({"alg": "none"}, id="none"),
+        pytest.param({"alg": "NONE"}, id="none in capitals"),
+        pytest.param({"alg": "HS256"}, id="a MAC"),
+    ],
+)
+def test_token_is_refused_for_its_header_as_SIG(scene, header):
+    payload = json.dumps(scene.claims()).encode()
+    token = by_hand({"alg": "ES256", "kid": "key-1"} | header, payload, lambda _: b"\0" * 64)
+    assert scene.refused(token) is Kind.SIG
+
+
+@pytest.mark.parametrize("missing", ["alg", "kid"])
+def test_token_without_algorithm_or_key_name_is_refused(scene, missing):
+    header = {"alg": "ES256", "kid": "key-1"}
+    del header[missing]
+    assert scene.refused(by_hand(header, json.dumps(scene.claims()).encode(), lambda _: b"\0" * 64)) is Kind.PARSE
+
+
+def test_signature_by_another_key_is_refused_as_SIG(scene):
+    assert scene.refused(Foreign(ISSUER).token(scene.claims())) is Kind.SIG
+
+
+def test_changed_payload_is_refused_as_SIG(scene):
+    header, payload, signature = scene.issuer.token(scene.claims()).split(".")
+    other = scene.issuer.token(scene.claims(sub="https://ci.example/other")).split(".")[1]
+    assert payload != other
+    assert scene.refused(f"{header}.{other}.{signature}") is Kind.SIG
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "a", "a.b", "a.b.c.d", "..", "é.b.c", "e30.e30.", "bnVsbA.bnVsbA.AA", "e30=.e30=.AA", "eyJhIjoxLCJhIjoyfQ.e30.AA"],
+)
+def test_what_is_no_token_is_refused_as_PARSE(scene, token):
+    assert scene.refused(token) is Kind.PARSE
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"iss":1}', b"[]", b"null", b'{"iss":"a","iss":"b"}', b'{"iss":NaN}', b"\xff", b'{"iss":"' + ISSUER.encode() + b'"']
+)
+def test_malformed_claims_are_refused_as_PARSE(scene, payload):
+    assert scene.refused(scene.issuer.token(payload)) is Kind.PARSE
+
+
+def test_token_that_is_too_long_is_refused_before_it_is_read(scene):
+    with pytest.raises(TooLarge):
+        scene.verifier.verify("a." * TOKEN_BYTES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"kty": "oct", "k": "AAAA"}, id="a MAC's key"),
+        pytest.param({"crv": "P-384"}, id="another curve"),
+        pytest.param({"use": "enc"}, id="for encryption"),
+        pytest.param({"x": "AAAA"}, id="malformed"),
+        pytest.param({"d": "AAAA"}, id="a private key"),
+    ],
+)
+def test_published_key_of_another_kind_verifies_nothing(scene, changes):
+    scene.keys.publish(ISSUER, scene.issuer.jwk(**changes))
+    assert scene.refused(scene.issuer.token(scene.claims())) is Kind.SIG
+
+
+def test_short_rsa_key_of_an_issuer_verifies_nothing():
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    scene = Scene(algorithm="RS256")
+    scene.issuer.key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that is the point
+    scene.keys.publish(ISSUER, scene.issuer.jwk())
+    with pytest.warns(match="below the minimum"):
+        token = scene.issuer.token(scene.claims())
+    assert scene.refused(token) is Kind.SIG
+
+
+def test_issuer_of_two_stacks_is_told_apart_by_its_keys(scene):
+    other = Foreign("https://other.example", kid="key-1")
+    scene.keys.publish(other.url, other.jwk())
+    scene.verifier.issuers[other.url] = Issuer(other.url, OwnIssuer())
+    assert scene.refused(other.token(scene.claims())) is Kind.SIG
+
+
+# --- whom a token names
+
+
+def name(kind: Any, **claims: Any):
+    return name_identity(Issuer(ISSUER, kind), Cursor({"sub": "s"} | claims, "$", Place("token")))
+
+
+def test_person_is_named_by_a_verified_address():
+    for verified in (True, "true", "True"):
+        named = name(EmailIssuer(), email=PERSON, email_verified=verified)
+        assert (named.subject.kind, named.subject.name, named.subject.proof) == ("email", PERSON, PERSON)
+
+
+@pytest.mark.parametrize(
+    ("kind", "claims", "expected"),
+    [
+        (UriIssuer("https://ci.example"), {"sub": "https://ci.example/a"}, "https://ci.example/a"),
+        (SpiffeIssuer("acme.example"), {"sub": "spiffe://acme.example/ns/ci"}, "spiffe://acme.example/ns/ci"),
+        (UsernameIssuer("acme.example"), {"sub": "mia"}, "mia!acme.example"),
+        (
+            KubernetesIssuer(),
+            {"kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": "builder", "uid": "x"}}},
+            "https://kubernetes.io/namespaces/prod/serviceaccounts/builder",
+        ),
+    ],
+)
+def test_each_kind_of_issuer_names_by_its_rule(kind, claims, expected):
+    named = name(kind, **claims)
+    assert named.subject.name == expected
+    assert named.subject.proof == claims.get("sub", "s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "claims"),
+    [
+        (EmailIssuer(), {}),
+        (UriIssuer("https://ci.example"), {"sub": "https://ci.example.evil/a"}),
+        (UriIssuer("https://ci.example"), {"sub": "http://ci.example/a"}),
+        (UriIssuer("https://ci.example"), {"sub": PERSON}),
+        (SpiffeIssuer("acme.example"), {"sub": "spiffe://evil.example/ns/ci"}),
+        (SpiffeIssuer("acme.example"), {"sub": "https://acme.example/ns/ci"}),
+        (UsernameIssuer("acme.example"), {"sub": "mia!evil.example"}),
+        (UsernameIssuer("acme.example"), {"sub": PERSON}),
+        (KubernetesIssuer(), {"kubernetes.io": {"namespace": "prod/serviceaccounts/root", "serviceaccount": {"name": "x"}}}),
+        (KubernetesIssuer(), {}),
+    ],
+)
+def test_issuer_speaks_only_for_whom_it_may(kind, claims):
+    with pytest.raises(SigkitError) as caught:
+        name(kind, **claims)
+    assert caught.value.kind in {Kind.IDENT, Kind.PARSE}
+
+
+def test_own_tokens_bring_extensions_by_name():
+    named = name(
+        OwnIssuer(), sub=WORKLOAD, sourceRepositoryURI="https://git.example/acme/app", buildTrigger="push", tokenSubject="x", issuer="y"
+    )
+    assert named.extensions == {1: ISSUER, 8: ISSUER, 12: "https://git.example/acme/app", 20: "push", 24: WORKLOAD}
+
+
+def listed(*issuers: Any) -> tuple[Issuer, ...]:
+    return parse_issuers(json.dumps({"schema": SCHEMA, "issuers": issuers}).encode(), Place("issuers.json"))
+
+
+def test_github_job_is_named_as_the_public_instance_names_it():
+    (issuer,) = listed({"url": "https://token.actions.githubusercontent.com", "type": "github"})
+    named = name(issuer.kind, sub="repo:acme/app", **GITHUB)
+    assert named.subject.name == "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1"
+    assert named.subject.proof == "repo:acme/app"
+    assert named.extensions[2] == "push"
+    assert named.extensions[15] == "1" + "0" * 20
+    assert named.extensions[21] == "https://github.com/acme/app/actions/runs/7/attempts/1"
+    assert set(named.extensions) == {1, 2, 3, 4, 5, 6, *range(8, 23), 24}
+    assert name(issuer.kind, sub="s", **GITHUB, environment="prod").extensions[23] == "prod"
+
+
+def test_missing_claim_of_a_template_is_refused_as_IDENT():
+    (issuer,) = listed({"url": ISSUER, "type": "github"})
+    for claim in GITHUB:
+        with pytest.raises(SigkitError) as caught:
+            name(issuer.kind, **{key: value for key, value in GITHUB.items() if key != claim})
+        assert caught.value.kind is Kind.IDENT
+
+
+def test_gitlab_of_ones_own_is_named_at_its_own_url():
+    (issuer,) = listed({"url": "https://gitlab.acme.example", "type": "gitlab"})
+    claims = {
+        "ci_config_ref_uri": "gitlab.acme.example/a/b//.gitlab-ci.yml@refs/heads/main",
+        "ref_path": "refs/heads/main",
+        **dict.fromkeys(("ci_config_sha", "runner_environment", "sha", "project_id", "namespace_id", "job_id"), "1"),
+        **dict.fromkeys(("project_path", "namespace_path", "pipeline_source", "project_visibility"), "a/b"),
+    }
+    named = name(issuer.kind, **claims)
+    assert named.subject.name == "https://gitlab.acme.example/a/b//.gitlab-ci.yml@refs/heads/main"
+    assert named.extensions[12] == "https://gitlab.acme.example/a/b"
+    assert named.extensions[14] == "refs/heads/main"
+
+
+def test_list_takes_every_type():
+    found = listed(
+        {"url": "https://a.example", "type": "email", "audience": "other"},
+        {"url": "https://b.example", "type": "uri", "subjectDomain": "https://b.example"},
+        {"url": "https://c.example", "type": "username", "subjectDomain": "c.example"},
+        {"url": "https://d.example", "type": "spiffe", "trustDomain": "d.example"},
+        {"url": "https://e.example", "type": "kubernetes"},
+        {"url": "https://f.example", "type": "ci", "subject": "https://f.example/{job}", "extensions": {"buildTrigger": "{event}"}},
+        {"url": "https://g.example", "type": "buildkite"},
+        {"url": "https://h.example", "type": "circleci", "web": "https://circle.example/api"},
+    )
+    assert [issuer.url for issuer in found] == [f"https://{letter}.example" for letter in "abcdefgh"]
+    assert [issuer.audience for issuer in found[:2]] == ["other", "sigstore"]
+    assert name(found[5].kind, job="build", event="push").extensions[20] == "push"
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        pytest.param([{"url": ISSUER, "type": "emial"}], id="an unknown type"),
+        pytest.param([{"url": ISSUER, "type": "email"}] * 2, id="one twice"),
+        pytest.param([{"url": ISSUER, "type": "email", "subjectDomain": "x"}], id="a member of another type"),
+        pytest.param([{"url": ISSUER, "type": "uri"}], id="without its domain"),
+        pytest.param([{"url": ISSUER, "type": "uri", "subjectDomain": "https://a/b"}], id="a domain with a path"),
+        pytest.param([{"url": "issuer", "type": "email"}], id="no URL"),
+        pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"issuer": "y"}}], id="another's issuer"),
+        pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"tokenSubject": "y"}}], id="another subject"),
+        pytest.param({}, id="no list"),
+    ],
+)
+def test_list_that_is_wrong_is_refused(issuers):
+    with pytest.raises(SigkitError):
+        parse_issuers(json.dumps({"schema": SCHEMA, "issuers": issuers}).encode(), Place("issuers.json"))
+
+
+def test_unknown_issuer_is_named_in_the_refusal(scene):
+    with pytest.raises(UnknownIssuer) as caught:
+        scene.verify(iss="https://other.example")
+    assert caught.value.got == "https://other.example"
