@@ -16,6 +16,7 @@ from sigkit import durable
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, FileUnwritable, Place, StackExists
+from sigkit.services import issuer_list
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
@@ -64,6 +65,7 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
         root = encode_base64(head.root)
         document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "log_size": head.size, "log_root": root}
         durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
+        _copy_file(os.path.join(directory, issuer_list.FILE), os.path.join(built, issuer_list.FILE))
         durable.write(os.path.join(built, CONFIG), config.encode())
         size_bytes = size_of(built)
         put(built, into)

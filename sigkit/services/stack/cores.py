@@ -15,12 +15,15 @@ from sigkit.keys.pem import encode_pem, parse_pem
 from sigkit.keys.private import PrivateKey, generate, parse_pkcs8
 from sigkit.limits import BodyLimits
 from sigkit.net.session import Session
+from sigkit.services import issuer_list
 from sigkit.services.app import Mount
 from sigkit.services.ca import CertificateAuthority, load_chain
 from sigkit.services.ct import CertificateLog
 from sigkit.services.exchange import Answer, Request, json_answer
 from sigkit.services.issuer_keys import IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
+from sigkit.services.log.hashedrekord import terms_of
+from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import Head, TileLog
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.registry import RegistryService, RegistryVariant
@@ -30,6 +33,7 @@ from sigkit.services.storage import Storage
 from sigkit.services.tokens import TokenVerifier
 from sigkit.services.tsa import TimestampAuthority
 from sigkit.services.tuf import Repository
+from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +64,7 @@ def make_cores(directory: str, offline: str, config: StackConfig, clock: Clock) 
         authority.create(at[where], offline, config.name, clock)
     CertificateLog.create(at["ct"])
     OidcIssuer.create(at["oidc"])
+    durable.write(os.path.join(directory, issuer_list.FILE), encode_json({"schema": issuer_list.SCHEMA, "issuers": []}) + b"\n")
     key = generate("ed25519")
     durable.create_new(os.path.join(at["log"], _LOG_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
     TileLog.create(os.path.join(at["log"], LOG_STATE), config.origin.host, key, clock)
@@ -84,7 +89,10 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
         oidc = open_issuer(directory, config, clock)
         session = Session()
         stack.callback(session.close)
-        tokens = TokenVerifier([Issuer(config.url, OwnIssuer())], IssuerKeySets({config.url: oidc.key_set()}, session), clock)
+        # The stack's own comes last: no entry of the list takes its place.
+        issuers = [*issuer_list.load_issuers(os.path.join(directory, issuer_list.FILE)), Issuer(config.url, OwnIssuer())]
+        tokens = TokenVerifier(issuers, IssuerKeySets({config.url: oidc.key_set()}, session), clock)
+        log = stack.enter_context(TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory), terms=terms_of))
         chain = load_chain(os.path.join(directory, "ca"))
         certificate_log = CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock)
         authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
@@ -95,6 +103,7 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
                 Mount("/.well-known", oidc, _BODY),
                 Mount("/oidc", oidc, _BODY),
                 *(Mount(f"/api/v2/{path}", authority, _BODY) for path in ("signingCert", "trustBundle", "configuration")),
+                Mount("/api/v2", RekorV2(log), _BODY),
                 Mount("/api/v1/timestamp", TimestampAuthority.open(os.path.join(directory, "tsa"), clock), _BODY),
                 Mount("/ct", certificate_log, _BODY),
                 Mount("/tuf", repository, _BODY),
@@ -121,7 +130,7 @@ def check_log(directory: str) -> Head:
         LogDamaged: (TLOG) they do not.
         SigkitError: as `TileLog.open`.
     """
-    with TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory)) as log:
+    with TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory), terms=terms_of) as log:
         return log.head()
 
 

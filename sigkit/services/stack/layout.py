@@ -1,6 +1,7 @@
 """The directory of a stack.
 
     stack.json      what it is called, where clients reach it, which version of sigkit's layout this is
+    issuers.json    other issuers whose tokens are taken; the operator's to write
     lock            held by the process that serves it
     run.json        that process, while there is one
     clients/        what is handed to clients: trusted_root.json, signing_config.json, trust_config.json, root.json
