@@ -101,13 +101,34 @@ def parse_bundle(raw: bytes, limits: Limits, place: Place) -> Bundle:
 
 
 def encode_bundle(hint: str, content: Content) -> bytes:
-    """Write the bundle of a signature by key, in version 0.3 and in cosign 3's order of members."""
-    signed: dict[str, Json]
-    if isinstance(content, Envelope):
-        signed = {"dsseEnvelope": content.encode()}
+    """Write the bundle of a signature by key, with nothing beside it."""
+    return write_bundle(Bundle(V03, KeyMaterial(hint), content))
+
+
+def write_bundle(bundle: Bundle) -> bytes:
+    """Write a bundle in version 0.3, and in cosign 3's order of members; of a chain the signer's certificate alone.
+
+    Members that protojson leaves out because they are zero or empty are written: sigstore-python asks for some of them.
+    """
+    material: dict[str, Json]
+    if isinstance(bundle.material, KeyMaterial):
+        material = {"publicKey": {"hint": bundle.material.hint}}
     else:
-        signed = {"messageSignature": _encode_message_signature(content)}
-    return strict.encode_json({"mediaType": BUNDLE_TYPE, "verificationMaterial": {"publicKey": {"hint": hint}}, **signed})
+        material = {"certificate": {"rawBytes": strict.encode_base64(bundle.material.chain[0])}}
+    if bundle.entries:
+        # Local, as at reading.
+        from sigkit.evidence.entries import encode_entry
+
+        material["tlogEntries"] = [encode_entry(entry) for entry in bundle.entries]
+    if bundle.timestamps:
+        stamps: list[Json] = [{"signedTimestamp": strict.encode_base64(stamp)} for stamp in bundle.timestamps]
+        material["timestampVerificationData"] = {"rfc3161Timestamps": stamps}
+    content: dict[str, Json]
+    if isinstance(bundle.content, Envelope):
+        content = {"dsseEnvelope": bundle.content.encode()}
+    else:
+        content = {"messageSignature": _encode_message_signature(bundle.content)}
+    return strict.encode_json({"mediaType": BUNDLE_TYPE, "verificationMaterial": material, **content})
 
 
 def _parse_version(media_type: Cursor) -> str:

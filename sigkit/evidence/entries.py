@@ -17,7 +17,7 @@ from sigkit.tlog.entry import InclusionProof, LogEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sigkit.strict import Cursor
+    from sigkit.strict import Cursor, Json
 
 _HASH_BYTES: Final = 32
 _MEMBERS = (*("logIndex", "logId", "kindVersion", "integratedTime", "inclusionPromise", "inclusionProof", "canonicalizedBody"),)
@@ -41,6 +41,29 @@ def parse_entries(items: Iterable[Cursor], version: str) -> tuple[LogEntry, ...]
         seen.add((entry.log_id, entry.index))
         found.append(entry)
     return tuple(found)
+
+
+def encode_entry(entry: LogEntry) -> Json:
+    """Write an entry, in protojson's order and with its numbers as text; no time and no promise where there is none."""
+    document: dict[str, Json] = {
+        "logIndex": str(entry.index),
+        "logId": {"keyId": strict.encode_base64(entry.log_id)},
+        "kindVersion": {"kind": entry.kind, "version": entry.version},
+    }
+    if entry.integrated_time:
+        document["integratedTime"] = str(entry.integrated_time)
+    if entry.promise is not None:
+        document["inclusionPromise"] = {"signedEntryTimestamp": strict.encode_base64(entry.promise)}
+    if entry.proof is not None:
+        document["inclusionProof"] = {
+            "logIndex": str(entry.proof.index),
+            "rootHash": strict.encode_base64(entry.proof.root),
+            "treeSize": str(entry.proof.size),
+            "hashes": [strict.encode_base64(item) for item in entry.proof.hashes],
+            "checkpoint": {"envelope": entry.proof.checkpoint},
+        }
+    document["canonicalizedBody"] = strict.encode_base64(entry.body)
+    return document
 
 
 def parse_int64(cursor: Cursor | None) -> int:

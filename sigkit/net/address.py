@@ -109,10 +109,11 @@ class Deadline:
 class Guard:
     """What the sockets of one request are held to, and how near its server turned out to be."""
 
-    __slots__ = ("allowed", "deadline", "met", "read_s")
+    __slots__ = ("allowed", "deadline", "met", "own", "read_s")
 
-    def __init__(self, allowed: frozenset[Nearness], deadline: Deadline, read_s: float = READ_S) -> None:
+    def __init__(self, allowed: frozenset[Nearness], deadline: Deadline, read_s: float = READ_S, own: frozenset[str] = frozenset()) -> None:
         self.allowed = allowed
+        self.own = own
         self.deadline = deadline
         self.read_s = read_s
         self.met: Nearness | None = None
@@ -122,6 +123,10 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         _GUARD.set(None)
+
+    def lets(self, address: str, nearness: Nearness | None) -> bool:
+        """Tell whether a connection to this address, which is so near, is allowed."""
+        return nearness in self.allowed or address in self.own
 
     def wait_s(self, most_s: float) -> float:
         """Return how long a single wait may take.
@@ -158,7 +163,7 @@ class Guarded:
         guard = _guard()
         if self._nearness is None:
             self._nearness = nearness_of(self.getpeername()[0])
-        if self._nearness not in guard.allowed:
+        if not guard.lets(self.getpeername()[0], self._nearness):
             raise _refused(self.getpeername()[0], self._nearness, Place(self.getpeername()[0]))
         guard.met = self._nearness
         self.settimeout(guard.wait_s(guard.read_s))
@@ -189,7 +194,7 @@ def connect(host: str, port: int) -> GuardedSocket:
     place = Place(f"{host}:{port}")
     addresses = _resolve(host, port, place)
     judged = [(family, address, nearness_of(address[0])) for family, address in addresses]
-    allowed = [(family, address) for family, address, nearness in judged if nearness in guard.allowed]
+    allowed = [(family, address) for family, address, nearness in judged if guard.lets(address[0], nearness)]
     if not allowed:
         raise _refused(judged[0][1][0], judged[0][2], place)
     problem = ""

@@ -47,11 +47,15 @@ class Lane(Enum):
 
 
 class NetOptions(Data):
-    """What the user decided about connections."""
+    """What the user decided about connections.
+
+    `own_addresses` are allowed whatever the rule says: addresses that the calling code itself holds, as that of a cloud's metadata.
+    """
 
     plain_http_hosts: frozenset[str] = frozenset()
     ca_file: str | None = None
     read_timeout_s: float = 30.0
+    own_addresses: frozenset[str] = frozenset()
 
 
 class Call(NamedTuple):
@@ -224,7 +228,7 @@ class Session:
 
     def _send_once(self, call: Call) -> Reply:
         allowed = self._allowed_addresses(call)
-        guard = Guard(allowed, call.deadline, self._options.read_timeout_s)
+        guard = Guard(allowed, call.deadline, self._options.read_timeout_s, self._options.own_addresses)
         request = HopRequest(call.method, call.url, _header_fields(call), call.body)
         with guard:
             if guard.deadline.left() <= 0:

@@ -15,6 +15,7 @@ from sigkit.evidence.envelope import Envelope
 from sigkit.keys.private import GENERATED_KINDS, generate
 from sigkit.limits import Limits
 from sigkit.signing.blob import attest_file, sign_file
+from sigkit.signing.keyed import KeySignatory
 from sigkit.signing.predicate import Predicate
 
 CONTENT = b"some content"
@@ -39,7 +40,7 @@ class Broken:
 @pytest.mark.parametrize("kind", GENERATED_KINDS)
 def test_a_files_signature_names_its_digest_by_the_hash_of_the_key(kind):
     key = generate(kind)
-    signed = sign_file(CONTENT, key, Clock())
+    signed = sign_file(CONTENT, KeySignatory(key), Clock())
     bundle = parse_bundle(signed.bundle, limits.DEFAULT, Place("b"))
     algorithm = {"ecdsa-p384": "sha384", "ecdsa-p521": "sha512"}.get(kind, "sha256")
     assert bundle.content == MessageSignature(signed.signature, Digest.of(CONTENT, algorithm))
@@ -49,7 +50,7 @@ def test_a_files_signature_names_its_digest_by_the_hash_of_the_key(kind):
 
 
 def test_an_attestation_of_a_file_names_its_digest_and_name_and_no_repository():
-    attested = attest_file(CONTENT, "file.txt", PREDICATE, KEY, Clock())
+    attested = attest_file(CONTENT, "file.txt", PREDICATE, KeySignatory(KEY), Clock())
     content = parse_bundle(attested.bundle, limits.DEFAULT, Place("b")).content
     assert isinstance(content, Envelope)
     assert json.loads(content.payload) == {
@@ -62,19 +63,19 @@ def test_an_attestation_of_a_file_names_its_digest_and_name_and_no_repository():
 
 
 def test_standard_input_has_no_name():
-    content = parse_bundle(attest_file(CONTENT, None, PREDICATE, KEY, Clock()).bundle, limits.DEFAULT, Place("b")).content
+    content = parse_bundle(attest_file(CONTENT, None, PREDICATE, KeySignatory(KEY), Clock()).bundle, limits.DEFAULT, Place("b")).content
     assert isinstance(content, Envelope)
     assert "name" not in json.loads(content.payload)["subject"][0]
 
 
 def test_a_signature_that_does_not_verify_is_not_handed_out():
     with pytest.raises(BadSignature):
-        sign_file(CONTENT, Broken(), Clock())
+        sign_file(CONTENT, KeySignatory(Broken()), Clock())
     with pytest.raises(BadSignature):
-        attest_file(CONTENT, None, PREDICATE, Broken(), Clock())
+        attest_file(CONTENT, None, PREDICATE, KeySignatory(Broken()), Clock())
 
 
 def test_an_attestation_larger_than_evidence_may_be_is_refused_as_LIMIT():
     large = Predicate("https://example.com/t", {"a": "x" * 2_000})
     with pytest.raises(TooLarge):
-        attest_file(CONTENT, None, large, KEY, Clock(), Limits(bundle_bytes=2_000))
+        attest_file(CONTENT, None, large, KeySignatory(KEY), Clock(), Limits(bundle_bytes=2_000))

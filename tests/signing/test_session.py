@@ -14,7 +14,7 @@ from sigkit.evidence.form import BUNDLE_PART
 from sigkit.keys.private import generate
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.resolve import resolve
-from sigkit.signing.keyed import sign_payload
+from sigkit.signing.keyed import KeySignatory, StatementToSign
 from sigkit.signing.payload import statement_for
 from sigkit.signing.predicate import Predicate
 from sigkit.signing.session import attest_and_attach, sign_and_attach
@@ -75,7 +75,7 @@ def test_a_reserved_annotation_is_a_usage_error_and_nothing_is_asked_of_the_regi
 def test_the_hint_is_cosigns_and_no_key_id_is_written(kind):
     _, resolved = shop()
     key = generate(kind)
-    bundle = json.loads(sign_payload(statement_for(resolved, {}).encode(), key).bundle)
+    bundle = json.loads(KeySignatory(key).make(StatementToSign(statement_for(resolved, {}).encode())).bundle)
     assert bundle["verificationMaterial"] == {"publicKey": {"hint": strict.encode_base64(key.public.fingerprint.value)}}
     assert list(bundle["dsseEnvelope"]["signatures"][0]) == ["sig"]
 

@@ -67,10 +67,33 @@ def algorithm(dotted: str) -> bytes:
     return sequence(oid(dotted))
 
 
-def timestamp_info(imprint: bytes, when: datetime, serial: int) -> bytes:
+def timestamp_info(imprint: bytes, when: datetime, serial: int, nonce: int | None = None) -> bytes:
     """Return a TSTInfo about the bytes whose SHA-256 is `imprint`."""
     time = tlv(0x18, f"{when:%Y%m%d%H%M%SZ}".encode())
-    return sequence(integer(1), oid(POLICY), sequence(algorithm(SHA256), octets(imprint)), integer(serial), time, sequence(integer(1)))
+    head = (integer(1), oid(POLICY), sequence(algorithm(SHA256), octets(imprint)), integer(serial), time, sequence(integer(1)))
+    return sequence(*head, *([] if nonce is None else [integer(nonce)]))
+
+
+def read_tlvs(content: bytes) -> list[tuple[int, bytes]]:
+    """Take apart what stands side by side."""
+    found = []
+    at = 0
+    while at < len(content):
+        tag, length, at = content[at], content[at + 1], at + 2
+        if length & 0x80:
+            count = length & 0x7F
+            length, at = int.from_bytes(content[at : at + count], "big"), at + count
+        found.append((tag, content[at : at + length]))
+        at += length
+    return found
+
+
+def read_timestamp_request(raw: bytes) -> tuple[bytes, int | None]:
+    """Return the imprint, which is SHA-256 here, and the nonce of a TimeStampReq."""
+    ((_, request),) = read_tlvs(raw)
+    _, (_, imprint), *rest = read_tlvs(request)
+    nonces = [int.from_bytes(value, "big") for tag, value in rest if tag == 0x02]
+    return read_tlvs(imprint)[1][1], nonces[0] if nonces else None
 
 
 def signer_info(info: bytes, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bytes:

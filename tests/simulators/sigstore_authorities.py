@@ -189,7 +189,11 @@ class Tsa:
 
     def stamp(self, signature: bytes) -> bytes:
         """Return the answer to a request for a timestamp of these bytes."""
-        info = der.timestamp_info(hashlib.sha256(signature).digest(), self.clock.now, x509.random_serial_number() >> 8)
+        return self.stamp_imprint(hashlib.sha256(signature).digest(), None)
+
+    def stamp_imprint(self, imprint: bytes, nonce: int | None) -> bytes:
+        """Return the answer to a request for a timestamp of the bytes whose SHA-256 this is."""
+        info = der.timestamp_info(imprint, self.clock.now, x509.random_serial_number() >> 8, nonce)
         return der.timestamp_response(info, self.signers(info), self.embedded)
 
     def trusted(self) -> Json:

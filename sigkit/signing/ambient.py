@@ -1,0 +1,223 @@
+"""Identity tokens that the surroundings give: CI systems, clouds, clusters.
+
+The first that is recognised is asked, and its failure is the answer: a job that lacks a permission must not sign as something else. The
+package `id` knows five of these; its requests follow redirects with the job's credential, have no limit and no address rule, so the few
+lines stand here over `net`.
+
+Not spoken: the SPIFFE Workload API, which is gRPC over a socket; spiffe-helper writes its token to a file.
+
+Source: the platforms' documentation, named at each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from sigkit import durable, limits, strict
+from sigkit.errors import Place, SigkitError, TokenNotGranted
+from sigkit.net.session import NetOptions
+from sigkit.signing.client import Ask, Client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sigkit.signing.client import Watcher
+
+KUBERNETES_FILE: Final = "/var/run/sigstore/cosign/oidc-token"  # where cosign looks for a projected token
+PRODUCT_FILE: Final = "/sys/class/dmi/id/product_name"
+SPIFFE_SOCKET: Final = "/tmp/spire-agent/public/api.sock"  # noqa: S108 # SPIRE's own default
+SPIFFE_VARIABLE: Final = "SIGKIT_SPIFFE_TOKEN_FILE"
+PROGRAM_S: Final = 60  # an agent asks its server in between
+_METADATA_HOST: Final = "metadata.google.internal"
+_METADATA_ADDRESS: Final = "169.254.169.254"
+_GOOGLE: Final = frozenset({"Google", "Google Compute Engine"})
+
+
+class Ambient(NamedTuple):
+    """A token, and what gave it."""
+
+    token: str
+    source: str
+
+
+class Surroundings(NamedTuple):
+    """What is looked at: the environment, files, and a way to run an agent's program."""
+
+    environment: Mapping[str, str] = os.environ
+    kubernetes_file: str = KUBERNETES_FILE
+    product_file: str = PRODUCT_FILE
+    spiffe_socket: str = SPIFFE_SOCKET
+    metadata: str = f"http://{_METADATA_HOST}"
+    credentials: str = "https://iamcredentials.googleapis.com"
+
+
+def ambient_token(audience: str, watcher: Watcher, around: Surroundings = Surroundings()) -> Ambient | None:  # noqa: B008 # immutable
+    """Return the token that the surroundings give, or None where nothing is recognised.
+
+    Raises:
+        TokenNotGranted: (IDENT) something is recognised and gives none; the place is the operator's.
+        SigkitError: it cannot be reached.
+    """
+    for find in (_github, _google, _buildkite, _gitlab, _circleci, _kubernetes, _spiffe):
+        found = find(audience, watcher, around)
+        if found is not None:
+            return found
+    return None
+
+
+def _github(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """GitHub Actions. Source: docs.github.com, "OpenID Connect reference"."""
+    if not around.environment.get("GITHUB_ACTIONS"):
+        return None
+    url, credential = (around.environment.get(f"ACTIONS_ID_TOKEN_REQUEST_{name}") for name in ("URL", "TOKEN"))
+    if not url or not credential:
+        raise _refused("GitHub Actions", "the job lacks permission to request a token", "add `permissions: id-token: write` to the job")
+    ask = Ask("GET", _with_query(url, audience=audience), limits.ISSUER_ANSWER_BYTES, authorization=f"Bearer {credential}")
+    return Ambient(_member(_ask(watcher, NetOptions(), ask, "GitHub Actions"), "value"), "GitHub Actions")
+
+
+def _google(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """Google Cloud. Source: cloud.google.com, "Get an ID token" from the metadata server, and `generateIdToken`."""
+    account = around.environment.get("GOOGLE_SERVICE_ACCOUNT_NAME")
+    if not account and _first_line(around.product_file) not in _GOOGLE:
+        return None
+    # The one address that the rule of connections never allows, here named by this file and by nobody outside.
+    options = NetOptions(frozenset({_METADATA_HOST}), own_addresses=frozenset({_METADATA_ADDRESS}))
+    base = f"{around.metadata}/computeMetadata/v1/instance/service-accounts/default"
+    flavour = (("Metadata-Flavor", "Google"),)
+    if not account:
+        ask = Ask(
+            "GET", _with_query(f"{base}/identity", audience=audience, format="full"), limits.TOKEN_BYTES, accept="*/*", headers=flavour
+        )
+        return Ambient(strict.decode_utf8(_ask(watcher, options, ask, "Google Cloud")), "Google Cloud")
+    scope = "https://www.googleapis.com/auth/cloud-platform"
+    ask = Ask("GET", _with_query(f"{base}/token", scopes=scope), limits.ISSUER_ANSWER_BYTES, headers=flavour)
+    access = _member(_ask(watcher, options, ask, "Google Cloud"), "access_token")
+    ask = Ask(
+        "POST",
+        f"{around.credentials}/v1/projects/-/serviceAccounts/{quote(account, safe='@')}:generateIdToken",
+        limits.ISSUER_ANSWER_BYTES,
+        body=strict.encode_json({"audience": audience, "includeEmail": True}),
+        authorization=f"Bearer {access}",
+    )
+    return Ambient(_member(_ask(watcher, NetOptions(), ask, "Google Cloud"), "token"), f"Google Cloud ({account})")
+
+
+def _buildkite(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """Buildkite. Source: buildkite.com/docs/agent/v3/cli-oidc."""
+    del watcher
+    if not around.environment.get("BUILDKITE"):
+        return None
+    return Ambient(_run(("buildkite-agent", "oidc", "request-token", "--audience", audience), around, "Buildkite"), "Buildkite")
+
+
+def _gitlab(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """GitLab. Source: docs.gitlab.com, "OpenID Connect (OIDC) Authentication Using ID Tokens"."""
+    del watcher
+    if not around.environment.get("GITLAB_CI"):
+        return None
+    variable = gitlab_variable(audience)
+    token = around.environment.get(variable)
+    if not token:
+        raise _refused(
+            "GitLab",
+            f"the job has no variable {variable}",
+            f"add `id_tokens: {{{variable}: {{aud: {audience}}}}}` to the job",
+            got="not set",
+        )
+    return Ambient(token, "GitLab")
+
+
+def gitlab_variable(audience: str) -> str:
+    """Return the variable in which a job of GitLab has its token for an audience, by the convention of sigstore's clients."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in audience.upper())
+    return f"{'_' if name[:1].isdigit() else name[:1]}{name[1:]}_ID_TOKEN"
+
+
+def _circleci(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """CircleCI. Source: circleci.com/docs, "Use OpenID Connect tokens with custom claims"."""
+    del watcher
+    if not around.environment.get("CIRCLECI"):
+        return None
+    claims = strict.encode_json({"aud": audience}).decode("ascii")
+    return Ambient(_run(("circleci", "run", "oidc", "get", "--claims", claims, "--root-issuer"), around, "CircleCI"), "CircleCI")
+
+
+def _kubernetes(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """A projected service account token. Source: kubernetes.io, "Service Account Token Volume Projection"."""
+    del audience, watcher
+    if not os.path.lexists(around.kubernetes_file):
+        return None
+    return Ambient(_read(around.kubernetes_file), "Kubernetes")
+
+
+def _spiffe(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+    """A JWT-SVID in a file. Source: github.com/spiffe/spiffe-helper, `jwt_svids`."""
+    del watcher
+    path = around.environment.get(SPIFFE_VARIABLE)
+    if path:
+        return Ambient(_read(path), "SPIFFE")
+    if around.environment.get("SPIFFE_ENDPOINT_SOCKET") or os.path.exists(around.spiffe_socket):
+        raise _refused(
+            "SPIFFE",
+            "there is a Workload API here, which sigkit does not speak",
+            f"let spiffe-helper write a token for the audience {audience} to a file, and name it in {SPIFFE_VARIABLE}",
+        )
+    return None
+
+
+def _refused(source: str, problem: str, remedy: str, got: str = "") -> TokenNotGranted:
+    return TokenNotGranted(f"{source}: {problem}", place=Place.operator("environment"), got=got, remedy=remedy)
+
+
+def _ask(watcher: Watcher, options: NetOptions, ask: Ask, source: str) -> bytes:
+    with Client(watcher, options) as client:
+        try:
+            return client.ask(ask).body
+        except SigkitError as err:
+            err.problem = f"{source}: {err.problem}"
+            raise
+
+
+def _member(raw: bytes, name: str) -> str:
+    return (
+        strict.parse_json(raw, most_bytes=limits.ISSUER_ANSWER_BYTES, place=Place("the answer to the request for a token"))
+        .member(name)
+        .text()
+    )
+
+
+def _with_query(url: str, **fields: str) -> str:
+    return url + ("&" if "?" in url else "?") + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
+
+
+def _read(path: str) -> str:
+    place = Place.operator(path)
+    return strict.decode_utf8(durable.read(path, most_bytes=limits.TOKEN_BYTES, place=place), place)
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.readline(200).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _run(command: Sequence[str], around: Surroundings, source: str) -> str:
+    """Run an agent's program, found on the job's path, and return what it prints."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROGRAM_S, check=False, env=dict(around.environment)
+        )
+    except FileNotFoundError as err:
+        raise _refused(source, f"there is no program {command[0]}", f"install {command[0]}, or give the job a token in a file") from err
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise _refused(source, f"{command[0]} cannot be run: {type(err).__name__}", "give the job a token in a file") from err
+    if done.returncode:
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
+        raise _refused(source, f"{command[0]} gave no token", f"run it by hand: {' '.join(command[:3])}", got=said)
+    return strict.decode_utf8(done.stdout[: limits.TOKEN_BYTES + 1], Place(command[0])).strip()

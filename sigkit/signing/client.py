@@ -1,0 +1,260 @@
+"""Requests to the services of an instance: one deadline, limits on answers, and patience with those that are busy.
+
+Asked again, after a wait that doubles or that the server names: 429 and the errors of a server that may have done nothing, a connection
+that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and a log
+answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
+handed on at once.
+
+Every wait is told before it begins: who is waited for, why, and how long.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
+
+from sigkit import strict
+from sigkit.errors import AnswerUnusable, RequestRefused, ServerFailed, SigkitError, TimedOut, Unreachable
+from sigkit.net.address import Deadline, Nearness
+from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
+from sigkit.net.url import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sigkit.errors import Place
+    from sigkit.net.hop import Headers
+    from sigkit.net.session import Reply
+    from sigkit.net.url import Url
+
+FIRST_WAIT_S: Final = 0.5
+LONGEST_WAIT_S: Final = 30.0  # between two attempts, whatever a server asks for
+ATTEMPT_S: Final = 20.0  # for one answer: a log of the second generation answers within a second or two
+PATIENCE_S: Final = 120.0  # for one service, if nobody says otherwise
+LEAST_S: Final = 1.0  # a first attempt is made even where there is no patience
+ERROR_BYTES: Final = 64 << 10
+SHOWN_CHARACTERS: Final = 300  # of a service's words
+_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
+# The service is there and does not want this request; 404, 405 and 501 rather say that another service is there.
+_REFUSALS: Final = frozenset({400, 401, 403, 409, 413, 415, 422})
+
+
+class Watcher(Protocol):
+    """Hears what the user is to know while services are asked."""
+
+    def waiting(self, service: str, why: str, seconds: float) -> None:
+        """Take note that `service` is asked again after so many seconds."""
+        ...
+
+    def passed_over(self, service: str, err: SigkitError) -> None:
+        """Take note that `service` failed and that another is asked in its place."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Take note of anything else."""
+        ...
+
+
+class Timer(Protocol):
+    """Waits, and tells how long it has been."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        ...
+
+
+class SystemTimer:
+    """This machine's."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        time.sleep(seconds)
+
+
+class Patience:
+    """How long one service is waited for, over all that is asked of it."""
+
+    __slots__ = ("_at", "_timer")
+
+    def __init__(self, timer: Timer, seconds: float) -> None:
+        self._timer = timer
+        self._at = timer.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; zero or less when there are none."""
+        return self._at - self._timer.monotonic()
+
+
+class Ask(NamedTuple):
+    """One request: how often it is sent is not the caller's business."""
+
+    method: str
+    url: str
+    most_bytes: int
+    success: Collection[int] = (200,)
+    body: bytes | None = None
+    content_type: str = "application/json"
+    authorization: str | None = None
+    accept: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    named_by: Nearness = Nearness.LOOPBACK
+
+
+class Answer(NamedTuple):
+    """A successful answer, and how near its server is: what it names may not be nearer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    url: Url
+    nearness: Nearness
+
+    def place(self) -> Place:
+        """Return where a problem with this answer lies."""
+        return self.url.place()
+
+    def json(self) -> strict.Cursor:
+        """Parse the body, strictly."""
+        return strict.parse_json(self.body, most_bytes=len(self.body), place=self.place())
+
+
+class Client:
+    """Asks services. Safe to use from one thread."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        options: NetOptions = NetOptions(),  # noqa: B008 # immutable
+        *,
+        patience_s: float = PATIENCE_S,
+        timer: Timer = SystemTimer(),  # noqa: B008 # has no state
+    ) -> None:
+        """Take who hears of waits, what the user decided about connections, how long to be patient, and a way to wait."""
+        self.watcher = watcher
+        self.timer = timer
+        self._patience_s = patience_s
+        self._session = Session(options)
+
+    def ask(self, ask: Ask, until: Patience | None = None) -> Answer:
+        """Send a request until it is answered, for as long as patience lasts.
+
+        Args:
+            ask: the request.
+            until: when to give up; None for as long as patience lasts, from now.
+
+        Raises:
+            RequestRefused: (UNAVAIL) the service does not want the request.
+            ServerFailed, TimedOut, Unreachable: (UNAVAIL) it failed to the end.
+            AnswerUnusable: (UNAVAIL) another status than success.
+            TooLarge: (LIMIT) a larger answer than any of its kind.
+            NetError: by the rules of connections.
+        """
+        url = parse_url(ask.url)
+        patience = until or self.patience()
+        attempt = 0
+        while True:
+            try:
+                return self._try(ask, url, patience)
+            except _Busy as busy:
+                wait_s = busy.wait_s if busy.wait_s is not None else _backoff(attempt)
+                if wait_s >= patience.left():
+                    raise busy.failure from busy.failure.__cause__
+                self.watcher.waiting(str(url.origin), busy.why, wait_s)
+                self.timer.sleep(wait_s)
+                attempt += 1
+
+    def patience(self, most_s: float | None = None) -> Patience:
+        """Start the clock of one service's patience; of less, if `most_s` is less."""
+        return Patience(self.timer, self._patience_s if most_s is None else min(most_s, self._patience_s))
+
+    def close(self) -> None:
+        """Close all connections that are kept."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _try(self, ask: Ask, url: Url, patience: Patience) -> Answer:
+        """Send the request once.
+
+        Raises:
+            _Busy: it may help to send it again.
+        """
+        headers = [("Accept", ask.accept), *ask.headers]
+        if ask.body is not None:
+            headers.append(("Content-Type", ask.content_type))
+        call = Call(
+            ask.method,
+            url,
+            Deadline(max(min(ATTEMPT_S, patience.left()), LEAST_S)),
+            tuple(headers),
+            ask.authorization,
+            ask.body,
+            Redirects.REFUSE,
+            Lane.COLD,
+            attempts=1,
+            named_by=ask.named_by,
+        )
+        try:
+            with self._session.send(call) as reply:
+                if reply.status in ask.success:
+                    return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness)
+                status, wait_s = reply.status, _retry_after(reply.headers)
+                said = _said(reply)
+        except (Unreachable, TimedOut) as err:
+            raise _Busy(err, err.problem, None) from err
+        if status in _AGAIN:
+            why = f"{status} {said}".strip()
+            raise _Busy(ServerFailed(f"the service failed: {why}", place=url.place()), why, wait_s)
+        if status in _REFUSALS:
+            raise RequestRefused(f"the service refuses the request: {said or 'it does not say why'}", place=url.place(), got=str(status))
+        expected = " or ".join(str(code) for code in ask.success)
+        raise AnswerUnusable("not the answer of such a service", place=url.place(), expected=expected, got=f"{status} {said}".strip())
+
+
+class _Busy(Exception):
+    """Sending the request again may help; `failure` is what to say if there is no time for it."""
+
+    def __init__(self, failure: SigkitError, why: str, wait_s: float | None) -> None:
+        super().__init__(why)
+        self.failure = failure
+        self.why = why
+        self.wait_s = wait_s
+
+
+def _backoff(attempt: int) -> float:
+    longest = min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S)
+    return longest * (0.5 + random.random() / 2)  # noqa: S311 # spreads load, hides nothing
+
+
+def _retry_after(headers: Headers) -> float | None:
+    asked = headers.find("retry-after")
+    if asked and asked.isascii() and asked.isdecimal() and len(asked) < 7:
+        return min(float(asked), LONGEST_WAIT_S)
+    return None
+
+
+def _said(reply: Reply) -> str:
+    """Return a service's own words for an error: gRPC-gateway's `message`, OAuth's `error`, or the text; raw, the first of it."""
+    try:
+        raw = reply.read_all(ERROR_BYTES)
+    except (SigkitError, OSError):  # the status says enough
+        return ""
+    try:
+        members = strict.parse_json(raw, most_bytes=ERROR_BYTES).object()
+    except SigkitError:
+        return " ".join(raw.decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
+    words = [members.get(name) for name in ("message", "error", "error_description")]
+    return ": ".join(word[:SHOWN_CHARACTERS] for word in words if isinstance(word, str))

@@ -1,0 +1,161 @@
+"""A certificate for one key and the identity of a token, and the check that it is that, before anything is signed with it.
+
+The request carries a certificate signing request: of it an authority uses the key and the proof that we hold it. The other form wants
+the token's name signed, and which claim that is depends on how the authority sees the issuer, which no client knows.
+
+The certificate is judged by the same code as at verification, at the moment at which it begins: its chain, its purpose, its one name, and
+the promise of a certificate log, each by the trusted root. Then that it certifies this key, and whom the token is about.
+
+Source: sigstore/fulcio fulcio.proto (CreateSigningCertificate), docs/certificate-specification.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit import limits, strict
+from sigkit.clock import format_time
+from sigkit.data import Data
+from sigkit.errors import ClockSkew, MalformedCertificate, OtherIdentityCertified, OtherKeyCertified, ServiceNotTrusted
+from sigkit.keys.pem import parse_pem
+from sigkit.signing.client import Ask
+from sigkit.signing.token import LEEWAY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+    from sigkit.signing.client import Client
+    from sigkit.signing.ephemeral import EphemeralKey
+    from sigkit.signing.token import IdentityToken
+    from sigkit.trust.root import TrustedRoot
+    from sigkit.verify.facts import IdentitySigner
+
+_PATH: Final = "/api/v2/signingCert"
+_LABEL: Final = "CERTIFICATE"
+
+
+class Certified(Data):
+    """A certificate that was judged: in DER, with whom it names and when it is valid."""
+
+    der: bytes
+    signer: IdentitySigner
+    begins: datetime
+    ends: datetime
+
+
+def request_certificate(client: Client, url: str, token: IdentityToken, key: EphemeralKey) -> tuple[tuple[bytes, ...], Place]:
+    """Ask an authority for a certificate, and return its answer, leaf first, each in DER, and whose answer it is.
+
+    Raises:
+        RequestRefused: (UNAVAIL) the authority does not take the token or the request; the message has its words.
+        WrongShape, MalformedPem: (PARSE) the answer is malformed.
+        SigkitError: as `Client.ask`.
+    """
+    body = strict.encode_json({"certificateSigningRequest": strict.encode_base64(key.request())})
+    ask = Ask("POST", url + _PATH, limits.CERTIFICATE_ANSWER_BYTES, body=body, authorization=f"Bearer {token.raw}")
+    answer = client.ask(ask)
+    top = answer.json()
+    # Without an embedded promise, cosign's older form, nobody else's verifier finds one.
+    found = top.find("signedCertificateEmbeddedSct") or top.member("signedCertificateDetachedSct")
+    items = found.member("chain").member("certificates").items(limits.CERTIFICATES)
+    if not items:
+        found.fail("no certificate", expected="the signer's certificate first")
+    return tuple(parse_pem(item.text().encode("utf-8"), (_LABEL,), item.at()).data for item in items), answer.place()
+
+
+def judge_certificate(
+    chain: Sequence[bytes], key: PublicKey, token: IdentityToken, root: TrustedRoot, now: datetime, place: Place
+) -> Certified:
+    """Prove that a certificate is for our key, names whom the token is about, and is the trusted root's.
+
+    Args:
+        chain: the certificate, and what came with it; only the trusted root's own authorities count.
+        key: that will sign.
+        token: that was sent for it.
+        root: the instance's.
+        now: by this machine's clock.
+        place: of the authority's answer.
+
+    Raises:
+        OtherKeyCertified: (BIND) it is for another key.
+        OtherIdentityCertified: (IDENT) it names another identity or issuer.
+        ClockSkew: (TIME) it is not valid by this machine's clock.
+        UntrustedCertificate: (ROOT), BadSct: (TLOG), and the others of `verify_chain`.
+        ServiceNotTrusted: (ROOT) the root has certificate logs, and none of them promised to include it.
+    """
+    judged = _judge(chain, key, root, place)
+    _check_clock(judged, now, place)
+    _check_identity(judged.signer, token, place)
+    return judged
+
+
+def judge_own_certificate(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Place) -> Certified:
+    """Prove that a certificate that the user brings is for the key and is the trusted root's.
+
+    Raises:
+        OtherKeyCertified: (BIND) it is for another key.
+        SigkitError: as `judge_certificate`.
+    """
+    return _judge(chain, key, root, place)
+
+
+def _judge(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Place) -> Certified:
+    from sigkit.verify.chain import parse_signing_certificate, verify_chain
+    from sigkit.verify.facts import IdentitySigner, Source, TimeFact
+
+    signing = parse_signing_certificate(chain, place)
+    if signing.key != key:
+        raise OtherKeyCertified(
+            "the certificate is for another key", place=place, expected=str(key.fingerprint), got=str(signing.key.fingerprint)
+        )
+    if not root.certificate_authorities:
+        raise ServiceNotTrusted("the trusted root holds no certificate authority", place=place, got=root.name)
+    begins, ends = signing.certificate.not_valid_before_utc, signing.certificate.not_valid_after_utc
+    vouched = verify_chain(signing, (TimeFact(begins, "the certificate itself", Source(root.name, root.digest, "")),), root, place)
+    if root.ct_logs and not vouched.certificate_logs:
+        got = "; ".join(f"{item.what}: {item.why}" for item in vouched.unchecked)
+        raise ServiceNotTrusted("no certificate log of the trusted root promised to include the certificate", place=place, got=got)
+    if not isinstance(vouched.signer.signer, IdentitySigner):
+        raise MalformedCertificate("the certificate names no identity", place=place)
+    return Certified(signing.der, vouched.signer.signer, begins, ends)
+
+
+def _check_clock(judged: Certified, now: datetime, place: Place) -> None:
+    if judged.begins - LEEWAY <= now < judged.ends:
+        return
+    raise ClockSkew(
+        "the new certificate is not valid by this machine's clock",
+        place=place,
+        expected=f"{format_time(now)}, this machine's clock",
+        got=f"{format_time(judged.begins)} to {format_time(judged.ends)}, the authority's",
+        remedy="set this machine's clock: timedatectl set-ntp true",
+    )
+
+
+def _check_identity(signer: IdentitySigner, token: IdentityToken, place: Place) -> None:
+    if signer.issuer not in token.issuers:
+        raise OtherIdentityCertified(
+            "the certificate names another issuer than the token", place=place, expected=" or ".join(token.issuers), got=signer.issuer
+        )
+    if not _names(signer, token):
+        raise OtherIdentityCertified(
+            "the certificate names another identity than the token", place=place, expected=token.identity, got=signer.subject
+        )
+
+
+def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
+    """Tell whether the certificate's name is made of what the token says.
+
+    An address is certified as it is. Of the rest an authority makes a URI by rules of its own, one for each kind of issuer; all that are
+    known end in the claim, after the host: `https://github.com/` and `job_workflow_ref`. A user name has its domain after a `!`.
+    """
+    if signer.kind == "email":
+        return signer.subject == token.email
+    if signer.kind == "username":
+        return signer.subject.rpartition("!")[0] == token.subject
+    return signer.extensions.get("tokenSubject") == token.subject or any(
+        signer.subject == name or signer.subject.endswith(f"/{name}") for name in token.names
+    )

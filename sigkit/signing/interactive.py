@@ -1,0 +1,222 @@
+"""Logging in at an issuer for a token: in a browser on this machine, or with a code on another device.
+
+Both flows carry PKCE, so that a code is worth nothing without the secret that stays here; the browser's also a state, which ties the answer
+to this login, and a nonce, which ties the token to it. The listener takes one answer, on loopback only.
+
+Source: OpenID Connect Core 1.0 section 3.1, Discovery 1.0; RFC 7636 (PKCE), RFC 8252 (loopback redirects), RFC 8628 (devices).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from urllib.parse import parse_qs, urlencode
+
+from sigkit import limits, strict
+from sigkit.data import Data
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, RequestRefused
+from sigkit.signing.client import Ask, Patience
+from sigkit.signing.token import parse_identity_token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sigkit.net.address import Nearness
+    from sigkit.signing.client import Answer, Client
+    from sigkit.signing.token import IdentityToken
+    from sigkit.strict import Cursor
+
+SCOPE: Final = "openid email"
+LOGIN_S: Final = 300.0  # a person finds a second factor in between
+CALLBACK: Final = "/auth/callback"
+_FORM: Final = "application/x-www-form-urlencoded"
+_DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_INTERVAL_S: Final = 5  # RFC 8628 section 3.2, where the issuer names none
+_LONGEST_INTERVAL_S: Final = 60
+_PENDING: Final = frozenset({"authorization_pending", "slow_down"})
+
+
+class Endpoints(Data):
+    """What an issuer says of itself; `near` is how near it is, and what it names may not be nearer."""
+
+    issuer: str
+    authorization: str
+    token: str
+    device: str
+    near: Nearness
+
+
+class Window(Protocol):
+    """Shows a person where to log in."""
+
+    def open(self, url: str) -> None:
+        """Open a page, or show its address."""
+        ...
+
+    def show_code(self, url: str, code: str) -> None:
+        """Show the page to visit on any device, and the code to enter there."""
+        ...
+
+
+class Listener(Protocol):
+    """Waits on loopback for the answer of one login in a browser."""
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the issuer is to send the browser."""
+        ...
+
+    def wait(self, timeout_s: float) -> str | None:
+        """Return the query that the browser brought, or None when it brought none in time."""
+        ...
+
+
+class _Proof(NamedTuple):
+    """PKCE: a secret, and the challenge that is made of it."""
+
+    verifier: str
+    challenge: str
+
+    @classmethod
+    def new(cls) -> _Proof:
+        verifier = secrets.token_urlsafe(48)
+        digest = strict.encode_base64(hashlib.sha256(verifier.encode("ascii")).digest())
+        return cls(verifier, digest.translate(str.maketrans("+/", "-_")).rstrip("="))
+
+
+def discover(client: Client, issuer: str) -> Endpoints:
+    """Ask an issuer where to log in.
+
+    Raises:
+        AnswerUnusable: (UNAVAIL) it calls itself otherwise (OpenID Discovery section 4.3), or knows no PKCE.
+        WrongShape: (PARSE) the document is malformed.
+        SigkitError: as `Client.ask`; a redirect is refused, which could put another's document in its place (CVE-2026-49478).
+    """
+    answer = client.ask(Ask("GET", f"{issuer}/.well-known/openid-configuration", limits.ISSUER_ANSWER_BYTES))
+    top = answer.json()
+    named = top.member("issuer").text()
+    if named != issuer:
+        raise AnswerUnusable("the issuer calls itself otherwise", place=answer.place(), expected=issuer, got=named)
+    methods = top.find("code_challenge_methods_supported")
+    known = [item.text() for item in methods.items(limits.TRUSTED_ITEMS)] if methods else []
+    if "S256" not in known:
+        raise AnswerUnusable("the issuer knows no PKCE", place=answer.place(), expected="S256", got=", ".join(known) or "none")
+    device = top.find("device_authorization_endpoint")
+    return Endpoints(
+        issuer,
+        top.member("authorization_endpoint").text(),
+        top.member("token_endpoint").text(),
+        device.text() if device else "",
+        answer.nearness,
+    )
+
+
+def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, window: Window, listener: Listener) -> IdentityToken:
+    """Log in in a browser on this machine.
+
+    Raises:
+        LoginForged: (IDENT) what came back does not belong to this login.
+        LoginFailed: (IDENT) it was refused, or nothing came back in time.
+        SigkitError: as `Client.ask`.
+    """
+    proof, state, nonce = _Proof.new(), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    asked = {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": listener.redirect_uri,
+        "scope": SCOPE,
+        "state": state,
+        "nonce": nonce,
+        "code_challenge": proof.challenge,
+        "code_challenge_method": "S256",
+    }
+    joint = "&" if "?" in endpoints.authorization else "?"
+    window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}")
+    query = listener.wait(LOGIN_S)
+    if query is None:
+        raise LoginFailed("nobody logged in", place=Place(endpoints.issuer), expected=f"within {LOGIN_S:g} s")
+    code = _read_callback(query, state, endpoints)
+    fields = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": listener.redirect_uri,
+        "client_id": client_id,
+        "code_verifier": proof.verifier,
+    }
+    token = _token_of(_post(client, endpoints, endpoints.token, fields))
+    if not hmac.compare_digest(token.nonce.encode("utf-8"), nonce.encode("utf-8")):
+        raise LoginForged("the token is the answer to another login", place=Place(endpoints.token), expected="the nonce that was sent")
+    return token
+
+
+def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window: Window) -> IdentityToken:
+    """Log in with a code on any device, as on a terminal without a browser.
+
+    Raises:
+        LoginFailed: (IDENT) the issuer has no such flow, it was refused, or not done in time.
+        SigkitError: as `Client.ask`.
+    """
+    if not endpoints.device:
+        raise LoginFailed("the issuer has no login by a code", place=Place(endpoints.issuer), remedy="give a token: --identity-token FILE")
+    proof = _Proof.new()
+    fields = {"client_id": client_id, "scope": SCOPE, "code_challenge": proof.challenge, "code_challenge_method": "S256"}
+    top = _post(client, endpoints, endpoints.device, fields).json()
+    page = top.find("verification_uri_complete") or top.member("verification_uri")
+    window.show_code(page.text(), top.member("user_code").text())
+    interval = top.find("interval")
+    wait_s = interval.integer(1, _LONGEST_INTERVAL_S) if interval else _INTERVAL_S
+    until = Patience(client.timer, min(LOGIN_S, top.member("expires_in").integer(1)))
+    fields = {
+        "grant_type": _DEVICE_GRANT,
+        "device_code": top.member("device_code").text(),
+        "client_id": client_id,
+        "scope": SCOPE,
+        "code_verifier": proof.verifier,
+    }
+    while until.left() > wait_s:
+        client.timer.sleep(wait_s)
+        answer = _post(client, endpoints, endpoints.token, fields, (200, 400))
+        if answer.status == 200:
+            return _token_of(answer)
+        error = answer.json().member("error").text()
+        if error not in _PENDING:
+            raise LoginFailed(f"the login was refused: {error}", place=answer.place())
+        wait_s += _INTERVAL_S if error == "slow_down" else 0
+    raise LoginFailed("nobody entered the code in time", place=Place(endpoints.issuer))
+
+
+def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
+    """Return the code that came with the browser, if it comes from this login (GHSA-hm8f-75xx-w2vr: no state was looked at)."""
+    try:
+        fields = parse_qs(query, strict_parsing=True, max_num_fields=20)
+    except ValueError as err:
+        raise LoginForged("what the browser brought is no answer to a login", place=Place("loopback")) from err
+    if not hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8")):
+        raise LoginForged("the browser brought the answer to another login", place=Place("loopback"), expected="the state that was sent")
+    if "error" in fields:
+        said = ": ".join(part for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
+        raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))
+    code = _only(fields, "code")
+    if not code:
+        raise LoginForged("the browser brought no code", place=Place("loopback"))
+    return code
+
+
+def _only(fields: Mapping[str, list[str]], name: str) -> str:
+    values = fields.get(name, [])
+    return values[0] if len(values) == 1 else ""
+
+
+def _post(client: Client, endpoints: Endpoints, url: str, fields: Mapping[str, str], success: tuple[int, ...] = (200,)) -> Answer:
+    body = urlencode(fields).encode("ascii")
+    try:
+        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near))
+    except RequestRefused as err:
+        raise LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got) from err
+
+
+def _token_of(answer: Answer) -> IdentityToken:
+    cursor: Cursor = answer.json().member("id_token")
+    return parse_identity_token(cursor.text(), cursor.at())

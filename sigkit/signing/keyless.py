@@ -1,0 +1,188 @@
+"""Signing with the services of an instance: by an identity, for which a key lives minutes, or by a key of one's own.
+
+An identity's session: the token is judged, what becomes public is agreed to, then key, certificate, signature, timestamps, log entries.
+Each answer is proved when it comes. A certificate of which less than a margin is left is not waited with: a new one is taken, with a new
+key's signature, and what was collected for the old one is let go.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sigkit.data import Data
+from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, write_bundle
+from sigkit.signing.ephemeral import EphemeralKey
+from sigkit.signing.finish import is_complete, same_signer
+from sigkit.signing.fulcio import judge_certificate, judge_own_certificate, request_certificate
+from sigkit.signing.instance import RunsOut
+from sigkit.signing.keyed import OWN_KEY, Complete, Made, StatementToSign, content_of, hint_of, key_signer, message_of
+from sigkit.signing.token import check_token
+from sigkit.trust.root import TrustedKey, root_of_keys, with_keys
+from sigkit.verify.bind import Artifact
+from sigkit.verify.entries import Logged
+from sigkit.verify.signature import OverArtifact, OverBytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sigkit.errors import Place
+    from sigkit.evidence.bundle import Material
+    from sigkit.keys.private import Signer
+    from sigkit.signing.fulcio import Certified
+    from sigkit.signing.instance import Instance, Vouchers
+    from sigkit.signing.keyed import ToSign
+    from sigkit.signing.token import IdentityToken
+    from sigkit.trust.root import TrustedRoot
+    from sigkit.trust.signing_config import Service
+    from sigkit.verify.facts import Facts
+
+MARGIN: Final = timedelta(seconds=60)  # of a certificate's life; half of it, where it lives for less than two minutes
+
+
+class Publication(Data):
+    """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and the services that publish it."""
+
+    who: str
+    issuer: str
+    services: tuple[str, ...]
+
+
+class Consent(Protocol):
+    """Asks the user, or tells."""
+
+    def __call__(self, publication: Publication) -> None:
+        """Return if it may become public.
+
+        Raises:
+            NotAgreed: (IDENT) it may not.
+        """
+        ...
+
+
+class KeylessSignatory:
+    """Signs by the identity of a token."""
+
+    publishes = True
+
+    def __init__(self, token: IdentityToken, audience: str, instance: Instance, consent: Consent, place: Place) -> None:
+        """Judge the token and the instance; nothing is sent.
+
+        Raises:
+            TokenExpired, ClockSkew: (TIME), WrongAudience, UnverifiedEmail: (IDENT) by the token.
+            NoService: (UNAVAIL), NoAttestedTime: (TIME) by the instance.
+        """
+        check_token(token, audience, instance.clock.now(), place)
+        instance.check_times()
+        self.root = instance.root
+        self.certified: Certified | None = None
+        self._token = token
+        self._audience = audience
+        self._instance = instance
+        self._consent = consent
+        self._place = place
+        self._authorities = instance.certificate_authorities()
+
+    def make(self, thing: ToSign) -> Made:
+        """Sign.
+
+        Raises:
+            NotAgreed: (IDENT) nothing was sent.
+            SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
+        """
+        services = (*self._authorities[:1], *self._instance.logs[: self._instance.log_count])
+        self._consent(Publication(self._token.identity, self._token.issuer, tuple(service.url for service in services)))
+        while True:
+            key, certified = self._certify()
+            self.certified = certified
+            signature = key.sign(message_of(thing))
+            margin = min(MARGIN, (certified.ends - certified.begins) / 2)
+            try:
+                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.ends - margin)
+            except RunsOut:
+                self._instance.client.watcher.note("the certificate ends before the services answer: taking a new one")
+                continue
+            complete = Complete(certified.signer, self._instance.log_count, self._instance.stamp_count)
+            return Made(_bundle(CertificateMaterial((certified.der,)), thing, signature, key, vouchers), signature, complete)
+
+    def has_made(self, facts: Facts) -> bool:
+        """Say no: each signature by an identity is an event of its own, with its own time."""
+        del facts
+        return False
+
+    def _certify(self) -> tuple[EphemeralKey, Certified]:
+        """Get a certificate for a new key, from the first authority that gives a good one."""
+        check_token(self._token, self._audience, self._instance.clock.now(), self._place)
+        key = EphemeralKey()
+
+        def ask(service: Service) -> Certified:
+            chain, place = request_certificate(self._instance.client, service.url, self._token, key)
+            return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+
+        (certified,) = self._instance.enough(self._authorities, 1, ask)
+        return key, certified
+
+
+class ServiceSignatory:
+    """Signs by a key of one's own, in a certificate of one's own if there is one, and has an instance vouch for it."""
+
+    def __init__(self, key: Signer, chain: Sequence[bytes], instance: Instance, consent: Consent, place: Place) -> None:
+        """Judge the key and its certificate; nothing is sent.
+
+        Args:
+            key: that signs.
+            chain: its certificate, and those above it; empty for a key alone.
+            instance: that vouches.
+            consent: asks the user.
+            place: of the certificate.
+
+        Raises:
+            UnsupportedKey: (SIG) the logs take no such key.
+            OtherKeyCertified: (BIND), UntrustedCertificate: (ROOT), and others of `judge_own_certificate`.
+            NoAttestedTime: (TIME) there is a certificate, and nothing attests a time.
+        """
+        instance.check_key(key.public)
+        own = root_of_keys([TrustedKey(OWN_KEY, key.public)], OWN_KEY)
+        self.root: TrustedRoot = with_keys(instance.root, own)
+        self.certified: Certified | None = None
+        if chain:
+            instance.check_times()
+            self.certified = judge_own_certificate(chain, key.public, instance.root, place)
+        self._key = key
+        self._instance = instance
+        self._consent = consent
+        signer = self.certified.signer if self.certified else key_signer(key.public)
+        self.publishes = bool(instance.log_count)
+        self._complete = Complete(signer, instance.log_count, instance.stamp_count)
+
+    def make(self, thing: ToSign) -> Made:
+        """Sign.
+
+        Raises:
+            NotAgreed: (IDENT) nothing was sent.
+            SigkitError: as `Instance.vouch`.
+        """
+        logs = self._instance.logs[: self._instance.log_count]
+        if logs:
+            who = self.certified.signer.subject if self.certified else f"key {self._key.public.fingerprint}"
+            self._consent(Publication(who, "", tuple(log.url for log in logs)))
+        signature = self._key.sign(message_of(thing))
+        der = self.certified.der if self.certified else None
+        # One's own certificate lives for months: whether it was valid at the attested times is judged with the finished bundle.
+        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), None)
+        material = CertificateMaterial((der,)) if der is not None else KeyMaterial(hint_of(self._key.public))
+        return Made(_bundle(material, thing, signature, self._key, vouchers), signature, self._complete)
+
+    def has_made(self, facts: Facts) -> bool:
+        """Tell whether this signer made it, with as much beside it as would be there now."""
+        return same_signer(facts, self._complete) and is_complete(facts, self._complete)
+
+
+def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:
+    if isinstance(thing, StatementToSign):
+        return Logged(OverBytes(message_of(thing)), signature, thing.payload, key.public, certificate)
+    return Logged(OverArtifact(Artifact.of_content(thing.content)), signature, None, key.public, certificate)
+
+
+def _bundle(material: Material, thing: ToSign, signature: bytes, key: Signer, vouchers: Vouchers) -> bytes:
+    return write_bundle(Bundle(V03, material, content_of(thing, signature, key.public), vouchers.entries, vouchers.timestamps))

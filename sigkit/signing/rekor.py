@@ -1,0 +1,177 @@
+"""An entry in a transparency log for one signature, and the check that it is that.
+
+Logs of both generations are asked. What comes back is proved at once by the code that verifies evidence: by the log's key in the
+trusted root, over exactly what was signed. So a log that answers with another entry, with none, or with a proof of nothing is found out
+while another can still be asked.
+
+A log that has the entry already (its first answer was lost) says so with 409; then that entry is read, and counts only because it binds the
+same bytes.
+
+Source: sigstore/rekor openapi.yaml; sigstore/rekor-tiles CLIENTS.md and rekor_service.proto.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sigkit import limits, strict
+from sigkit.errors import ServiceNotTrusted, UnsupportedEntry
+from sigkit.evidence.bundle import V03
+from sigkit.evidence.entries import parse_entries
+from sigkit.keys.pem import encode_pem
+from sigkit.signing.client import Ask
+from sigkit.signing.rekor_existing import existing_index, existing_uuid, read_existing
+from sigkit.tlog.entry import InclusionProof, LogEntry
+from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
+from sigkit.verify.entries import verify_entries
+from sigkit.verify.signature import OverBytes
+
+if TYPE_CHECKING:
+    from sigkit.digest import Digest
+    from sigkit.errors import Place
+    from sigkit.signing.client import Client, Patience
+    from sigkit.strict import Cursor, Json
+    from sigkit.trust.root import TrustedRoot
+    from sigkit.trust.signing_config import Service
+    from sigkit.verify.entries import Logged
+
+V1: Final = 1
+V2: Final = 2
+VERSIONS: Final = (V1, V2)
+_PATH_V1: Final = "/api/v1/log/entries"
+_PATH_V2: Final = "/api/v2/log/entries"
+_CONFLICT: Final = 409
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def log_signature(client: Client, service: Service, logged: Logged, root: TrustedRoot, until: Patience) -> LogEntry:
+    """Have a signature logged, and return the entry, proved.
+
+    Args:
+        client: that asks.
+        service: the log.
+        logged: what was signed, and by what; an envelope's payload if it was one.
+        root: the instance's.
+        until: after which there is no use in waiting.
+
+    Raises:
+        OtherEntry: (BIND), TlogError, ParseError: the answer is not the entry of this signature, or is not proved.
+        ServiceNotTrusted: (ROOT) the root does not hold the log.
+        UnsupportedEntry: (TLOG) the log takes no such key.
+        SigkitError: as `Client.ask`.
+    """
+    if service.version == V2:
+        entry, place = _log_v2(client, service.url, logged, root, until)
+    else:
+        entry, place = _log_v1(client, service.url, logged, until)
+    found = verify_entries((entry,), logged, root.logs, place, limits.DEFAULT)
+    if not found.inclusions:
+        why = found.unchecked[0] if found.unchecked else None
+        got = f"{why.what}: {why.why}" if why else "a promise alone"
+        raise ServiceNotTrusted("the entry is not included in a log that is trusted", place=place, got=got)
+    return entry
+
+
+def _log_v2(client: Client, base: str, logged: Logged, root: TrustedRoot, until: Patience) -> tuple[LogEntry, Place]:
+    key_details, algorithm = scheme_of(logged.key, _place_of(base))
+    verifier: dict[str, Json] = {"keyDetails": key_details}
+    if logged.certificate is None:
+        verifier["publicKey"] = {"rawBytes": strict.encode_base64(logged.key.spki)}
+    else:
+        verifier["x509Certificate"] = {"rawBytes": strict.encode_base64(logged.certificate)}
+    digest = _digest(logged, algorithm, _place_of(base))
+    request: Json = {
+        "hashedRekordRequestV002": {
+            "digest": strict.encode_base64(digest.value),
+            "signature": {"content": strict.encode_base64(logged.signature), "verifier": verifier},
+        }
+    }
+    answer = client.ask(Ask("POST", base + _PATH_V2, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), strict.encode_json(request)), until)
+    if answer.status == _CONFLICT:
+        index = existing_index(answer)
+        who = KeyVerifier(logged.key.spki) if logged.certificate is None else CertificateVerifier(logged.certificate)
+        leaf = encode_hashedrekord(digest, logged.signature, who, key_details)
+        return read_existing(client, base, index, leaf, root, until), answer.place()
+    (entry,) = parse_entries((answer.json(),), V03)
+    return entry, answer.place()
+
+
+def _log_v1(client: Client, base: str, logged: Logged, until: Patience) -> tuple[LogEntry, Place]:
+    body = strict.encode_json(_proposed(logged, _place_of(base)))
+    answer = client.ask(Ask("POST", base + _PATH_V1, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), body), until)
+    if answer.status == _CONFLICT:
+        answer = client.ask(Ask("GET", f"{base}{_PATH_V1}/{existing_uuid(answer)}", limits.LOG_ANSWER_BYTES), until)
+    return _parse_v1(answer.json()), answer.place()
+
+
+def _proposed(logged: Logged, place: Place) -> Json:
+    verifier = encode_pem("PUBLIC KEY", logged.key.spki) if logged.certificate is None else encode_pem("CERTIFICATE", logged.certificate)
+    if logged.payload is not None:
+        from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope
+
+        envelope = strict.encode_json(Envelope(logged.payload, IN_TOTO_TYPE, logged.signature).encode()).decode("utf-8")
+        content: dict[str, Json] = {"envelope": envelope, "verifiers": [strict.encode_base64(verifier)]}
+        return {"apiVersion": "0.0.1", "kind": "dsse", "spec": {"proposedContent": content}}
+    digest = _digest(logged, next(iter(logged.key.digest_algorithms), "sha512"), place)
+    spec: Json = {
+        "data": {"hash": {"algorithm": digest.algorithm, "value": digest.hex}},
+        "signature": {
+            "content": strict.encode_base64(logged.signature),
+            "publicKey": {"content": strict.encode_base64(verifier)},
+        },
+    }
+    return {"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec}
+
+
+def _digest(logged: Logged, algorithm: str, place: Place) -> Digest:
+    from sigkit.digest import Digest
+
+    if isinstance(logged.signed, OverBytes):
+        return Digest.of(logged.signed.message, algorithm)
+    found = logged.signed.artifact.by(algorithm)
+    if found is None:
+        raise UnsupportedEntry("the log wants a digest that is not known", place=place, expected=algorithm)
+    return found
+
+
+def _parse_v1(top: Cursor) -> LogEntry:
+    """Read the one entry of an answer.
+
+    Source: sigstore/rekor openapi.yaml, LogEntry.
+    """
+    entries = top.object()
+    if len(entries) != 1:
+        top.fail("not exactly one entry", expected="1", got=str(len(entries)))
+    entry = top.member(next(iter(entries)))
+    body = entry.member("body").base64()
+    proof = entry.member("verification").member("inclusionProof")
+    kind = strict.parse_json(body, most_bytes=limits.LOG_ANSWER_BYTES, place=entry.member("body").at())
+    return LogEntry(
+        index=entry.member("logIndex").integer(),
+        log_id=_hex(entry.member("logID")),
+        kind=kind.member("kind").text(),
+        version=kind.member("apiVersion").text(),
+        integrated_time=entry.member("integratedTime").integer(),
+        promise=entry.member("verification").member("signedEntryTimestamp").base64(),
+        proof=InclusionProof(
+            index=proof.member("logIndex").integer(),
+            size=proof.member("treeSize").integer(),
+            root=_hex(proof.member("rootHash")),
+            hashes=tuple(_hex(item) for item in proof.member("hashes").items(limits.PROOF_HASHES)),
+            checkpoint=proof.member("checkpoint").text(),
+        ),
+        body=body,
+    )
+
+
+def _hex(cursor: Cursor) -> bytes:
+    text = cursor.text()
+    if len(text) != 64 or set(text) - _HEX:
+        cursor.fail("not a hash", expected="64 characters of lower-case hex")
+    return bytes.fromhex(text)
+
+
+def _place_of(base: str) -> Place:
+    from sigkit.errors import Place
+
+    return Place(base)
