@@ -39,15 +39,15 @@ class RunningStack(Data):
 
 
 @contextlib.contextmanager
-def fresh(repository: Repository, clock: Clock) -> Iterator[None]:
-    """Sign what TUF's online roles say again before it expires, until the block ends.
+def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -> Iterator[None]:
+    """Sign what TUF's online roles say again before it expires, until the block ends; look every `every_s` seconds.
 
     A disk that takes nothing now may take it a minute later: `sigkit stack status` says how long the metadata is still good.
     """
     end = threading.Event()
 
     def watch() -> None:
-        while not end.wait(_RESIGN_S):
+        while not end.wait(every_s):
             with contextlib.suppress(SigkitError):
                 repository.resign_if_due(clock.now())
 

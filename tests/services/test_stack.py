@@ -1,0 +1,389 @@
+"""A stack's directory: made whole or not at all, owned by one process, served without the keys that stay offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sigkit import durable
+from sigkit.clock import SystemClock
+from sigkit.errors import (
+    EXIT_USAGE,
+    AddressUnusable,
+    FileUnwritable,
+    LockTimeout,
+    NoStack,
+    OtherStackVersion,
+    Place,
+    PlainHttpRefused,
+    StackExists,
+    UrlRefused,
+    WrongShape,
+)
+from sigkit.services.serve import Tls
+from sigkit.services.stack import layout
+from sigkit.services.stack.cores import open_repository
+from sigkit.services.stack.run import fresh, running_stack
+from sigkit.services.stack.status import encode, read_status
+from tests.simulators import stacks
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INIT = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from pathlib import Path
+from tests.simulators.stacks import make
+make(Path(sys.argv[1]), url="http://127.0.0.1:20001", offline=Path(sys.argv[2]) if sys.argv[2:] else None)
+"""
+
+
+class MovedClock:
+    """The wall clock, moved."""
+
+    def __init__(self, **by: float) -> None:
+        self.by = timedelta(**by)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return stacks.make(tmp_path_factory.mktemp("made") / "stack")
+
+
+@pytest.fixture
+def stack(made, tmp_path):
+    """A stack of the test's own: a copy, which is quicker than making one."""
+    shutil.copytree(made.directory, tmp_path / "stack")
+    return stacks.Stack(tmp_path / "stack", made.url)
+
+
+def tree(directory: Path) -> dict[str, int]:
+    return {str(path.relative_to(directory)): stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*")}
+
+
+# --- making
+
+
+def test_what_is_made_is_the_owners_alone(made):
+    found = tree(made.directory)
+    assert stat.S_IMODE(made.directory.stat().st_mode) == 0o700
+    assert {mode for path, mode in found.items() if (made.directory / path).is_dir()} == {0o700}
+    keys = {path for path in found if path.endswith((".key", ".pem")) and "chain" not in path and "root.pem" not in path}
+    assert len(keys) >= 11
+    assert {found[path] for path in keys} == {0o600}
+
+
+def test_offline_keys_can_be_made_elsewhere_and_are_nowhere_else(tmp_path):
+    stack = stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    names = set(tree(tmp_path / "usb"))
+    assert {"ca-root.key", "tsa-root.key"} < names
+    assert len([name for name in names if name.startswith(("tuf-root-", "tuf-targets-"))]) == 2
+    assert not (stack.directory / "offline").exists()
+    secrets = {path.read_bytes() for path in (tmp_path / "usb").glob("*.key")} | {
+        path.read_bytes() for path in (tmp_path / "usb").glob("tuf-*")
+    }
+    assert not [path for path in stack.directory.rglob("*") if path.is_file() and path.read_bytes() in secrets]
+
+
+def test_a_stack_is_served_without_its_offline_keys(stack):
+    shutil.rmtree(stack.directory / "offline")
+    with running_stack(str(stack.directory), clock=MovedClock(days=10)):  # so that TUF's metadata has to be signed again
+        assert stack.call("GET", "/healthz") == (200, b'{"status":"SERVING"}')
+        assert json.loads(stack.call("GET", "/tuf/timestamp.json")[1])["signed"]["version"] == 2
+
+
+def test_clients_are_handed_documents_that_name_one_service_of_each_kind(made):
+    config = json.loads(made.client("signing_config.json").read_text())
+    assert [[item["url"] for item in config[name]] for name in ("caUrls", "oidcUrls", "rekorTlogUrls", "tsaUrls")] == [
+        [made.url],
+        [made.url],
+        [made.url],
+        [f"{made.url}/api/v1/timestamp"],
+    ]
+    root = json.loads(made.client("trusted_root.json").read_text())
+    assert [len(root[name]) for name in ("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")] == [1, 1, 1, 1]
+    both = json.loads(made.client("trust_config.json").read_text())
+    assert (both["trustedRoot"], both["signingConfig"]) == (root, config)
+    assert json.loads(made.client("root.json").read_text())["signed"]["_type"] == "root"
+
+
+def test_an_empty_directory_is_taken(tmp_path):
+    (tmp_path / "stack").mkdir()
+    stacks.make(tmp_path / "stack")
+    assert (tmp_path / "stack" / "stack.json").exists()
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("there", ["stack", "file in it", "not a directory", "offline"])
+def test_what_is_there_already_is_refused_and_left_as_it_is(stack, tmp_path, there):
+    target, offline = tmp_path / "target", None
+    match there:
+        case "stack":
+            target = stack.directory
+        case "file in it":
+            target.mkdir()
+            (target / "precious").write_text("x")
+        case "not a directory":
+            target.write_text("x")
+        case _:
+            offline = stack.directory / "offline"
+    before = snapshot(tmp_path)
+    with pytest.raises(StackExists) as caught:
+        stacks.make(target, offline=offline)
+    assert caught.value.status() == EXIT_USAGE
+    assert caught.value.remedy
+    assert snapshot(tmp_path) == before
+
+
+def test_offline_keys_inside_the_stack_are_refused(tmp_path):
+    with pytest.raises(StackExists):
+        stacks.make(tmp_path / "stack", offline=tmp_path / "stack" / "keys")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_half_made_directory_is_recognised_with_the_next_step(stack):
+    (stack.directory / "stack.json").unlink()
+    for act in (lambda: stacks.make(stack.directory), lambda: layout.load_config(str(stack.directory))):
+        with pytest.raises(NoStack) as caught:
+            act()
+        assert "not finished" in caught.value.problem
+        assert "init" in caught.value.remedy
+    with pytest.raises(NoStack), running_stack(str(stack.directory)):
+        pass
+
+
+@pytest.mark.parametrize("directory", ["absent", "empty"])
+def test_no_stack_is_a_usage_error_that_names_init(tmp_path, directory):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoStack) as caught:
+        layout.load_config(str(tmp_path / directory))
+    assert (caught.value.status(), "init" in caught.value.remedy) == (EXIT_USAGE, True)
+
+
+@pytest.mark.parametrize("point", ["durable.create.fsync", "tuf.timestamp.fsync", "stack.config.fsync", "stack.rename"])
+def test_without_space_nothing_is_made_and_nothing_is_left(tmp_path, monkeypatch, point):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{point}=enospc")
+    monkeypatch.setattr(durable, "_passages", {})
+    with pytest.raises(FileUnwritable):
+        stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    ["durable.create.rename", "log.journal.rename", "tuf.root.rename", "tuf.timestamp.directory", "stack.config.rename", "stack.rename"],
+)
+def test_a_killed_making_leaves_no_stack_and_is_made_again_without_cleaning(tmp_path, point):
+    line = [sys.executable, "-c", INIT, str(tmp_path / "stack")]
+    died = subprocess.run(line, env={**os.environ, "SIGKIT_FAILPOINTS": f"{point}=kill"}, capture_output=True, timeout=60, check=False)
+    assert died.returncode == -9
+    assert not (tmp_path / "stack").exists()
+    subprocess.run(line, timeout=60, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["stack"]
+    assert layout.load_config(str(tmp_path / "stack")).name == "acme"
+
+
+def test_a_making_that_goes_on_is_not_cleaned_away_by_another(tmp_path):
+    other = tmp_path / ".stack.new-0123456789ab"
+    other.mkdir()
+    with durable.lock(other / "lock"):
+        stacks.make(tmp_path / "stack")
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("url", "refusal"),
+    [
+        ("http://stack.example", PlainHttpRefused),
+        ("http://192.0.2.1:80", PlainHttpRefused),
+        ("https://stack.example/sigstore", UrlRefused),
+        ("https://stack.example/?x", UrlRefused),
+        ("https://me@stack.example", UrlRefused),
+        ("ftp://stack.example", UrlRefused),
+        ("127.0.0.1:5000", UrlRefused),
+    ],
+)
+def test_a_url_that_clients_could_not_use_safely_is_refused(url, refusal):
+    with pytest.raises(refusal):
+        layout.parse_base_url(url, Place.operator("--url"))
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://stack.example:443/", "https://stack.example"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("http://[::1]:5000/", "http://[::1]:5000"),
+    ],
+)
+def test_a_base_url_is_written_one_way(url, base):
+    assert str(layout.parse_base_url(url, Place("url"))) == base
+
+
+@pytest.mark.parametrize("name", ["", " x", "a" * 61, "a\nb", "ä", "-x"])
+def test_a_name_that_certificates_cannot_carry_is_refused(name):
+    with pytest.raises(WrongShape):
+        layout.check_name(name, Place.operator("--name"))
+
+
+# --- serving
+
+
+def test_a_second_process_is_refused(stack):
+    with running_stack(str(stack.directory)), pytest.raises(LockTimeout) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "stack down" in caught.value.remedy
+
+
+def test_nothing_is_left_that_says_it_runs(stack):
+    with running_stack(str(stack.directory)):
+        assert (stack.directory / "run.json").exists()
+        assert read_status(str(stack.directory), SystemClock()).process is not None
+    assert not (stack.directory / "run.json").exists()
+    assert read_status(str(stack.directory), SystemClock()).process is None
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_beyond_loopback_it_does_not_listen_without_tls(stack, listen):
+    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory), listen=listen):
+        pass
+    assert caught.value.status() == EXIT_USAGE
+
+
+def rename(stack, url: str) -> None:
+    path = stack.directory / "stack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"url": url}))
+
+
+def test_an_address_that_the_url_does_not_say_is_asked_for(stack):
+    rename(stack, "https://stack.example")
+    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "--listen" in caught.value.remedy
+
+
+def test_a_url_with_tls_needs_certificate_or_proxy(stack):
+    rename(stack, "https://127.0.0.1:20443")
+    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "--tls-cert" in caught.value.remedy
+    with running_stack(str(stack.directory), listen="127.0.0.1:0") as running:  # a proxy speaks it
+        assert running.config.url == "https://127.0.0.1:20443"
+
+
+def test_tls_under_a_url_without_it_is_refused(stack):
+    with pytest.raises(AddressUnusable), running_stack(str(stack.directory), tls=Tls("cert.pem", "key.pem")):
+        pass
+
+
+def test_another_version_is_refused_by_name(stack):
+    path = stack.directory / "stack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": "sigkit.stack/2"}))
+    with pytest.raises(OtherStackVersion) as caught, running_stack(str(stack.directory)):
+        pass
+    assert (caught.value.expected, caught.value.got) == ("sigkit.stack/1", "sigkit.stack/2")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema":"sigkit.stack/1"}', b'{"schema":1}', b"\xff"])
+def test_a_damaged_configuration_is_no_stack(stack, damage):
+    (stack.directory / "stack.json").write_bytes(damage)
+    with pytest.raises(NoStack):
+        layout.load_config(str(stack.directory))
+
+
+@pytest.mark.parametrize("change", [{"created": "yesterday"}, {"created": "2026-02-30T00:00:00Z"}, {"name": "a\nb"}, {"more": 1}])
+def test_a_configuration_with_a_wrong_member_is_no_stack(stack, change):
+    path = stack.directory / "stack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(NoStack):
+        layout.load_config(str(stack.directory))
+
+
+def test_every_service_is_under_its_path(stack):
+    with running_stack(str(stack.directory)):
+        assert stack.json("GET", "/.well-known/openid-configuration")["issuer"] == stack.url
+        assert stack.json("GET", "/api/v2/configuration")["issuers"][0]["issuerUrl"] == stack.url
+        assert len(stack.json("GET", "//api/v2/trustBundle")["chains"][0]["certificates"]) == 2
+        assert stack.call("GET", "/api/v2/checkpoint")[1].startswith(b"127.0.0.1\n1\n")
+        assert stack.call("GET", "/api/v2/tile/entries/000.p/1")[0] == 200
+        assert stack.call("GET", "/api/v1/timestamp/certchain")[0] == 200
+        assert len(stack.json("GET", "/ct/v1/get-roots")["certificates"]) == 1
+        assert stack.json("GET", "/tuf/timestamp.json")["signed"]["version"] == 1
+        assert stack.call("GET", "/tuf/2.root.json")[0] == 404
+        assert stack.json("GET", "/v2/") == {}
+        assert stack.call("GET", "/")[0] == 404
+
+
+def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for_the_own(stack):
+    (stack.directory / "issuers.json").write_text(
+        json.dumps(
+            {
+                "schema": "sigkit.stack.issuers/1",
+                "issuers": [
+                    {"url": "https://gitlab.acme.example", "type": "gitlab"},
+                    {"url": stack.url, "type": "uri", "subjectDomain": "https://evil.example"},
+                ],
+            }
+        )
+    )
+    with running_stack(str(stack.directory)):
+        issuers = {item["issuerUrl"]: item for item in stack.json("GET", "/api/v2/configuration")["issuers"]}
+    assert set(issuers) == {"https://gitlab.acme.example", stack.url}
+    assert "evil" not in json.dumps(issuers[stack.url])
+
+
+def test_metadata_is_signed_again_while_the_stack_runs(stack):
+    repository = open_repository(str(stack.directory))
+    clock = MovedClock()
+    with fresh(repository, clock, every_s=0.01):
+        clock.by = timedelta(days=5)
+        deadline = datetime.now(UTC) + timedelta(seconds=20)
+        while repository.expiries()["timestamp"] < clock.now() + timedelta(days=6):
+            assert datetime.now(UTC) < deadline
+
+
+def test_a_disk_that_is_full_for_a_while_stops_nothing(stack, monkeypatch):
+    repository = open_repository(str(stack.directory))
+    clock = MovedClock()
+    with fresh(repository, clock, every_s=0.01):
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "tuf.timestamp.fsync=enospc")
+        clock.by = timedelta(days=5)
+        deadline = datetime.now(UTC) + timedelta(seconds=20)
+        while repository.expiries()["timestamp"] < clock.now() + timedelta(days=6):
+            assert datetime.now(UTC) < deadline
+
+
+# --- status
+
+
+def test_status_says_what_is_there_and_never_calls_the_log_transparent(stack):
+    document = encode(read_status(str(stack.directory), SystemClock()))
+    assert isinstance(document, dict)
+    assert (document["schema"], document["name"], document["url"]) == ("sigkit.stack/1", "acme", stack.url)
+    assert document["log"] == {"size": 1, "origin": "127.0.0.1", "witnesses": 0}
+    assert document["process"] is None
+    assert document["offline_keys_here"] is True
+    expiries = document["expiries"]
+    assert isinstance(expiries, list)
+    assert len(expiries) == 6
+
+
+def test_reading_the_status_changes_nothing(stack):
+    before = snapshot(stack.directory)
+    read_status(str(stack.directory), SystemClock())
+    assert snapshot(stack.directory) == before
