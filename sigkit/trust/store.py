@@ -1,0 +1,281 @@
+"""A named trust root, ready to verify with: fetched if it is time to, else as it was proved last, and how old that is.
+
+What is kept is proved again from the pin, whether there is a network or not. Where a mirror does not answer, the last good state is used as
+long as it is valid, and longer where a policy grants it. A mirror that answers with something wrong is another matter: that is refused,
+whatever is kept. Nothing is written where nothing can be: then what was fetched serves this once.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, assert_never
+
+from sigkit import durable, limits
+from sigkit.data import Data
+from sigkit.errors import (
+    FileUnwritable,
+    LockTimeout,
+    MetadataExpired,
+    MetadataMissing,
+    Place,
+    RootTooOld,
+    SigkitError,
+    TargetNotListed,
+    UnavailError,
+)
+from sigkit.trust import bundled
+from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory
+from sigkit.trust.trusted_root import parse_trusted_root
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sigkit.clock import Clock
+    from sigkit.net.session import Session
+    from sigkit.trust.root import TrustedRoot
+    from sigkit.trust.signing_config import SigningConfig
+    from sigkit.trust.tuf import Mirror
+
+TRUSTED_ROOT: Final = "trusted_root.json"
+SIGNING_CONFIG: Final = "signing_config.v0.2.json"
+_REFRESH_AFTER: Final = timedelta(seconds=limits.TRUST_REFRESH_S)
+_NOTHING: Final = timedelta()
+
+
+class Allowance(Data):
+    """How old a root may be: how long ago it was checked with its mirror, and for how long its metadata may have expired."""
+
+    max_age: timedelta | None = None
+    max_expired: timedelta = _NOTHING
+
+
+NO_ALLOWANCE: Final = Allowance()
+
+
+class Freshness(Data):
+    """When a root was checked with its mirror last, and until when its metadata is valid."""
+
+    checked: datetime
+    expires: datetime
+
+
+class NamedRoot(Data):
+    """A trust root under its name: what it says, where it comes from, and, if it is fetched, how fresh it is."""
+
+    root: TrustedRoot
+    signing: SigningConfig | None
+    source: str
+    freshness: Freshness | None
+
+
+class RootStore:
+    """Loads trust roots by name. What a person should know about them stands in `notes` afterwards."""
+
+    def __init__(self, pins: Pins, clock: Clock, session: Session | None) -> None:
+        """Load from these pins; without a session nothing is fetched."""
+        self._pins = pins
+        self._clock = clock
+        self._session = session
+        self._loaded: dict[tuple[str, Allowance], NamedRoot] = {}
+        self.notes: list[str] = []
+
+    def load(self, name: str, allowance: Allowance = NO_ALLOWANCE) -> NamedRoot:
+        """Load a root.
+
+        Args:
+            name: of the pin; `public-good`, where that is not pinned, is the copy that comes with sigkit.
+            allowance: how old it may be.
+
+        Raises:
+            NoSuchRoot, MetadataMissing, RootTooOld, UnsafeRootStore: (UNAVAIL) there is none, or none that may be used now.
+            RootError: the mirror offers something that is not proved.
+            SigkitError: what is pinned or kept is malformed.
+        """
+        known = self._loaded.get((name, allowance))
+        if known is None:
+            known = self._loaded[name, allowance] = self._load(name, allowance)
+        return known
+
+    def update(self, name: str) -> NamedRoot:
+        """Fetch a root's newest state, and keep it.
+
+        Raises:
+            MetadataMissing: (UNAVAIL) there is nothing to fetch it with.
+            SigkitError: as `load`, and as the mirror.
+        """
+        pin = self._pins.load(name)
+        if isinstance(pin, FilePin):
+            return self._of_file(pin)
+        if self._session is None:
+            raise MetadataMissing("no connection is made", place=Place.operator(name))
+        return self._update(pin, self._session)
+
+    def _load(self, name: str, allowance: Allowance) -> NamedRoot:
+        if name == bundled.NAME and not self._pins.holds(name):
+            return self._of_copy(allowance)
+        pin = self._pins.load(name)
+        match pin:
+            case FilePin():
+                return self._of_file(pin)
+            case TufPin():
+                return self._of_repository(pin, allowance)
+            case _:
+                assert_never(pin)
+
+    def _of_copy(self, allowance: Allowance) -> NamedRoot:
+        age = bundled.age_days(self._clock.now().date())
+        if allowance.max_age is not None and timedelta(days=age) > allowance.max_age:
+            raise RootTooOld(
+                "the copy of the public-good instance's trusted root is older than the policy allows",
+                place=Place.operator(bundled.NAME),
+                expected=f"at most {_words(allowance.max_age)}",
+                got=f"{age} days",
+                remedy="sigkit trust init public-good",
+            )
+        self.notes.append(
+            f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; --trusted-root FILE names another"
+        )
+        return NamedRoot(bundled.load_public_good(), bundled.load_public_good_signing_config(), "the copy that comes with sigkit", None)
+
+    def _of_file(self, pin: FilePin) -> NamedRoot:
+        root = parse_trusted_root(pin.trusted_root, pin.name, pin.place, limits.DEFAULT)
+        return NamedRoot(root, None, "a file that was pinned", None)
+
+    def _of_repository(self, pin: TufPin, allowance: Allowance) -> NamedRoot:
+        kept = self._kept(pin)
+        if self._session is not None and self._is_due(kept, allowance):
+            try:
+                return self._update(pin, self._session)
+            except MetadataExpired:
+                if not allowance.max_expired or kept is None:
+                    raise
+                self.notes.append(f"trusted root {pin.name}: what its mirror offers has expired; what is kept is used")
+            except UnavailError as err:
+                if kept is None:
+                    raise
+                self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
+        if kept is None:
+            raise MetadataMissing(
+                "nothing of this trust root was fetched yet", place=Place.operator(pin.name), remedy=f"sigkit trust update {pin.name}"
+            )
+        return self._of_kept(pin, kept, allowance)
+
+    def _is_due(self, kept: Proved | None, allowance: Allowance) -> bool:
+        if kept is None:
+            return True
+        age = self._clock.now() - kept.checked
+        return age >= min(_REFRESH_AFTER, allowance.max_age or _REFRESH_AFTER)
+
+    def _of_kept(self, pin: TufPin, kept: Proved, allowance: Allowance) -> NamedRoot:
+        age = max(self._clock.now() - kept.checked, _NOTHING)
+        update = f"sigkit trust update {pin.name}"
+        if allowance.max_age is not None and age > allowance.max_age:
+            raise RootTooOld(
+                "the trust root was checked longer ago than the policy allows",
+                place=Place.operator(pin.name),
+                expected=f"at most {_words(allowance.max_age)} ago",
+                got=f"{_words(age)} ago",
+                remedy=update,
+            )
+        now = self._now(kept)
+        try:
+            memory = Memory(dict(kept.files), self._pins.path(pin.name, "cache.json"))
+            found = self._read(pin, memory, None, now - allowance.max_expired, kept.checked)
+        except MetadataExpired as err:
+            raise RootTooOld(
+                "the metadata of the trust root has expired, and nothing newer is here",
+                place=err.place,
+                expected=err.expected,
+                got=err.got,
+                remedy=update,
+            ) from err
+        if found.freshness and found.freshness.expires <= now:
+            self.notes.append(
+                f"trusted root {pin.name}: stale: its metadata expired {_words(now - found.freshness.expires)} ago, as the policy grants"
+            )
+        self.notes.append(f"trusted root {pin.name}: checked with {pin.mirror} {_words(age)} ago")
+        return found
+
+    def _kept(self, pin: TufPin) -> Proved | None:
+        """Return what is kept; what cannot be used is as if it were not there, and that is said."""
+        try:
+            return self._pins.load_proved(pin.name)
+        except SigkitError as err:
+            self.notes.append(f"trusted root {pin.name}: what is kept of it is not used: {err.problem} ({err.place.source})")
+            return None
+
+    def _now(self, kept: Proved | None) -> datetime:
+        """Return the latest time that is known: a clock that was set back makes nothing valid again."""
+        now = self._clock.now()
+        return max(now, kept.checked) if kept else now
+
+    def _update(self, pin: TufPin, session: Session) -> NamedRoot:
+        from sigkit.trust.mirror import NetMirror
+
+        mirror = NetMirror(session, pin.mirror, pin.place)
+        with ExitStack() as stack:
+            try:  # one at a time, where that can be: what is older would replace what is newer
+                stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
+            except (FileUnwritable, LockTimeout):
+                pass
+            kept = self._kept(pin)
+            now = self._now(kept)
+            memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
+            found = self._read(pin, memory, mirror, now, now)
+            try:
+                self._pins.save_proved(pin.name, Proved(memory.files, now))
+            except FileUnwritable as err:
+                self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
+        return found
+
+    def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:
+        """Prove everything from the pin."""
+        from sigkit.trust.signing_config import parse_signing_config
+        from sigkit.trust.tuf import Client
+
+        client = Client(pin.root, pin.place, memory, mirror, when)
+        client.refresh()
+        root = parse_trusted_root(client.target(TRUSTED_ROOT), pin.name, memory.place(TRUSTED_ROOT), limits.DEFAULT)
+        try:
+            raw = client.target(SIGNING_CONFIG)
+        except TargetNotListed:  # an instance that nobody signs with any more, or never did by this format
+            signing = None
+        else:
+            signing = parse_signing_config(raw, memory.place(SIGNING_CONFIG), limits.DEFAULT)
+        return NamedRoot(root, signing, pin.mirror, Freshness(checked, client.expires))
+
+
+class Memory:
+    """Keeps what is proved in memory, to be kept whole or not at all."""
+
+    def __init__(self, files: dict[str, bytes], source: str) -> None:
+        """Start with files that were kept in `source`."""
+        self.files = files
+        self._source = source
+
+    def load(self, name: str) -> bytes | None:
+        """Return a file, or None."""
+        return self.files.get(name)
+
+    def save(self, name: str, raw: bytes) -> None:
+        """Keep a file."""
+        self.files[name] = raw
+
+    def place(self, name: str) -> Place:
+        """Return where the file is kept."""
+        return Place(self._source, name)
+
+
+def find_store(clock: Clock, session: Session | None) -> RootStore:
+    """Return the store of this user's roots."""
+    return RootStore(Pins(default_directory()), clock, session)
+
+
+def _words(age: timedelta) -> str:
+    """Write an age for a person, in the largest unit that says enough."""
+    seconds = int(age.total_seconds())
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"
