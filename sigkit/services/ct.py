@@ -1,31 +1,37 @@
 """The stack's certificate log: keeps what its authorities are about to issue, and signs the promise to show it.
 
-A promise is answered only when its entry is durable. What is signed is the entry itself: the certificate without its promise, and the key
-of its issuer, which for the structures of RFC 6962 are the same bytes.
+A promise is answered only when its entry is in the tree and durable, so it is kept before it is given. What is signed is the entry itself:
+the certificate without its promise, and the key of its issuer, which for the structures of RFC 6962 are the same bytes.
+
+Entries lie in a tile log of their own, whose checkpoints another key signs; anybody can read it as any other. Its leaves are RFC 6962's
+MerkleTreeLeaf, so their hashes are those of RFC 6962, but for the first, which is the log's own.
 
 Only chains that end at a root of this stack are taken.
 
-Source: RFC 6962 sections 3.1 to 3.4, 4.1, 4.2, 4.7.
+Source: RFC 6962 sections 3.1 to 3.4, 4.1, 4.2, 4.7; C2SP tlog-tiles.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from sigkit import durable
+from sigkit import durable, limits
 from sigkit.data import Data
-from sigkit.errors import FileUnwritable, Place, SigkitError
+from sigkit.errors import LimitError, ParseError, Place, SigkitError
+from sigkit.keys.pem import encode_pem, parse_pem
+from sigkit.keys.private import generate, parse_pkcs8
 from sigkit.services import der, pki
-from sigkit.services.exchange import Answer, Request, json_answer
-from sigkit.services.gateway import invalid, read_body, route
+from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
+from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,7 +39,8 @@ if TYPE_CHECKING:
     from sigkit.clock import Clock
 
 _KEY: Final = "ct.key"
-_ENTRIES: Final = "entries"
+_CHECKPOINT_KEY: Final = "ct-checkpoint.key"
+_STATE: Final = "state"
 _POISON: Final = "1.3.6.1.4.1.11129.2.4.3"
 _EXTENSIONS_TAG: Final = 0xA3  # [3] EXPLICIT of TBSCertificate
 _POISON_CONTENT: Final = der.octets(b"\x05\x00")
@@ -68,18 +75,18 @@ def encode_list(promises: Sequence[Promise]) -> bytes:
 class CertificateLog:
     """Answers requests and the stack's own authority."""
 
-    def __init__(self, directory: str, key: ec.EllipticCurvePrivateKey, roots: Sequence[x509.Certificate], clock: Clock) -> None:
-        """Serve the log in `directory`, which takes chains of these roots."""
+    def __init__(self, tiles: TileLog, key: ec.EllipticCurvePrivateKey, roots: Sequence[x509.Certificate], clock: Clock) -> None:
+        """Keep entries in `tiles`, promise by `key`, and take chains of these roots."""
+        self.tiles = tiles
         self._key = key
         self._roots = tuple(roots)
         self._clock = clock
-        self._entries = _EntryFile(os.path.join(directory, _ENTRIES))
         self.public_key = pki.spki(key.public_key())
         self.log_id = hashlib.sha256(self.public_key).digest()
 
     @classmethod
-    def create(cls, directory: str) -> None:
-        """Make the log's key in `directory`, which is there.
+    def create(cls, directory: str, host: str, clock: Clock) -> None:
+        """Make the log's keys and its tree in `directory`, which is there.
 
         Raises:
             FileUnwritable: (UNAVAIL).
@@ -87,23 +94,32 @@ class CertificateLog:
         from cryptography.hazmat.primitives.asymmetric import ec
 
         pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
+        key = generate("ed25519")
+        durable.create_new(os.path.join(directory, _CHECKPOINT_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
+        TileLog.create(os.path.join(directory, _STATE), f"{host}/ct", key, clock)
 
     @classmethod
-    def open(cls, directory: str, roots: Sequence[x509.Certificate], clock: Clock) -> Self:
-        """Open the log that `create` made.
+    @contextlib.contextmanager
+    def open(cls, directory: str, roots: Sequence[x509.Certificate], clock: Clock) -> Iterator[Self]:
+        """Own the log that `create` made until the block ends.
 
         Raises:
-            FileUnreadable, FileUnwritable: (UNAVAIL).
+            FileUnreadable, FileUnwritable, DatabaseUnusable, LockTimeout: (UNAVAIL).
             MalformedKey: (SIG).
+            LogDamaged: (TLOG).
         """
-        return cls(directory, pki.load_key(os.path.join(directory, _KEY)), roots, clock)
+        path = os.path.join(directory, _CHECKPOINT_KEY)
+        place = Place.operator(path)
+        block = parse_pem(durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place), ("PRIVATE KEY",), place)
+        with TileLog.open(os.path.join(directory, _STATE), parse_pkcs8(block.data, place)) as tiles:
+            yield cls(tiles, pki.load_key(os.path.join(directory, _KEY)), roots, clock)
 
     def add_precertificate(self, chain: Sequence[x509.Certificate]) -> Promise:
         """Keep a precertificate with its issuers, and promise to show it.
 
         Raises:
             MalformedDer, ValueError: the chain is not one of this log's roots, or holds no precertificate.
-            FileUnwritable: (UNAVAIL) nothing was promised.
+            SigkitError: (UNAVAIL, TLOG) it could not be kept; nothing was promised.
         """
         if not 1 < len(chain) <= _MOST_CERTIFICATES:
             raise ValueError(f"a chain has 2 to {_MOST_CERTIFICATES} certificates, the precertificate first")
@@ -111,16 +127,16 @@ class CertificateLog:
         body = without_poison(chain[0].tbs_certificate_bytes)
         issuer_key = hashlib.sha256(_spki(chain[1])).digest()
         entry = b"\x00\x01" + issuer_key + len(body).to_bytes(3, "big") + body
-        return self._promise(entry, [pki.der(certificate) for certificate in chain])
+        return self._promise(entry)
 
-    def _promise(self, entry: bytes, chain: Sequence[bytes]) -> Promise:
+    def _promise(self, entry: bytes) -> Promise:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
         milliseconds = int(self._clock.now().timestamp() * 1000)
         # As MerkleTreeLeaf: version 1, timestamped_entry. As what is signed: version 1, certificate_timestamp.
         leaf = b"\x00\x00" + milliseconds.to_bytes(8, "big") + entry + b"\x00\x00"
-        self._entries.append(leaf, chain)
+        self.tiles.append_many([leaf])
         signature = self._key.sign(leaf, ec.ECDSA(hashes.SHA256()))
         return Promise(self.log_id, milliseconds, b"\x04\x03" + len(signature).to_bytes(2, "big") + signature)
 
@@ -140,7 +156,10 @@ class CertificateLog:
             raise ValueError("the chain does not end at a root of this log")
 
     async def answer(self, request: Request) -> Answer:
-        """Answer a request for `/ct/v1/…`; whatever is wrong with it is answered too."""
+        """Answer a request for `/ct/…`; whatever is wrong with it is answered too."""
+        path = request.path.removeprefix("/ct/")
+        if request.method in {"GET", "HEAD"} and (path == "checkpoint" or path.startswith("tile/")):
+            return await self._read(path)
         return await route(
             request,
             {("POST", "/ct/v1/add-pre-chain"): self._add_pre_chain, ("GET", "/ct/v1/get-roots"): self._get_roots},
@@ -154,10 +173,10 @@ class CertificateLog:
             listed = parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=Place("request")).member("chain").items(_MOST_CERTIFICATES)
             chain = [x509.load_der_x509_certificate(item.base64()) for item in listed]
             promise = await asyncio.to_thread(self.add_precertificate, chain)
-        except FileUnwritable:
-            raise
-        except (SigkitError, ValueError, x509.InvalidVersion) as err:
+        except (ParseError, LimitError, ValueError, x509.InvalidVersion) as err:
             raise invalid(str(err)) from err
+        except SigkitError as err:
+            raise GatewayError(500, INTERNAL, f"the certificate could not be kept: {err.problem}") from err
         return json_answer(
             200,
             {
@@ -169,8 +188,25 @@ class CertificateLog:
             },
         )
 
+    async def _read(self, path: str) -> Answer:
+        found = await asyncio.to_thread(self.tiles.read, path)
+        if found is None:
+            return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
+        kind = "text/plain; charset=utf-8" if path == "checkpoint" else "application/octet-stream"
+        return whole_answer(200, found, (("Content-Type", kind),))
+
     async def _get_roots(self, _: Request) -> Answer:
         return json_answer(200, {"certificates": [encode_base64(pki.der(root)) for root in self._roots]})
+
+
+def load_public_key(directory: str) -> bytes:
+    """Return the key of the log that `create` made in `directory`, as SubjectPublicKeyInfo.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedKey: (SIG).
+    """
+    return pki.spki(pki.load_key(os.path.join(directory, _KEY)).public_key())
 
 
 def without_poison(body: bytes) -> bytes:
@@ -197,23 +233,3 @@ def _spki(certificate: x509.Certificate) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-class _EntryFile:
-    """Leaves with their chains, one after the other, each with its length before it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-
-    def append(self, leaf: bytes, chain: Sequence[bytes]) -> None:
-        record = b"".join(len(part).to_bytes(3, "big") + part for part in (leaf, *chain))
-        with self._lock:
-            try:
-                with open(self._path, "ab") as file:
-                    file.write(len(record).to_bytes(4, "big") + record)
-                    file.flush()
-                    durable.failpoint("ct.append.fsync")
-                    os.fsync(file.fileno())
-            except OSError as err:
-                raise FileUnwritable(f"cannot write the log: {err.strerror or err}", place=Place(self._path)) from err

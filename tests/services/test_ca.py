@@ -40,29 +40,26 @@ FOREIGN = "https://issuer.example"
 
 
 @pytest.fixture
-def stack(tmp_path):
-    return Authorities(tmp_path)
-
-
-@pytest.fixture
 def key():
     return new_key()
 
 
-def trusted(stack: Authorities) -> TrustedRoot:
+def trusted(authorities: Authorities) -> TrustedRoot:
     """Return the stack as its clients trust it."""
     origin = Origin("stack", Digest.of(b"stack"))
     always = Window(None, None)
-    log = TransparencyLog("ct", stack.ct.log_id, parse_public_key(stack.ct.public_key, NOWHERE), always, "acme", None, "", origin)
-    authority = TrustedAuthority("ca", stack.ca.chain, always, "acme", origin)
+    log = TransparencyLog(
+        "ct", authorities.ct.log_id, parse_public_key(authorities.ct.public_key, NOWHERE), always, "acme", None, "", origin
+    )
+    authority = TrustedAuthority("ca", authorities.ca.chain, always, "acme", origin)
     return TrustedRoot("stack", origin.digest, (), certificate_authorities=(authority,), ct_logs=(log,))
 
 
-def verified(stack: Authorities, certificates):
+def verified(authorities: Authorities, certificates):
     """Verify a certificate as a signer's, now."""
     der = [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
-    time = TimeFact(stack.clock.now(), "tsa", Source("stack", Digest.of(b"stack"), "tsa"), TimeKind.TIMESTAMP, "acme")
-    return verify_chain(parse_signing_certificate(der[:1], NOWHERE), [time], trusted(stack), NOWHERE)
+    time = TimeFact(authorities.clock.now(), "tsa", Source("stack", Digest.of(b"stack"), "tsa"), TimeKind.TIMESTAMP, "acme")
+    return verify_chain(parse_signing_certificate(der[:1], NOWHERE), [time], trusted(authorities), NOWHERE)
 
 
 def extension(certificate, kind):
@@ -74,12 +71,12 @@ def extension(certificate, kind):
 
 @pytest.mark.parametrize("form", ["key", "signing request"])
 @pytest.mark.parametrize("subject", [WORKLOAD, PERSON])
-def test_certificate_names_the_token_s_subject_and_verifies(stack, key, form, subject):
-    token = stack.oidc.issue_token(subject)
+def test_certificate_names_the_token_s_subject_and_verifies(authorities, key, form, subject):
+    token = authorities.oidc.issue_token(subject)
     wish = key_request(key, subject) if form == "key" else signing_request(key)
-    certificates = chain(stack.certify(token, **wish))
-    assert [len(certificates), *certificates[1:]] == [3, *stack.ca.chain]
-    vouched = verified(stack, certificates)
+    certificates = chain(authorities.certify(token, **wish))
+    assert [len(certificates), *certificates[1:]] == [3, *authorities.ca.chain]
+    vouched = verified(authorities, certificates)
     signer = vouched.signer.signer
     assert (signer.subject, signer.issuer) == (subject, URL)
     assert len(vouched.certificate_logs) == 1
@@ -87,11 +84,11 @@ def test_certificate_names_the_token_s_subject_and_verifies(stack, key, form, su
     assert certificates[0].public_key() == key.public_key()
 
 
-def test_certificate_is_as_fulcio_s_specification_says(stack, key):
-    leaf = chain(stack.certify(stack.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)))[0]
+def test_certificate_is_as_fulcio_s_specification_says(authorities, key):
+    leaf = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)))[0]
     assert list(leaf.subject) == []
-    assert leaf.issuer == stack.ca.chain[0].subject
-    assert leaf.not_valid_before_utc == stack.clock.now().replace(microsecond=0)
+    assert leaf.issuer == authorities.ca.chain[0].subject
+    assert leaf.not_valid_before_utc == authorities.clock.now().replace(microsecond=0)
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(minutes=10)
     assert 0 < leaf.serial_number < 2**160
     usage = extension(leaf, x509.KeyUsage)
@@ -100,21 +97,21 @@ def test_certificate_is_as_fulcio_s_specification_says(stack, key):
     assert (purposes.critical, list(purposes.value)) == (False, [ExtendedKeyUsageOID.CODE_SIGNING])
     names = extension(leaf, x509.SubjectAlternativeName)
     assert (names.critical, list(names.value)) == (True, [x509.UniformResourceIdentifier(WORKLOAD)])
-    issuer_identifier = extension(stack.ca.chain[0], x509.SubjectKeyIdentifier).value.digest
+    issuer_identifier = extension(authorities.ca.chain[0], x509.SubjectKeyIdentifier).value.digest
     assert extension(leaf, x509.AuthorityKeyIdentifier).value.key_identifier == issuer_identifier
     assert extension(leaf, x509.SubjectKeyIdentifier).value == x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     assert len(list(extension(leaf, x509.PrecertificateSignedCertificateTimestamps).value)) == 1
     assert not [item for item in leaf.extensions if isinstance(item.value, (x509.PrecertPoison, x509.BasicConstraints))]
 
 
-def test_no_two_certificates_have_one_serial_number(stack, key):
-    token = stack.oidc.issue_token(WORKLOAD)
-    serials = {chain(stack.certify(token, **key_request(key, WORKLOAD)))[0].serial_number for _ in range(3)}
+def test_no_two_certificates_have_one_serial_number(authorities, key):
+    token = authorities.oidc.issue_token(WORKLOAD)
+    serials = {chain(authorities.certify(token, **key_request(key, WORKLOAD)))[0].serial_number for _ in range(3)}
     assert len(serials) == 3
 
 
-def test_authority_certificates_are_as_fulcio_s_specification_says(stack):
-    intermediate, root = stack.ca.chain
+def test_authority_certificates_are_as_fulcio_s_specification_says(authorities):
+    intermediate, root = authorities.ca.chain
     for certificate, path_length in ((intermediate, 0), (root, 1)):
         constraints = extension(certificate, x509.BasicConstraints)
         assert (constraints.critical, constraints.value.ca, constraints.value.path_length) == (True, True, path_length)
@@ -135,33 +132,33 @@ def test_authority_certificates_are_as_fulcio_s_specification_says(stack):
         pytest.param(lambda: rsa.generate_private_key(65537, 2048), id="RSA"),
     ],
 )
-def test_every_kind_of_key_of_fulcio_s_default_is_certified(stack, make):
+def test_every_kind_of_key_of_fulcio_s_default_is_certified(authorities, make):
     key = make()
     name = x509.Name([])
     digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     csr = x509.CertificateSigningRequestBuilder(name).sign(key, digest).public_bytes(serialization.Encoding.PEM)
-    leaf = chain(stack.certify(stack.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(csr)))[0]
+    leaf = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(csr)))[0]
     assert leaf.public_key() == key.public_key()
 
 
-def test_token_of_the_body_wins_over_the_header_s(stack, key):
-    body = {"credentials": {"oidcIdentityToken": stack.oidc.issue_token(PERSON)}, **key_request(key, PERSON)}
-    leaf = chain(stack.certify(stack.oidc.issue_token(WORKLOAD), **body))[0]
+def test_token_of_the_body_wins_over_the_header_s(authorities, key):
+    body = {"credentials": {"oidcIdentityToken": authorities.oidc.issue_token(PERSON)}, **key_request(key, PERSON)}
+    leaf = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **body))[0]
     assert list(extension(leaf, x509.SubjectAlternativeName).value) == [x509.RFC822Name(PERSON)]
 
 
-def test_user_name_stands_in_fulcio_s_other_name(tmp_path, key):
-    stack = Authorities(tmp_path, (Issuer(FOREIGN, UsernameIssuer("acme.example")),))
+def test_user_name_stands_in_fulcio_s_other_name(open_authorities, key):
+    authorities = open_authorities(Issuer(FOREIGN, UsernameIssuer("acme.example")))
     issuer = Foreign(FOREIGN)
-    stack.keys.publish(FOREIGN, issuer.jwk())
-    token = issuer.token(issuer.claims(stack.clock.now(), sub="mia"))
-    certificates = chain(stack.certify(token, **key_request(key, "mia")))
-    assert verified(stack, certificates).signer.signer.subject == "mia!acme.example"
+    authorities.keys.publish(FOREIGN, issuer.jwk())
+    token = issuer.token(issuer.claims(authorities.clock.now(), sub="mia"))
+    certificates = chain(authorities.certify(token, **key_request(key, "mia")))
+    assert verified(authorities, certificates).signer.signer.subject == "mia!acme.example"
 
 
-def test_own_claims_reach_the_certificate(stack, key):
-    token = stack.oidc.issue_token(WORKLOAD, claims={"sourceRepositoryURI": "https://git.example/acme/app", "note": "x"})
-    signer = verified(stack, chain(stack.certify(token, **key_request(key, WORKLOAD)))).signer.signer
+def test_own_claims_reach_the_certificate(authorities, key):
+    token = authorities.oidc.issue_token(WORKLOAD, claims={"sourceRepositoryURI": "https://git.example/acme/app", "note": "x"})
+    signer = verified(authorities, chain(authorities.certify(token, **key_request(key, WORKLOAD)))).signer.signer
     assert signer.extensions == {
         "issuer": URL,
         "sourceRepositoryURI": "https://git.example/acme/app",
@@ -182,44 +179,46 @@ def message(answer) -> str:
 BAD_TOKEN = "There was an error processing the identity token"
 
 
-def test_no_token_is_refused(stack, key):
-    answer = ask(stack.ca, "POST", "/api/v2/signingCert", json.dumps(key_request(key, WORKLOAD)).encode())
+def test_no_token_is_refused(authorities, key):
+    answer = ask(authorities.ca, "POST", "/api/v2/signingCert", json.dumps(key_request(key, WORKLOAD)).encode())
     assert message(answer).startswith(BAD_TOKEN)
 
 
-def test_expired_token_is_refused_with_both_times(stack, key):
-    token = stack.oidc.issue_token(WORKLOAD)
-    stack.clock.advance(minutes=11)
-    told = message(stack.certify(token, **key_request(key, WORKLOAD)))
+def test_expired_token_is_refused_with_both_times(authorities, key):
+    token = authorities.oidc.issue_token(WORKLOAD)
+    authorities.clock.advance(minutes=11)
+    told = message(authorities.certify(token, **key_request(key, WORKLOAD)))
     assert told.startswith(BAD_TOKEN)
     assert ("2026-06-01T12:10:00Z" in told, "2026-06-01T12:11:00Z" in told) == (True, True)
 
 
-def test_unverified_email_is_refused(tmp_path, key):
-    stack = Authorities(tmp_path, (Issuer(FOREIGN, EmailIssuer()),))
+def test_unverified_email_is_refused(open_authorities, key):
+    authorities = open_authorities(Issuer(FOREIGN, EmailIssuer()))
     issuer = Foreign(FOREIGN)
-    stack.keys.publish(FOREIGN, issuer.jwk())
-    token = issuer.token(issuer.claims(stack.clock.now(), email=PERSON, email_verified=False))
-    assert message(stack.certify(token, **key_request(key, PERSON))).startswith(BAD_TOKEN)
+    authorities.keys.publish(FOREIGN, issuer.jwk())
+    token = issuer.token(issuer.claims(authorities.clock.now(), email=PERSON, email_verified=False))
+    assert message(authorities.certify(token, **key_request(key, PERSON))).startswith(BAD_TOKEN)
 
 
-def test_proof_by_another_key_is_refused(stack, key):
+def test_proof_by_another_key_is_refused(authorities, key):
     wish = key_request(key, WORKLOAD)
     wish["publicKeyRequest"]["proofOfPossession"] = key_request(new_key(), WORKLOAD)["publicKeyRequest"]["proofOfPossession"]
-    told = message(stack.certify(stack.oidc.issue_token(WORKLOAD), **wish))
+    told = message(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **wish))
     assert told == "The signature supplied in the request could not be verified"
 
 
-def test_proof_over_another_name_is_refused(stack, key):
-    told = message(stack.certify(stack.oidc.issue_token(PERSON), **key_request(key, WORKLOAD)))
+def test_proof_over_another_name_is_refused(authorities, key):
+    told = message(authorities.certify(authorities.oidc.issue_token(PERSON), **key_request(key, WORKLOAD)))
     assert told == "The signature supplied in the request could not be verified"
 
 
-def test_signing_request_that_another_key_signed_is_refused(stack, key):
+def test_signing_request_that_another_key_signed_is_refused(authorities, key):
     csr = x509.load_pem_x509_csr(base64.b64decode(signing_request(key)["certificateSigningRequest"]))
     raw = bytearray(csr.public_bytes(serialization.Encoding.DER))
     raw[-1] ^= 1
-    told = message(stack.certify(stack.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(pem("CERTIFICATE REQUEST", bytes(raw)))))
+    told = message(
+        authorities.certify(authorities.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(pem("CERTIFICATE REQUEST", bytes(raw))))
+    )
     assert told == "The signature supplied in the request could not be verified"
 
 
@@ -227,8 +226,8 @@ def pem(label: str, raw: bytes) -> bytes:
     return f"-----BEGIN {label}-----\n{b64(raw)}\n-----END {label}-----\n".encode()
 
 
-def test_names_of_a_signing_request_are_not_certified(stack, key):
-    leaf = chain(stack.certify(stack.oidc.issue_token(WORKLOAD), **signing_request(key, "root@acme.example")))[0]
+def test_names_of_a_signing_request_are_not_certified(authorities, key):
+    leaf = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **signing_request(key, "root@acme.example")))[0]
     assert list(leaf.subject) == []
     assert list(extension(leaf, x509.SubjectAlternativeName).value) == [x509.UniformResourceIdentifier(WORKLOAD)]
     assert not [item for item in leaf.extensions if isinstance(item.value, x509.BasicConstraints)]
@@ -243,10 +242,10 @@ def test_names_of_a_signing_request_are_not_certified(stack, key):
         pytest.param(lambda: ec.generate_private_key(ec.SECP256K1()), id="another curve"),
     ],
 )
-def test_insecure_key_is_refused(stack, make):
+def test_insecure_key_is_refused(authorities, make):
     key = make()
     csr = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    told = message(stack.certify(stack.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(csr)))
+    told = message(authorities.certify(authorities.oidc.issue_token(WORKLOAD), certificateSigningRequest=b64(csr)))
     assert told.startswith("The public key supplied in the request is insecure")
 
 
@@ -261,79 +260,79 @@ def test_insecure_key_is_refused(stack, make):
         pytest.param({}, id="nothing"),
     ],
 )
-def test_malformed_wish_is_refused(stack, body):
-    assert message(stack.certify(stack.oidc.issue_token(WORKLOAD), **body))
+def test_malformed_wish_is_refused(authorities, body):
+    assert message(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **body))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a":1,"a":2}', b"[]", b"\xff", b'{"credentials":{"oidcIdentityToken":7}}'])
-def test_malformed_body_is_refused(stack, body):
-    assert message(ask(stack.ca, "POST", "/api/v2/signingCert", body, {"authorization": "Bearer x"}))
+def test_malformed_body_is_refused(authorities, body):
+    assert message(ask(authorities.ca, "POST", "/api/v2/signingCert", body, {"authorization": "Bearer x"}))
 
 
-def test_certificate_is_not_issued_when_the_log_cannot_keep_it(stack, key, tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGKIT_FAILPOINTS", "ct.append.fsync=enospc")
-    answer = stack.certify(stack.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
+def test_certificate_is_not_issued_when_the_log_cannot_keep_it(authorities, key, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.append=enospc")
+    answer = authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
     assert (answer.status, document(answer)["code"]) == (500, 13)
 
 
 # --- what else it answers
 
 
-def test_trust_bundle_is_the_chain(stack):
-    (bundle,) = document(ask(stack.ca, "GET", "/api/v2/trustBundle"))["chains"]
-    assert [x509.load_pem_x509_certificate(item.encode()) for item in bundle["certificates"]] == list(stack.ca.chain)
+def test_trust_bundle_is_the_chain(authorities):
+    (bundle,) = document(ask(authorities.ca, "GET", "/api/v2/trustBundle"))["chains"]
+    assert [x509.load_pem_x509_certificate(item.encode()) for item in bundle["certificates"]] == list(authorities.ca.chain)
 
 
-def test_configuration_describes_each_issuer(tmp_path):
-    stack = Authorities(tmp_path, (Issuer(FOREIGN, KubernetesIssuer()),))
-    assert document(ask(stack.ca, "GET", "/api/v2/configuration"))["issuers"] == [
+def test_configuration_describes_each_issuer(open_authorities):
+    authorities = open_authorities(Issuer(FOREIGN, KubernetesIssuer()))
+    assert document(ask(authorities.ca, "GET", "/api/v2/configuration"))["issuers"] == [
         {"issuerUrl": URL, "audience": "sigstore", "issuerType": "email", "challengeClaim": "email"},
         {"issuerUrl": FOREIGN, "audience": "sigstore", "issuerType": "kubernetes", "challengeClaim": "sub"},
     ]
 
 
-def test_health_is_told(stack):
-    assert document(ask(stack.ca, "GET", "/healthz")) == {"status": "SERVING"}
+def test_health_is_told(authorities):
+    assert document(ask(authorities.ca, "GET", "/healthz")) == {"status": "SERVING"}
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v2/signingCert", 405), ("GET", "/api/v2/other", 404)])
-def test_other_requests_are_answered_in_gateway_s_form(stack, method, path, status):
-    answer = ask(stack.ca, method, path)
+def test_other_requests_are_answered_in_gateway_s_form(authorities, method, path, status):
+    answer = ask(authorities.ca, method, path)
     assert (answer.status, set(document(answer))) == (status, {"code", "message", "details"})
 
 
 # --- keys
 
 
-def test_running_authority_never_needs_the_offline_keys(stack, key):
-    for path in (stack.root / "offline").iterdir():
+def test_running_authority_never_needs_the_offline_keys(authorities, key):
+    for path in (authorities.root / "offline").iterdir():
         path.unlink()
-    opened = CertificateAuthority.open(str(stack.root / "ca"), stack.tokens, stack.ct, stack.clock)
-    assert opened.chain == load_chain(str(stack.root / "ca"))
-    assert stack.certify(stack.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)).status == 200
+    opened = CertificateAuthority.open(str(authorities.root / "ca"), authorities.tokens, authorities.ct, authorities.clock)
+    assert opened.chain == load_chain(str(authorities.root / "ca"))
+    assert authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)).status == 200
 
 
-def test_private_keys_are_their_owner_s_alone(stack):
-    modes = {path.name: path.stat().st_mode & 0o777 for path in stack.root.rglob("*.key")}
-    assert set(modes) == {"ca-root.key", "tsa-root.key", "ca.key", "tsa.key", "ct.key", "oidc.key"}
+def test_private_keys_are_their_owner_s_alone(authorities):
+    modes = {path.name: path.stat().st_mode & 0o777 for path in authorities.root.rglob("*.key")}
+    assert set(modes) == {"ca-root.key", "tsa-root.key", "ca.key", "tsa.key", "ct.key", "ct-checkpoint.key", "oidc.key"}
     assert set(modes.values()) == {0o600}
 
 
-def test_no_key_is_made_over_another(stack):
+def test_no_key_is_made_over_another(authorities):
     with pytest.raises(FileUnwritable):
-        CertificateAuthority.create(str(stack.root / "ca"), str(stack.root / "offline"), "acme", stack.clock)
+        CertificateAuthority.create(str(authorities.root / "ca"), str(authorities.root / "offline"), "acme", authorities.clock)
 
 
-def test_key_file_that_is_none_is_refused(stack):
-    (stack.root / "ca" / "ca.key").write_bytes(b"x")
+def test_key_file_that_is_none_is_refused(authorities):
+    (authorities.root / "ca" / "ca.key").write_bytes(b"x")
     with pytest.raises(MalformedKey):
-        CertificateAuthority.open(str(stack.root / "ca"), stack.tokens, stack.ct, stack.clock)
+        CertificateAuthority.open(str(authorities.root / "ca"), authorities.tokens, authorities.ct, authorities.clock)
 
 
-def test_intermediate_does_not_outlive_its_root(stack, tmp_path):
-    stack.clock.advance(days=3000)
+def test_intermediate_does_not_outlive_its_root(authorities, tmp_path):
+    authorities.clock.advance(days=3000)
     (tmp_path / "later").mkdir()
-    CertificateAuthority.create(str(tmp_path / "later"), str(tmp_path / "offline"), "acme", stack.clock)
+    CertificateAuthority.create(str(tmp_path / "later"), str(authorities.root / "offline"), "acme", authorities.clock)
     intermediate, root = load_chain(str(tmp_path / "later"))
     assert intermediate.not_valid_after_utc == root.not_valid_after_utc
     assert intermediate.not_valid_after_utc.tzinfo is UTC

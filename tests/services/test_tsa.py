@@ -35,11 +35,6 @@ MD5 = "1.2.840.113549.2.5"
 POLICY = "1.3.6.1.4.1.57264.2"
 
 
-@pytest.fixture
-def stack(tmp_path):
-    return Authorities(tmp_path)
-
-
 def query(**options: Any) -> Any:
     built = TimestampRequestBuilder().data(SIGNATURE).hash_algorithm(options.pop("algorithm", HashAlgorithm.SHA256))
     return built.cert_request(cert_request=options.pop("certificate", False)).nonce(nonce=options.pop("nonce", False)).build()
@@ -51,19 +46,19 @@ def raw_query(*parts: bytes, identifier: str = SHA256, digest: bytes = b"d" * 32
     return der.sequence(der.integer(version), imprint, *parts)
 
 
-def post(stack: Authorities, body: bytes, kind: dict[str, str] | None = None):
-    return ask(stack.tsa, "POST", "/api/v1/timestamp", body, kind or QUERY)
+def post(authorities: Authorities, body: bytes, kind: dict[str, str] | None = None):
+    return ask(authorities.tsa, "POST", "/api/v1/timestamp", body, kind or QUERY)
 
 
-def stamp(stack: Authorities, body: bytes, kind: dict[str, str] | None = None) -> bytes:
-    answer = post(stack, body, kind)
+def stamp(authorities: Authorities, body: bytes, kind: dict[str, str] | None = None) -> bytes:
+    answer = post(authorities, body, kind)
     assert (answer.status, headers(answer)["content-type"]) == (200, "application/timestamp-reply"), answer.body
     assert isinstance(answer.body, bytes)
     return answer.body
 
 
-def trusted(stack: Authorities) -> TrustedTsa:
-    return TrustedTsa("tsa", stack.tsa.chain, Window(None, None), "acme", Origin("stack", Digest.of(b"stack")))
+def trusted(authorities: Authorities) -> TrustedTsa:
+    return TrustedTsa("tsa", authorities.tsa.chain, Window(None, None), "acme", Origin("stack", Digest.of(b"stack")))
 
 
 # --- what is signed
@@ -72,42 +67,42 @@ def trusted(stack: Authorities) -> TrustedTsa:
 @pytest.mark.parametrize("algorithm", HashAlgorithm)
 @pytest.mark.parametrize("nonce", [True, False])
 @pytest.mark.parametrize("certificate", [True, False])
-def test_answer_is_a_timestamp_to_rfc3161_client(stack, algorithm, nonce, certificate):
+def test_answer_is_a_timestamp_to_rfc3161_client(authorities, algorithm, nonce, certificate):
     asked = query(algorithm=algorithm, nonce=nonce, certificate=certificate)
-    response = decode_timestamp_response(stamp(stack, asked.as_bytes()))
-    leaf, root = stack.tsa.chain
+    response = decode_timestamp_response(stamp(authorities, asked.as_bytes()))
+    leaf, root = authorities.tsa.chain
     VerifierBuilder.from_request(asked).tsa_certificate(leaf).add_root_certificate(root).build().verify_message(response, SIGNATURE)
     assert response.status == 0
     info = response.tst_info
-    assert info.gen_time == stack.clock.now().replace(microsecond=0)
+    assert info.gen_time == authorities.clock.now().replace(microsecond=0)
     assert (info.policy.dotted_string, info.accuracy.seconds, info.nonce) == (POLICY, 1, asked.nonce if nonce else None)
     assert 0 < info.serial_number < 2**160
     assert len(response.signed_data.certificates) == (1 if certificate else 0)
     assert response.signed_data.version == 3
 
 
-def test_timestamp_proves_the_time_to_sigkit(stack):
-    (time,), unchecked = verify_timestamps([stamp(stack, query().as_bytes())], SIGNATURE, [trusted(stack)], NOWHERE)
-    assert (time.when, unchecked) == (stack.clock.now().replace(microsecond=0), ())
+def test_timestamp_proves_the_time_to_sigkit(authorities):
+    (time,), unchecked = verify_timestamps([stamp(authorities, query().as_bytes())], SIGNATURE, [trusted(authorities)], NOWHERE)
+    assert (time.when, unchecked) == (authorities.clock.now().replace(microsecond=0), ())
 
 
-def test_timestamp_over_other_bytes_is_refused_as_TIME(stack):
+def test_timestamp_over_other_bytes_is_refused_as_TIME(authorities):
     with pytest.raises(SigkitError) as caught:
-        verify_timestamps([stamp(stack, query().as_bytes())], b"another signature", [trusted(stack)], NOWHERE)
+        verify_timestamps([stamp(authorities, query().as_bytes())], b"another signature", [trusted(authorities)], NOWHERE)
     assert caught.value.kind is Kind.TIME
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl")
 @pytest.mark.parametrize("options", [["-sha256"], ["-sha384", "-cert"], ["-sha512", "-no_nonce", "-cert"]])
-def test_answer_is_a_timestamp_to_openssl(stack, tmp_path, options):
+def test_answer_is_a_timestamp_to_openssl(authorities, tmp_path, options):
     leaf, root = (tmp_path / "leaf.pem", tmp_path / "root.pem")
-    for path, certificate in zip((leaf, root), stack.tsa.chain, strict=True):
+    for path, certificate in zip((leaf, root), authorities.tsa.chain, strict=True):
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     data, asked, reply = tmp_path / "data", tmp_path / "asked", tmp_path / "reply"
     data.write_bytes(SIGNATURE)
     subprocess.run(["openssl", "ts", "-query", "-data", data, *options, "-out", asked], check=True, capture_output=True)
-    reply.write_bytes(stamp(stack, asked.read_bytes()))
-    moment = str(int(stack.clock.now().timestamp()))
+    reply.write_bytes(stamp(authorities, asked.read_bytes()))
+    moment = str(int(authorities.clock.now().timestamp()))
     done = subprocess.run(
         ["openssl", "ts", "-verify", "-in", reply, "-queryfile", asked, "-CAfile", root, "-untrusted", leaf, "-attime", moment],
         check=False,
@@ -118,28 +113,28 @@ def test_answer_is_a_timestamp_to_openssl(stack, tmp_path, options):
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_query_in_json_is_answered_alike(stack, algorithm):
+def test_query_in_json_is_answered_alike(authorities, algorithm):
     digest = hashlib.new(algorithm, SIGNATURE).digest()
     body = json.dumps({"artifactHash": b64(digest), "hashAlgorithm": algorithm, "certificates": True, "nonce": 7, "tsaPolicyOID": POLICY})
-    response = decode_timestamp_response(stamp(stack, body.encode(), JSON))
+    response = decode_timestamp_response(stamp(authorities, body.encode(), JSON))
     assert (response.tst_info.message_imprint.message, response.tst_info.nonce) == (digest, 7)
     assert len(response.signed_data.certificates) == 1
 
 
-def test_query_in_json_needs_two_members_only(stack):
+def test_query_in_json_needs_two_members_only(authorities):
     body = json.dumps({"artifactHash": b64(hashlib.sha256(SIGNATURE).digest()), "hashAlgorithm": "sha256"})
-    (time,), _ = verify_timestamps([stamp(stack, body.encode(), JSON)], SIGNATURE, [trusted(stack)], NOWHERE)
-    assert time.when == stack.clock.now().replace(microsecond=0)
+    (time,), _ = verify_timestamps([stamp(authorities, body.encode(), JSON)], SIGNATURE, [trusted(authorities)], NOWHERE)
+    assert time.when == authorities.clock.now().replace(microsecond=0)
 
 
-def test_imprint_is_echoed_as_it_came(stack):
+def test_imprint_is_echoed_as_it_came(authorities):
     for parameters in (b"", b"\x05\x00"):
-        response = decode_timestamp_response(stamp(stack, raw_query(parameters=parameters)))
+        response = decode_timestamp_response(stamp(authorities, raw_query(parameters=parameters)))
         assert response.tst_info.message_imprint.message == b"d" * 32
 
 
-def test_no_two_timestamps_have_one_serial_number(stack):
-    serials = {decode_timestamp_response(stamp(stack, query().as_bytes())).tst_info.serial_number for _ in range(5)}
+def test_no_two_timestamps_have_one_serial_number(authorities):
+    serials = {decode_timestamp_response(stamp(authorities, query().as_bytes())).tst_info.serial_number for _ in range(5)}
     assert len(serials) == 5
 
 
@@ -168,8 +163,8 @@ def test_no_two_timestamps_have_one_serial_number(stack):
         pytest.param(raw_query(identifier="1.2." + ".".join(["4294967295"] * 30)), id="a huge identifier"),
     ],
 )
-def test_query_is_refused_in_gateway_s_form(stack, body):
-    answer = post(stack, body)
+def test_query_is_refused_in_gateway_s_form(authorities, body):
+    answer = post(authorities, body)
     assert (answer.status, document(answer)["code"]) == (400, 3)
 
 
@@ -185,19 +180,19 @@ def test_query_is_refused_in_gateway_s_form(stack, body):
         pytest.param({"more": 1}, id="an unknown member"),
     ],
 )
-def test_query_in_json_is_refused(stack, members):
+def test_query_in_json_is_refused(authorities, members):
     body = {"artifactHash": b64(b"d" * 32), "hashAlgorithm": "sha256"} | members
-    assert post(stack, json.dumps(body).encode(), JSON).status == 400
+    assert post(authorities, json.dumps(body).encode(), JSON).status == 400
 
 
-def test_query_that_is_too_long_is_refused(stack):
-    answer = post(stack, raw_query(der.element(0xA0, b"\0" * 1024)))
+def test_query_that_is_too_long_is_refused(authorities):
+    answer = post(authorities, raw_query(der.element(0xA0, b"\0" * 1024)))
     assert answer.status == 413
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/timestamp-reply"])
-def test_other_media_type_is_refused(stack, kind):
-    assert post(stack, raw_query(), {"content-type": kind}).status == 415
+def test_other_media_type_is_refused(authorities, kind):
+    assert post(authorities, raw_query(), {"content-type": kind}).status == 415
 
 
 @given(raw=st.binary(max_size=200))
@@ -224,8 +219,8 @@ def test_flipped_bit_in_a_query_is_refused_or_another_query(at, bit):
 # --- the authority
 
 
-def test_certificate_is_for_timestamps_alone(stack):
-    leaf, root = stack.tsa.chain
+def test_certificate_is_for_timestamps_alone(authorities):
+    leaf, root = authorities.tsa.chain
     purpose = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     assert (purpose.critical, list(purpose.value)) == (True, [ExtendedKeyUsageOID.TIME_STAMPING])
     usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -234,22 +229,22 @@ def test_certificate_is_for_timestamps_alone(stack):
     leaf.verify_directly_issued_by(root)
 
 
-def test_chain_is_sent_leaf_first(stack):
-    answer = ask(stack.tsa, "GET", "/api/v1/timestamp/certchain")
+def test_chain_is_sent_leaf_first(authorities):
+    answer = ask(authorities.tsa, "GET", "/api/v1/timestamp/certchain")
     assert headers(answer)["content-type"] == "application/pem-certificate-chain"
-    assert tuple(x509.load_pem_x509_certificates(answer.body)) == stack.tsa.chain
+    assert tuple(x509.load_pem_x509_certificates(answer.body)) == authorities.tsa.chain
 
 
-def test_authority_opens_without_the_offline_key(stack):
-    for path in (stack.root / "offline").iterdir():
+def test_authority_opens_without_the_offline_key(authorities):
+    for path in (authorities.root / "offline").iterdir():
         path.unlink()
-    opened = TimestampAuthority.open(str(stack.root / "tsa"), stack.clock)
-    assert opened.chain == stack.tsa.chain
+    opened = TimestampAuthority.open(str(authorities.root / "tsa"), authorities.clock)
+    assert opened.chain == authorities.tsa.chain
     assert ask(opened, "GET", "/ping").status == 200
 
 
-def test_time_is_the_clock_s_at_the_moment_of_signing(stack):
-    first = decode_timestamp_response(stamp(stack, query().as_bytes())).tst_info.gen_time
-    stack.clock.advance(seconds=90)
-    second = decode_timestamp_response(stamp(stack, query().as_bytes())).tst_info.gen_time
+def test_time_is_the_clock_s_at_the_moment_of_signing(authorities):
+    first = decode_timestamp_response(stamp(authorities, query().as_bytes())).tst_info.gen_time
+    authorities.clock.advance(seconds=90)
+    second = decode_timestamp_response(stamp(authorities, query().as_bytes())).tst_info.gen_time
     assert second - first == timedelta(seconds=90)

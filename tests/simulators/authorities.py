@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -57,30 +58,37 @@ class KeySets:
         return self.keys.get(issuer.url, {}).get(kid)
 
 
+def make_authorities(root: Path) -> None:
+    """Make keys and certificates of all of them in a directory."""
+    clock = StandingClock()
+    for name in ("offline", "ca", "tsa", "ct", "oidc"):
+        (root / name).mkdir(parents=True)
+    offline = str(root / "offline")
+    for authority, where in ((CertificateAuthority, "ca"), (TimestampAuthority, "tsa")):
+        authority.create_offline(offline, "acme", clock)
+        authority.create(str(root / where), offline, "acme", clock)
+    CertificateLog.create(str(root / "ct"), "127.0.0.1", clock)
+    OidcIssuer.create(str(root / "oidc"))
+
+
 class Authorities:
-    """All of them, in one directory."""
+    """All of them, opened in a directory where they were made."""
 
     def __init__(self, root: Path, issuers: tuple[Issuer, ...] = ()) -> None:
         self.clock = StandingClock()
         self.root = root
-        offline = self.make("offline")
-        for authority, where in ((CertificateAuthority, "ca"), (TimestampAuthority, "tsa")):
-            authority.create_offline(offline, "acme", self.clock)
-            authority.create(self.make(where), offline, "acme", self.clock)
-        CertificateLog.create(self.make("ct"))
-        OidcIssuer.create(self.make("oidc"))
         self.oidc = OidcIssuer.open(str(root / "oidc"), URL, self.clock)
         self.keys = KeySets()
         for key in self.oidc.key_set():
             self.keys.publish(URL, dict(key))
         self.tokens = TokenVerifier((Issuer(URL, OwnIssuer()), *issuers), self.keys, self.clock)
-        self.ct = CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], self.clock)
+        self._open = contextlib.ExitStack()
+        self.ct = self._open.enter_context(CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], self.clock))
         self.ca = CertificateAuthority.open(str(root / "ca"), self.tokens, self.ct, self.clock)
         self.tsa = TimestampAuthority.open(str(root / "tsa"), self.clock)
 
-    def make(self, name: str) -> str:
-        (self.root / name).mkdir()
-        return str(self.root / name)
+    def close(self) -> None:
+        self._open.close()
 
     def certify(self, token: str, **wish: Any) -> Answer:
         """Ask for a certificate with the body's members."""

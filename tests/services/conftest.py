@@ -1,0 +1,34 @@
+"""The stack's authorities, for the tests of each."""
+
+import contextlib
+import shutil
+
+import pytest
+
+from tests.simulators.authorities import Authorities, make_authorities
+
+
+@pytest.fixture(scope="session")
+def made_authorities(tmp_path_factory):
+    """Return a directory in which they were made, to be copied: making them syncs thirty files."""
+    root = tmp_path_factory.mktemp("authorities") / "made"
+    make_authorities(root)
+    return root
+
+
+@pytest.fixture
+def open_authorities(tmp_path, made_authorities):
+    """Return a function that opens them, with more issuers if given."""
+    with contextlib.ExitStack() as closing:
+
+        def opened(*issuers):
+            found = Authorities(shutil.copytree(made_authorities, tmp_path / "stack"), issuers)
+            closing.callback(found.close)
+            return found
+
+        yield opened
+
+
+@pytest.fixture
+def authorities(open_authorities):
+    return open_authorities()
