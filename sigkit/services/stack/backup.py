@@ -61,7 +61,8 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
             _copy_services(directory, built)
         except OSError as err:
             raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or into))) from err
-        head = cores.check_log(built)
+        with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock):
+            head = log.head()
         root = encode_base64(head.root)
         document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "log_size": head.size, "log_root": root}
         durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
@@ -73,16 +74,18 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
 
 
 def _copy_services(directory: str, built: str) -> None:
-    for name in ("ca", "ct", "tsa", "oidc", CLIENTS):
+    for name in ("ca", "tsa", "oidc", CLIENTS):
         _copy_tree(os.path.join(directory, name), os.path.join(built, name))
-    os.makedirs(os.path.join(built, "log"), mode=0o700)
-    for name in sorted(os.listdir(os.path.join(directory, "log"))):
-        if name != LOG_STATE:
-            _copy_file(os.path.join(directory, "log", name), os.path.join(built, "log", name))
     # While this lock is held nothing is signed again.
     with durable.lock(os.path.join(directory, "tuf", LOCK)):
         _copy_tree(os.path.join(directory, "tuf"), os.path.join(built, "tuf"))
-    _copy_log(os.path.join(directory, "log", LOG_STATE), os.path.join(built, "log", LOG_STATE))
+    for name in ("ct", "log"):
+        source, target = os.path.join(directory, name), os.path.join(built, name)
+        os.makedirs(target, mode=0o700)
+        for file in sorted(os.listdir(source)):
+            if file != LOG_STATE:
+                _copy_file(os.path.join(source, file), os.path.join(target, file))
+        _copy_log(os.path.join(source, LOG_STATE), os.path.join(target, LOG_STATE))
     _copy_registry(os.path.join(directory, "registry"), os.path.join(built, "registry"))
 
 

@@ -49,16 +49,16 @@ class Documents(Data):
 
 
 def documents(
-    config: StackConfig, ca: Sequence[x509.Certificate], ct_key: bytes, log_key: PublicKey, tsa: Sequence[x509.Certificate]
+    config: StackConfig, ca: Sequence[x509.Certificate], tsa: Sequence[x509.Certificate], ct_key: bytes, log_key: PublicKey
 ) -> Documents:
     """Write both documents for a stack's services.
 
     Args:
         config: of the stack.
         ca: the certificate authority's chain, the intermediate first.
+        tsa: the timestamp authority's chain, the signing certificate first.
         ct_key: of the certificate log, in DER.
         log_key: of the transparency log.
-        tsa: the timestamp authority's chain, the signing certificate first.
     """
     url, name = config.url, config.name
     valid = Window(config.created, None)

@@ -18,13 +18,13 @@ from sigkit.net.session import Session
 from sigkit.services import issuer_list
 from sigkit.services.app import Mount
 from sigkit.services.ca import CertificateAuthority, load_chain
-from sigkit.services.ct import CertificateLog
+from sigkit.services.ct import CertificateLog, load_public_key
 from sigkit.services.exchange import Answer, Request, json_answer
 from sigkit.services.issuer_keys import IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
 from sigkit.services.log.hashedrekord import terms_of
 from sigkit.services.log.rekor import RekorV2
-from sigkit.services.log.store import Head, TileLog
+from sigkit.services.log.store import TileLog
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.stack import clients
@@ -62,16 +62,14 @@ def make_cores(directory: str, offline: str, config: StackConfig, clock: Clock) 
     for authority, where in ((CertificateAuthority, "ca"), (TimestampAuthority, "tsa")):
         authority.create_offline(offline, config.name, clock)
         authority.create(at[where], offline, config.name, clock)
-    CertificateLog.create(at["ct"])
+    CertificateLog.create(at["ct"], config.origin.host, clock)
     OidcIssuer.create(at["oidc"])
     durable.write(os.path.join(directory, issuer_list.FILE), encode_json({"schema": issuer_list.SCHEMA, "issuers": []}) + b"\n")
     key = generate("ed25519")
     durable.create_new(os.path.join(at["log"], _LOG_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
     TileLog.create(os.path.join(at["log"], LOG_STATE), config.origin.host, key, clock)
-    certificate_log = CertificateLog.open(at["ct"], load_chain(at["ca"])[-1:], clock)
-    published = clients.documents(
-        config, load_chain(at["ca"]), certificate_log.public_key, key.public, TimestampAuthority.open(at["tsa"], clock).chain
-    )
+    chains = load_chain(at["ca"]), TimestampAuthority.open(at["tsa"], clock).chain
+    published = clients.documents(config, *chains, load_public_key(at["ct"]), key.public)
     repository = Repository.create(at["tuf"], offline, clients.targets(published), clock)
     clients.write(at[CLIENTS], published, repository.initial_root)
 
@@ -92,9 +90,8 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
         # The stack's own comes last: no entry of the list takes its place.
         issuers = [*issuer_list.load_issuers(os.path.join(directory, issuer_list.FILE)), Issuer(config.url, OwnIssuer())]
         tokens = TokenVerifier(issuers, IssuerKeySets({config.url: oidc.key_set()}, session), clock)
-        log = stack.enter_context(TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory), terms=terms_of))
-        chain = load_chain(os.path.join(directory, "ca"))
-        certificate_log = CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock)
+        log = stack.enter_context(opened_log(directory))
+        certificate_log = stack.enter_context(opened_certificate_log(directory, clock))
         authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
         repository = open_repository(directory)
         yield (
@@ -123,15 +120,28 @@ def open_repository(directory: str) -> Repository:
     return Repository.open(os.path.join(directory, "tuf"))
 
 
-def check_log(directory: str) -> Head:
-    """Open the log of a stack that nobody serves, and return its newest tree; its files make the tree that it signed.
+@contextlib.contextmanager
+def opened_log(directory: str) -> Iterator[TileLog]:
+    """Own the stack's log until the block ends; its files make the tree that it signed last.
 
     Raises:
         LogDamaged: (TLOG) they do not.
         SigkitError: as `TileLog.open`.
     """
     with TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory), terms=terms_of) as log:
-        return log.head()
+        yield log
+
+
+@contextlib.contextmanager
+def opened_certificate_log(directory: str, clock: Clock) -> Iterator[CertificateLog]:
+    """Own the stack's certificate log until the block ends; it takes chains of the stack's own root.
+
+    Raises:
+        SigkitError: as `opened_log`.
+    """
+    chain = load_chain(os.path.join(directory, "ca"))
+    with CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock) as log:
+        yield log
 
 
 def _log_key(directory: str) -> PrivateKey:

@@ -1,0 +1,184 @@
+"""A backup of a stack that runs is whole, and is not served again before its owner has said what becomes of the log."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sigkit import durable
+from sigkit.clock import SystemClock
+from sigkit.digest import Digest
+from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, NoStack, Place, StackExists, StackRestored
+from sigkit.services.log.hashedrekord import parse_request
+from sigkit.services.stack.backup import make_backup
+from sigkit.services.stack.cores import opened_log
+from sigkit.services.stack.restore import go_on
+from sigkit.services.stack.run import running_stack
+from sigkit.services.stack.status import encode, read_status
+from tests.simulators import stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+SPKI = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def entry(number: int) -> dict[str, object]:
+    message = number.to_bytes(4, "big")
+    signature = KEY.sign(message, ec.ECDSA(hashes.SHA256()))
+    verifier = {"publicKey": {"rawBytes": base64.b64encode(SPKI).decode()}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    content = {"content": base64.b64encode(signature).decode(), "verifier": verifier}
+    digest = base64.b64encode(hashlib.sha256(message).digest()).decode()
+    return {"hashedRekordRequestV002": {"digest": digest, "signature": content}}
+
+
+@pytest.fixture
+def stack(tmp_path) -> stacks.Stack:
+    return stacks.make(tmp_path / "stack")
+
+
+@contextlib.contextmanager
+def appending(stack: stacks.Stack) -> Iterator[list[dict[str, str]]]:
+    """Add entries from two threads while the block runs, and give what was answered."""
+    end, answered = threading.Event(), []
+
+    def append(start: int) -> None:
+        number = start
+        while not end.is_set():
+            answered.append(stack.json("POST", "/api/v2/log/entries", entry(number)))
+            number += 1
+
+    threads = [threading.Thread(target=append, args=(start,)) for start in (0, 1_000_000)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answered
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def restored(backup: Path, url: str) -> stacks.Stack:
+    go_on(str(backup))
+    return stacks.Stack(backup, url)
+
+
+def test_what_was_answered_before_is_in_the_copy_of_a_busy_stack(stack, tmp_path):
+    data = b"layer"
+    with running_stack(str(stack.directory)):
+        assert stack.call("POST", f"/v2/a/b/blobs/uploads/?digest={Digest.of(data)}", data)[0] == 201
+        with appending(stack) as answered:
+            while len(answered) < 50:
+                pass
+            before = len(answered)
+            made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+            after = len(answered)
+    assert before < made.log_size <= after + 3  # its own first entry, and one under way in each thread
+    copy = restored(tmp_path / "backup", stack.url)
+    with running_stack(str(copy.directory)):
+        assert copy.call("GET", f"/v2/a/b/blobs/{Digest.of(data)}") == (200, data)
+        for item in answered[:50]:
+            again = copy.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request_of(item)})
+            assert again["logIndex"] == item["logIndex"]
+        assert copy.call("GET", "/api/v2/checkpoint")[1].splitlines()[1] == str(made.log_size).encode()
+
+
+def request_of(answer: dict[str, str]) -> object:
+    spec = json.loads(base64.b64decode(answer["canonicalizedBody"]))["spec"]["hashedRekordV002"]
+    return {"digest": spec["data"]["digest"], "signature": spec["signature"]}
+
+
+def test_a_copy_holds_no_offline_key_and_says_what_it_is(stack, tmp_path):
+    made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert not (tmp_path / "backup" / "offline").exists()
+    said = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    assert (said["schema"], said["log_size"], said["log_root"]) == ("sigkit.stack.backup/1", made.log_size, made.log_root)
+    document = encode(read_status(str(tmp_path / "backup"), SystemClock()))
+    assert isinstance(document, dict)
+    assert (document["restored"], document["offline_keys_here"]) == (True, False)
+
+
+def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):
+    make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    with pytest.raises(StackRestored) as caught, running_stack(str(tmp_path / "backup")):
+        pass
+    assert (caught.value.status(), "docs/stack.md" in caught.value.remedy) == (EXIT_USAGE, True)
+    go_on(str(tmp_path / "backup"))
+    assert (tmp_path / "backup" / "restored.json").exists()
+    with running_stack(str(tmp_path / "backup")):
+        pass
+
+
+def test_going_on_with_what_is_no_backup_changes_nothing(stack):
+    go_on(str(stack.directory))
+    assert not (stack.directory / "restored.json").exists()
+
+
+@pytest.mark.parametrize("into", ["not empty", "inside"])
+def test_nothing_is_copied_over_or_into_what_is_there(stack, tmp_path, into):
+    target = stack.directory / "backup" if into == "inside" else tmp_path / "there"
+    if into == "not empty":
+        target.mkdir()
+        (target / "precious").write_text("x")
+    with pytest.raises(StackExists):
+        make_backup(str(stack.directory), str(target), SystemClock())
+    assert not (target / "stack.json").exists()
+
+
+def test_no_stack_cannot_be_copied(tmp_path):
+    with pytest.raises(NoStack):
+        make_backup(str(tmp_path), str(tmp_path / "backup"), SystemClock())
+
+
+def test_without_space_nothing_is_left(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "stack.rename=enospc")
+    with pytest.raises(FileUnwritable):
+        make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert [path.name for path in tmp_path.iterdir()] == ["stack"]
+
+
+def test_a_damaged_log_is_not_copied_as_if_it_were_whole(stack, tmp_path):
+    journal = stack.directory / "log" / "state" / "journal"
+    raw = bytearray(journal.read_bytes())
+    raw[60] ^= 1
+    journal.write_bytes(raw)
+    with pytest.raises(LogDamaged):
+        make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert not (tmp_path / "backup").exists()
+
+
+def fill(stack: stacks.Stack, count: int) -> None:
+    """Add entries to the log of a stack that does not run."""
+    leaf = parse_request(json.dumps(entry(0)).encode(), Place("entry"), 1 << 20).leaf
+    digest = json.loads(leaf)["spec"]["hashedRekordV002"]["data"]["digest"].encode()
+    leaves = [leaf.replace(digest, base64.b64encode(hashlib.sha256(number.to_bytes(4, "big")).digest())) for number in range(count)]
+    with opened_log(str(stack.directory)) as log:
+        log.append_many(leaves)
+
+
+def test_a_log_that_files_its_tiles_meanwhile_is_copied_as_one_tree(stack, tmp_path):
+    fill(stack, 1_000)
+    state = stack.directory / "log" / "state"
+    with running_stack(str(stack.directory)), appending(stack) as answered:
+        while not (state / "tile" / "0").exists():
+            assert len(answered) < 1_000
+        made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    shutil.rmtree(state)  # nothing of it is needed
+    copy = restored(tmp_path / "backup", stack.url)
+    with running_stack(str(copy.directory)):
+        first = copy.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request_of(answered[0])})
+    assert made.log_size > 1_000
+    assert first["logIndex"] == answered[0]["logIndex"]
