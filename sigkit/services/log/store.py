@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from sigkit.keys.private import Signer
 
 SCHEMA: Final = "sigkit.log/1"
-_FILE_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
+FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
 _LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
 _REINDEXED_TILES: Final = 64  # in one transaction
 _ED25519_RAW_BYTES: Final = 32
@@ -86,13 +86,14 @@ def no_terms(_: bytes) -> tuple[bytes, ...]:
 class TileLog:
     """A log. Its methods block on the disk and may be called from any thread; batches are taken one after the other."""
 
-    def __init__(self, root: str, origin: str, key: Signer, terms: Callable[[bytes], Sequence[bytes]]) -> None:
+    def __init__(self, root: str, origin: str, key: Signer, terms: Callable[[bytes], Sequence[bytes]], filed_at: int) -> None:
         """Take a directory that `open` holds the lock of."""
         self.origin = origin
         self.log_id = _log_id(origin, key)
         self._root = root
         self._key = key
         self._terms = terms
+        self._filed_at = filed_at
         self._files = TileFiles(root)
         self._appending = threading.Lock()
         self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
@@ -140,13 +141,21 @@ class TileLog:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, root: str | os.PathLike[str], key: Signer, *, terms: Callable[[bytes], Sequence[bytes]] = no_terms) -> Iterator[Self]:
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        key: Signer,
+        *,
+        terms: Callable[[bytes], Sequence[bytes]] = no_terms,
+        filed_at: int = FILED_AT,
+    ) -> Iterator[Self]:
         """Own the log in `root` until the block ends. It is checked first: its files must make the tree that it signed last.
 
         Args:
             root: its directory.
             key: the log's.
             terms: what an entry can be searched by, from the leaf.
+            filed_at: how many entries the journal takes before tiles are written.
 
         Raises:
             DatabaseUnusable: (UNAVAIL) no log, one that is half-made, or of another version.
@@ -158,7 +167,7 @@ class TileLog:
         origin = _read_version(path)
         with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
             try:
-                log = cls(path, origin, key, terms)
+                log = cls(path, origin, key, terms, filed_at)
             except (MalformedTile, CheckpointNotSigned) as err:
                 raise LogDamaged(err.problem, place=err.place, expected=err.expected, got=err.got) from err
             try:
@@ -191,7 +200,7 @@ class TileLog:
             except (BadInclusionProof, BadConsistencyProof, MalformedTile) as err:
                 self._damage = LogDamaged(err.problem, place=Place(self._root), expected=err.expected, got=err.got)
                 raise self._damage from err
-            if len(self._tail) >= _FILE_AT:
+            if len(self._tail) >= self._filed_at:
                 self._try_filing()
             return answers
 
