@@ -41,7 +41,7 @@ def verify_file(
 
     if bool(flags.keys) == bool(flags.identity):
         raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
-    wanted = wanted_by(output, flags, asked, attestation_type)
+    wanted = wanted_by(output, flags, asked, attestation_type, "nothing")
     require = requirement_for_flags(wanted)
     keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
     found = _evidence(evidence)

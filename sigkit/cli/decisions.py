@@ -11,7 +11,7 @@ from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import AskedFlags, PolicyFlags
+    from sigkit.cli.options import AskedFlags, PolicyFlags, Reach
     from sigkit.cli.output import Output
     from sigkit.policy.decision import Decision
     from sigkit.policy.explain import Line
@@ -24,7 +24,13 @@ DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
-def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED, attestation_type: str = "") -> Policy:
+def choose_policy(
+    output: Output,
+    flags: PolicyFlags,
+    asked: AskedFlags = NOTHING_ASKED,
+    attestation_type: str = "",
+    reach: Reach = "network",
+) -> Policy:
     """Return the policy that the flags name or compile to.
 
     Args:
@@ -32,6 +38,7 @@ def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHIN
         flags: who must have signed.
         asked: what else the signature must have.
         attestation_type: what must be attested; "" for a signature.
+        reach: whether trust roots may be fetched.
 
     Raises:
         UsageError: neither keys nor an identity nor a policy are given, or several.
@@ -46,14 +53,16 @@ def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHIN
             raise click.UsageError("--policy says who must have signed: write the key or the identity into it.", context)
         from sigkit.policy.flags import policy_for_flags
 
-        return policy_for_flags(wanted_by(output, flags, asked, attestation_type))
+        return policy_for_flags(wanted_by(output, flags, asked, attestation_type, reach))
     for flag, given in (("--name", flags.name), ("--trusted-root", flags.trusted_root), *asked.given()):
         if given:
             raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
     if flags.policy:
+        from sigkit.cli.trusting import opened_roots
         from sigkit.policy.load import load_policy
 
-        return load_policy(flags.policy)
+        with opened_roots(output, reach) as roots:
+            return load_policy(flags.policy, roots)
     raise click.UsageError(
         "Say what must have signed: --key FILE (a public key), --policy FILE (a trust policy), or an identity "
         "(--certificate-identity with --certificate-oidc-issuer).",
@@ -74,8 +83,8 @@ def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
     return choose_policy(output, flags)
 
 
-def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation_type: str) -> Wanted:
-    """Return what flags say about who must have signed what; the trusted roots that they name are read.
+def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation_type: str, reach: Reach) -> Wanted:
+    """Return what flags say about who must have signed what; the trusted roots that they name are read, or fetched.
 
     Raises:
         SigkitError: a key or trusted root cannot be used; the place is the operator's.
@@ -89,7 +98,7 @@ def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation
         NameRule(flags.name or NameRule.IF_SIGNED.value),
         _pairs(asked.annotations),
         attestation_type,
-        _roots(output, flags),
+        _roots(output, flags, reach),
     )
 
 
@@ -123,19 +132,15 @@ def _demands(flags: PolicyFlags) -> Demands:
     )
 
 
-def _roots(output: Output, flags: PolicyFlags) -> tuple[TrustedRoot, ...]:
-    if flags.trusted_root:
-        from sigkit.trust.files import load_trusted_root
-
-        return tuple(load_trusted_root(path) for path in flags.trusted_root)
-    if flags.keys:
+def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[TrustedRoot, ...]:
+    if flags.keys and not flags.trusted_root:
         return ()
-    from sigkit.clock import SystemClock
-    from sigkit.trust.bundled import COPIED, age_days, load_public_good
+    from sigkit.cli.trusting import opened_roots
+    from sigkit.trust.bundled import NAME
+    from sigkit.trust.files import load_named_root
 
-    age = age_days(SystemClock().now().date())
-    output.note(f"trusted root: the copy of the public-good instance's of {COPIED}, {age} days old; --trusted-root FILE names another")
-    return (load_public_good(),)
+    with opened_roots(output, reach) as roots:
+        return tuple(load_named_root(text, roots) for text in flags.trusted_root or (NAME,))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Reach: TypeAlias = Literal["network", "nothing"]  # whether a command makes connections at all: only then are trust roots fetched
 
 HOST_POLICY = "/etc/sigkit/policy.yaml"
 
@@ -75,6 +77,11 @@ class SourceFlags(NamedTuple):
     layout: str | None = None
     by_index: str | None = None
     offline: bool = False
+
+    @property
+    def reach(self) -> Reach:
+        """Return whether connections are made at all."""
+        return "nothing" if self.bundle or self.layout is not None or self.offline else "network"
 
 
 class ImageFlags(NamedTuple):
@@ -220,8 +227,8 @@ policy_options = grouped(
         "--trusted-root",
         multiple=True,
         type=FILE,
-        metavar="FILE",
-        help="A trusted_root.json: whose authorities and logs count. For identities a copy of the public-good one is the default.",
+        metavar="NAME|FILE",
+        help="Whose word counts: a root of `sigkit trust`, or a trusted_root.json. For identities public-good is the default.",
     ),
     click.option("--insecure-ignore-tlog", is_flag=True, help="Ask an identity for no entry in a transparency log."),
     click.option("--insecure-ignore-sct", is_flag=True, help="Ask an identity's certificate for no promise of a certificate log."),

@@ -74,7 +74,8 @@ def command(
     from sigkit.cli.decisions import choose_policy
 
     check_source(source, named)
-    return verify_images(output, named, Asking(choose_policy(output, wanted, asked), platform_text, connection, source))
+    policy = choose_policy(output, wanted, asked, reach=source.reach)
+    return verify_images(output, named, Asking(policy, platform_text, connection, source))
 
 
 def check_source(source: SourceFlags, named: ImageFlags) -> None:

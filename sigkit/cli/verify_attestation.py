@@ -58,5 +58,5 @@ def command(
     check_source(source, named)
     if not wanted.keys and not wanted.identity:
         raise click.UsageError("Say who must have attested: --key FILE or an identity; with a policy it is `sigkit verify --policy`.")
-    policy = choose_policy(output, wanted, asked, attestation_type)
+    policy = choose_policy(output, wanted, asked, attestation_type, source.reach)
     return verify_images(output, named, Asking(policy, platform_text, connection, source))

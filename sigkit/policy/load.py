@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sigkit.policy.document import Field
     from sigkit.policy.load_trust import Trust
     from sigkit.policy.model import Requirement
+    from sigkit.trust.store import RootStore
 
 _Pattern = TypeVar("_Pattern", ImagePattern, str)
 
@@ -65,8 +66,12 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 _REQUIREMENTS: Final = ("key", "identity", "authority", "attestation", "allOf", "anyOf", "atLeast")
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Read a policy and the key files that it names, which lie relative to it.
+def load_policy(path: str | os.PathLike[str], roots: RootStore | None = None) -> Policy:
+    """Read a policy and the files that it names, which lie relative to it.
+
+    Args:
+        path: of the policy.
+        roots: this machine's trust roots, which it may name; without it those that are kept here, and nothing is fetched.
 
     Raises:
         FileUnreadable: (UNAVAIL) the policy or a key file cannot be read.
@@ -84,16 +89,17 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         named = os.path.join(directory, relative)
         return durable.read(named, most_bytes=limits.POLICY_FILES_BYTES, place=Place.operator(named))
 
-    return parse_policy(raw, place, read_file)
+    return parse_policy(raw, place, read_file, roots)
 
 
-def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes]) -> Policy:
+def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes], roots: RootStore | None = None) -> Policy:
     """Parse a policy.
 
     Args:
         raw: the file.
         place: the operator's place of it.
         read_file: gives the bytes of a key, a trusted root or a chain, named as the policy names it.
+        roots: as for `load_policy`.
 
     Raises:
         SigkitError: as `load_policy`.
@@ -104,7 +110,7 @@ def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes]) ->
     top.only("apiVersion", "kind", "metadata", "keys", "trustedRoots", "certificateAuthorities", "authorities", "rules")
     metadata = found["metadata"].only("name") if "metadata" in found else {}
     name = metadata["name"].text() if "name" in metadata else os.path.basename(place.source)
-    trust = parse_trust(found, read_file)
+    trust = parse_trust(found, read_file, roots)
     fields = top.require(found, "rules").items()
     rules = tuple(_parse_rule(field, trust) for field in fields)
     _check_ties(rules, fields)

@@ -7,11 +7,12 @@ authority of one's own certifies it, and an expression that fits nothing it shou
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import limits
 from sigkit.data import NOTHING, Data
-from sigkit.errors import FileUnreadable, MalformedExpression, Place, SameKeyTwice, SigkitError
+from sigkit.errors import FileUnreadable, MalformedExpression, MalformedOption, NoSuchRoot, Place, SameKeyTwice, SigkitError
 from sigkit.keys.public import parse_public_key
 from sigkit.policy.document import meant
 from sigkit.policy.expression import find_fault
@@ -25,6 +26,7 @@ from sigkit.policy.model import (
     KeyRequirement,
 )
 from sigkit.trust.root import TrustedKey, TrustedRoot
+from sigkit.trust.store import NO_ALLOWANCE, Allowance
 from sigkit.verify.extensions import NAMES
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.policy.document import Field
     from sigkit.policy.identity import IssuerMatch, TextMatch
+    from sigkit.trust.store import RootStore
 
     ReadFile = Callable[[str], bytes]
 
@@ -42,6 +45,7 @@ KINDS: Final = ("email", "uri", "username", "dns", "ip")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,2}")
+_DAYS = re.compile(r"([0-9]{1,4})d", re.ASCII)
 _EXTENSIONS: Final = tuple(dict.fromkeys(name for name in NAMES.values() if name != "issuer"))
 _DEMANDS: Final = ("logEntries", "logInclusions", "timestamps", "certificateLogs")
 
@@ -59,9 +63,10 @@ class Root(Data):
 class Trust:
     """Everything that rules can name. A root on which none of them counts is not handed to verification."""
 
-    def __init__(self, read_file: ReadFile) -> None:
-        """Start empty; `read_file` gives the bytes of a file, named as the policy names it."""
+    def __init__(self, read_file: ReadFile, roots: RootStore | None) -> None:
+        """Start empty; `read_file` gives the bytes of a file, named as the policy names it; `roots` has this machine's trust roots."""
         self.read_file = read_file
+        self._roots = roots
         self.keys: dict[str, TrustedKey] = {}
         self.trusted_roots: dict[str, Root] = {}
         self.certificate_authorities: dict[str, Root] = {}
@@ -77,8 +82,21 @@ class Trust:
         if name not in self.trusted_roots:
             if name != PUBLIC_GOOD:
                 _fail_unknown(field, "trusted root", name, (*self.trusted_roots, PUBLIC_GOOD))
-            self.trusted_roots[name] = _public_good()
+            self.trusted_roots[name] = _trusted(self.pinned(PUBLIC_GOOD, NO_ALLOWANCE), PUBLIC_GOOD)
         return self.trusted_roots[name]
+
+    def pinned(self, name: str, allowance: Allowance) -> TrustedRoot:
+        """Return a trust root of this machine.
+
+        Raises:
+            SigkitError: as `RootStore.load`.
+        """
+        if self._roots is None:
+            from sigkit.clock import SystemClock
+            from sigkit.trust.store import find_store
+
+            self._roots = find_store(SystemClock(), None)
+        return self._roots.load(name, allowance).root
 
     def roots_of(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[Root, ...]:
         """Return the roots that these count on, each once."""
@@ -102,27 +120,21 @@ class Trust:
         )
 
 
-def _public_good() -> Root:
-    from sigkit.trust.bundled import load_public_good
-
-    return _trusted(load_public_good(), PUBLIC_GOOD)
-
-
 def _trusted(root: TrustedRoot, name: str) -> Root:
     return Root(root, Anchor(name, root.digest, root.digest), root.digest, KEYLESS_DEMANDS, names_issuers=True)
 
 
-def parse_trust(found: Mapping[str, Field], read_file: ReadFile) -> Trust:
+def parse_trust(found: Mapping[str, Field], read_file: ReadFile, roots: RootStore | None = None) -> Trust:
     """Parse `keys`, `trustedRoots`, `certificateAuthorities` and `authorities` of a policy.
 
     Raises:
         SigkitError: as `load_policy`.
     """
-    trust = Trust(read_file)
+    trust = Trust(read_file, roots)
     if "keys" in found:
         _parse_keys(found["keys"], trust)
     for name, value in _named(found, "trustedRoots"):
-        trust.trusted_roots[name] = _parse_trusted_root(name, value, read_file)
+        trust.trusted_roots[name] = _parse_trusted_root(name, value, trust)
     for name, value in _named(found, "certificateAuthorities"):
         trust.certificate_authorities[name] = _parse_certificate_authority(name, value, trust)
     for name, value in _named(found, "authorities"):
@@ -193,16 +205,42 @@ def _parse_key(field: Field, read_file: ReadFile) -> PublicKey:
         raise _at(err, content.where) from err
 
 
-def _parse_trusted_root(name: str, field: Field, read_file: ReadFile) -> Root:
+def _parse_trusted_root(name: str, field: Field, trust: Trust) -> Root:
     from sigkit.trust.trusted_root import parse_trusted_root
 
-    found = field.only("file")
-    content = _read(field, {"file": field.require(found, "file")}, "a trusted root", read_file)
+    found = field.only("file", "pinned", "maxAge", "maxExpired")
+    if ("file" in found) == ("pinned" in found):
+        field.fail("a trusted root has either `file` or `pinned`", got="both" if "file" in found else "neither")
+    if "pinned" in found:
+        return _parse_pinned_root(name, found, trust)
+    for limit in ("maxAge", "maxExpired"):
+        if limit in found:
+            found[limit].fail(f"`{limit}` goes with `pinned`", got="a file, whose age nobody knows")
+    content = _read(field, {"file": found["file"]}, "a trusted root", trust.read_file)
     try:
         root = parse_trusted_root(content.raw, name, content.place, limits.DEFAULT)
     except SigkitError as err:
         raise _at(err, content.where) from err
     return _trusted(root, name)
+
+
+def _parse_pinned_root(name: str, found: Mapping[str, Field], trust: Trust) -> Root:
+    allowance = Allowance(
+        _parse_days(found["maxAge"]) if "maxAge" in found else None,
+        _parse_days(found["maxExpired"]) if "maxExpired" in found else NO_ALLOWANCE.max_expired,
+    )
+    try:
+        root = trust.pinned(found["pinned"].text(), allowance)
+    except (NoSuchRoot, MalformedOption) as err:  # the policy is wrong; a root that is too old is another matter
+        raise found["pinned"].mark(err) from err
+    return _trusted(root, name)
+
+
+def _parse_days(field: Field) -> timedelta:
+    number = _DAYS.fullmatch(field.text())
+    if not number:
+        field.fail(f"`{field.name}` is no number of days", expected="7d, at most 9999d", got=field.text()[:40])
+    return timedelta(days=int(number[1]))
 
 
 def _parse_certificate_authority(name: str, field: Field, trust: Trust) -> Root:

@@ -101,15 +101,24 @@ class RootStore:
         """Fetch a root's newest state, and keep it.
 
         Raises:
-            MetadataMissing: (UNAVAIL) there is nothing to fetch it with.
             SigkitError: as `load`, and as the mirror.
         """
         pin = self._pins.load(name)
-        if isinstance(pin, FilePin):
-            return self._of_file(pin)
-        if self._session is None:
-            raise MetadataMissing("no connection is made", place=Place.operator(name))
-        return self._update(pin, self._session)
+        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin)
+
+    def pin_repository(self, name: str, mirror: str, root: bytes) -> NamedRoot:
+        """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
+
+        Raises:
+            OtherPin: (ROOT) something else is pinned under this name.
+            FileUnwritable: (UNAVAIL) no space, no permission.
+            SigkitError: as the mirror, and what is wrong with the metadata; nothing was pinned then.
+        """
+        pin = TufPin(name, mirror, root, Place.operator(self._pins.path(name, "root.json")))
+        if not self._pins.holds(name):
+            self._fetch(pin, None)
+        self._pins.pin_repository(name, mirror, root)
+        return self._update(pin)
 
     def _load(self, name: str, allowance: Allowance) -> NamedRoot:
         if name == bundled.NAME and not self._pins.holds(name):
@@ -128,7 +137,7 @@ class RootStore:
         if allowance.max_age is not None and timedelta(days=age) > allowance.max_age:
             raise RootTooOld(
                 "the copy of the public-good instance's trusted root is older than the policy allows",
-                place=Place.operator(bundled.NAME),
+                place=Place(bundled.NAME),
                 expected=f"at most {_words(allowance.max_age)}",
                 got=f"{age} days",
                 remedy="sigkit trust init public-good",
@@ -146,7 +155,7 @@ class RootStore:
         kept = self._kept(pin)
         if self._session is not None and self._is_due(kept, allowance):
             try:
-                return self._update(pin, self._session)
+                return self._update(pin)
             except MetadataExpired:
                 if not allowance.max_expired or kept is None:
                     raise
@@ -157,7 +166,7 @@ class RootStore:
                 self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
         if kept is None:
             raise MetadataMissing(
-                "nothing of this trust root was fetched yet", place=Place.operator(pin.name), remedy=f"sigkit trust update {pin.name}"
+                "nothing of this trust root was fetched yet", place=Place(pin.name), remedy=f"sigkit trust update {pin.name}"
             )
         return self._of_kept(pin, kept, allowance)
 
@@ -173,7 +182,7 @@ class RootStore:
         if allowance.max_age is not None and age > allowance.max_age:
             raise RootTooOld(
                 "the trust root was checked longer ago than the policy allows",
-                place=Place.operator(pin.name),
+                place=Place(pin.name),
                 expected=f"at most {_words(allowance.max_age)} ago",
                 got=f"{_words(age)} ago",
                 remedy=update,
@@ -210,24 +219,28 @@ class RootStore:
         now = self._clock.now()
         return max(now, kept.checked) if kept else now
 
-    def _update(self, pin: TufPin, session: Session) -> NamedRoot:
-        from sigkit.trust.mirror import NetMirror
-
-        mirror = NetMirror(session, pin.mirror, pin.place)
+    def _update(self, pin: TufPin) -> NamedRoot:
         with ExitStack() as stack:
             try:  # one at a time, where that can be: what is older would replace what is newer
                 stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
             except (FileUnwritable, LockTimeout):
                 pass
-            kept = self._kept(pin)
-            now = self._now(kept)
-            memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
-            found = self._read(pin, memory, mirror, now, now)
+            found, proved = self._fetch(pin, self._kept(pin))
             try:
-                self._pins.save_proved(pin.name, Proved(memory.files, now))
+                self._pins.save_proved(pin.name, proved)
             except FileUnwritable as err:
                 self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
         return found
+
+    def _fetch(self, pin: TufPin, kept: Proved | None) -> tuple[NamedRoot, Proved]:
+        from sigkit.trust.mirror import NetMirror
+
+        if self._session is None:
+            raise MetadataMissing("no connection is made", place=Place(pin.name))
+        now = self._now(kept)
+        memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
+        found = self._read(pin, memory, NetMirror(self._session, pin.mirror, pin.place), now, now)
+        return found, Proved(memory.files, now)
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:
         """Prove everything from the pin."""

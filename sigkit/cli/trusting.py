@@ -1,0 +1,35 @@
+"""Trust roots for one command: from what flags name to what verification is handed, and what a person should know about it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.cli.options import Reach
+    from sigkit.cli.output import Output
+    from sigkit.trust.store import RootStore
+
+
+@contextlib.contextmanager
+def opened_roots(output: Output, reach: Reach) -> Iterator[RootStore]:
+    """Give this user's trust roots; what there is to say about those that were loaded is said at the end, whatever that is."""
+    from sigkit.clock import SystemClock
+    from sigkit.trust.store import find_store
+
+    with contextlib.ExitStack() as stack:
+        session = None
+        if reach == "network":
+            from sigkit.net.session import Session
+
+            session = stack.enter_context(Session())
+        store = find_store(SystemClock(), session)
+        try:
+            yield store
+        finally:
+            for note in store.notes:
+                output.note(escape(note))
