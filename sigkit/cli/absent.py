@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import click
 
-_KEYLESS = "keyless signing is not in this version, and no certificate is given by hand. Sign with --key."
-_NO_LOG = "no transparency log is written; of a signature by key no proof of one is asked for. Leave it out."
+_SERVICES = "services are named by --signing-config FILE, with the --trusted-root of the same instance."
+_NO_LOG = "a transparency log is written where a --signing-config names one, and by a key without one not. Leave it out."
 _ATTESTATIONS = "it is `sigkit verify-attestation --type TYPE`."
 _BACKGROUND = "running containers in the background is not in this version. `sigkit run` stays until the container ends."
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
@@ -19,22 +19,16 @@ _PID_1 = "the program is process 1, and gets the signals that `sigkit run` gets.
 
 _OPTIONS = {
     **dict.fromkeys(
-        (
-            "--fulcio-url",
-            "--identity-token",
-            "--oidc-issuer",
-            "--rekor-url",
-            "--signing-config",
-            "--timestamp-server-url",
-            "--use-signing-config",
-        ),
-        _KEYLESS,
+        ("--fulcio-url", "--rekor-url", "--timestamp-server-url", "--use-signing-config"),
+        _SERVICES,
     ),
     **dict.fromkeys(("--registry-username", "--registry-password", "--registry-token"), _CREDENTIALS),
     "--new-bundle-format": "there is no other form to choose: bundles are written and read. Leave it out.",
     "--k8s-keychain": _CREDENTIALS,
     **dict.fromkeys(("--tlog-upload", "--private-infrastructure"), _NO_LOG),
-    **dict.fromkeys(("--yes", "-y"), "nothing is asked before signing. Leave it out."),
+    "-y": "it is --yes, for the commands that sign.",
+    "--fulcio-auth-flow": "it is --login browser or --login device.",
+    "--oidc-provider": "the CI job's own token is found by itself; any other is given with --identity-token FILE.",
     **dict.fromkeys(("--allow-insecure-registry", "--tls-verify"), _TLS),
 }
 _OPTIONS_OF_SIGN = {

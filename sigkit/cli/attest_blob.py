@@ -9,10 +9,12 @@ import click
 
 from sigkit.cli.options import FILE, predicate_options
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.options import PredicateFlags
+    from sigkit.cli.signing_options import SigningFlags
 
 
 @click.command(
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("file", type=FILE)
-@click.option("--key", "key_path", required=True, type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@signing_options
 @predicate_options
 @click.option("--bundle", required=True, type=FILE, metavar="OUT", help="Write the bundle here.")
 @click.pass_obj
-def command(output: Output, file: str, key_path: str, told: PredicateFlags, bundle: str) -> None:
+def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, bundle: str) -> None:
     """Sign what the predicate says about FILE, or about standard input for `-`, and write it as a bundle.
+
+    With --key a key signs. Without, an identity does, as in `sigkit sign`.
 
     The key's password comes from SIGKIT_PASSWORD or COSIGN_PASSWORD, or is asked for on a terminal.
 
@@ -38,25 +42,26 @@ def command(output: Output, file: str, key_path: str, told: PredicateFlags, bund
     from sigkit import limits
     from sigkit.cli.inputs import STDIN, place_of, read_input
     from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
-    from sigkit.cli.password import password
+    from sigkit.cli.signatory import input_files, open_signatory, prepare
+    from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
-    from sigkit.keys.load import load_private
     from sigkit.signing.blob import attest_file
     from sigkit.signing.predicate import parse_predicate
 
     if file == told.predicate == STDIN:
         raise click.UsageError("FILE and --predicate cannot both be standard input.")
-    refuse_overwriting({"--bundle": bundle}, (file, key_path, told.predicate))
+    refuse_overwriting({"--bundle": bundle}, (file, *input_files(by), told.predicate))
     clock = SystemClock()
     raw = read_input(told.predicate, limits.BUNDLE_BYTES)
     predicate = parse_predicate(raw, told.predicate_type, clock.now(), limits.DEFAULT, place_of(told.predicate))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
-    key = load_private(key_path, password)
-    attested = attest_file(content, None if file == STDIN else os.path.basename(file), predicate, key, clock)
+    setup = prepare(by)
+    with open_signatory(output, setup) as signatory:
+        attested = attest_file(content, None if file == STDIN else os.path.basename(file), predicate, signatory, clock)
     write_output(bundle, attested.bundle)
     output.answer(
         [
-            *file_lines(output, "attested", file, attested.digest, key.public),
+            *file_lines(output, "attested", file, attested.digest, attested.facts),
             f"  type      {escape(predicate.type)}",
             f"  written   {escape(bundle)}",
         ],
@@ -66,6 +71,6 @@ def command(output: Output, file: str, key_path: str, told: PredicateFlags, bund
             "digest": str(attested.digest),
             "predicate_type": predicate.type,
             "bundle": bundle,
-            "key": {"kind": key.public.kind, "fingerprint": str(key.public.fingerprint)},
+            **signer_document(attested.facts),
         },
     )

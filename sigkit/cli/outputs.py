@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sigkit.cli.output import Output
     from sigkit.digest import Digest
-    from sigkit.keys.public import PublicKey
+    from sigkit.verify.facts import Facts
 
 
 def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
@@ -42,10 +42,8 @@ def write_output(path: str, data: bytes) -> None:
     durable.write(os.path.realpath(path), data, point="cli.output")
 
 
-def file_lines(output: Output, word: str, file: str, digest: Digest, key: PublicKey) -> list[str]:
+def file_lines(output: Output, word: str, file: str, digest: Digest, facts: Facts) -> list[str]:
     """Return the first lines of an answer about a file."""
-    return [
-        f"{output.word(word)}  {'standard input' if file == '-' else escape(file)}",
-        f"  digest    {digest}",
-        f"  by        key {key.fingerprint} ({key.kind})",
-    ]
+    from sigkit.cli.signed_words import signer_lines
+
+    return [f"{output.word(word)}  {'standard input' if file == '-' else escape(file)}", f"  digest    {digest}", *signer_lines(facts)]

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import FILE, registry_options
+from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.options import ConnectionFlags
+    from sigkit.cli.signing_options import SigningFlags
 
 
 @click.command(
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     examples="""
     sigkit sign --key release.key registry.example/acme/app:1.0
     sigkit sign --key release.key -a build=1234 registry.example/acme/app@sha256:…
+    sigkit sign --yes --signing-config signing_config.json --trusted-root trusted_root.json registry.example/acme/app:1.0
     """,
 )
 @click.argument("image")
-@click.option("--key", "key_path", required=True, type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@signing_options
 @click.option(
     "-a",
     "--annotations",
@@ -36,30 +39,34 @@ if TYPE_CHECKING:
 )
 @registry_options
 @click.pass_obj
-def command(output: Output, image: str, key_path: str, annotations: tuple[str, ...], connection: ConnectionFlags) -> None:
+def command(output: Output, image: str, by: SigningFlags, annotations: tuple[str, ...], connection: ConnectionFlags) -> None:
     """Sign IMAGE's digest together with its repository's name, and attach the signature.
+
+    With --key a key signs. Without, an identity does: that of the CI job, of a token, or of whoever logs in. What becomes public is said
+    before.
 
     The key's password comes from SIGKIT_PASSWORD or COSIGN_PASSWORD, or is asked for on a terminal.
 
     An index is signed as an index. Signing the same digest again with the same key, name and annotations adds nothing.
     """
-    from sigkit.cli.password import password
+    from sigkit.cli.signatory import open_signatory, prepare
+    from sigkit.cli.signed_words import signer_document, signer_lines
     from sigkit.clock import SystemClock
-    from sigkit.keys.load import load_private
     from sigkit.oci.resolve import resolve
-    from sigkit.signing.session import sign_and_attach
+    from sigkit.signing.session import sign_image
 
     reference = parse_image(image)
     extra = _annotations(annotations)
-    key = load_private(key_path, password)
+    setup = prepare(by)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
-        signed = sign_and_attach(registry, resolved, key, extra, SystemClock())
+        with open_signatory(output, setup) as signatory:
+            signed = sign_image(registry, resolved, signatory, extra, SystemClock())
     word = "signed" if signed.added else "already signed"
     output.answer(
         [
             f"{output.word(word)}  {escape(str(resolved.repository))}@{resolved.digest}",
-            f"  by        key {key.public.fingerprint} ({key.public.kind})",
+            *signer_lines(signed.facts),
             f"  name      {escape(str(resolved.repository))} (signed)",
             f"  attached  {signed.manifest}",
         ],
@@ -69,7 +76,7 @@ def command(output: Output, image: str, key_path: str, annotations: tuple[str, .
             "repository": str(resolved.repository),
             "digest": str(resolved.digest),
             "signature": str(signed.manifest),
-            "key": {"kind": key.public.kind, "fingerprint": str(key.public.fingerprint)},
+            **signer_document(signed.facts),
             "annotations": dict(extra),
         },
     )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sigkit.cli.options import FILE
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.signing_options import SigningFlags
 
 
 @click.command(
@@ -19,12 +25,14 @@ from sigkit.text import escape
     """,
 )
 @click.argument("file", type=FILE)
-@click.option("--key", "key_path", required=True, type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM).")
+@signing_options
 @click.option("--bundle", type=FILE, metavar="OUT", help="Write the bundle here.")
 @click.option("--output-signature", type=FILE, metavar="OUT", help="Write the bare signature here, in base64.")
 @click.pass_obj
-def command(output: Output, file: str, key_path: str, bundle: str | None, output_signature: str | None) -> None:
+def command(output: Output, file: str, by: SigningFlags, bundle: str | None, output_signature: str | None) -> None:
     """Sign FILE, or standard input for `-`, and write the signature as a bundle.
+
+    With --key a key signs. Without, an identity does, as in `sigkit sign`.
 
     The key's password comes from SIGKIT_PASSWORD or COSIGN_PASSWORD, or is asked for on a terminal.
 
@@ -33,17 +41,18 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
     from sigkit import limits, strict
     from sigkit.cli.inputs import read_input
     from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
-    from sigkit.cli.password import password
+    from sigkit.cli.signatory import input_files, open_signatory, prepare
+    from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
-    from sigkit.keys.load import load_private
     from sigkit.signing.blob import sign_file
 
     if not bundle and not output_signature:
         raise click.UsageError("Nowhere to write the signature: give --bundle OUT, or --output-signature OUT.")
-    refuse_overwriting({"--bundle": bundle, "--output-signature": output_signature}, (file, key_path))
+    refuse_overwriting({"--bundle": bundle, "--output-signature": output_signature}, (file, *input_files(by)))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
-    key = load_private(key_path, password)
-    signed = sign_file(content, key, SystemClock())
+    setup = prepare(by)
+    with open_signatory(output, setup) as signatory:
+        signed = sign_file(content, signatory, SystemClock())
     signature = strict.encode_base64(signed.signature)
     if bundle:
         write_output(bundle, signed.bundle)
@@ -51,7 +60,7 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
         write_output(output_signature, signature.encode("ascii"))
     output.answer(
         [
-            *file_lines(output, "signed", file, signed.digest, key.public),
+            *file_lines(output, "signed", file, signed.digest, signed.facts),
             *(f"  written   {escape(path)}" for path in (bundle, output_signature) if path),
         ],
         {
@@ -60,6 +69,6 @@ def command(output: Output, file: str, key_path: str, bundle: str | None, output
             "digest": str(signed.digest),
             "signature": signature,
             "bundle": bundle,
-            "key": {"kind": key.public.kind, "fingerprint": str(key.public.fingerprint)},
+            **signer_document(signed.facts),
         },
     )

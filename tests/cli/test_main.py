@@ -242,9 +242,9 @@ def test_a_closed_stdout_is_dev_null():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("sign --identity-token t registry.example/app", "keyless"),
+        ("sign --fulcio-url https://ca.example registry.example/app", "--signing-config"),
         ("verify --type slsaprovenance registry.example/app", "verify-attestation"),
-        ("sign --yes --key k registry.example/app", "nothing is asked"),
+        ("sign -y --key k registry.example/app", "it is --yes"),
         ("sign --tlog-upload --key k registry.example/app", "transparency log"),
         ("attach sbom registry.example/app", "sigkit attest"),
         ("login registry.example", "podman login"),
@@ -379,7 +379,7 @@ def test_what_is_left_to_do_when_a_command_ends_is_done(left):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("sign --key k --use-signing-config=false registry.example/app", "keyless"),
+        ("sign --key k --use-signing-config=false registry.example/app", "--signing-config"),
         ("sign --key k --recursive registry.example/app", "index"),
         ("sign --key k --registry-password=x registry.example/app", "podman login"),
         ("verify --key k --check-claims=false registry.example/app", "always compared"),

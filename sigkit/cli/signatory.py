@@ -1,0 +1,269 @@
+"""From the flags of the commands that sign to somebody who signs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from sigkit.cli.output import tell
+from sigkit.cli.signing_options import TOKEN_VARIABLE
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sigkit.cli.output import Output
+    from sigkit.cli.signing_options import SigningFlags
+    from sigkit.errors import Place, SigkitError
+    from sigkit.keys.private import PrivateKey
+    from sigkit.signing.client import Client
+    from sigkit.signing.keyed import Signatory
+    from sigkit.signing.keyless import Publication
+    from sigkit.signing.token import IdentityToken
+    from sigkit.trust.root import TrustedRoot
+    from sigkit.trust.signing_config import SigningConfig
+
+
+class Services(NamedTuple):
+    """An instance's signing config, its trusted root, and where the first was found."""
+
+    config: SigningConfig
+    root: TrustedRoot
+    place: Place
+
+
+class Setup(NamedTuple):
+    """Everything that was read before anything is asked: the key, its certificates, the instance."""
+
+    flags: SigningFlags
+    key: PrivateKey | None
+    chain: tuple[bytes, ...]
+    services: Services | None
+
+
+def prepare(flags: SigningFlags) -> Setup:
+    """Read the files that the flags name.
+
+    Raises:
+        UsageError: flags that do not go together.
+        SigkitError: a file cannot be read or used; the place is the operator's.
+    """
+    _check_flags(flags)
+    services = _load_services(flags)
+    key = None
+    if flags.key_path is not None:
+        from sigkit.cli.password import password
+        from sigkit.keys.load import load_private
+
+        key = load_private(flags.key_path, password)
+    chain = tuple(der for path in (flags.cert, flags.cert_chain) if path is not None for der in _load_certificates(path))
+    return Setup(flags, key, chain, services)
+
+
+def input_files(flags: SigningFlags) -> tuple[str, ...]:
+    """Return the files that signing reads, so that nothing is written over one."""
+    given = (flags.key_path, flags.cert, flags.cert_chain, flags.signing_config, flags.trusted_root, flags.identity_token)
+    return tuple(path for path in given if path is not None)
+
+
+@contextmanager
+def open_signatory(output: Output, setup: Setup) -> Iterator[Signatory]:
+    """Return who signs; an identity's token is found, or asked for, here.
+
+    Raises:
+        SigkitError: there is no token, or it or the instance will not do.
+    """
+    from sigkit.signing.keyed import KeySignatory
+
+    if setup.services is None:
+        if setup.key is None:
+            raise AssertionError("prepare lets no identity pass without an instance")
+        yield KeySignatory(setup.key)
+        return
+    from sigkit.clock import SystemClock
+    from sigkit.errors import Place
+    from sigkit.net.session import NetOptions
+    from sigkit.signing.client import Client
+    from sigkit.signing.instance import Instance
+    from sigkit.signing.keyless import KeylessSignatory, ServiceSignatory
+
+    flags = setup.flags
+    config, root, place = setup.services
+    consent = Consent(output, agreed=flags.yes)
+    with Client(Watcher(output), NetOptions(ca_file=flags.services_cacert), patience_s=flags.wait_s) as client:
+        instance = Instance(config, root, client, SystemClock(), place)
+        if setup.key is not None:
+            yield ServiceSignatory(setup.key, setup.chain, instance, consent, Place.operator(flags.cert or "--key"))
+            return
+        token, source = _find_token(output, flags, config, client)
+        output.detail(f"identity token: {escape(token.identity)}, from {escape(source)}")
+        yield KeylessSignatory(token, flags.oidc_client_id, instance, consent, Place.operator(source))
+
+
+class Watcher:
+    """Says on stderr who is waited for, and who failed."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def waiting(self, service: str, why: str, seconds: float) -> None:
+        """Say who is asked again, why, and when."""
+        self._output.note(f"waiting    {seconds:.1f} s for {escape(service)}: {escape(why)}")
+
+    def passed_over(self, service: str, err: SigkitError) -> None:
+        """Say who failed, and that another is asked."""
+        self._output.note(f"passed by  {escape(service)}  {err.code}  {escape(err.problem)}; asking the next")
+
+    def note(self, text: str) -> None:
+        """Say anything else."""
+        self._output.note(escape(text))
+
+
+class Consent:
+    """Tells what becomes public before it does; on a terminal it asks, unless the user has agreed already."""
+
+    def __init__(self, output: Output, *, agreed: bool) -> None:
+        self._output = output
+        self._agreed = agreed
+
+    def __call__(self, publication: Publication) -> None:
+        """Return if it may become public."""
+        by = f", who {escape(publication.issuer)} says it is" if publication.issuer else ""
+        lines = (
+            "this becomes public, and nobody can take it back:",
+            f"  signer    {escape(publication.who)}{by}",
+            *(f"  at        {escape(service)}" for service in publication.services),
+        )
+        if self._agreed or not sys.stdin.isatty():
+            self._output.note("\n".join(lines))
+            return
+        tell("\n".join(lines))
+        if not click.confirm("Go on?", err=True):
+            from sigkit.errors import NotAgreed, Place
+
+            raise NotAgreed("the identity was not published", place=Place.operator("terminal"), remedy="--yes agrees in scripts")
+
+
+def _check_flags(flags: SigningFlags) -> None:
+    if flags.key_path is None:
+        if flags.cert or flags.cert_chain:
+            raise click.UsageError("--cert is the certificate of a --key.")
+        return
+    if flags.identity_token:
+        raise click.UsageError("Either a --key signs, or an identity with --identity-token.")
+    if flags.cert_chain and not flags.cert:
+        raise click.UsageError("--cert-chain goes with --cert.")
+    if flags.cert and not flags.signing_config:
+        raise click.UsageError("--cert needs a time that somebody attests: give --signing-config FILE with a timestamp authority.")
+
+
+def _load_services(flags: SigningFlags) -> Services | None:
+    from sigkit import durable, limits
+    from sigkit.errors import Place
+    from sigkit.trust.files import load_trusted_root
+    from sigkit.trust.signing_config import parse_signing_config
+
+    if flags.signing_config is None:
+        if flags.key_path is not None:
+            return None
+        raise click.UsageError("Say who signs: --key FILE, or for an identity the instance: --signing-config FILE and --trusted-root FILE.")
+    if flags.trusted_root is None:
+        raise click.UsageError("--signing-config needs the --trusted-root FILE of the same instance: what is made must verify by it.")
+    place = Place.operator(flags.signing_config)
+    raw = durable.read(flags.signing_config, most_bytes=limits.BUNDLE_BYTES, place=place)
+    return Services(parse_signing_config(raw, place, limits.DEFAULT), load_trusted_root(flags.trusted_root), place)
+
+
+def _load_certificates(path: str) -> tuple[bytes, ...]:
+    from sigkit import durable, limits
+    from sigkit.errors import Place
+    from sigkit.keys.pem import parse_pem
+
+    place = Place.operator(path)
+    raw = durable.read(path, most_bytes=limits.CA_FILE_BYTES, place=place)
+    mark = b"-----BEGIN CERTIFICATE-----"
+    blocks = [mark + part for part in raw.split(mark)[1:]] or [raw]
+    return tuple(parse_pem(block, ("CERTIFICATE",), place).data for block in blocks)
+
+
+def _find_token(output: Output, flags: SigningFlags, config: SigningConfig, client: Client) -> tuple[IdentityToken, str]:
+    """Return the token and what gave it: the option, the environment, the surroundings, a login."""
+    from sigkit.errors import Place
+    from sigkit.signing.ambient import ambient_token
+    from sigkit.signing.token import parse_identity_token
+
+    if flags.identity_token:
+        return _given(output, flags.identity_token)
+    if given := os.environ.get(TOKEN_VARIABLE):
+        return parse_identity_token(given, Place.operator(TOKEN_VARIABLE)), TOKEN_VARIABLE
+    found = ambient_token(flags.oidc_client_id, client.watcher)
+    if found is not None:
+        return parse_identity_token(found.token, Place.operator(found.source)), found.source
+    return _log_in(flags, config, client), "the login"
+
+
+def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
+    from sigkit import durable, limits, strict
+    from sigkit.errors import Place
+    from sigkit.signing.token import parse_identity_token
+
+    place = Place.operator("--identity-token")
+    if not os.path.exists(text):
+        output.detail("a token on the command line can be read by other users of this machine; give a file")
+        return parse_identity_token(text, place), "--identity-token"
+    raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=Place.operator(text))
+    return parse_identity_token(strict.decode_utf8(raw, Place.operator(text)), Place.operator(text)), text
+
+
+def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> IdentityToken:
+    from sigkit.errors import NoIdentityToken, Place
+    from sigkit.signing.interactive import discover, login_in_browser, login_on_device
+
+    if flags.login == "never" or (flags.login == "auto" and not (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise NoIdentityToken(
+            "no identity token, and nobody to log in",
+            place=Place.operator("environment"),
+            expected=f"--identity-token, {TOKEN_VARIABLE}, a token of the CI job, or a terminal",
+            remedy="--login device logs in with a code on another device",
+        )
+    endpoints = discover(client, _issuer(flags, config, client))
+    if flags.login == "device" or (flags.login == "auto" and not _has_browser()):
+        return login_on_device(client, endpoints, flags.oidc_client_id, Terminal())
+    from sigkit.signing.listener import LoopbackListener
+
+    with LoopbackListener() as listener:
+        return login_in_browser(client, endpoints, flags.oidc_client_id, Terminal(), listener)
+
+
+def _issuer(flags: SigningFlags, config: SigningConfig, client: Client) -> str:
+    if flags.oidc_issuer:
+        return flags.oidc_issuer.rstrip("/")
+    from sigkit.clock import SystemClock
+    from sigkit.errors import Place
+    from sigkit.trust.signing_config import AnyOne, select
+
+    del client
+    return select(config.issuers, AnyOne(), (1,), SystemClock().now(), Place.operator("--signing-config", "$.oidcUrls"))[0].url
+
+
+def _has_browser() -> bool:
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+class Terminal:
+    """Shows a person where to log in, on stderr."""
+
+    def open(self, url: str) -> None:
+        """Open a page in the browser; its address is shown in case none opens."""
+        import webbrowser
+
+        tell(f"log in at   {escape(url, 4096)}")
+        webbrowser.open(url)
+
+    def show_code(self, url: str, code: str) -> None:
+        """Show the page to visit on any device, and the code to enter there."""
+        tell(f"log in at   {escape(url, 4096)}\nwith code   {escape(code)}")
