@@ -131,7 +131,7 @@ def marked(armed):
     return armed if armed in QUICK else pytest.param(armed, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("armed", map(marked, STEPS))
+@pytest.mark.parametrize("armed", [marked(armed) for armed in STEPS])
 def test_killed_at_any_step_the_log_keeps_every_answer_and_goes_on(armed, append_with_fault, tmp_path):
     root = tmp_path / "log"
     assert append_with_fault(armed, root) == -9, "the step was not passed"
