@@ -12,7 +12,7 @@ import click
 
 from sigkit.cli.options import DIRECTORY, FILE
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.errors import AddressUnusable, Place
+from sigkit.errors import AddressUnusable, Place, UnnamableIdentity
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -257,7 +257,10 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
 
     clock = SystemClock()
     issuer = open_issuer(directory, layout.load_config(directory), clock)
-    made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
+    try:
+        made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
+    except UnnamableIdentity as err:
+        raise err.within(Place.operator(subject)) from err
     output.answer(
         [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetime_s": lifetime_s}
     )
@@ -294,6 +297,7 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
     CODE is what the person's browser or terminal shows. Whoever approves says that it is this person.
     """
     from sigkit.clock import SystemClock
+    from sigkit.services.issuers import is_email
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_issuer
 
@@ -305,6 +309,8 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
         return
     if (email is None) == (not deny):
         raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
+    if email is not None and not is_email(email):
+        raise click.UsageError(f"--email is one e-mail address: {email[:80]!r}", click.get_current_context())
     if email is None:
         logins.deny(code)
     else:

@@ -1,0 +1,188 @@
+"""`sigkit stack` as an operator meets it: each command is a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.simulators import stacks
+from tests.simulators.command import SIGKIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def sigkit(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [*SIGKIT, *map(str, arguments)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def answer(*arguments: object, status: int = 0) -> dict:
+    return json.loads(sigkit(*arguments, "--output", "json", status=status).stdout)
+
+
+@contextlib.contextmanager
+def up(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Serve a stack until the block ends; its first line has been printed."""
+    with subprocess.Popen([*SIGKIT, "stack", "up", directory, *arguments], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            server.first = server.stdout.readline()  # type: ignore[attr-defined]
+            yield server
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> stacks.Stack:
+    return stacks.make(tmp_path_factory.mktemp("made") / "stack")
+
+
+@pytest.fixture
+def stack(made, tmp_path) -> stacks.Stack:
+    """Return a stack of the test's own: a copy, on the one port of this module."""
+    shutil.copytree(made.directory, tmp_path / "stack")
+    return stacks.Stack(tmp_path / "stack", made.url)
+
+
+def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
+    directory = tmp_path / "stack"
+    made = answer("stack", "init", directory, "--name", "acme", "--offline", tmp_path / "usb")
+    assert (made["schema"], made["name"], made["offline"]) == ("sigkit.stack.init/1", "acme", str(tmp_path / "usb"))
+    with up(directory) as server:
+        assert server.first == f"serving {directory} at {made['url']} (Ctrl-C stops it)\n"
+        assert stacks.Stack(directory, made["url"]).call("GET", "/healthz")[0] == 200
+        seen = answer("stack", "status", directory)
+        assert (seen["process"]["pid"], seen["offline_keys_here"]) == (server.pid, False)
+        assert answer("stack", "up", directory, status=3)["error"]["code"] == "SK-UNAVAIL-004"
+        assert answer("stack", "down", directory)["pid"] == server.pid
+        assert server.wait(30) == 0
+    assert answer("stack", "down", directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
+    assert "stopped" in sigkit("stack", "status", directory).stdout
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_stops_it_cleanly(stack, sent, status):
+    with up(stack.directory) as server:
+        server.send_signal(sent)
+        assert server.wait(30) == status
+    assert not (stack.directory / "run.json").exists()
+
+
+def test_a_killed_one_leaves_nothing_that_stands_in_the_way(stack):
+    with up(stack.directory) as server:
+        server.kill()
+        server.wait(30)
+    assert (stack.directory / "run.json").exists()
+    assert answer("stack", "status", stack.directory)["process"] is None
+    assert answer("stack", "down", stack.directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
+    with up(stack.directory):
+        assert stack.call("GET", "/healthz")[0] == 200
+
+
+def test_the_directory_can_come_from_the_environment(stack):
+    assert sigkit("stack", "status", SIGKIT_STACK=str(stack.directory)).stdout.startswith(f"stack acme  {stack.url}\n")
+
+
+def test_status_says_in_words_that_nobody_has_witnessed_the_log(stack):
+    said = sigkit("stack", "status", stack.directory).stdout
+    assert "no witness has signed it" in said
+    assert "transparent" not in said
+    assert "transparency" not in said
+
+
+def test_a_chosen_port_is_not_one_that_the_kernel_hands_out(tmp_path):
+    port = int(answer("stack", "init", tmp_path / "stack")["url"].rpartition(":")[2])
+    assert 20_000 <= port < 30_000
+
+
+@pytest.mark.parametrize("arguments", [("--url", "http://stack.example"), ("--url", "https://stack.example/path"), ("--name", "a/b")])
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments):
+    done = sigkit("stack", "init", tmp_path / "stack", *arguments, status=2)
+    assert "usage error" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tls_files_go_together(stack):
+    assert "go together" in sigkit("stack", "up", stack.directory, "--tls-cert", "cert.pem", status=2).stderr
+
+
+def test_a_token_is_printed_alone_and_names_its_subject(stack):
+    token = sigkit(
+        "stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", "sourceRepositoryURI=https://git.acme.example/app"
+    )
+    assert token.stdout.count(".") == 2
+    assert token.stdout.count("\n") == 1
+    assert answer("stack", "token", stack.directory, "mia@acme.example")["issuer"] == stack.url
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("just-a-name",),
+        ("https://ci.acme.example/app", "--claim", "iss=https://other.example"),
+        ("https://ci.acme.example/app", "--claim", "novalue"),
+        ("https://ci.acme.example/app", "--claim", "a=1", "--claim", "a=2"),
+        ("https://ci.acme.example/app", "--lifetime", "0"),
+        ("https://ci.acme.example/app", "--lifetime", "86401"),
+    ],
+)
+def test_a_token_that_would_not_be_certified_is_a_usage_error(stack, arguments):
+    assert sigkit("stack", "token", stack.directory, *arguments, status=2).stdout == ""
+
+
+def start_login(stack: stacks.Stack) -> str:
+    form = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
+    status, raw = stack.call("POST", "/oidc/device", form.encode(), Content_Type="application/x-www-form-urlencoded")
+    assert status == 200, raw
+    return json.loads(raw)["user_code"]
+
+
+def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
+    with up(stack.directory):
+        first, second = start_login(stack), start_login(stack)
+        assert [login["code"] for login in answer("stack", "approve", stack.directory)["logins"]] == [first, second]
+        assert "approved" in sigkit("stack", "approve", stack.directory, first, "--email", "mia@acme.example").stdout
+        assert "denied" in sigkit("stack", "approve", stack.directory, second, "--deny").stdout
+        assert sigkit("stack", "approve", stack.directory).stdout == "no login waits\n"
+        sigkit("stack", "approve", stack.directory, first, "--email", "eve@acme.example", status=2)
+    sigkit("stack", "approve", stack.directory, first, status=2)
+    sigkit("stack", "approve", stack.directory, first, "--email", "mia", status=2)
+    sigkit("stack", "approve", stack.directory, first, "--deny", "--email", "mia@acme.example", status=2)
+
+
+def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_path):
+    stack = stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    assert answer("stack", "renew", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-001"
+    with up(stack.directory):
+        answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb")
+        answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb", "--rotate", "timestamp")
+        assert stack.json("GET", "/tuf/3.root.json")["signed"]["version"] == 3
+        assert stack.call("GET", "/tuf/4.root.json")[0] == 404
+
+
+def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
+    made = answer("stack", "backup", stack.directory, tmp_path / "copy")
+    assert (made["schema"], made["log_size"]) == ("sigkit.stack.backup/1", 1)
+    assert answer("stack", "up", tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-054"
+    assert answer("stack", "backup", stack.directory, tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-052"
+    with up(tmp_path / "copy", "--restored"):
+        assert stack.call("GET", "/healthz")[0] == 200
+
+
+def test_every_command_has_examples():
+    for name in ("init", "up", "down", "status", "backup", "renew", "token", "approve"):
+        assert "Examples:" in sigkit("stack", name, "--help").stdout
