@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sigkit import durable
 from sigkit.digest import Digest
 from sigkit.errors import NOWHERE, FileUnwritable, MalformedKey
 from sigkit.keys.public import parse_public_key
@@ -270,6 +271,7 @@ def test_malformed_body_is_refused(authorities, body):
 
 
 def test_certificate_is_not_issued_when_the_log_cannot_keep_it(authorities, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
     monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.append=enospc")
     answer = authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
     assert (answer.status, document(answer)["code"]) == (500, 13)

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sigkit import durable
 from sigkit.errors import NOWHERE, LockTimeout
 from sigkit.keys.public import parse_public_key
 from sigkit.services import der, pki
@@ -163,6 +164,7 @@ def test_roots_are_told(authorities):
 
 
 def test_no_promise_without_a_durable_entry(authorities, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
     monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.append=enospc")
     before = entries(authorities)
     answer = submit(authorities, precertificate(authorities), *authorities.ca.chain)

@@ -69,6 +69,7 @@ def make_authorities(root: Path) -> None:
         authority.create(str(root / where), offline, "acme", clock)
     CertificateLog.create(str(root / "ct"), "127.0.0.1", clock)
     OidcIssuer.create(str(root / "oidc"))
+    Authorities(root).close()  # its databases are made now
 
 
 class Authorities:

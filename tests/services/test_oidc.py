@@ -1,0 +1,473 @@
+"""The stack's OpenID issuer: discovery, tokens for workloads, and logins on devices and in browsers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+import pytest
+
+from sigkit.errors import DatabaseUnusable, Kind, SigkitError, UnknownLogin
+from sigkit.services.logins import LOGIN_S, Logins
+from sigkit.services.oidc import DEVICE_GRANT, OidcIssuer
+from tests.simulators.authorities import PERSON, URL, VERIFIER, WORKLOAD, ask, challenge, document, headers, post_form
+
+CALLBACK = "http://localhost:41234/auth/callback"
+
+
+@pytest.fixture
+def oidc(authorities):
+    return authorities.oidc
+
+
+@pytest.fixture
+def clock(authorities):
+    return authorities.clock
+
+
+def decoded(oidc: OidcIssuer, token: str) -> dict[str, Any]:
+    """Verify a token as a client does: by the published key."""
+    (published,) = document(ask(oidc, "GET", "/oidc/keys"))["keys"]
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": published["kid"], "typ": "JWT"}
+    assert not {"d", "k"} & set(published)
+    options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+    found: dict[str, Any] = jwt.decode(token, jwt.PyJWK(published), ["ES256"], options, audience="sigstore", issuer=URL)
+    return found
+
+
+# --- discovery
+
+
+def test_discovery_says_what_clients_need(oidc):
+    found = document(ask(oidc, "GET", "/.well-known/openid-configuration"))
+    assert found["issuer"] == URL
+    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "device_authorization_endpoint"):
+        assert found[name].startswith(f"{URL}/oidc/")
+    assert found["id_token_signing_alg_values_supported"] == ["ES256"]
+    assert "S256" in found["code_challenge_methods_supported"]
+
+
+# --- tokens of workloads
+
+
+def test_workload_s_token_names_no_email(oidc, clock):
+    claims = decoded(oidc, oidc.issue_token(WORKLOAD))
+    now = int(clock.now().timestamp())
+    assert claims == {"iss": URL, "sub": WORKLOAD, "aud": "sigstore", "iat": now, "nbf": now, "exp": now + 600}
+
+
+def test_person_s_token_names_a_verified_email(oidc):
+    claims = decoded(oidc, oidc.issue_token(PERSON))
+    assert (claims["sub"], claims["email"], claims["email_verified"]) == (PERSON, PERSON, True)
+
+
+def test_token_takes_claims_lifetime_and_audience(oidc):
+    token = oidc.issue_token(WORKLOAD, lifetime=timedelta(hours=1), audience="other", claims={"sourceRepositoryURI": "https://x.example/a"})
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["exp"] - claims["iat"], claims["aud"], claims["sourceRepositoryURI"]) == (3600, "other", "https://x.example/a")
+
+
+@pytest.mark.parametrize(
+    ("subject", "options"),
+    [
+        pytest.param("job", {}, id="a subject that is nobody's"),
+        pytest.param("", {}, id="an empty subject"),
+        pytest.param("https://a b/", {}, id="a malformed URI"),
+        pytest.param(WORKLOAD, {"lifetime": timedelta(days=2)}, id="two days"),
+        pytest.param(WORKLOAD, {"lifetime": timedelta(0)}, id="no time"),
+        pytest.param(WORKLOAD, {"claims": {"email": PERSON}}, id="an e-mail address beside it"),
+        pytest.param(WORKLOAD, {"claims": {"iss": "https://other.example"}}, id="another issuer"),
+        pytest.param(WORKLOAD, {"claims": {"sourceRepositoryURI": ["a"]}}, id="an extension that is no text"),
+    ],
+)
+def test_token_that_the_authority_would_refuse_is_not_issued(oidc, subject, options):
+    with pytest.raises(SigkitError) as caught:
+        oidc.issue_token(subject, **options)
+    assert caught.value.kind is Kind.IDENT
+
+
+def test_operator_issues_tokens_without_the_running_process(authorities):
+    other = OidcIssuer.open(str(authorities.root / "oidc"), URL, authorities.clock)
+    assert authorities.tokens.verify(other.issue_token(WORKLOAD)).subject.name == WORKLOAD
+
+
+# --- logins on a device
+
+
+class Device:
+    """A client that polls."""
+
+    def __init__(self, oidc: OidcIssuer, clock: Any, **fields: str) -> None:
+        self.oidc, self.clock = oidc, clock
+        start = {"client_id": "sigstore", "scope": "openid email", "code_challenge": challenge(), "code_challenge_method": "S256"}
+        self.answer = post_form(oidc, "/oidc/device", **(start | fields))
+        self.started = document(self.answer)
+
+    def approve(self, subject: str = PERSON) -> None:
+        self.oidc.logins.approve(self.started["user_code"], subject)
+
+    def poll(self, verifier: str = VERIFIER, **fields: str):
+        self.clock.advance(seconds=self.started.get("interval", 2))
+        form = {"client_id": "sigstore", "grant_type": DEVICE_GRANT, "device_code": self.started["device_code"], "code_verifier": verifier}
+        return post_form(self.oidc, "/oidc/token", **(form | fields))
+
+    def error(self, **fields: str) -> str:
+        answer = self.poll(**fields)
+        assert answer.status in {400, 401}
+        assert headers(answer)["cache-control"] == "no-store"
+        found: str = document(answer)["error"]
+        return found
+
+
+@pytest.fixture
+def device(oidc, clock):
+    return Device(oidc, clock)
+
+
+def test_device_gets_its_token_when_the_operator_approves(device, oidc):
+    assert device.error() == "authorization_pending"
+    device.approve()
+    answer = device.poll()
+    found = document(answer)
+    assert (answer.status, found["token_type"], found["expires_in"]) == (200, "Bearer", 600)
+    assert found["access_token"] == found["id_token"]
+    claims = decoded(oidc, found["id_token"])
+    assert (claims["sub"], claims["email"], claims["email_verified"]) == (PERSON, PERSON, True)
+    assert "nonce" not in claims
+
+
+def test_device_is_told_where_and_what_to_enter(device):
+    assert re.fullmatch(r"[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}", device.started["user_code"])
+    assert len(device.started["device_code"]) >= 43
+    assert device.started["verification_uri_complete"].startswith(device.started["verification_uri"])
+    assert device.started["interval"] > 0
+    page = ask(device.oidc, "GET", urlsplit(device.started["verification_uri_complete"])._replace(scheme="", netloc="").geturl())
+    assert device.started["user_code"].encode() in page.body
+
+
+def test_device_code_works_once(device):
+    device.approve()
+    assert device.poll().status == 200
+    assert device.error() == "invalid_grant"
+
+
+def test_device_that_did_not_start_the_login_gets_nothing_and_ends_it(device):
+    device.approve()
+    assert device.error(verifier="w" * 43) == "invalid_grant"
+    assert device.error() == "invalid_grant"
+
+
+@pytest.mark.parametrize("verifier", ["", "v" * 42, "v" * 129, challenge(), "v" * 42 + "!"])
+def test_malformed_verifier_is_refused(device, verifier):
+    device.approve()
+    assert device.error(verifier=verifier) == "invalid_grant"
+
+
+def test_unknown_device_code_is_refused(device):
+    device.approve()
+    assert device.error(device_code="x" * 43) == "invalid_grant"
+
+
+def test_device_that_asks_too_often_is_slowed_down(device):
+    assert device.error() == "authorization_pending"
+    device.clock.advance(seconds=-device.started["interval"])
+    assert device.error() == "slow_down"
+    device.approve()
+    device.clock.advance(seconds=device.started["interval"])
+    assert device.poll().status == 200
+
+
+def test_denied_login_ends(device):
+    device.oidc.logins.deny(device.started["user_code"])
+    assert device.error() == "access_denied"
+
+
+def test_login_expires(device):
+    device.clock.advance(seconds=LOGIN_S)
+    assert device.error() == "expired_token"
+    with pytest.raises(UnknownLogin):
+        device.approve()
+
+
+def test_login_is_approved_once(device):
+    device.approve()
+    with pytest.raises(UnknownLogin):
+        device.approve("eve@acme.example")
+    assert jwt.decode(document(device.poll())["id_token"], options={"verify_signature": False})["email"] == PERSON
+
+
+def test_code_is_taken_as_people_type_it(device):
+    device.oidc.logins.approve(device.started["user_code"].lower().replace("-", " "), PERSON)
+    assert device.poll().status == 200
+
+
+@pytest.mark.parametrize("code", ["", "BBBB-BBBB", "%", "' OR 1=1 --", "B" * 1000])
+def test_code_of_no_login_is_refused_as_REF(device, code):
+    with pytest.raises(UnknownLogin) as caught:
+        device.oidc.logins.approve(code, PERSON)
+    assert caught.value.kind is Kind.REF
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        pytest.param({"client_id": "other"}, "invalid_client", id="another client"),
+        pytest.param({"client_secret": "x"}, "invalid_client", id="a secret"),
+        pytest.param({"code_challenge": ""}, "invalid_request", id="no PKCE"),
+        pytest.param({"code_challenge": "short"}, "invalid_request", id="a short challenge"),
+        pytest.param({"code_challenge_method": "plain"}, "invalid_request", id="plain PKCE"),
+        pytest.param({"scope": "email"}, "invalid_scope", id="no OpenID"),
+    ],
+)
+def test_login_is_not_started(oidc, clock, changes, error):
+    found = Device(oidc, clock, **changes)
+    assert (found.answer.status in {400, 401}, found.started["error"]) == (True, error)
+    assert not oidc.logins.waiting()
+
+
+def test_operator_sees_what_waits(oidc, clock):
+    first, second = Device(oidc, clock), Device(oidc, clock)
+    first.approve()
+    assert [waiting.user_code for waiting in oidc.logins.waiting()] == [second.started["user_code"]]
+
+
+def test_logins_are_limited(oidc, clock):
+    while (last := Device(oidc, clock)).answer.status == 200:
+        assert len(oidc.logins.waiting()) < 200
+    assert (last.answer.status, last.started["error"]) == (429, "temporarily_unavailable")
+    clock.advance(seconds=61)
+    assert Device(oidc, clock).answer.status == 200
+
+
+def test_database_keeps_no_secret(device, authorities):
+    secret = device.started["device_code"].encode()
+    files = list((authorities.root / "oidc").glob("logins.db*"))
+    assert files
+    assert not any(secret in path.read_bytes() for path in files)
+
+
+def test_database_of_another_program_is_refused(authorities, clock):
+    (authorities.root / "oidc" / "logins.db").write_bytes(b"not a database, " * 100)
+    with pytest.raises(DatabaseUnusable):
+        Logins(str(authorities.root / "oidc"), clock).waiting()
+
+
+# --- logins in a browser
+
+
+class Browser:
+    """A client with a browser, which follows no redirect by itself."""
+
+    def __init__(self, oidc: OidcIssuer, **changes: str) -> None:
+        self.oidc = oidc
+        query = {
+            "response_type": "code",
+            "client_id": "sigstore",
+            "client_secret": "",
+            "scope": "openid email",
+            "redirect_uri": CALLBACK,
+            "code_challenge": challenge(),
+            "code_challenge_method": "S256",
+            "state": "s+/=&?",
+            "nonce": "n-1",
+            "access_type": "online",
+        }
+        self.query = query | changes
+        self.answer = ask(oidc, "GET", f"/oidc/authorize?{urlencode(self.query)}")
+
+    def page(self):
+        target = headers(self.answer)["location"]
+        assert target.startswith(f"{URL}/oidc/login/")
+        return ask(self.oidc, "GET", target.removeprefix(URL))
+
+    def user_code(self) -> str:
+        found = re.search(rb"<code>([A-Z]{4}-[A-Z]{4})</code>", self.page().body)
+        assert found
+        return found[1].decode()
+
+    def code(self) -> str:
+        """Approve, and return the code that the browser is sent back with."""
+        self.oidc.logins.approve(self.user_code(), PERSON)
+        answer = self.page()
+        assert answer.status == 303
+        where = urlsplit(headers(answer)["location"])
+        assert where._replace(query="").geturl() == CALLBACK
+        query = parse_qs(where.query)
+        assert query["state"] == [self.query["state"]]
+        (code,) = query["code"]
+        return code
+
+    def redeem(self, code: str, *, basic: str | None = "sigstore:", **changes: str):
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER} | changes
+        credentials = {"authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"} if basic is not None else {}
+        return post_form(self.oidc, "/oidc/token", credentials, **form)
+
+
+@pytest.fixture
+def browser(oidc):
+    return Browser(oidc)
+
+
+def test_browser_waits_then_returns_with_a_code_that_is_worth_a_token(browser, oidc):
+    waiting = browser.page()
+    assert (waiting.status, headers(waiting)["refresh"]) == (200, "2")
+    answer = browser.redeem(browser.code())
+    assert answer.status == 200
+    claims = decoded(oidc, document(answer)["id_token"])
+    assert (claims["email"], claims["nonce"]) == (PERSON, "n-1")
+    assert document(answer)["access_token"] == document(answer)["id_token"]
+
+
+def test_public_client_needs_no_basic_credentials(browser):
+    assert browser.redeem(browser.code(), basic=None, client_id="sigstore").status == 200
+
+
+@pytest.mark.parametrize(
+    ("basic", "changes"),
+    [
+        ("sigstore:secret", {}),
+        ("other:", {}),
+        (None, {}),
+        (None, {"client_id": "other"}),
+        (None, {"client_id": "sigstore", "client_secret": "x"}),
+    ],
+)
+def test_other_client_is_refused(browser, basic, changes):
+    answer = browser.redeem(browser.code(), basic=basic, **changes)
+    assert (answer.status, document(answer)["error"]) == (401, "invalid_client")
+
+
+def test_code_works_once(browser):
+    code = browser.code()
+    assert browser.redeem(code).status == 200
+    assert document(browser.redeem(code))["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"code_verifier": "w" * 43}, {"code_verifier": ""}, {"redirect_uri": CALLBACK + "/"}, {"redirect_uri": ""}],
+)
+def test_code_is_used_up_by_whoever_did_not_start_the_login(browser, changes):
+    code = browser.code()
+    assert document(browser.redeem(code, **changes))["error"] == "invalid_grant"
+    assert document(browser.redeem(code))["error"] == "invalid_grant"
+
+
+def test_code_expires_soon(browser, clock):
+    code = browser.code()
+    clock.advance(seconds=61)
+    assert document(browser.redeem(code))["error"] == "invalid_grant"
+
+
+def test_page_gives_its_code_once(browser):
+    browser.code()
+    assert browser.page().status == 410
+
+
+def test_device_s_code_is_no_browser_s(oidc, clock, browser):
+    device = Device(oidc, clock)
+    device.approve()
+    assert document(browser.redeem(device.started["device_code"]))["error"] == "invalid_grant"
+    assert ask(oidc, "GET", f"/oidc/login/{device.started['device_code']}").status == 404
+
+
+def test_browser_s_handle_is_no_device_s(browser, clock):
+    handle = headers(browser.answer)["location"].rpartition("/")[2]
+    browser.oidc.logins.approve(browser.user_code(), PERSON)
+    form = {"client_id": "sigstore", "grant_type": DEVICE_GRANT, "device_code": handle, "code_verifier": VERIFIER}
+    assert document(post_form(browser.oidc, "/oidc/token", **form))["error"] == "invalid_grant"
+
+
+def test_denied_browser_is_told_so(browser):
+    browser.oidc.logins.deny(browser.user_code())
+    assert browser.page().status == 403
+
+
+def test_code_is_shown_where_no_page_can_be_sent_to(oidc):
+    shown = Browser(oidc, redirect_uri="urn:ietf:wg:oauth:2.0:oob")
+    oidc.logins.approve(shown.user_code(), PERSON)
+    page = shown.page()
+    code = re.search(rb"<code>([A-Za-z0-9_-]{43})</code>", page.body)
+    assert (page.status, bool(code)) == (200, True)
+    assert shown.redeem(code[1].decode(), redirect_uri="urn:ietf:wg:oauth:2.0:oob").status == 200
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        "",
+        "https://evil.example/callback",
+        "http://evil.example/callback",
+        "http://localhost.evil.example/",
+        "http://localhost:1@evil.example/",
+        "http://localhost:1\\@evil.example/",
+        "http://localhost:1/\r\nSet-Cookie: x",
+        "javascript:alert(1)",
+        "http://[::1].evil.example/",
+    ],
+)
+def test_redirect_elsewhere_is_refused_without_one(oidc, redirect):
+    answer = Browser(oidc, redirect_uri=redirect).answer
+    assert (answer.status, "location" in headers(answer)) == (400, False)
+
+
+@pytest.mark.parametrize("redirect", ["http://localhost:1/auth/callback", "http://127.0.0.1:65535/", "http://[::1]:8080/x?y=z"])
+def test_any_loopback_port_is_redirected_to(oidc, redirect):
+    assert Browser(oidc, redirect_uri=redirect).answer.status == 303
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"response_type": "token"}, {"client_id": "x"}, {"code_challenge_method": "plain"}, {"code_challenge": "x"}, {"scope": "email"}],
+)
+def test_browser_login_is_not_started(oidc, changes):
+    assert Browser(oidc, **changes).answer.status in {400, 401}
+    assert not oidc.logins.waiting()
+
+
+def test_page_lets_nothing_of_a_request_in(oidc):
+    answer = ask(oidc, "GET", "/oidc/approve?user_code=<script>")
+    assert b"<script>" not in answer.body
+    assert "default-src 'none'" in headers(answer)["content-security-policy"]
+
+
+# --- the token endpoint
+
+
+def test_parameter_that_is_there_twice_is_refused(oidc):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = ask(oidc, "POST", "/oidc/token", b"grant_type=authorization_code&grant_type=x", form)
+    assert document(answer)["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize("kind", ["application/json", ""])
+def test_body_of_another_type_is_refused(oidc, kind):
+    assert document(ask(oidc, "POST", "/oidc/token", b"{}", {"content-type": kind}))["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"&".join(b"a%d=b" % number for number in range(50))])
+def test_malformed_form_is_refused(oidc, body):
+    answer = ask(oidc, "POST", "/oidc/token", body, {"content-type": "application/x-www-form-urlencoded"})
+    assert (answer.status, document(answer)["error"]) == (400, "invalid_request")
+
+
+def test_form_that_is_too_long_is_refused(oidc):
+    answer = post_form(oidc, "/oidc/token", code="x" * 20_000)
+    assert (answer.status, document(answer)["error"]) == (413, "invalid_request")
+
+
+def test_other_grant_is_refused(oidc):
+    answer = post_form(oidc, "/oidc/token", client_id="sigstore", grant_type="password", username="a", password="b")
+    assert document(answer)["error"] == "unsupported_grant_type"
+
+
+def test_other_pages_are_not_there(oidc):
+    answer = ask(oidc, "GET", "/oidc/other")
+    assert (answer.status, json.loads(answer.body)["code"]) == (404, 5)
+    assert ask(oidc, "GET", "/oidc/token").status == 405
+    assert ask(oidc, "GET", "/oidc/login/x").status == 404
