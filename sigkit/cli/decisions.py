@@ -137,10 +137,9 @@ def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[TrustedRoo
         return ()
     from sigkit.cli.trusting import opened_roots
     from sigkit.trust.bundled import NAME
-    from sigkit.trust.files import load_named_root
 
     with opened_roots(output, reach) as roots:
-        return tuple(load_named_root(text, roots) for text in flags.trusted_root or (NAME,))
+        return tuple(roots.load_named_or_file(text).root for text in flags.trusted_root or (NAME,))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

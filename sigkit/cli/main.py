@@ -48,7 +48,7 @@ class _Lazy(NamedTuple):
 
 # In the order in which a user meets them.
 COMMANDS = {
-    "demo": _Lazy("demo", "See the whole story on this machine, in eight steps."),
+    "demo": _Lazy("demo", "See the whole story on this machine, in nine steps."),
     "key": _Lazy("key", "Generate key pairs and show public keys."),
     "sign": _Lazy("sign", "Sign an image and attach the signature in its registry."),
     "attest": _Lazy("attest", "Sign what a file says about an image, and attach it."),
@@ -64,6 +64,7 @@ COMMANDS = {
     "pull": _Lazy("pull", "Pull an image that a policy admits."),
     "run": _Lazy("run", "Run an image that a policy admits."),
     "images": _Lazy("images", "List the images in this host's store."),
+    "trust": _Lazy("trust", "Pin trust roots, keep them fresh, and make your own."),
     "policy": _Lazy("policy", "Check trust policies."),
     "registry": _Lazy("registry", "Serve a registry from a directory."),
     "stack": _Lazy("stack", "Run a private sigstore: issuer, authorities, log, registry."),

@@ -25,7 +25,8 @@ from sigkit.errors import (
     UnavailError,
 )
 from sigkit.trust import bundled
-from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory
+from sigkit.trust.files import load_trusted_root
+from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory, is_name
 from sigkit.trust.trusted_root import parse_trusted_root
 
 if TYPE_CHECKING:
@@ -80,6 +81,15 @@ class RootStore:
         self._loaded: dict[tuple[str, Allowance], NamedRoot] = {}
         self.notes: list[str] = []
 
+    @property
+    def directory(self) -> str | None:
+        """Where the roots lie; None if this user has no place for them."""
+        return self._pins.directory
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the roots that are pinned."""
+        return self._pins.names()
+
     def load(self, name: str, allowance: Allowance = NO_ALLOWANCE) -> NamedRoot:
         """Load a root.
 
@@ -119,6 +129,28 @@ class RootStore:
             self._fetch(pin, None)
         self._pins.pin_repository(name, mirror, root)
         return self._update(pin)
+
+    def pin_trusted_root(self, name: str, trusted_root: bytes, place: Place) -> NamedRoot:
+        """Pin a trusted root itself under a name.
+
+        Raises:
+            OtherPin: (ROOT) something else is pinned under this name.
+            FileUnwritable: (UNAVAIL) no space, no permission.
+            SigkitError: as `parse_trusted_root`; nothing was pinned then.
+        """
+        found = self._of_file(FilePin(name, trusted_root, place))
+        self._pins.pin_trusted_root(name, trusted_root)
+        return found
+
+    def load_named_or_file(self, text: str) -> NamedRoot:
+        """Load what a user calls a trust root: a name, or a file, whose path has a dot or a slash.
+
+        A file of this name in the working directory, which may be anybody's, is not meant.
+
+        Raises:
+            SigkitError: as `load` and `load_trusted_root`.
+        """
+        return self.load(text) if is_name(text) else NamedRoot(load_trusted_root(text), None, "a file", None)
 
     def _load(self, name: str, allowance: Allowance) -> NamedRoot:
         if name == bundled.NAME and not self._pins.holds(name):
