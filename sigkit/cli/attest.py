@@ -53,7 +53,7 @@ def command(output: Output, image: str, by: SigningFlags, told: PredicateFlags, 
     clock = SystemClock()
     raw = read_input(told.predicate, DEFAULT.bundle_bytes)
     predicate = parse_predicate(raw, told.predicate_type, clock.now(), DEFAULT, place_of(told.predicate))
-    setup = prepare(by)
+    setup = prepare(output, by)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
         with open_signatory(output, setup) as signatory:

@@ -55,7 +55,7 @@ def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, b
     raw = read_input(told.predicate, limits.BUNDLE_BYTES)
     predicate = parse_predicate(raw, told.predicate_type, clock.now(), limits.DEFAULT, place_of(told.predicate))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
-    setup = prepare(by)
+    setup = prepare(output, by)
     with open_signatory(output, setup) as signatory:
         attested = attest_file(content, None if file == STDIN else os.path.basename(file), predicate, signatory, clock)
     write_output(bundle, attested.bundle)

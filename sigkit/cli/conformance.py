@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from sigkit.verify.bind import Artifact
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_NO_TUF: Final = "this version fetches no trust roots: give the instance's with --trusted-root FILE."
-_NO_KEYLESS: Final = "this version signs with keys only: `sigkit sign-blob --key`."
+_NO_STAGING: Final = "no trust root of the staging instance is known: give its files with --trusted-root and, to sign, --signing-config."
 
 
 @click.group(epilog=EXITS)
@@ -58,19 +57,51 @@ def verify_bundle(
 ) -> int:
     """Verify a bundle about a file, or about its digest."""
     if staging and not root_path:
-        raise click.UsageError(_NO_TUF)
+        raise click.UsageError(_NO_STAGING)
     if bool(key_path) == bool(identity or issuer):
         raise click.UsageError("Give either --key, or --certificate-identity with --certificate-oidc-issuer.")
     root = _root(root_path)
     return _verify(output, bundle_path, _artifact(artifact), root, _wanted(root, identity, issuer, key_path))
 
 
-@group.command(name="sign-bundle", cls=Command, context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def sign_bundle(words: tuple[str, ...]) -> None:
-    """Sign a file with an identity; this version does not."""
-    del words
-    raise click.UsageError(_NO_KEYLESS)
+@group.command(name="sign-bundle", cls=Command)
+@click.option("--staging", is_flag=True, help="Use sigstore's staging instance.")
+@click.option("--identity-token", required=True, metavar="TOKEN", help="The identity's token.")
+@click.option("--bundle", "bundle_path", required=True, type=FILE, metavar="FILE", help="Write the bundle here.")
+@click.option("--trusted-root", "root_path", type=FILE, metavar="FILE", help="The trusted root; without it, the public-good instance's.")
+@click.option(
+    "--signing-config", "config_path", type=FILE, metavar="FILE", help="The services that sign; without it, the public-good ones."
+)
+@click.argument("artifact", type=FILE, metavar="FILE")
+@click.pass_obj
+def sign_bundle(
+    output: Output,
+    artifact: str,
+    *,
+    staging: bool,
+    identity_token: str,
+    bundle_path: str,
+    root_path: str | None,
+    config_path: str | None,
+) -> None:
+    """Sign a file with an identity. The suite's identities are public, so nothing is asked."""
+    from sigkit import limits
+    from sigkit.cli.inputs import read_input
+    from sigkit.cli.outputs import refuse_overwriting, write_output
+    from sigkit.cli.signatory import open_signatory, prepare
+    from sigkit.cli.signing_options import SigningFlags
+    from sigkit.clock import SystemClock
+    from sigkit.signing.blob import sign_file
+
+    if staging and not (root_path and config_path):
+        raise click.UsageError(_NO_STAGING)
+    refuse_overwriting({"--bundle": bundle_path}, (artifact, *(path for path in (root_path, config_path) if path)))
+    flags = SigningFlags(signing_config=config_path, trusted_root=root_path, identity_token=identity_token, login="never", yes=True)
+    content = read_input(artifact, limits.SIGNED_FILE_BYTES)
+    with open_signatory(output, prepare(output, flags)) as signatory:
+        signed = sign_file(content, signatory, SystemClock())
+    write_output(bundle_path, signed.bundle)
+    output.answer(["signed"], {"schema": "sigkit.conformance/1", "signed": True})
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -57,7 +57,7 @@ def command(output: Output, image: str, by: SigningFlags, annotations: tuple[str
 
     reference = parse_image(image)
     extra = _annotations(annotations)
-    setup = prepare(by)
+    setup = prepare(output, by)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
         with open_signatory(output, setup) as signatory:

@@ -50,7 +50,7 @@ def command(output: Output, file: str, by: SigningFlags, bundle: str | None, out
         raise click.UsageError("Nowhere to write the signature: give --bundle OUT, or --output-signature OUT.")
     refuse_overwriting({"--bundle": bundle, "--output-signature": output_signature}, (file, *input_files(by)))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
-    setup = prepare(by)
+    setup = prepare(output, by)
     with open_signatory(output, setup) as signatory:
         signed = sign_file(content, signatory, SystemClock())
     signature = strict.encode_base64(signed.signature)

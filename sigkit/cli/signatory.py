@@ -45,15 +45,15 @@ class Setup(NamedTuple):
     services: Services | None
 
 
-def prepare(flags: SigningFlags) -> Setup:
-    """Read the files that the flags name.
+def prepare(output: Output, flags: SigningFlags) -> Setup:
+    """Read what the flags name: files, and trust roots by name.
 
     Raises:
         UsageError: flags that do not go together.
         SigkitError: a file cannot be read or used; the place is the operator's.
     """
     _check_flags(flags)
-    services = _load_services(flags)
+    services = _load_services(output, flags)
     key = None
     if flags.key_path is not None:
         from sigkit.cli.password import password
@@ -157,25 +157,36 @@ def _check_flags(flags: SigningFlags) -> None:
         raise click.UsageError("Either a --key signs, or an identity with --identity-token.")
     if flags.cert_chain and not flags.cert:
         raise click.UsageError("--cert-chain goes with --cert.")
-    if flags.cert and not flags.signing_config:
+    if flags.cert and not (flags.signing_config or flags.trusted_root):
         raise click.UsageError("--cert needs a time that somebody attests: give --signing-config FILE with a timestamp authority.")
 
 
-def _load_services(flags: SigningFlags) -> Services | None:
+def _load_services(output: Output, flags: SigningFlags) -> Services | None:
+    """Return the instance that is named, for an identity the public one by default, or None for a key alone."""
     from sigkit import durable, limits
+    from sigkit.cli.trusting import opened_roots
     from sigkit.errors import Place
-    from sigkit.trust.files import load_trusted_root
+    from sigkit.trust.bundled import NAME
+    from sigkit.trust.files import load_named_root
+    from sigkit.trust.pins import is_name
     from sigkit.trust.signing_config import parse_signing_config
 
-    if flags.signing_config is None:
-        if flags.key_path is not None:
-            return None
-        raise click.UsageError("Say who signs: --key FILE, or for an identity the instance: --signing-config FILE and --trusted-root FILE.")
-    if flags.trusted_root is None:
-        raise click.UsageError("--signing-config needs the --trusted-root FILE of the same instance: what is made must verify by it.")
-    place = Place.operator(flags.signing_config)
-    raw = durable.read(flags.signing_config, most_bytes=limits.BUNDLE_BYTES, place=place)
-    return Services(parse_signing_config(raw, place, limits.DEFAULT), load_trusted_root(flags.trusted_root), place)
+    if flags.signing_config is None and flags.trusted_root is None and flags.key_path is not None:
+        return None
+    name = flags.trusted_root or NAME
+    with opened_roots(output, "network") as roots:
+        if flags.signing_config is not None:
+            if flags.trusted_root is None:
+                raise click.UsageError("--signing-config needs the --trusted-root of the same instance: what is made must verify by it.")
+            place = Place.operator(flags.signing_config)
+            raw = durable.read(flags.signing_config, most_bytes=limits.BUNDLE_BYTES, place=place)
+            return Services(parse_signing_config(raw, place, limits.DEFAULT), load_named_root(name, roots), place)
+        if not is_name(name):
+            raise click.UsageError("--trusted-root FILE needs the --signing-config FILE of the same instance: the services that sign.")
+        named = roots.load(name)
+    if named.signing is None:
+        raise click.UsageError(f"The trust root {name} names no services that sign: give --signing-config FILE.")
+    return Services(named.signing, named.root, Place.operator(name))
 
 
 def _load_certificates(path: str) -> tuple[bytes, ...]:

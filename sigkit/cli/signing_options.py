@@ -45,8 +45,10 @@ signing_options = grouped(
     ),
     click.option(
         "--trusted-root",
-        metavar="FILE|NAME",
-        help="The trusted root of the same instance: what is made must verify by it before it is stored.",
+        type=FILE,
+        metavar="NAME|FILE",
+        help="The instance's trusted root, by which what is made must verify: one of `sigkit trust`, whose services sign without "
+        "--signing-config, or a file. For identities public-good is the default.",
     ),
     click.option(
         "--identity-token",
