@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
@@ -48,6 +49,7 @@ _CHAIN: Final = "ca-chain.pem"
 
 LIFETIME: Final = timedelta(minutes=10)
 _MOST_BODY_BYTES: Final = 4 << 20
+_THREADS: Final = 16
 _SCT_LIST: Final = "1.3.6.1.4.1.11129.2.4.2"
 _RSA_SIZES: Final = (2048, 3072, 4096)
 
@@ -82,6 +84,7 @@ class CertificateAuthority:
         self._tokens = tokens
         self._log = log
         self._clock = clock
+        self._threads = ThreadPoolExecutor(_THREADS, "sigkit-ca")
 
     @classmethod
     def create_offline(cls, offline: str, name: str, clock: Clock) -> None:
@@ -188,8 +191,8 @@ class CertificateAuthority:
             token = _token(document, request.headers.get("authorization", ""))
         except SigkitError as err:
             raise invalid(str(err)) from err
-        # In a thread: keys of an issuer may have to be fetched, the log writes to the disk.
-        leaf = await asyncio.to_thread(self._certify, document, token)
+        # In threads of its own: keys of an issuer may have to be fetched, and a slow one must not hold up the other services.
+        leaf = await asyncio.get_running_loop().run_in_executor(self._threads, self._certify, document, token)
         chain: list[Json] = [pki.pem(certificate).decode("ascii") for certificate in (leaf, *self.chain)]
         return json_answer(200, {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, Place
+from sigkit.errors import AnswerUnusable, Place, SigkitError
 from sigkit.net.address import Deadline, Nearness
 from sigkit.net.session import Call, Session
 from sigkit.net.url import parse_url
@@ -28,13 +28,19 @@ if TYPE_CHECKING:
 
 KEPT_S: Final = 600.0  # a key that the issuer takes back counts for no longer
 _AGAIN_S: Final = 30.0  # a key that is not there is looked for again no sooner
-_FETCH_S: Final = 15.0
+_FAILED_S: Final = 10.0  # an issuer that does not answer is asked again no sooner: anybody can send tokens that name it
+_FETCH_S: Final = 5.0
 _DOCUMENT_BYTES: Final = 256 << 10
 _MOST_KEYS: Final = 100
 
 
 class _Kept(Data):
     keys: Mapping[str, Mapping[str, Json]]
+    fetched: float
+
+
+class _Failed(Data):
+    error: SigkitError
     fetched: float
 
 
@@ -52,8 +58,9 @@ class IssuerKeySets:
         self._own = {url: {str(key["kid"]): key for key in keys} for url, keys in own.items()}
         self._session = session
         self._monotonic = monotonic
-        self._kept: dict[str, _Kept] = {}
-        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept | _Failed] = {}
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
 
     def find(self, issuer: Issuer, kid: str) -> Mapping[str, Json] | None:
         """Return an issuer's public key of this name as a JSON Web Key.
@@ -63,13 +70,29 @@ class IssuerKeySets:
         """
         if issuer.url in self._own:
             return self._own[issuer.url].get(kid)
-        with self._lock:  # one fetch at a time: a flood of tokens is no flood of requests to the issuer
-            kept = self._kept.get(issuer.url)
-            age = self._monotonic() - kept.fetched if kept else KEPT_S
-            if kept is None or age >= KEPT_S or (kid not in kept.keys and age >= _AGAIN_S):
-                kept = _Kept(self._fetch(issuer), self._monotonic())
-                self._kept[issuer.url] = kept
-            return kept.keys.get(kid)
+        with self._guard:
+            lock = self._locks.setdefault(issuer.url, threading.Lock())
+        with lock:  # one fetch at a time: a flood of tokens is no flood of requests to the issuer
+            kept = self._known(issuer, kid)
+        if isinstance(kept, _Failed):
+            raise kept.error.with_traceback(None)  # or it would grow with each token
+        return kept.keys.get(kid)
+
+    def _known(self, issuer: Issuer, kid: str) -> _Kept | _Failed:
+        """Return what is known of an issuer, fetched anew if that may help."""
+        kept = self._kept.get(issuer.url)
+        age = self._monotonic() - kept.fetched if kept else 0.0
+        match kept:
+            case _Kept() if age < (KEPT_S if kid in kept.keys else _AGAIN_S):
+                return kept
+            case _Failed() if age < _FAILED_S:
+                return kept
+        try:
+            kept = _Kept(self._fetch(issuer), self._monotonic())
+        except SigkitError as err:
+            kept = _Failed(err, self._monotonic())
+        self._kept[issuer.url] = kept
+        return kept
 
     def _fetch(self, issuer: Issuer) -> Mapping[str, Mapping[str, Json]]:
         deadline = Deadline(_FETCH_S)

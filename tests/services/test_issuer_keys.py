@@ -1,0 +1,170 @@
+"""Where the keys of issuers come from, and what an issuer, or somebody in its place, cannot make the stack do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sigkit.errors import Kind, SigkitError
+from sigkit.net.session import Session
+from sigkit.services.issuer_keys import KEPT_S, IssuerKeySets
+from sigkit.services.issuers import Issuer, OwnIssuer
+from tests.simulators.authorities import Foreign
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
+
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+class Provider(MisbehavingServer):
+    """An issuer that serves discovery and keys."""
+
+    def __init__(self) -> None:
+        super().__init__(self.serve)
+        self.url = ""
+        self.discovery: dict = {}
+        self.keys = [Foreign(kid="key-1").jwk()]
+
+    def serve(self, seen) -> Reply:
+        documents = {DISCOVERY: {"issuer": self.url, "jwks_uri": f"{self.url}/keys"} | self.discovery, "/keys": {"keys": self.keys}}
+        if seen.path not in documents:
+            return Reply(404)
+        return Reply(200, (("Content-Type", "application/json"),), json.dumps(documents[seen.path]).encode())
+
+
+@pytest.fixture
+def provider():
+    with Provider() as running:
+        running.url = f"http://{running.address}"
+        yield running
+
+
+class Watch:
+    """A clock that only counts."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def watch():
+    return Watch()
+
+
+@pytest.fixture
+def keys(watch):
+    with Session(sleep=lambda _: None) as session:
+        yield IssuerKeySets({"https://stack.example": [{"kid": "own", "kty": "EC"}]}, session, monotonic=watch)
+
+
+def issuer(provider: Provider) -> Issuer:
+    return Issuer(provider.url, OwnIssuer())
+
+
+def refused(keys, provider) -> Kind:
+    with pytest.raises(SigkitError) as caught:
+        keys.find(issuer(provider), "key-1")
+    return caught.value.kind
+
+
+def test_own_keys_are_known_without_a_connection(keys):
+    own = Issuer("https://stack.example", OwnIssuer())
+    assert keys.find(own, "own") == {"kid": "own", "kty": "EC"}
+    assert keys.find(own, "other") is None
+
+
+def test_keys_are_found_by_discovery_and_kept(keys, provider, watch):
+    for _ in range(3):
+        assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+    assert len(provider.log) == 2
+    watch.seconds = KEPT_S
+    assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+    assert len(provider.log) == 4
+
+
+def test_key_that_the_issuer_took_back_counts_no_longer(keys, provider, watch):
+    keys.find(issuer(provider), "key-1")
+    provider.keys = [Foreign(kid="key-2").jwk()]
+    watch.seconds = KEPT_S
+    assert keys.find(issuer(provider), "key-1") is None
+
+
+def test_new_key_is_found_but_strangers_make_no_flood(keys, provider, watch):
+    keys.find(issuer(provider), "key-1")
+    for number in range(20):
+        assert keys.find(issuer(provider), f"stranger-{number}") is None
+    assert len(provider.log) == 2
+    provider.keys.append(Foreign(kid="key-2").jwk())
+    watch.seconds = 31
+    assert keys.find(issuer(provider), "key-2") == provider.keys[1]
+
+
+def test_path_of_an_issuer_belongs_to_its_discovery(keys, provider):
+    provider.on("GET", "/realms/ci/.well-known/openid-configuration").answer(
+        json.dumps({"issuer": f"{provider.url}/realms/ci", "jwks_uri": f"{provider.url}/keys"}).encode()
+    )
+    assert keys.find(Issuer(f"{provider.url}/realms/ci", OwnIssuer()), "key-1") == provider.keys[0]
+
+
+@pytest.mark.parametrize("stated", ["https://other.example", None, 7])
+def test_discovery_of_another_issuer_is_refused(keys, provider, stated):
+    provider.discovery = {"issuer": stated}
+    assert refused(keys, provider) in {Kind.UNAVAIL, Kind.PARSE}
+    assert not provider.seen("GET", "/keys")
+
+
+def test_issuer_is_compared_letter_by_letter(keys, provider):
+    provider.discovery = {"issuer": provider.url + "/"}
+    assert refused(keys, provider) is Kind.UNAVAIL
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
+def test_redirect_is_refused_as_NET(keys, provider, path):
+    with Provider() as other:
+        other.url = f"http://{other.address}"
+        provider.on("GET", path).redirect(other.url + path)
+        assert refused(keys, provider) is Kind.NET
+        assert not other.log
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.7/keys", "file:///etc/passwd", "http://169.254.169.254/latest", "/keys", "https://a@b/"])
+def test_keys_elsewhere_without_TLS_are_refused_as_NET(keys, provider, url):
+    provider.discovery = {"jwks_uri": url}
+    assert refused(keys, provider) is Kind.NET
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
+@pytest.mark.parametrize("body", [b"", b"null", b'{"keys":7}', b'{"issuer":1,"issuer":2}', b'{"keys":[7]}', b'{"keys":[{"kid":7}]}'])
+def test_malformed_answer_is_refused_as_PARSE(keys, provider, path, body):
+    provider.on("GET", path).answer(body)
+    assert refused(keys, provider) is Kind.PARSE
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
+def test_endless_answer_is_refused_as_LIMIT(keys, provider, path):
+    provider.on("GET", path).answer(b" " * (1 << 20))
+    assert refused(keys, provider) is Kind.LIMIT
+
+
+def test_too_many_keys_are_refused_as_LIMIT(keys, provider):
+    provider.keys = [{"kid": str(number)} for number in range(101)]
+    assert refused(keys, provider) is Kind.LIMIT
+
+
+def test_issuer_that_is_down_is_UNAVAIL_and_asked_again_after_a_while(keys, provider, watch):
+    provider.on("GET", DISCOVERY).status(503)
+    assert refused(keys, provider) is Kind.UNAVAIL
+    provider.forget()
+    assert refused(keys, provider) is Kind.UNAVAIL
+    assert not provider.log
+    watch.seconds = 10
+    assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+
+
+def test_key_without_a_name_is_never_found(keys, provider):
+    provider.keys = [{"kty": "EC"}, {"kid": None, "kty": "EC"}]
+    assert keys.find(issuer(provider), "") is None
+    assert keys.find(issuer(provider), "None") is None
