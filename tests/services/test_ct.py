@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -112,7 +113,7 @@ def test_submitted_precertificate_gets_a_promise(authorities):
     signature = base64.b64decode(found["signature"])
     assert signature[:2] == b"\4\3"
     assert int.from_bytes(signature[2:4], "big") == len(signature) - 4
-    key = serialization.load_der_public_key(authorities.ct.public_key)
+    key: Any = serialization.load_der_public_key(authorities.ct.public_key)
     key.verify(signature[4:], entries(authorities)[-1], ec.ECDSA(hashes.SHA256()))
 
 

@@ -24,7 +24,7 @@ from sigkit.services.tsa import TimestampAuthority, parse_json_query, parse_quer
 from sigkit.trust.root import Origin, Window
 from sigkit.trust.root import TimestampAuthority as TrustedTsa
 from sigkit.verify.times import verify_timestamps
-from tests.simulators.authorities import Authorities, ask, b64, document, headers
+from tests.simulators.authorities import Answered, Authorities, ask, b64, document, headers
 
 SIGNATURE = b"a signature"
 QUERY = {"content-type": "application/timestamp-query"}
@@ -46,14 +46,13 @@ def raw_query(*parts: bytes, identifier: str = SHA256, digest: bytes = b"d" * 32
     return der.sequence(der.integer(version), imprint, *parts)
 
 
-def post(authorities: Authorities, body: bytes, kind: dict[str, str] | None = None):
+def post(authorities: Authorities, body: bytes, kind: dict[str, str] | None = None) -> Answered:
     return ask(authorities.tsa, "POST", "/api/v1/timestamp", body, kind or QUERY)
 
 
 def stamp(authorities: Authorities, body: bytes, kind: dict[str, str] | None = None) -> bytes:
     answer = post(authorities, body, kind)
     assert (answer.status, headers(answer)["content-type"]) == (200, "application/timestamp-reply"), answer.body
-    assert isinstance(answer.body, bytes)
     return answer.body
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 import jwt
@@ -25,6 +25,9 @@ from sigkit.services.issuers import Issuer, OwnIssuer
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.tokens import TokenVerifier
 from sigkit.services.tsa import TimestampAuthority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 URL = "http://127.0.0.1:8080"
 WORKLOAD = "https://ci.example/acme/app"
@@ -91,12 +94,20 @@ class Authorities:
     def close(self) -> None:
         self._open.close()
 
-    def certify(self, token: str, **wish: Any) -> Answer:
+    def certify(self, token: str, **wish: Any) -> Answered:
         """Ask for a certificate with the body's members."""
         return ask(self.ca, "POST", "/api/v2/signingCert", json.dumps(wish).encode(), {"authorization": f"Bearer {token}"})
 
 
-def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+class Answered(NamedTuple):
+    """An answer with a body that is there whole."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answered:
     """Send one request to a core."""
 
     async def chunks() -> Any:
@@ -108,21 +119,21 @@ def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[st
 
     given = {"content-length": str(len(body))} | (headers or {})
     answer: Answer = asyncio.run(core.answer(Request(method, path, dict(parse_qsl(query, keep_blank_values=True)), given, chunks())))
-    return answer
+    assert isinstance(answer.body, bytes)
+    return Answered(answer.status, answer.headers, answer.body)
 
 
-def post_form(core: Any, path: str, headers: dict[str, str] | None = None, **fields: str) -> Answer:
+def post_form(core: Any, path: str, fields: Mapping[str, str], headers: dict[str, str] | None = None) -> Answered:
     """Send one form."""
     return ask(core, "POST", path, urlencode(fields).encode(), {"content-type": "application/x-www-form-urlencoded"} | (headers or {}))
 
 
-def document(answer: Answer) -> Any:
+def document(answer: Answered) -> Any:
     """Return the JSON of an answer."""
-    assert isinstance(answer.body, bytes)
     return json.loads(answer.body)
 
 
-def headers(answer: Answer) -> dict[str, str]:
+def headers(answer: Answered) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers}
 
 
@@ -161,7 +172,7 @@ def signing_request(key: Any, *names: str) -> dict[str, Any]:
     return {"certificateSigningRequest": b64(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))}
 
 
-def chain(answer: Answer) -> list[x509.Certificate]:
+def chain(answer: Answered) -> list[x509.Certificate]:
     """Return the certificates of an answer."""
     assert answer.status == 200, answer.body
     found = document(answer)["signedCertificateEmbeddedSct"]["chain"]["certificates"]
@@ -180,7 +191,7 @@ class Foreign:
     def jwk(self, **changes: Any) -> dict[str, Any]:
         """Return its public key, as it is published."""
         kind = jwt.algorithms.ECAlgorithm if self.algorithm == "ES256" else jwt.algorithms.RSAAlgorithm
-        found: dict[str, Any] = kind.to_jwk(self.key.public_key(), as_dict=True)  # type: ignore[attr-defined]
+        found: dict[str, Any] = kind.to_jwk(self.key.public_key(), as_dict=True)
         return found | {"kid": self.kid, "use": "sig"} | changes
 
     def claims(self, now: datetime, **changes: Any) -> dict[str, Any]:
