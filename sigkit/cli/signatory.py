@@ -167,7 +167,6 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
     from sigkit.cli.trusting import opened_roots
     from sigkit.errors import Place
     from sigkit.trust.bundled import NAME
-    from sigkit.trust.files import load_named_root
     from sigkit.trust.pins import is_name
     from sigkit.trust.signing_config import parse_signing_config
 
@@ -180,7 +179,7 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
                 raise click.UsageError("--signing-config needs the --trusted-root of the same instance: what is made must verify by it.")
             place = Place.operator(flags.signing_config)
             raw = durable.read(flags.signing_config, most_bytes=limits.BUNDLE_BYTES, place=place)
-            return Services(parse_signing_config(raw, place, limits.DEFAULT), load_named_root(name, roots), place)
+            return Services(parse_signing_config(raw, place, limits.DEFAULT), roots.load_named_or_file(name).root, place)
         if not is_name(name):
             raise click.UsageError("--trusted-root FILE needs the --signing-config FILE of the same instance: the services that sign.")
         named = roots.load(name)
