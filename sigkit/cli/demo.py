@@ -1,7 +1,7 @@
 """`sigkit demo`: the whole story on this machine, told by the commands that a user would type.
 
 Each command below runs as a process of its own, exactly as it is printed; nothing is done behind its back but what a step says. The
-registry is served by this process.
+registry, and the stack of the last step, are served by this process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import click
 
 from sigkit.cli.options import DIRECTORY
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.errors import EXIT_DONE, EXIT_RUN_REFUSED, DemoBroken, FileUnwritable, Place
+from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_RUN_REFUSED, DemoBroken, FileUnwritable, Place
 from sigkit.limits import MANIFEST_BYTES
 from sigkit.strict import parse_json
 from sigkit.text import escape
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
 
 COMMAND_TIMEOUT_S = 120
+JOB = "https://ci.example/demo/release"
 PASSWORD = "demo"  # noqa: S105 - it guards a key that the demo makes and forgets
 
 POLICY = """\
@@ -76,7 +77,7 @@ class Step(NamedTuple):
 @click.option("--keep", type=DIRECTORY, metavar="DIR", help="Leave registry, keys, images and policy in DIR (new or empty) to play with.")
 @click.pass_obj
 def command(output: Output, keep: str | None) -> None:
-    """See the whole story on this machine: serve, push, sign, verify, run, and four refusals.
+    """See the whole story on this machine: serve, push, sign, verify, run, five refusals, and an identity instead of a key.
 
     Nothing outside the temporary directory (or DIR) is touched, and nothing but loopback is reached. As root, containers are real; without
     root they use a user namespace; where neither lets a container start, the demo does everything but the start, and says so.
@@ -91,7 +92,8 @@ def command(output: Output, keep: str | None) -> None:
             f"\nEverything is in {escape(str(home))}. Go on there:\n"
             f"  cd {escape(shlex.quote(keep))}\n"
             f"  export SIGKIT_PASSWORD={PASSWORD} SIGKIT_ROOT=$PWD/store\n"
-            f"  sigkit registry serve --listen {address} --root registry"
+            f"  sigkit registry serve --listen {address} --root registry &\n"
+            f"  sigkit stack up stack"
         )
     output.answer((), {"schema": "sigkit.demo/1", "steps": [_encode(step) for step in steps]})
 
@@ -114,7 +116,7 @@ def _home(keep: str | None) -> Iterator[Path]:
 
 
 class Story:
-    """The eight steps, each told while it happens."""
+    """The nine steps, each told while it happens."""
 
     def __init__(self, output: Output, home: Path, address: str) -> None:
         self._output = output
@@ -145,6 +147,7 @@ class Story:
         self._start()
         self._refuse_moved_and_copied()
         self._refuse_changed_byte()
+        self._sign_without_key()
         return tuple(self._steps)
 
     def _serve(self) -> None:
@@ -221,6 +224,26 @@ class Story:
         if left:
             raise DemoBroken("something was left half-unpacked", place=Place(str(self._home / "other-host")), got=", ".join(left))
 
+    def _sign_without_key(self) -> None:
+        from sigkit.services.stack.run import running_stack
+
+        proves = "an identity signed, a log holds it and an authority dates it, on this machine alone; another identity is refused"
+        with self._step("Sign without a key: a private sigstore, and the token of a CI job", proves):
+            self._run("stack", "init", "stack")
+            with running_stack(self._home / "stack") as stack:
+                self._show("sigkit stack up stack &")
+                self._sign_as_job(stack.address, stack.config.url)
+
+    def _sign_as_job(self, address: str, issuer: str) -> None:
+        image, trust = f"{address}/demo/hello:1.0", ("--trusted-root", "stack/clients/trusted_root.json")
+        identity = ("--certificate-oidc-issuer", issuer, "--certificate-identity")
+        self._run("copy", "oci:image", image)
+        self._run("stack", "token", "stack", JOB, into="job-token")
+        services = ("--signing-config", "stack/clients/signing_config.json")
+        self._run("sign", *services, *trust, "--identity-token", "job-token", "--yes", image)
+        self._run("verify", *trust, *identity, JOB, image)
+        self._run("verify", *trust, *identity, f"{JOB}-of-another", image, status=EXIT_REFUSED)
+
     def _layer_path(self) -> Path:
         manifest = (self._home / "image" / "blobs" / self._digest.replace(":", "/")).read_bytes()
         layer = parse_json(manifest, most_bytes=MANIFEST_BYTES).member("layers").items(1)[0].member("digest").text()
@@ -228,9 +251,10 @@ class Story:
         named = (self._home / "registry").rglob(layer.partition(":")[2])
         return max((path for path in named if path.is_file()), key=lambda path: path.stat().st_size)
 
-    def _run(self, *arguments: str, status: int = EXIT_DONE) -> None:
+    def _run(self, *arguments: str, status: int = EXIT_DONE, into: str = "") -> None:
+        """Run a command, whose output goes to the file `into` if that is named."""
         argv = ("sigkit", *arguments)
-        self._say(f"  $ {shlex.join(argv)}")
+        self._say(f"  $ {shlex.join(argv)}" + (f" > {into}" if into else ""))
         ended = subprocess.run(
             [sys.executable, "-I", "-m", "sigkit", *arguments],
             cwd=self._home,
@@ -242,6 +266,9 @@ class Story:
             check=False,
         )
         text = ended.stdout.decode("utf-8", "replace")
+        if into and not ended.returncode:
+            (self._home / into).write_text(text, encoding="utf-8")
+            text = ""
         self._tell_lines(text)
         self._commands.append(Ran(argv, ended.returncode, text))
         if ended.returncode != status:
