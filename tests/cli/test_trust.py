@@ -1,0 +1,221 @@
+"""`sigkit trust` as a user runs it, and the names that it gives to trust roots."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sigkit.digest import Digest
+from sigkit.keys.private import generate
+from tests.simulators.command import SIGKIT
+from tests.simulators.misbehaving_registry import MisbehavingServer
+from tests.simulators.sigstore import Simulator
+from tests.simulators.trusting import WHO, fetch, publish, write_signed_file
+
+
+class Home:
+    """A user's working directory, with roots of their own beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trust = path / "trust"
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "SIGKIT_TRUST": str(self.trust), **environment}
+        return subprocess.run([*SIGKIT, *arguments], cwd=self.path, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    def answer(self, *arguments: str):
+        done = self(*arguments, "--output", "json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def instance(home) -> Simulator:
+    return write_signed_file(home.path)
+
+
+@pytest.fixture
+def mirror(instance):
+    tuf = publish(instance)
+    with MisbehavingServer(tuf) as server:
+        yield server
+
+
+def pinned(mirror) -> bytes:
+    return mirror.core.pinned
+
+
+def init(home, mirror, name="acme"):
+    (home.path / "1.root.json").write_bytes(pinned(mirror))
+    return home("trust", "init", name, "--mirror", mirror.url, "--root", "1.root.json")
+
+
+def test_a_repository_is_pinned_by_its_root_and_verifies_by_its_name(home, mirror):
+    done = init(home, mirror)
+    assert done.returncode == 0, done.stderr
+    assert "https://ca.example" in done.stdout
+    assert home("verify-blob", *WHO, "--trusted-root", "acme", "--bundle", "b.json", "file").returncode == 0
+
+
+def test_or_by_the_digest_of_its_first_root(home, mirror):
+    digest = Digest.of(pinned(mirror)).hex
+    assert home("trust", "init", "acme", "--mirror", mirror.url, "--sha256", digest).returncode == 0
+    wrong = home("trust", "init", "other", "--mirror", mirror.url, "--sha256", "0" * 64)
+    assert wrong.returncode == 1
+    assert "SK-ROOT-065" in wrong.stderr
+    assert not (home.trust / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--mirror", "https://m.example"), ("--root", "x"), ("--mirror", "https://m.example", "--root", "x", "--sha256", "0" * 64)],
+)
+def test_what_is_missing_is_a_usage_error(home, arguments):
+    assert home("trust", "init", "acme", *arguments).returncode == 2
+
+
+def test_roots_are_listed_and_explained(home, mirror):
+    init(home, mirror)
+    assert [item["name"] for item in home.answer("trust", "show")["roots"]] == ["public-good", "acme"]
+    told = home.answer("trust", "show", "acme")["roots"][0]
+    assert {item["role"] for item in told["trusts"]} == {"certificates", "log", "certificate log", "timestamps"}
+    assert told["checked"] <= told["expires"]
+    text = home("trust", "show", "acme").stdout
+    assert "since 2020-01-01T00:00:00Z" in text
+    assert "run by ca.example" in text
+
+
+def test_a_file_is_explained_too_and_a_name_is_never_a_file(home, instance):
+    (home.path / "root.json").write_bytes(instance.root())
+    (home.path / "acme").write_bytes(instance.root())
+    assert "https://ca.example" in home("trust", "show", "./root.json").stdout
+    missing = home("trust", "show", "acme")
+    assert missing.returncode == 2
+    assert "SK-UNAVAIL-061" in missing.stderr
+    assert home("trust", "show", "./acme").returncode == 0
+
+
+def test_update_fetches_what_changed(home, mirror):
+    init(home, mirror)
+    other = Simulator()
+    mirror.core.targets_files["trusted_root.json"] = other.root()
+    mirror.core.publish()
+    before = home.answer("trust", "show", "acme")["roots"][0]["digest"]
+    assert home("trust", "update").returncode == 0
+    assert home.answer("trust", "show", "acme")["roots"][0]["digest"] == str(Digest.of(other.root())) != before
+
+
+def test_update_says_when_the_mirror_is_down(home, instance):
+    fetch(publish(instance), home.trust)
+    done = home("trust", "update", "acme")
+    assert done.returncode == 3
+
+
+def test_a_trusted_root_is_pinned_as_it_is(home, instance):
+    (home.path / "root.json").write_bytes(instance.root())
+    digest = Digest.of(instance.root()).hex
+    assert home("trust", "pin", "plain", "root.json", "--sha256", "0" * 64).returncode == 2
+    assert home("trust", "pin", "plain", "root.json", "--sha256", digest).returncode == 0
+    (home.path / "root.json").unlink()
+    assert home("verify-blob", *WHO, "--trusted-root", "plain", "--bundle", "b.json", "file").returncode == 0
+
+
+POLICY = """
+apiVersion: sigkit.dev/v1alpha1
+kind: Policy
+trustedRoots:
+  ours: {pinned: acme%s}
+authorities:
+  ci:
+    trustedRoot: ours
+    identity: {issuer: https://issuer.example, subjectRegExp: ".*"}
+rules:
+  - images: ["**"]
+    require: {authority: ci}
+"""
+
+
+def test_a_policy_names_a_root_of_this_machine_and_its_limits(home, instance):
+    fetch(publish(instance, days_ago=10), home.trust)
+    for limits, status in (("", 3), (", maxExpired: 2d", 3), (", maxExpired: 4d", 0), (", maxExpired: 4d, maxAge: 9d", 3)):
+        (home.path / "p.yaml").write_text(POLICY % limits)
+        done = home("policy", "check", "p.yaml")
+        assert done.returncode == status, (limits, done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("limits", "column"), [(", maxAge: 3", "maxAge"), (", maxExpired: -1d", "maxExpired"), (", file: x", "`file` or `pinned`")]
+)
+def test_a_policy_s_limits_are_days(home, instance, limits, column):
+    (home.path / "p.yaml").write_text(POLICY % limits)
+    done = home("policy", "check", "p.yaml")
+    assert done.returncode == 2
+    assert column in done.stderr
+
+
+def test_a_policy_that_names_a_root_that_nobody_pinned_is_wrong(home):
+    (home.path / "p.yaml").write_text(POLICY % "")
+    done = home("policy", "check", "p.yaml")
+    assert done.returncode == 2
+    assert "p.yaml: 5:" in done.stderr
+
+
+def write_chain(path: Path, *certificates) -> None:
+    path.write_bytes(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates))
+
+
+def test_files_for_services_of_one_s_own_are_written(home, instance):
+    from sigkit.errors import Place
+    from sigkit.keys.public import parse_public_key
+    from tests.simulators.sigstore_logs import spki
+
+    write_chain(home.path / "ca.pem", instance.ca.intermediate.certificate, instance.ca.anchor.certificate)
+    write_chain(home.path / "tsa.pem", instance.tsa.leaf.certificate, instance.tsa.anchor.certificate)
+    for name, key in (("ct", instance.ca.logs[0].key), ("log1", instance.log1.key), ("log2", instance.log2.key)):
+        (home.path / f"{name}.pub").write_bytes(parse_public_key(spki(key), Place("x")).encode_pem())
+    old = ",start-time=2020-01-01T00:00:00Z"
+    made = home.answer(
+        *("trust", "create", "--operator", "acme.example"),
+        *("--fulcio", f"url=https://ca.example,certificate-chain=ca.pem{old}", "--oidc-provider", "url=https://issuer.example"),
+        *("--rekor", f"url=https://log1.example,public-key=log1.pub,api-version=1{old}"),
+        *("--rekor", f"url=https://log2.example,public-key=log2.pub,operator=other.example{old}"),
+        *("--ctfe", f"url=https://ct.example,public-key=ct.pub{old}"),
+        *("--tsa", f"url=https://tsa.example/api/v1/timestamp,certificate-chain=tsa.pem{old}"),
+        *("--tsa-config", "EXACT:1"),
+    )
+    assert home("verify-blob", *WHO, "--trusted-root", made["trustedRoot"], "--bundle", "b.json", "file").returncode == 0
+    config = json.loads((home.path / made["signingConfig"]).read_bytes())
+    assert [item["majorApiVersion"] for item in config["rekorTlogUrls"]] == [1, 2]
+    assert config["tsaConfig"] == {"selector": "EXACT", "count": 1}
+    again = home("trust", "create", "--ctfe", "url=https://ct.example,public-key=ct.pub")
+    assert again.returncode in {2, 3}
+    assert json.loads((home.path / made["signingConfig"]).read_bytes()) == config
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--fulcio", "url=https://ca.example"),
+        ("--rekor", "public-key=k.pub"),
+        ("--rekor", "url=https://l.example,public-key=k.pub,colour=red"),
+        ("--rekor", "url=https://l.example,public-key=k.pub,start-time=yesterday"),
+        ("--rekor", "url=https://l.example,public-key=k.pub,api-version=3"),
+        ("--rekor", "url=https://l.example,public-key=k.pub", "--rekor-config", "EXACT:0"),
+    ],
+)
+def test_a_service_that_is_described_wrongly_is_a_usage_error_and_nothing_is_written(home, arguments):
+    (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())
+    assert home("trust", "create", *arguments).returncode == 2
+    assert not list(home.path.glob("*.json"))

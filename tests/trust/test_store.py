@@ -1,0 +1,323 @@
+"""Named roots on this machine: what is pinned, what is fetched and kept, how old it may be, and who may have written it."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sigkit.errors import (
+    FileUnwritable,
+    MalformedOption,
+    MetadataExpired,
+    MetadataMissing,
+    MetadataNotSigned,
+    MetadataRolledBack,
+    NoSuchRoot,
+    OtherPin,
+    Place,
+    RootTooOld,
+    UnsafeRootStore,
+)
+from sigkit.net.session import Session
+from sigkit.trust.pins import Pins, is_name
+from sigkit.trust.store import Allowance, NamedRoot, RootStore
+from tests.simulators.misbehaving_registry import MisbehavingServer
+from tests.simulators.sigstore import Simulator
+from tests.simulators.tuf import DAY, TufSimulator
+
+PLACE = Place("test")
+
+
+class Clock:
+    def __init__(self, sim: TufSimulator) -> None:
+        self.at = sim.now
+
+    def now(self):
+        return self.at
+
+
+class Machine:
+    """A machine with a directory for roots, on which `acme` is pinned; and its mirror."""
+
+    def __init__(self, sim: TufSimulator, server: MisbehavingServer, directory: Path) -> None:
+        self.sim, self.server, self.directory = sim, server, directory
+        self.clock = Clock(sim)
+        self.notes: list[str] = []
+
+    def store(self, session: Session | None) -> RootStore:
+        return RootStore(Pins(str(self.directory)), self.clock, session)
+
+    def pin(self) -> NamedRoot:
+        with Session() as session:
+            return self.store(session).pin_repository("acme", self.server.url, self.sim.pinned)
+
+    def _load(self, session: Session | None, allowance: Allowance) -> NamedRoot:
+        store = self.store(session)
+        try:
+            return store.load("acme", allowance)
+        finally:
+            self.notes = store.notes
+
+    def online(self, allowance: Allowance = Allowance()) -> NamedRoot:  # noqa: B008 # immutable
+        with Session(sleep=lambda _: None) as session:
+            return self._load(session, allowance)
+
+    def offline(self, allowance: Allowance = Allowance()) -> NamedRoot:  # noqa: B008 # immutable
+        return self._load(None, allowance)
+
+    @property
+    def cache(self) -> Path:
+        return self.directory / "acme" / "cache.json"
+
+
+@pytest.fixture(scope="module")
+def root() -> bytes:
+    return Simulator().root()
+
+
+@pytest.fixture
+def sim(root) -> TufSimulator:
+    made = TufSimulator()
+    made.targets_files["trusted_root.json"] = root
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def machine(sim, tmp_path):
+    with MisbehavingServer(sim) as server:
+        yield Machine(sim, server, tmp_path / "trust")
+
+
+def test_what_is_pinned_is_loaded_without_a_network(machine):
+    pinned = machine.pin()
+    machine.server.forget()
+    loaded = machine.offline()
+    assert loaded == pinned
+    assert loaded.root.name == "acme"
+    assert loaded.freshness is not None
+    assert loaded.freshness.expires == machine.sim.now + 7 * DAY
+    assert machine.server.log == []
+
+
+def test_within_a_day_nothing_is_asked_and_after_it_the_mirror_is(machine):
+    machine.pin()
+    machine.server.forget()
+    machine.clock.at += DAY - timedelta(seconds=1)
+    machine.online()
+    assert machine.server.log == []
+    machine.clock.at += timedelta(seconds=1)
+    machine.online()
+    assert [seen.path for seen in machine.server.log] == ["/2.root.json", "/timestamp.json"]
+
+
+def test_a_policy_can_ask_for_fresher(machine):
+    machine.pin()
+    machine.server.forget()
+    machine.clock.at += timedelta(hours=2)
+    machine.online(Allowance(max_age=timedelta(hours=1)))
+    assert machine.server.log
+
+
+def test_a_mirror_that_does_not_answer_is_said_and_what_is_kept_is_used(machine):
+    machine.pin()
+    machine.clock.at += 2 * DAY
+    machine.server.on("GET", "/*").close()
+    assert machine.online().root.name == "acme"
+    assert any("cannot be asked" in note for note in machine.notes)
+    assert any("2 days ago" in note for note in machine.notes)
+
+
+def test_a_mirror_that_answers_wrongly_is_refused_whatever_is_kept(machine, sim):
+    machine.pin()
+    machine.clock.at += 2 * DAY
+    sim.files["timestamp.json"] = sim.sign("timestamp", sim.signers["root"][0])
+    with pytest.raises(MetadataNotSigned):
+        machine.online()
+
+
+def test_a_failed_update_changes_nothing_that_is_kept(machine, sim):
+    machine.pin()
+    before = machine.cache.read_bytes()
+    sim.timestamp.version = 1
+    sim.sign("timestamp")
+    with Session() as session, pytest.raises(MetadataRolledBack):
+        machine.store(session).update("acme")
+    assert machine.cache.read_bytes() == before
+
+
+def test_metadata_that_expired_is_too_old_and_a_policy_may_grant_days(machine):
+    machine.pin()
+    machine.clock.at += 10 * DAY
+    with pytest.raises(RootTooOld):
+        machine.offline()
+    with pytest.raises(RootTooOld):
+        machine.offline(Allowance(max_expired=3 * DAY))
+    assert machine.offline(Allowance(max_expired=3 * DAY + timedelta(seconds=1))).root.name == "acme"
+    assert any("stale" in note for note in machine.notes)
+
+
+def test_what_was_checked_too_long_ago_for_a_policy_is_too_old(machine):
+    machine.pin()
+    machine.clock.at += 2 * DAY
+    assert machine.offline(Allowance(max_age=2 * DAY))
+    with pytest.raises(RootTooOld):
+        machine.offline(Allowance(max_age=DAY))
+
+
+def test_a_mirror_whose_metadata_expired_is_refused_unless_that_is_granted(machine):
+    machine.pin()
+    machine.clock.at += 8 * DAY
+    with pytest.raises(MetadataExpired):
+        machine.online()
+    assert machine.online(Allowance(max_expired=3 * DAY)).root.name == "acme"
+
+
+def test_a_clock_that_was_set_back_makes_nothing_valid_again(machine, sim):
+    """Judge by the latest time that is known: an old timestamp, replayed to a machine whose clock stands in its time, is expired."""
+    machine.pin()
+    machine.clock.at += 6 * DAY
+    sim.timestamp.expires = machine.clock.at + 7 * DAY
+    sim.publish()
+    with Session() as session:
+        machine.store(session).update("acme")
+    sim.timestamp.expires = machine.clock.at - DAY
+    sim.publish()
+    machine.clock.at -= 3 * DAY
+    with Session() as session, pytest.raises(MetadataExpired):
+        machine.store(session).update("acme")
+
+
+def test_nothing_is_pinned_unless_all_is_proved(machine, sim):
+    sim.files["timestamp.json"] = b"{}"
+    with pytest.raises(Exception, match="SK-PARSE"):
+        machine.pin()
+    assert not (machine.directory / "acme").exists()
+
+
+def test_a_pin_is_never_replaced(machine, root):
+    machine.pin()
+    machine.pin()  # the same again
+    with Session() as session, pytest.raises(OtherPin):
+        machine.store(session).pin_repository("acme", machine.server.url + "/other", machine.sim.pinned)
+    with pytest.raises(OtherPin):
+        machine.store(None).pin_trusted_root("acme", root, PLACE)
+
+
+def test_a_pinned_file_that_was_edited_is_refused(machine):
+    machine.pin()
+    path = machine.directory / "acme" / "root.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(OtherPin):
+        machine.offline()
+
+
+def test_a_damaged_cache_is_said_and_fetched_again(machine):
+    machine.pin()
+    machine.cache.write_bytes(b"{")
+    with pytest.raises(MetadataMissing):
+        machine.offline()
+    assert any("not used" in note for note in machine.notes)
+    assert machine.online().root.name == "acme"
+    assert machine.offline().root.name == "acme"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_cache_that_others_may_write_is_not_used(machine, mode):
+    machine.pin()
+    machine.cache.chmod(mode)
+    with pytest.raises(MetadataMissing):
+        machine.offline()
+    assert any("others may write it" in note for note in machine.notes)
+
+
+@pytest.mark.parametrize("name", ["", "pin.json", "root.json"])
+def test_a_pin_that_others_may_write_is_no_pin(machine, name):
+    machine.pin()
+    path = machine.directory / "acme" / name
+    path.chmod(path.stat().st_mode | 0o022)
+    with pytest.raises(UnsafeRootStore):
+        machine.offline()
+
+
+@pytest.mark.root
+def test_what_another_user_wrote_is_not_used(machine):
+    machine.pin()
+    os.chown(machine.cache, 12345, 12345)
+    with pytest.raises(MetadataMissing):
+        machine.offline()
+    os.chown(machine.directory / "acme" / "pin.json", 12345, 12345)
+    with pytest.raises(UnsafeRootStore):
+        machine.offline()
+
+
+def test_where_nothing_can_be_written_what_is_fetched_serves_once(machine, monkeypatch):
+    machine.pin()
+    machine.cache.unlink()
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "trust.cache.rename=1*enospc")
+    assert machine.online().root.name == "acme"
+    assert any("cannot be kept" in note for note in machine.notes)
+    assert not machine.cache.exists()
+
+
+def test_a_trusted_root_itself_is_pinned_and_never_fetched(machine, root):
+    machine.store(None).pin_trusted_root("plain", root, PLACE)
+    assert machine.store(None).load("plain").root.name == "plain"
+    assert machine.server.log == []
+
+
+def test_roots_lie_side_by_side(machine, root):
+    machine.pin()
+    machine.store(None).pin_trusted_root("plain", root, PLACE)
+    assert machine.store(None).names() == ("acme", "plain")
+
+
+def test_a_name_that_nobody_pinned_is_said_with_those_that_there_are(machine):
+    machine.pin()
+    with pytest.raises(NoSuchRoot) as caught:
+        machine.store(None).load("other")
+    assert "acme" in caught.value.expected
+
+
+def test_without_a_directory_there_is_the_copy_alone(machine):
+    store = RootStore(Pins(None), machine.clock, None)
+    assert store.names() == ()
+    assert store.load("public-good").root.name == "public-good"
+    with pytest.raises(NoSuchRoot):
+        store.load("acme")
+
+
+def test_a_policy_can_find_the_copy_too_old(machine):
+    with pytest.raises(RootTooOld):
+        machine.store(None).load("public-good", Allowance(max_age=DAY))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a.b", "-a", "a-", "a" * 65, "a\n"])
+def test_no_name_is_a_path(machine, name):
+    assert not is_name(name)
+    with pytest.raises(MalformedOption):
+        Pins(str(machine.directory)).path(name)
+
+
+def test_a_signing_config_comes_along_where_one_is_published(machine, sim):
+    from sigkit.trust.write import encode_signing_config
+
+    sim.targets_files["signing_config.v0.2.json"] = encode_signing_config()
+    sim.publish()
+    assert machine.pin().signing is not None
+    assert machine.offline().signing is not None
+
+
+def test_reading_makes_no_directory(machine):
+    with pytest.raises(NoSuchRoot):
+        machine.offline()
+    assert not machine.directory.exists()
+
+
+def test_a_pin_that_cannot_be_written_is_said(machine, tmp_path):
+    (tmp_path / "trust").write_bytes(b"a file")
+    with pytest.raises(FileUnwritable):
+        machine.pin()
