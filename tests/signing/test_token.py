@@ -1,0 +1,136 @@
+"""Identity tokens: what they say is read strictly, and what an authority would refuse is said here, with both times."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sigkit.errors import ClockSkew, MalformedToken, Place, SigkitError, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
+from sigkit.signing.token import LEEWAY, check_token, parse_identity_token
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HERE = Place.operator("token")
+
+
+def part(document) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def token(**claims) -> str:
+    now = int(NOW.timestamp())
+    told = {"iss": "https://issuer.example", "sub": "me", "aud": "sigstore", "iat": now, "exp": now + 300} | claims
+    told = {name: value for name, value in told.items() if value is not None}
+    return f"{part({'alg': 'RS256'})}.{part(told)}.c2ln"
+
+
+def check(now=NOW, audience="sigstore", **claims) -> None:
+    check_token(parse_identity_token(token(**claims), HERE), audience, now, HERE)
+
+
+def test_a_good_token_passes_as_a_file_holds_it():
+    found = parse_identity_token(f"\n{token()}\n", HERE)
+    check_token(found, "sigstore", NOW, HERE)
+    assert (found.issuer, found.identity, found.raw) == ("https://issuer.example", "me", token())
+
+
+def test_a_token_that_expired_is_refused_as_TIME_with_both_times():
+    with pytest.raises(TokenExpired) as caught:
+        check(now=NOW + timedelta(seconds=300))
+    assert "2026-06-01T12:05:00Z" in caught.value.expected
+    assert "2026-06-01T12:00:00Z to 2026-06-01T12:05:00Z" in caught.value.got
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_token_from_the_future_is_refused_as_TIME_with_both_times(claim):
+    later = int((NOW + LEEWAY).timestamp()) + 1
+    with pytest.raises(ClockSkew) as caught:
+        check(**{claim: later, "exp": later + 300})
+    assert "61 s" in caught.value.problem
+    assert ("12:00:00Z" in caught.value.expected, "12:01:01Z" in caught.value.got) == (True, True)
+
+
+def test_a_clock_that_is_a_little_behind_is_no_matter():
+    check(now=NOW - LEEWAY)
+
+
+def test_a_token_for_another_audience_is_refused_as_IDENT_and_names_both():
+    with pytest.raises(WrongAudience) as caught:
+        check(aud=["https://github.com/acme", "other"])
+    assert (caught.value.expected, caught.value.got) == ("sigstore", "https://github.com/acme, other")
+    check(aud=["other", "sigstore"])
+    check(aud="mine", audience="mine")
+
+
+@pytest.mark.parametrize("said", [False, "false", None, "no"])
+def test_an_address_that_is_not_verified_is_refused_as_IDENT(said):
+    with pytest.raises(UnverifiedEmail):
+        check(email="a@acme.example", email_verified=said)
+
+
+@pytest.mark.parametrize("said", [True, "true", "True"])
+def test_an_address_is_verified_by_a_boolean_or_its_name(said):
+    check(email="a@acme.example", email_verified=said)
+
+
+def test_the_identity_is_the_address_where_there_is_one():
+    assert parse_identity_token(token(email="a@acme.example"), HERE).identity == "a@acme.example"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a.b", id="two parts"),
+        pytest.param("a.b.c.d", id="four parts"),
+        pytest.param(f"{part({})}.{part({})[:-1]}*.x", id="no base64url"),
+        pytest.param(f"{part({})}.{part({})}=.x", id="padding"),
+        pytest.param(f"{part({})}.{part({})}.x", id="no claims"),
+        pytest.param(f"{part({})}.{part([])}.x", id="claims that are a list"),
+        pytest.param(token(exp="soon"), id="exp of another type"),
+        pytest.param(token(exp=None), id="no exp"),
+        pytest.param(token(exp=True), id="exp that is true"),
+        pytest.param(token(exp=1e300), id="exp beyond all time"),
+        pytest.param(token(aud=[1]), id="an audience that is no text"),
+        pytest.param(token(sub=None), id="no subject"),
+    ],
+)
+def test_what_is_no_token_is_refused(raw):
+    with pytest.raises(SigkitError) as caught:
+        parse_identity_token(raw, HERE)
+    assert caught.value.kind.value == "PARSE"
+    assert caught.value.status() == 2
+
+
+def test_claims_that_are_there_twice_are_refused():
+    claims = base64.urlsafe_b64encode(b'{"iss":"a","iss":"b"}').rstrip(b"=").decode()
+    with pytest.raises(SigkitError, match="twice"):
+        parse_identity_token(f"{part({})}.{claims}.x", HERE)
+
+
+def test_a_huge_token_is_refused_as_LIMIT_before_it_is_parsed():
+    with pytest.raises(TooLarge):
+        parse_identity_token("x" * 100_000, HERE)
+
+
+def test_more_claims_than_any_token_has_are_refused():
+    with pytest.raises(MalformedToken):
+        parse_identity_token(token(**{f"c{number}": 1 for number in range(201)}), HERE)
+
+
+def test_a_token_is_never_printed():
+    found = parse_identity_token(token(), HERE)
+    assert found.raw not in f"{found!r} {found}"
+
+
+def test_a_service_account_of_kubernetes_has_fulcios_name():
+    about = {"namespace": "prod", "serviceaccount": {"name": "builder"}}
+    names = parse_identity_token(token(**{"kubernetes.io": about}), HERE).names
+    assert "https://kubernetes.io/namespaces/prod/serviceaccounts/builder" in names
+
+
+def test_a_federating_issuer_names_another_issuer():
+    found = parse_identity_token(token(federated_claims={"connector_id": "https://accounts.example", "user_id": "7"}), HERE)
+    assert found.issuers[:2] == ("https://issuer.example", "https://accounts.example")
