@@ -85,6 +85,7 @@ def test_c24_the_waits_grow_and_have_an_end(session, registry):
     assert len(session.time.slept) < 15
 
 
+@pytest.mark.attack("authority parks the signer")
 def test_c24_a_server_cannot_park_a_deployment(session, registry):
     session.server.on("POST", "/log2/*", nth=1).status(429, retry_after=86_400)
     assert sign(session, registry).facts.inclusions
@@ -139,6 +140,7 @@ def test_c24_a_lost_answer_is_resolved_to_the_entry_that_is_there(session, regis
     assert entry.proof.checkpoint
 
 
+@pytest.mark.attack("log answers with another entry")
 def test_c24_an_existing_entry_about_other_bytes_is_refused_as_BIND(session, registry):
     sign(session, registry, 1)
     (other,) = session.server.instance.entries1

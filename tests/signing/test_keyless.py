@@ -226,6 +226,7 @@ def test_a_token_that_the_authority_does_not_take_is_refused_in_its_words(sessio
     assert nothing_was_logged(session)
 
 
+@pytest.mark.attack("another's certificate at signing")
 def test_a_certificate_for_another_key_is_refused_as_BIND(session):
     session.server.instance.change["certified key"] = lambda _: new_key()
     with pytest.raises(OtherKeyCertified):
@@ -233,6 +234,7 @@ def test_a_certificate_for_another_key_is_refused_as_BIND(session):
     assert session.asked("/tsa") == session.asked("/log2") == 0
 
 
+@pytest.mark.attack("another's certificate at signing")
 def test_a_certificate_for_another_identity_is_refused_as_IDENT(session):
     def other(ca):
         ca.names = [x509.UniformResourceIdentifier("https://git.example/evil/app/w.yml@refs/heads/main")]
@@ -243,6 +245,7 @@ def test_a_certificate_for_another_identity_is_refused_as_IDENT(session):
     assert session.asked("/log2") == 0
 
 
+@pytest.mark.attack("another's certificate at signing")
 def test_a_certificate_that_names_another_issuer_is_refused_as_IDENT(session):
     def other(ca):
         ca.extensions = {1: b"https://evil.example"}
@@ -309,6 +312,7 @@ def another_entry(session, generation):
     return lambda _: kept[0]
 
 
+@pytest.mark.attack("log answers with another entry")
 @pytest.mark.parametrize("generation", [1, 2])
 def test_a_log_that_answers_with_another_entry_is_found_out_as_BIND(session, generation):
     session.server.instance.change["entry"] = another_entry(session, generation)
@@ -316,6 +320,7 @@ def test_a_log_that_answers_with_another_entry_is_found_out_as_BIND(session, gen
         sign(session, v1(session) if generation == 1 else None)
 
 
+@pytest.mark.attack("log answers with another entry")
 @pytest.mark.parametrize("generation", [1, 2])
 @pytest.mark.parametrize("entry", [{}, [], None])
 def test_a_log_that_answers_with_no_entry_is_found_out(session, generation, entry):
@@ -332,6 +337,7 @@ def test_a_huge_entry_is_refused_as_LIMIT(session, generation):
         sign(session, v1(session) if generation == 1 else None)
 
 
+@pytest.mark.attack("log answers with another entry")
 @pytest.mark.parametrize("generation", [1, 2])
 @pytest.mark.parametrize("step", ["checkpoint", "note", "proof"])
 def test_an_entry_that_is_not_proved_is_found_out(session, generation, step):
@@ -368,6 +374,7 @@ def test_a_timestamp_over_other_bytes_is_refused_as_TIME(session):
     assert nothing_was_logged(session)
 
 
+@pytest.mark.attack("sigstore-rust#113")
 @pytest.mark.parametrize("nonce", [None, 4711])
 def test_a_timestamp_without_our_nonce_is_refused_as_TIME(session, nonce):
     session.server.instance.change["nonce"] = lambda _: nonce

@@ -1,0 +1,206 @@
+"""Tokens that the surroundings give: each kind is recognised, and each failure is named with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from sigkit.errors import SigkitError, TokenNotGranted
+from sigkit.signing.ambient import SPIFFE_VARIABLE, Surroundings, ambient_token, gitlab_variable
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
+from tests.simulators.sessions import Told
+
+
+@pytest.fixture
+def platform():
+    """Answer as GitHub's and Google's services do, and remember the requests."""
+
+    def core(seen):
+        if seen.path.endswith("/token"):
+            return Reply(200, (), b'{"access_token":"access"}')
+        if seen.path.endswith("/identity"):
+            return Reply(200, (), b"t.o.k")
+        return Reply(200, (), json.dumps({"value": "t.o.k", "token": "t.o.k"}).encode())
+
+    with MisbehavingServer(core) as server:
+        yield server
+
+
+@pytest.fixture
+def around(tmp_path, platform):
+    """Return surroundings in which nothing is recognised, but for what a test adds."""
+
+    def make(**environment):
+        return Surroundings(
+            {"PATH": str(tmp_path)} | environment,
+            str(tmp_path / "k8s"),
+            str(tmp_path / "product"),
+            str(tmp_path / "socket"),
+            metadata=platform.url,
+            credentials=platform.url,
+        )
+
+    return make
+
+
+def program(directory, name: str, script: str) -> None:
+    (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+    (directory / name).chmod(0o755)
+
+
+def github(platform, **more):
+    named = {
+        "GITHUB_ACTIONS": "true",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{platform.url}/x?api-version=2",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret",
+    }
+    return {name: value for name, value in (named | more).items() if value}
+
+
+def test_where_nothing_is_recognised_there_is_no_token(around):
+    assert ambient_token("sigstore", Told(), around()) is None
+
+
+def test_github_is_asked_for_the_audience_with_the_jobs_credential(around, platform):
+    found = ambient_token("sig store", Told(), around(**github(platform)))
+    assert found == ("t.o.k", "GitHub Actions")
+    (seen,) = platform.log
+    assert (seen.query, seen.headers["authorization"]) == ({"api-version": "2", "audience": "sig store"}, "Bearer secret")
+
+
+@pytest.mark.parametrize("missing", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+def test_a_github_job_without_the_permission_is_told_which(around, platform, missing):
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("sigstore", Told(), around(**github(platform, **{missing: ""})))
+    assert "the job lacks permission to request a token" in caught.value.problem
+    assert "permissions: id-token: write" in caught.value.remedy
+    assert caught.value.status() == 2
+
+
+def test_githubs_refusal_is_handed_on_and_its_credential_goes_nowhere_else(around, platform):
+    platform.on("GET", "/x").redirect("http://127.0.0.1:1/steal")
+    with pytest.raises(SigkitError) as caught:
+        ambient_token("sigstore", Told(), around(**github(platform)))
+    assert caught.value.problem.startswith("GitHub Actions: ")
+    platform.forget()
+    platform.on("GET", "/x").status(400, body=b'{"message":"audience not allowed"}')
+    with pytest.raises(SigkitError, match="audience not allowed"):
+        ambient_token("sigstore", Told(), around(**github(platform)))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"other":1}', b'{"value":1}', b"<html>"])
+def test_an_answer_without_a_token_is_refused(around, platform, body):
+    platform.on("GET", "/x").answer(body)
+    with pytest.raises(SigkitError):
+        ambient_token("sigstore", Told(), around(**github(platform)))
+
+
+def test_a_huge_answer_is_refused_as_LIMIT(around, platform):
+    platform.on("GET", "/x").answer(b" " * 1_000_000)
+    with pytest.raises(SigkitError) as caught:
+        ambient_token("sigstore", Told(), around(**github(platform)))
+    assert caught.value.kind.value == "LIMIT"
+
+
+@pytest.mark.parametrize("product", ["Google", "Google Compute Engine"])
+def test_a_machine_of_google_has_an_identity(around, platform, tmp_path, product):
+    (tmp_path / "product").write_text(f"{product}\n")
+    assert ambient_token("sigstore", Told(), around()) == ("t.o.k", "Google Cloud")
+    (seen,) = platform.log
+    assert (seen.query, seen.headers["metadata-flavor"]) == ({"audience": "sigstore", "format": "full"}, "Google")
+
+
+def test_a_machine_of_another_maker_is_none(around, tmp_path):
+    (tmp_path / "product").write_text("Google Pixel\n")
+    assert ambient_token("sigstore", Told(), around()) is None
+
+
+def test_a_service_account_is_impersonated_with_the_machines_access_token(around, platform):
+    found = ambient_token("sigstore", Told(), around(GOOGLE_SERVICE_ACCOUNT_NAME="ci@acme.iam.gserviceaccount.com"))
+    assert found == ("t.o.k", "Google Cloud (ci@acme.iam.gserviceaccount.com)")
+    access, generate = platform.log
+    assert "authorization" not in access.headers
+    assert generate.headers["authorization"] == "Bearer access"
+    assert generate.path.endswith("/serviceAccounts/ci@acme.iam.gserviceaccount.com:generateIdToken")
+    assert json.loads(generate.body) == {"audience": "sigstore", "includeEmail": True}
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "arguments"),
+    [
+        ("BUILDKITE", "buildkite-agent", "oidc request-token --audience sigstore"),
+        ("CIRCLECI", "circleci", 'run oidc get --claims {"aud":"sigstore"} --root-issuer'),
+    ],
+)
+def test_an_agents_program_is_asked(around, tmp_path, variable, name, arguments):
+    program(tmp_path, name, f'echo "$*" > {tmp_path}/asked\necho t.o.k')
+    found = ambient_token("sigstore", Told(), around(**{variable: "true"}))
+    assert found is not None
+    assert found.token == "t.o.k"
+    assert (tmp_path / "asked").read_text().strip() == arguments
+
+
+@pytest.mark.parametrize(("variable", "name"), [("BUILDKITE", "buildkite-agent"), ("CIRCLECI", "circleci")])
+def test_an_agents_program_that_is_missing_or_fails_is_named(around, tmp_path, variable, name):
+    with pytest.raises(TokenNotGranted, match=f"there is no program {name}"):
+        ambient_token("sigstore", Told(), around(**{variable: "true"}))
+    program(tmp_path, name, "echo not allowed >&2; exit 1")
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("sigstore", Told(), around(**{variable: "true"}))
+    assert (name in caught.value.problem, caught.value.got) == (True, "not allowed")
+
+
+def test_gitlab_gives_the_token_in_a_variable_named_for_the_audience(around):
+    assert ambient_token("sigstore", Told(), around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k")) == ("t.o.k", "GitLab")
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("https://ca.example", Told(), around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k"))
+    assert "HTTPS___CA_EXAMPLE_ID_TOKEN" in caught.value.problem
+    assert "aud: https://ca.example" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("audience", "variable"),
+    [("sigstore", "SIGSTORE_ID_TOKEN"), ("http://a.b", "HTTP___A_B_ID_TOKEN"), ("1x", "_X_ID_TOKEN"), ("é", "__ID_TOKEN")],
+)
+def test_the_variable_is_named_as_sigstores_clients_name_it(audience, variable):
+    assert gitlab_variable(audience) == variable
+
+
+def test_a_projected_token_is_read_from_its_file(around, tmp_path):
+    (tmp_path / "k8s").write_text("t.o.k\n")
+    found = ambient_token("sigstore", Told(), around())
+    assert found is not None
+    assert (found.token.strip(), found.source) == ("t.o.k", "Kubernetes")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_projected_token_that_cannot_be_read_is_named(around, tmp_path):
+    (tmp_path / "k8s").write_text("t.o.k")
+    (tmp_path / "k8s").chmod(0)
+    with pytest.raises(SigkitError):
+        ambient_token("sigstore", Told(), around())
+
+
+def test_a_token_of_spiffe_is_read_from_the_file_that_is_named(around, tmp_path):
+    (tmp_path / "svid").write_text("t.o.k")
+    assert ambient_token("sigstore", Told(), around(**{SPIFFE_VARIABLE: str(tmp_path / "svid")})) == ("t.o.k", "SPIFFE")
+    with pytest.raises(SigkitError) as caught:
+        ambient_token("sigstore", Told(), around(**{SPIFFE_VARIABLE: str(tmp_path / "absent")}))
+    assert caught.value.status() == 2
+
+
+def test_a_workload_api_is_named_with_the_way_around_it(around, tmp_path):
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("sigstore", Told(), around(SPIFFE_ENDPOINT_SOCKET="unix:///run/x.sock"))
+    assert "spiffe-helper" in caught.value.remedy
+    (tmp_path / "socket").touch()
+    with pytest.raises(TokenNotGranted):
+        ambient_token("sigstore", Told(), around())
+
+
+def test_the_first_that_is_recognised_decides(around, platform, tmp_path):
+    (tmp_path / "k8s").write_text("other")
+    with pytest.raises(TokenNotGranted):
+        ambient_token("sigstore", Told(), around(GITHUB_ACTIONS="true"))

@@ -1,0 +1,222 @@
+"""Logging in: the right answer is taken, and every wrong one is refused before its code is worth anything."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, RedirectRefused
+from sigkit.signing.client import Client
+from sigkit.signing.interactive import discover, login_in_browser, login_on_device
+from sigkit.signing.listener import LoopbackListener
+from tests.simulators.sessions import Session
+
+
+@pytest.fixture
+def session():
+    with Session.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(session):
+    with Client(session.told, timer=session.time) as made:
+        yield made
+
+
+class Person:
+    """Logs in where the window says, and brings the answer back; a test changes what is brought."""
+
+    def __init__(self, session) -> None:
+        self.redirect_uri = "http://localhost:4711/auth/callback"
+        self.shown: list[str] = []
+        self.asked: dict[str, str] = {}
+        self.change = lambda query: query
+        self._session = session
+
+    def open(self, url: str) -> None:
+        self.shown.append(url)
+        self.asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+    def show_code(self, url: str, code: str) -> None:
+        self.shown += [url, code]
+
+    def wait(self, timeout_s: float) -> str | None:
+        assert timeout_s > 0
+        return self.change(self._session.server.instance.approve(self.asked))
+
+
+@pytest.fixture
+def person(session):
+    return Person(session)
+
+
+def log_in(session, client, person):
+    endpoints = discover(client, session.server.instance.issuer)
+    return login_in_browser(client, endpoints, "sigstore", person, person)
+
+
+def test_a_login_in_a_browser_gives_a_token(session, client, person):
+    token = log_in(session, client, person)
+    assert token.identity == "alice@acme.example"
+    assert person.asked["scope"] == "openid email"
+    assert person.asked["code_challenge_method"] == "S256"
+    assert person.asked["redirect_uri"] == person.redirect_uri
+    (exchange,) = session.server.seen("POST", "/oidc/token")
+    assert person.asked["code_challenge"].encode() not in exchange.body  # the secret itself, not what is made of it
+
+
+def test_each_login_has_a_state_a_nonce_and_a_secret_of_its_own(session, client, person):
+    seen = []
+    for _ in range(2):
+        log_in(session, client, person)
+        seen.append(person.asked)
+    for name in ("state", "nonce", "code_challenge"):
+        assert seen[0][name] != seen[1][name]
+        assert len(seen[0][name]) >= 43
+
+
+@pytest.mark.attack("GHSA-hm8f-75xx-w2vr sigstore-python")
+@pytest.mark.parametrize(
+    "forge",
+    [
+        pytest.param(lambda query: query.partition("&state")[0], id="no state"),
+        pytest.param(lambda query: query.partition("&state")[0] + "&state=other", id="another's state"),
+        pytest.param(lambda query: query + "&state=x", id="two states"),
+        pytest.param(lambda query: query.partition("&")[2], id="no code"),
+        pytest.param(lambda query: query + "&code=x", id="two codes"),
+        pytest.param(lambda _: "%", id="no query"),
+        pytest.param(lambda _: "&".join(f"a{n}=b" for n in range(100)), id="a hundred fields"),
+    ],
+)
+def test_a_forged_callback_is_refused_as_IDENT_and_no_code_is_spent(session, client, person, forge):
+    person.change = forge
+    with pytest.raises(LoginForged):
+        log_in(session, client, person)
+    assert session.server.seen("POST", "/oidc/token") == []
+
+
+@pytest.mark.parametrize("nonce", [None, "other", ""])
+def test_a_token_for_another_login_is_refused_as_IDENT(session, client, person, nonce):
+    session.server.instance.change["nonce of the login"] = lambda _: nonce
+    with pytest.raises(LoginForged):
+        log_in(session, client, person)
+
+
+def test_a_login_that_the_issuer_refuses_is_told_in_its_words(session, client, person):
+    person.change = lambda _: f"error=access_denied&error_description=not+you&state={person.asked['state']}"
+    with pytest.raises(LoginFailed, match="access_denied: not you"):
+        log_in(session, client, person)
+
+
+def test_a_login_that_nobody_finishes_ends(session, client, person):
+    person.change = lambda _: None
+    with pytest.raises(LoginFailed):
+        log_in(session, client, person)
+
+
+def test_a_code_that_another_has_spent_is_refused(session, client, person):
+    session.server.on("POST", "/oidc/token").status(400, body=b'{"error":"invalid_grant"}')
+    with pytest.raises(LoginFailed, match="invalid_grant"):
+        log_in(session, client, person)
+
+
+@pytest.mark.attack("discovery redirected at login")
+def test_a_redirect_of_the_discovery_document_is_refused_as_NET(session, client):
+    session.server.on("GET", "/oidc/.well-known/*").redirect(f"{session.server.url}/oidc-b/.well-known/openid-configuration")
+    with pytest.raises(RedirectRefused):
+        discover(client, session.server.instance.issuer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"issuer": "https://evil.example"}, id="another issuer"),
+        pytest.param({"code_challenge_methods_supported": ["plain"]}, id="no PKCE"),
+        pytest.param({"code_challenge_methods_supported": None}, id="nothing of PKCE"),
+    ],
+)
+def test_an_issuer_that_calls_itself_otherwise_or_knows_no_PKCE_is_refused(session, client, change):
+    session.server.instance.change["discovery"] = lambda document: document | change
+    with pytest.raises(AnswerUnusable):
+        discover(client, session.server.instance.issuer)
+
+
+def log_in_on_device(session, client, person):
+    return login_on_device(client, discover(client, session.server.instance.issuer), "sigstore", person)
+
+
+def test_a_login_by_a_code_gives_a_token_once_the_code_is_entered(session, client, person):
+    session.server.instance.device_polls = 3
+    assert log_in_on_device(session, client, person).identity == "alice@acme.example"
+    assert person.shown == [f"{session.server.instance.issuer}/activate", "ABCD-EFGH"]
+    assert session.time.slept == [5, 5, 5, 5]
+
+
+def test_an_issuer_that_is_asked_too_often_is_asked_less_often(session, client, person):
+    session.server.instance.device_polls = 2
+    session.server.instance.change["pending"] = lambda _: "slow_down"
+    log_in_on_device(session, client, person)
+    assert session.time.slept == [5, 10, 15]
+
+
+@pytest.mark.parametrize("error", ["access_denied", "expired_token", "invalid_grant"])
+def test_a_login_by_a_code_that_is_refused_ends_at_once(session, client, person, error):
+    session.server.instance.change["pending"] = lambda _: error
+    with pytest.raises(LoginFailed, match=error):
+        log_in_on_device(session, client, person)
+    assert len(session.time.slept) == 1
+
+
+def test_a_code_that_nobody_enters_ends(session, client, person):
+    session.server.instance.device_polls = 10_000
+    with pytest.raises(LoginFailed, match="nobody entered"):
+        log_in_on_device(session, client, person)
+    assert sum(session.time.slept) <= 300
+
+
+def test_an_issuer_without_such_a_login_is_named(session, client, person):
+    session.server.instance.change["discovery"] = lambda document: document | {"device_authorization_endpoint": None}
+    with pytest.raises(LoginFailed):
+        log_in_on_device(session, client, person)
+
+
+def bring(port: int, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := connection.recv(4096):
+            answer += data
+    return answer
+
+
+def test_the_listener_takes_the_callback_alone_and_shows_nothing_of_it():
+    with LoopbackListener() as listener:
+        port = urlsplit(listener.redirect_uri).port
+        assert port
+        brought: list[str | None] = []
+        thread = threading.Thread(target=lambda: brought.append(listener.wait(30)))
+        thread.start()
+        others = [
+            b"GET /favicon.ico HTTP/1.1\r\n\r\n",
+            b"POST /auth/callback?code=x HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01",
+            b"GET\r\n\r\n",
+            b"",
+        ]
+        assert [bring(port, other)[:12] in {b"HTTP/1.1 404", b""} for other in others] == [True] * 5
+        answer = bring(port, b"GET /auth/callback?code=c%3Cb%3E&state=s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        thread.join(30)
+    assert brought == ["code=c%3Cb%3E&state=s"]
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"code" not in answer.partition(b"\r\n\r\n")[2]
+
+
+def test_the_listener_is_on_loopback_and_gives_up_in_time():
+    with LoopbackListener() as listener:
+        assert listener.redirect_uri.startswith("http://localhost:")
+        assert listener.wait(0.01) is None
