@@ -1,24 +1,107 @@
-"""C16, no home and nowhere to write, as far as nothing is fetched: verification needs neither, and leaves nothing behind."""
+"""C16, no home and nowhere to write: verification needs neither, says what it does without, and leaves nothing behind."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from sigkit.evidence.attach import attach
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.reference import parse_reference
+from sigkit.oci.registry import open_registry
+from sigkit.oci.resolve import resolve
 from tests.simulators.command import SIGKIT
-from tests.simulators.sigstore import FILE, Simulator
-from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
+from tests.simulators.misbehaving_registry import MisbehavingRegistry, MisbehavingServer
+from tests.simulators.release import Release
+from tests.simulators.sigstore import Simulator
+from tests.simulators.trusting import NAME, WHO, fetch, pin_only, publish, write_signed_file
+
+SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
+# Makes one directory read-only for the command that follows, as an image's file system is.
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}], ids=["unset", "absent"])
 def test_c16_without_a_home_the_verdict_is_the_same_and_no_file_is_made(tmp_path, home):
-    case = Simulator().make("message", ("hashedrekord",))
-    for name, raw in (("file", FILE), ("b.json", case.parts["bundle"]), ("root.json", case.root)):
-        (tmp_path / name).write_bytes(raw)
-    who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
-    line = [*SIGKIT, "verify-blob", *who, "--bundle", "b.json", "file"]
+    (tmp_path / "root.json").write_bytes(write_signed_file(tmp_path).root())
+    line = [*SIGKIT, "verify-blob", *WHO, "--trusted-root", "root.json", "--bundle", "b.json", "file"]
     environment = {"PATH": "/usr/bin:/bin", **home}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json", "file", "root.json"]
+
+
+class Host:
+    """A host without a home, on which an image is verified by a root whose directory is read-only."""
+
+    def __init__(self, directory: Path, release: Release, sim: Simulator) -> None:
+        self.trust = directory / "trust"
+        self.release, self.sim = release, sim
+        self.directory = directory
+
+    def verify(self) -> subprocess.CompletedProcess[str]:
+        line = ["unshare", "--mount", "sh", "-c", READ_ONLY, str(self.directory), *SIGKIT, "verify", *WHO, "--trusted-root", NAME]
+        environment = {"PATH": os.environ["PATH"], "SIGKIT_TRUST": str(self.trust), "TMPDIR": str(self.directory)}
+        before = self.files()
+        line.append(self.release.reference)
+        done = subprocess.run(line, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert self.files() == before
+        assert "SK-SIG" not in done.stdout + done.stderr
+        return done
+
+    def files(self) -> list[tuple[str, bytes]]:
+        return sorted((str(path), path.read_bytes()) for path in self.directory.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def host(tmp_path):
+    probe = ["unshare", "--mount", "sh", "-c", READ_ONLY, str(tmp_path), "true"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("no read-only file system can be made here")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "host").mkdir()
+    sim = Simulator()
+    with MisbehavingRegistry() as registry:
+        release = Release.prepare(tmp_path / "release", registry.address)
+        with open_registry(RegistryOptions()) as client:
+            resolved = resolve(client, parse_reference(release.reference))
+            name = str(resolved.repository)
+            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
+            sim.change["statement"] = lambda document: {**document, "subject": [subject], "predicateType": SIGNATURE}
+            attach(client, resolved, sim.make("dsse", ("dsse",)).parts["bundle"], SIGNATURE, datetime.now(UTC))
+        yield Host(tmp_path / "host", release, sim)
+
+
+def test_c16a_fresh_metadata_is_used_where_it_cannot_be_written_and_that_is_said(host):
+    fetch(publish(host.sim), host.trust)
+    done = host.verify()
+    assert done.returncode == 0, done.stderr
+    assert f"trusted root {NAME}: checked" in done.stderr
+
+
+def test_c16b_nothing_there_and_the_mirror_up_it_is_fetched_for_this_once(host):
+    with MisbehavingServer(publish(host.sim)) as mirror:
+        pin_only(mirror.core, host.trust, mirror.url)
+        done = host.verify()
+    assert done.returncode == 0, done.stderr
+    assert "cannot be kept" in done.stderr
+
+
+def test_c16c_nothing_there_and_the_mirror_down_it_could_not_be_checked(host):
+    with MisbehavingServer(publish(host.sim)) as mirror:
+        pin_only(mirror.core, host.trust, mirror.url)
+    done = host.verify()
+    assert done.returncode == 3
+
+
+@pytest.mark.root
+def test_c16d_what_another_user_wrote_is_not_used_and_that_is_said(host):
+    fetch(publish(host.sim), host.trust)
+    os.chown(host.trust / NAME / "cache.json", 12345, 12345)
+    done = host.verify()  # its mirror is gone
+    assert done.returncode == 3
+    assert "belongs to another user" in done.stderr
