@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import shutil
@@ -14,11 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from sigkit.digest import Digest
 from sigkit.errors import Kind, Place, SigkitError
 from sigkit.keys.private import generate
 from sigkit.limits import BodyLimits
-from sigkit.net.address import Nearness
 from sigkit.net.session import Session
 from sigkit.services import der
 from sigkit.services.app import App, Mount
@@ -29,13 +26,7 @@ from sigkit.services.log.hashedrekord import terms_of
 from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import TileLog
 from sigkit.services.oidc import DEVICE_GRANT
-from sigkit.services.registry import RegistryService, RegistryVariant
-from sigkit.services.storage import Storage
-from sigkit.signing.client import Client
-from sigkit.signing.interactive import Endpoints, login_in_browser
-from sigkit.signing.timestamp import request_timestamp
 from sigkit.strict import Cursor
-from sigkit.trust.root import Origin, TimestampAuthority, TrustedRoot, Window
 from tests.simulators.asgi import Caller
 from tests.simulators.authorities import (
     PERSON,
@@ -58,7 +49,6 @@ from tests.simulators.authorities import (
     post_form,
     signing_request,
 )
-from tests.simulators.images import small_image
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 
 ISSUER = "https://issuer.example"
@@ -303,40 +293,6 @@ def test_browser_is_sent_to_loopback_only(stack, where):
     assert (answer.status, "location" in headers(answer)) == (400, False)
 
 
-class _Page:
-    """A browser in which another page answers sooner."""
-
-    redirect_uri = CALLBACK
-
-    def __init__(self, query: str) -> None:
-        self.query = query
-
-    def open(self, url: str) -> None:
-        del url
-
-    def wait(self, timeout_s: float) -> str:
-        del timeout_s
-        return self.query
-
-
-class _Quiet:
-    def waiting(self, *_: Any) -> None: ...
-    def passed_over(self, *_: Any) -> None: ...
-    def note(self, *_: Any) -> None: ...
-
-
-@pytest.mark.attack("GHSA-hm8f-75xx-w2vr")
-@pytest.mark.parametrize("query", ["code=evil", "code=evil&state=", "code=evil&state=guessed"])
-def test_answer_of_another_login_is_refused_as_IDENT(query):
-    with MisbehavingServer(lambda _: Reply(200, (), b"{}")) as issuer, Client(_Quiet()) as client:
-        endpoints = Endpoints(issuer.url, f"{issuer.url}/authorize", f"{issuer.url}/token", "", Nearness.LOOPBACK)
-        page = _Page(query)
-        with pytest.raises(SigkitError) as caught:
-            login_in_browser(client, endpoints, "sigstore", page, page)
-        assert not issuer.log
-    assert caught.value.kind is Kind.IDENT
-
-
 # --- timestamps
 
 
@@ -355,24 +311,6 @@ def test_weak_digest_is_not_timestamped(stack, identifier, size):
     imprint = der.sequence(der.sequence(der.identifier(identifier)), der.octets(b"d" * size))
     answer = ask(stack.tsa, "POST", "/api/v1/timestamp", der.sequence(der.integer(1), imprint), QUERY)
     assert (answer.status, document(answer)["code"]) == (400, 3)
-
-
-@pytest.mark.attack("sigstore-rust#113")
-def test_replayed_timestamp_is_refused_as_TIME(stack):
-    from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
-
-    earlier = TimestampRequestBuilder().data(b"signature").hash_algorithm(HashAlgorithm.SHA256).build()
-    replayed = ask(stack.tsa, "POST", "/api/v1/timestamp", earlier.as_bytes(), QUERY).body
-    origin = Origin("stack", Digest.of(b"stack"))
-    authority = TimestampAuthority("tsa", stack.tsa.chain, Window(None, None), "acme", origin)
-    root = TrustedRoot("stack", origin.digest, (), timestamp_authorities=(authority,))
-    honest = MisbehavingServer(lambda seen: Reply(200, (), ask(stack.tsa, "POST", "/api/v1/timestamp", seen.body, QUERY).body))
-    with honest as server, Client(_Quiet()) as client:
-        assert request_timestamp(client, server.url + "/api/v1/timestamp", b"signature", root, client.patience())
-        server.on("POST", "*").answer(replayed)
-        with pytest.raises(SigkitError) as caught:
-            request_timestamp(client, server.url + "/api/v1/timestamp", b"signature", root, client.patience())
-    assert caught.value.kind is Kind.TIME
 
 
 # --- the log
@@ -455,44 +393,3 @@ def test_paths_that_are_asked_for_leave_nothing(stack, rekor):
         assert tracemalloc.get_traced_memory()[0] - before < 200_000  # a fifth of what the paths alone would need
     finally:
         tracemalloc.stop()
-
-
-# --- the registry
-
-
-@pytest.fixture
-def registry(tmp_path):
-    with contextlib.ExitStack() as opened:
-        storage = opened.enter_context(Storage.open(tmp_path / "registry"))
-        yield RegistryService(storage, RegistryVariant())
-
-
-@pytest.mark.attack("CVE-2023-2253, CVE-2017-11468")
-def test_registry_gives_no_page_and_takes_no_manifest_without_end(registry):
-    image = small_image()
-    for blob in (image.config, image.layer):
-        assert ask(registry, "POST", f"/v2/a/b/blobs/uploads/?digest={Digest.of(blob)}", blob).status == 201
-    manifest = {"content-type": "application/vnd.oci.image.manifest.v1+json"}
-    assert ask(registry, "PUT", "/v2/a/b/manifests/v1", image.manifest, manifest).status == 201
-    for number in (2**31, 2**63, -1, "9" * 1000):
-        assert ask(registry, "GET", f"/v2/a/b/tags/list?n={number}").status == 400
-    assert ask(registry, "PUT", "/v2/a/b/manifests/v2", b" " * (5 << 20), manifest).status == 413
-
-
-@pytest.mark.attack("nexspence#194")
-def test_upload_under_another_digest_is_refused_and_not_kept(registry, tmp_path):
-    claimed = Digest.of(b"what it should be")
-    answer = ask(registry, "POST", f"/v2/a/b/blobs/uploads/?digest={claimed}", b"what it is")
-    assert (answer.status, document(answer)["errors"][0]["code"]) == (400, "DIGEST_INVALID")
-    assert ask(registry, "GET", f"/v2/a/b/blobs/{claimed}").status == 404
-    kept = [path for path in (tmp_path / "registry").rglob("*") if path.is_file() and b"what it is" in path.read_bytes()]
-    assert not kept
-
-
-@pytest.mark.attack("CVE-2026-35172")
-def test_deleted_blob_does_not_come_back(registry):
-    digest = Digest.of(b"layer")
-    assert ask(registry, "POST", f"/v2/a/b/blobs/uploads/?digest={digest}", b"layer").status == 201
-    assert ask(registry, "DELETE", f"/v2/a/b/blobs/{digest}").status == 202
-    for method in ("HEAD", "GET", "DELETE", "HEAD"):
-        assert ask(registry, method, f"/v2/a/b/blobs/{digest}").status == 404
