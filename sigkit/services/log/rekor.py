@@ -19,15 +19,16 @@ from sigkit.errors import Place, SigkitError, TooLarge, UnavailError
 from sigkit.keys.public import parse_public_key
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
-from sigkit.services.log.hashedrekord import HASH, IDENTITY, KEY, parse_request
+from sigkit.services.log.hashedrekord import HASH, IDENTITY, KEY, Signed, parse_request
 from sigkit.services.log.index import term_of
 from sigkit.tlog.entry_v2 import KIND
 from sigkit.tlog.tile import parse_tile_path
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from sigkit.services.log.store import Appended, TileLog
+    from sigkit.services.log.batch import Appended
+    from sigkit.services.log.store import TileLog
     from sigkit.strict import Cursor, Json
 
 PREFIX: Final = "/api/v2"
@@ -47,7 +48,7 @@ class RekorV2:
     def __init__(self, log: TileLog) -> None:
         """Serve `log`, which was opened with `hashedrekord.terms_of`."""
         self._log = log
-        self._waiting: list[tuple[bytes, asyncio.Future[Appended]]] = []
+        self._waiting: list[tuple[Signed, asyncio.Future[Appended]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
             ("POST", f"{PREFIX}/log/entries"): self._add,
@@ -70,13 +71,13 @@ class RekorV2:
             signed = parse_request(raw, _PLACE, _MOST_BODY_BYTES)
         except SigkitError as err:
             raise invalid(str(err)) from err
-        return json_answer(201, self._describe(signed.leaf, await self._append(signed.leaf)))
+        return json_answer(201, self._describe(signed.leaf, await self._append(signed)))
 
-    async def _append(self, leaf: bytes) -> Appended:
+    async def _append(self, signed: Signed) -> Appended:
         if len(self._waiting) >= _MOST_WAITING:
             raise GatewayError(503, _UNAVAILABLE, "too many entries are waiting, try again")
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._waiting.append((leaf, future))
+        self._waiting.append((signed, future))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
@@ -94,7 +95,7 @@ class RekorV2:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_MOST_BATCH], self._waiting[_MOST_BATCH:]
                 try:
-                    done = await asyncio.to_thread(self._log.append_many, [leaf for leaf, _ in batch])
+                    done = await self._append_all([signed for signed, _ in batch])
                 except SigkitError as err:
                     for _, future in batch:
                         if not future.done():  # else its client is gone
@@ -103,8 +104,15 @@ class RekorV2:
                 for (_, future), appended in zip(batch, done, strict=True):
                     if not future.done():
                         future.set_result(appended)
+                await asyncio.to_thread(self._log.file_if_due)
         finally:
             self._worker = None
+
+    async def _append_all(self, signed: Sequence[Signed]) -> tuple[Appended, ...]:
+        # Only waiting for the disk is left to a thread: two threads that compute would hold up each other, and every request.
+        with self._log.batch([item.leaf for item in signed], [item.terms for item in signed]) as batch:
+            await asyncio.to_thread(self._log.sync, batch)
+            return self._log.finish(batch)
 
     def _describe(self, leaf: bytes, appended: Appended) -> Json:
         return {

@@ -19,9 +19,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from sigkit import durable, strict
-from sigkit.clock import format_time
-from sigkit.data import Data
+from sigkit import durable
 from sigkit.errors import (
     BadConsistencyProof,
     BadInclusionProof,
@@ -29,20 +27,21 @@ from sigkit.errors import (
     DatabaseUnusable,
     FileUnwritable,
     LogDamaged,
+    LogHalted,
     MalformedTile,
     Place,
     TlogError,
     TooLarge,
-    UnsupportedKey,
 )
-from sigkit.keys.public import ED25519
+from sigkit.services.log.batch import Appended, Batch
 from sigkit.services.log.files import TileFiles
+from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
+from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
-from sigkit.tlog.note import ED25519_TYPE, encode_line, key_id_of
 from sigkit.tlog.proof import prove_consistency, prove_inclusion, root_of, verify_consistency
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, encode_entries, parse_tile_path, tile_root
 
@@ -52,30 +51,8 @@ if TYPE_CHECKING:
     from sigkit.clock import Clock
     from sigkit.keys.private import Signer
 
-SCHEMA: Final = "sigkit.log/1"
 FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
-_LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
 _REINDEXED_TILES: Final = 64  # in one transaction
-_ED25519_RAW_BYTES: Final = 32
-
-
-class Head(Data):
-    """The newest tree that readers see, and the checkpoint that the log signed for it."""
-
-    size: int
-    root: bytes
-    checkpoint: str
-
-
-class Appended(Data):
-    """Where an entry is, and what proves it in the tree of `size` leaves. `added` is False for one that was there before."""
-
-    index: int
-    size: int
-    root: bytes
-    proof: tuple[bytes, ...]
-    checkpoint: str
-    added: bool
 
 
 def no_terms(_: bytes) -> tuple[bytes, ...]:
@@ -89,7 +66,7 @@ class TileLog:
     def __init__(self, root: str, origin: str, key: Signer, terms: Callable[[bytes], Sequence[bytes]], filed_at: int) -> None:
         """Take a directory that `open` holds the lock of."""
         self.origin = origin
-        self.log_id = _log_id(origin, key)
+        self.log_id = log_id_of(origin, key)
         self._root = root
         self._key = key
         self._terms = terms
@@ -99,7 +76,8 @@ class TileLog:
         self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
         self._recent: dict[bytes, list[int]] = {}  # terms of what is not in the index yet
         self._damage: TlogError | None = None
-        self._journal, records = Journal.open(os.path.join(root, "journal"))
+        self._in_doubt = False  # a batch may be in the journal that readers do not see
+        self._journal, records = Journal.open(os.path.join(root, JOURNAL))
         try:
             self._base = records[0].start
             self._tail = self._replay(records)
@@ -122,22 +100,7 @@ class TileLog:
             FileUnwritable: (UNAVAIL) there is a log, or something else, or the directory cannot be written.
             UnsupportedKey: (SIG) the key is not Ed25519.
         """
-        path = os.path.abspath(root)
-        place = Place(path)
-        try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            there = set(os.listdir(path))
-        except OSError as err:
-            raise FileUnwritable(f"cannot make the log's directory: {err.strerror}", place=place) from err
-        if "version" in there or not all(name in {"journal", "lock"} or name.endswith(".tmp") for name in there):
-            raise FileUnwritable("there is a log already, or something else", place=place, expected="an absent or empty directory")
-        first = strict.encode_json(
-            {"apiVersion": "0.0.1", "kind": "sigkit-log", "spec": {"origin": origin, "time": format_time(clock.now())}}
-        )
-        with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
-            checkpoint = _sign(origin, key, 1, leaf_hash(first))
-            Journal.write(os.path.join(path, "journal"), Record(0, (first,), checkpoint))
-            durable.write(os.path.join(path, "version"), f"{SCHEMA}\n{origin}\n".encode(), point="log.version")
+        make_log(os.path.abspath(root), origin, key, clock)
 
     @classmethod
     @contextlib.contextmanager
@@ -164,8 +127,8 @@ class TileLog:
             FileUnreadable, FileUnwritable: (UNAVAIL) the directory.
         """
         path = os.path.abspath(root)
-        origin = _read_version(path)
-        with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
+        origin = read_origin(path)
+        with durable.lock(os.path.join(path, LOCK), timeout_s=LOCK_TIMEOUT_S):
             try:
                 log = cls(path, origin, key, terms, filed_at)
             except (MalformedTile, CheckpointNotSigned) as err:
@@ -187,63 +150,72 @@ class TileLog:
             LogHalted: (UNAVAIL) the disk failed: the log must be opened anew.
             LogDamaged: (TLOG) the log found itself damaged; it signs nothing more.
         """
+        with self.batch(leaves, [self._terms(leaf) for leaf in leaves]) as batch:
+            self.sync(batch)
+            answers = self.finish(batch)
+        self.file_if_due()
+        return answers
+
+    @contextlib.contextmanager
+    def batch(self, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]]) -> Iterator[Batch]:
+        """Give a batch that is proved and whose tree is signed, for `sync` and then `finish`.
+
+        For a server: of the three only `sync` waits for the disk, and needs a thread of its own.
+
+        Args:
+            leaves: to append.
+            terms: of each leaf.
+
+        Raises:
+            TooLarge, LogDamaged: as `append_many`.
+        """
         for leaf in leaves:
             if len(leaf) > ENTRY_BYTES:
                 raise TooLarge(f"an entry of more than {ENTRY_BYTES} bytes", place=Place("entry"), got=f"{len(leaf)} bytes")
         with self._appending:
             if self._damage:
                 raise self._damage
+            if self._in_doubt:
+                raise LogHalted("the log does not know whether its last batch is durable", place=Place(self._root))
             places, new = self._find_places(leaves)
+            old = self._head
             try:
-                proofs = self._integrate(new) if new else {}
-                answers = self._answers(places, proofs)
+                head, proofs = self._grow([leaves[at] for at in new]) if new else (old, {})
+                batch = Batch(old, head, tuple(leaves[at] for at in new), tuple(terms[at] for at in new), tuple(places), proofs)
+                yield batch
             except (BadInclusionProof, BadConsistencyProof, MalformedTile) as err:
                 self._damage = LogDamaged(err.problem, place=Place(self._root), expected=err.expected, got=err.got)
                 raise self._damage from err
-            if len(self._tail) >= self._filed_at:
-                self._try_filing()
-            return answers
+            finally:
+                if self._head is old:
+                    with self._guard:
+                        self._tree.truncate(old.size)
 
-    def _find_places(self, leaves: Sequence[bytes]) -> tuple[list[int], list[bytes]]:
-        """Return for each leaf its index, and those leaves that are new, in order."""
+    def _find_places(self, leaves: Sequence[bytes]) -> tuple[list[int], list[int]]:
+        """Return for each leaf its index in the log, and which of the leaves are new, in order."""
         terms = [leaf_term(leaf) for leaf in leaves]
         filed = self._index.find(terms, 4) if self._index.size else {}
         size = self._head.size
         coming: dict[bytes, int] = {}
         places: list[int] = []
-        new: list[bytes] = []
-        for leaf, term in zip(leaves, terms, strict=True):
+        new: list[int] = []
+        for at, (leaf, term) in enumerate(zip(leaves, terms, strict=True)):
             candidates = (*filed.get(term, ()), *self._recent.get(term, ()))
             place = next((index for index in candidates if self.find(index) == leaf), coming.get(leaf))
             if place is None:
                 place = coming[leaf] = size + len(new)
-                new.append(leaf)
+                new.append(at)
             places.append(place)
         return places, new
 
-    def _integrate(self, new: Sequence[bytes]) -> dict[int, tuple[bytes, ...]]:
-        """Let the tree grow, durably, and return the proof of each new entry."""
+    def _grow(self, new: Sequence[bytes]) -> tuple[Head, dict[int, tuple[bytes, ...]]]:
+        """Let the tree grow in memory, and return its signed head and the proof of each new entry."""
         old = self._head
         size = old.size + len(new)
         with self._guard:
             self._tree.extend(map(leaf_hash, new))
-            try:
-                root, proofs = self._check_growth(old, size, new)
-                checkpoint = _sign(self.origin, self._key, size, root)
-            except BaseException:
-                self._tree.truncate(old.size)
-                raise
-        try:
-            self._journal.append(Record(old.size, tuple(new), checkpoint))
-        except BaseException:
-            with self._guard:
-                self._tree.truncate(old.size)
-            raise
-        with self._guard:
-            self._remember(old.size, new)
-            self._tail += new
-            self._head = Head(size, root, checkpoint)
-        return proofs
+            root, proofs = self._check_growth(old, size, new)
+        return sign_head(self.origin, self._key, size, root), proofs
 
     def _check_growth(self, old: Head, size: int, new: Sequence[bytes]) -> tuple[bytes, dict[int, tuple[bytes, ...]]]:
         """Return the new tree's root hash and the proofs in it, each checked as a client would."""
@@ -257,31 +229,56 @@ class TileLog:
             verify_inclusion(leaf_hash(leaf), index, size, proofs[index], root, place)
         return root, proofs
 
-    def _answers(self, places: Sequence[int], proofs: dict[int, tuple[bytes, ...]]) -> tuple[Appended, ...]:
-        head = self._head
-        answers = []
-        fresh = set(proofs)
-        for index in places:
-            if index not in proofs:
-                proofs[index] = self.prove(index, head.size)
-                leaf = self.find(index) or b""
-                verify_inclusion(leaf_hash(leaf), index, head.size, proofs[index], head.root, Place(self._root))
-            answers.append(Appended(index, head.size, head.root, proofs[index], head.checkpoint, index in fresh))
+    def sync(self, batch: Batch) -> None:
+        """Make a batch durable: waits for the disk.
+
+        Raises:
+            FileUnwritable, LogHalted: (UNAVAIL) as `append_many`.
+        """
+        if batch.leaves:
+            self._in_doubt = True
+            try:
+                self._journal.append(Record(batch.old.size, batch.leaves, batch.head.checkpoint))
+            except FileUnwritable:
+                self._in_doubt = False  # nothing was added
+                raise
+
+    def finish(self, batch: Batch) -> tuple[Appended, ...]:
+        """Let readers see a batch, which is durable, and return the answer for each leaf that was given."""
+        if batch.leaves:
+            with self._guard:
+                self._remember(batch.old.size, batch.leaves, batch.terms)
+                self._tail += batch.leaves
+                self._head = batch.head
+            self._in_doubt = False
+        head, answers = batch.head, []
+        fresh = set(batch.proofs)
+        for index in batch.places:
+            proof = batch.proofs.get(index) or self._prove_again(index, head)
+            answers.append(Appended(index, head.size, head.root, proof, head.checkpoint, index in fresh))
             fresh.discard(index)  # the same leaf twice in one batch: the second is a duplicate
         return tuple(answers)
 
-    def _remember(self, start: int, leaves: Sequence[bytes]) -> None:
-        for index, leaf in enumerate(leaves, start):
-            for term in (leaf_term(leaf), *self._terms(leaf)):
+    def _prove_again(self, index: int, head: Head) -> tuple[bytes, ...]:
+        proof = self.prove(index, head.size)
+        verify_inclusion(leaf_hash(self.find(index) or b""), index, head.size, proof, head.root, Place(self._root))
+        return proof
+
+    def _remember(self, start: int, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]]) -> None:
+        for index, (leaf, others) in enumerate(zip(leaves, terms, strict=True), start):
+            for term in (leaf_term(leaf), *others):
                 self._recent.setdefault(term, []).append(index)
 
     # --- filing
 
-    def _try_filing(self) -> None:
-        try:
-            self._file()
-        except (FileUnwritable, DatabaseUnusable):
-            pass  # the entries are durable where they are; the next batch tries again, and says so if the journal has no space either
+    def file_if_due(self) -> None:
+        """Write tiles and index if the journal has grown, which takes some twenty syncs."""
+        with self._appending:
+            if len(self._tail) >= self._filed_at:
+                try:
+                    self._file()
+                except (FileUnwritable, DatabaseUnusable):
+                    pass  # the entries are durable where they are; the next batch tries again, and says so if the journal has no space
 
     def _file(self) -> None:
         """Move what the journal holds into tiles and index. Each step may be repeated."""
@@ -376,7 +373,7 @@ class TileLog:
             if record.start != self._base + len(tail):
                 raise LogDamaged("the journal leaves entries out", place=Place(self._root, "journal"))
             tail += record.leaves
-            self._remember(record.start, record.leaves)
+            self._remember(record.start, record.leaves, [self._terms(leaf) for leaf in record.leaves])
         return tail
 
     def _tile_hashes(self, base: int) -> Iterator[bytes]:
@@ -447,26 +444,3 @@ class TileLog:
     def _close(self) -> None:
         self._index.close()
         self._journal.close()
-
-
-def _read_version(root: str) -> str:
-    path = os.path.join(root, "version")
-    place = Place(path)
-    if not os.path.exists(path):
-        raise DatabaseUnusable("there is no log, or one that was never made to the end", place=place, remedy="make it again")
-    version, _, rest = strict.decode_utf8(durable.read(path, most_bytes=4_096, place=place), place).partition("\n")
-    origin = rest.removesuffix("\n")
-    if version != SCHEMA or not origin or "\n" in origin:
-        raise DatabaseUnusable("written by another version of sigkit", place=place, expected=SCHEMA, got=version[:80])
-    return origin
-
-
-def _log_id(origin: str, key: Signer) -> bytes:
-    if key.public.kind != ED25519:
-        raise UnsupportedKey("a log signs its checkpoints with Ed25519", place=Place(origin), got=key.public.kind)
-    return key_id_of(origin, ED25519_TYPE, key.public.spki[-_ED25519_RAW_BYTES:])
-
-
-def _sign(origin: str, key: Signer, size: int, root: bytes) -> str:
-    text = f"{origin}\n{size}\n{strict.encode_base64(root)}\n"
-    return f"{text}\n{encode_line(origin, _log_id(origin, key), key.sign(text.encode()))}"

@@ -1,0 +1,199 @@
+"""The log of the stack: durable appends through its HTTP server, and what a million entries cost.
+
+    python -m benchmarks.log                     32 and 512 clients
+    python -m benchmarks.log URL                 the same clients against another server of Rekor's second generation
+    python -m benchmarks.log fill 1000000        disk, opening, proofs
+
+A sync of the same disk is timed in the same run: latencies are told as multiples of it. Requests are signed before the clock starts, and
+one process with raw sockets sends them all, so that what is measured is the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sigkit.clock import SystemClock
+from sigkit.digest import Digest
+from sigkit.keys.private import generate, parse_private_key
+from sigkit.limits import BodyLimits
+from sigkit.services.app import Mount
+from sigkit.services.log.hashedrekord import terms_of
+from sigkit.services.log.rekor import RekorV2
+from sigkit.services.log.store import TileLog
+from sigkit.services.serve import running
+from sigkit.strict import encode_base64, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 10.0
+ORIGIN = "127.0.0.1"
+
+
+def serve(root: str) -> None:
+    """Serve the log in `root` until standard input ends."""
+    from sigkit.errors import Place
+
+    key = parse_private_key((Path(root).parent / "key.der").read_bytes(), Place("key"))
+    with (
+        TileLog.open(root, key, terms=terms_of) as log,
+        running([Mount("/api/v2", RekorV2(log), BodyLimits(1 << 20))], "127.0.0.1:0") as address,
+    ):
+        print(f"http://{address}", flush=True)
+        sys.stdin.read()
+
+
+@contextlib.contextmanager
+def served(home: Path) -> Iterator[str]:
+    """Make a log and serve it in a process of its own."""
+    key = generate("ed25519")
+    (home / "key.der").write_bytes(key.pkcs8())
+    TileLog.create(home / "log", ORIGIN, key, SystemClock())
+    command = [sys.executable, "-m", "benchmarks.log", "serve", str(home / "log")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("no pipes")
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def signed_requests(count: int) -> list[bytes]:
+    """Return as many different requests for hashedrekord entries."""
+    key = generate("ecdsa-p256")
+    spki = encode_base64(key.public.spki)
+    found = []
+    for number in range(count):
+        message = b"%d %d" % (time.time_ns(), number)
+        verifier = {"publicKey": {"rawBytes": spki}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+        record = {
+            "digest": encode_base64(Digest.of(message).value),
+            "signature": {"content": encode_base64(key.sign(message)), "verifier": verifier},
+        }
+        found.append(encode_json({"hashedRekordRequestV002": record}))
+    return found
+
+
+def sync_ms(home: Path) -> float:
+    """Return the median of 200 appends of 16 KiB, each synced."""
+    block = os.urandom(16 << 10)
+    taken = []
+    with open(home / "sync", "wb", buffering=0) as file:
+        for _ in range(200):
+            start = time.perf_counter()
+            file.write(block)
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - start)
+    return statistics.median(taken) * 1000
+
+
+async def client(host: str, port: int, bodies: list[bytes], taken: list[float], until: float) -> None:
+    """Send requests one after the other over one connection."""
+    reader, writer = await asyncio.open_connection(host, port)
+    head = f"POST /api/v2/log/entries HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: "
+    while bodies and time.perf_counter() < until:
+        body = bodies.pop()
+        start = time.perf_counter()
+        writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        lower = answer.lower()
+        await reader.readexactly(int(lower.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+        if not answer.startswith(b"HTTP/1.1 201"):
+            raise RuntimeError(answer.decode())
+        taken.append(time.perf_counter() - start)
+    writer.close()
+
+
+async def load(url: str, clients: int, bodies: list[bytes]) -> tuple[float, list[float]]:
+    """Return appends a second and the latencies."""
+    where = urlsplit(url)
+    taken: list[float] = []
+    start = time.perf_counter()
+    await asyncio.gather(*(client(where.hostname or "", where.port or 80, bodies, taken, start + SECONDS) for _ in range(clients)))
+    return len(taken) / (time.perf_counter() - start), sorted(taken)
+
+
+def race(url: str, home: Path) -> None:
+    """Measure a server with 32 and with 512 clients."""
+    import uvloop
+
+    for clients in (32, 512):
+        bodies = signed_requests(40_000)
+        before = sync_ms(home)
+        rate, taken = uvloop.run(load(url, clients, bodies))
+        sync = statistics.mean((before, sync_ms(home)))
+        middle, late = (taken[int(len(taken) * part)] * 1000 for part in (0.5, 0.99))
+        print(
+            f"{clients:4} clients: {rate:7.0f} appends/s, median {middle:6.1f} ms, p99 {late:6.1f} ms"
+            f" = {late / sync:5.1f} syncs of {sync:.2f} ms; slowest {taken[-1] * 1000:.0f} ms",
+            flush=True,
+        )
+
+
+def fill(count: int, home: Path) -> None:
+    """Fill a log through the code that integrates every entry, and measure disk, opening and proofs."""
+    key = generate("ed25519")
+    TileLog.create(home / "log", ORIGIN, key, SystemClock())
+    start = time.perf_counter()
+    with TileLog.open(home / "log", key, terms=terms_of, filed_at=16_384) as log:
+        for _ in range(0, count, 4_096):
+            log.append_many(_leaves(4_096))
+    print(f"filled in {time.perf_counter() - start:.0f} s", flush=True)
+    size = sum(path.stat().st_size for path in (home / "log").rglob("*") if path.is_file())
+    start = time.perf_counter()
+    with TileLog.open(home / "log", key, terms=terms_of) as log:
+        opened = time.perf_counter() - start
+        total = log.head().size
+        taken = []
+        for number in range(1_000):
+            start = time.perf_counter()
+            log.prove(number * 7_919 % total, total)
+            taken.append(time.perf_counter() - start)
+    taken.sort()
+    print(
+        f"{total} entries: {size / 2**20:.0f} MiB on disk, opened in {opened:.2f} s,"
+        f" proof median {statistics.median(taken) * 1000:.2f} ms, p99 {taken[990] * 1000:.2f} ms"
+    )
+
+
+def _leaves(count: int) -> list[bytes]:
+    """Return leaves as a signature by a key makes them; that it is valid is not the log's affair here."""
+    from sigkit.tlog.entry_v2 import KeyVerifier, encode_hashedrekord
+
+    spki = _SPKI
+    return [
+        encode_hashedrekord(Digest.of(os.urandom(16)), os.urandom(71), KeyVerifier(spki), "PKIX_ECDSA_P256_SHA_256") for _ in range(count)
+    ]
+
+
+_SPKI = generate("ecdsa-p256").public.spki
+
+
+def main() -> None:
+    """Run the part that is asked for."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["serve"]:
+        serve(arguments[1])
+        return
+    with tempfile.TemporaryDirectory(prefix="sigkit-bench-", dir="/var/tmp") as name:  # a disk, where /tmp may be memory
+        home = Path(name)
+        if arguments[:1] == ["fill"]:
+            fill(int(arguments[1]), home)
+        elif arguments:
+            race(arguments[0], home)
+        else:
+            with served(home) as url:
+                race(url, home)
+
+
+if __name__ == "__main__":
+    main()

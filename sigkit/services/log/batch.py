@@ -1,0 +1,34 @@
+"""Entries on their way into a log, and what is answered for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigkit.data import Data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sigkit.services.log.head import Head
+
+
+class Appended(Data):
+    """Where an entry is, and what proves it in the tree of `size` leaves. `added` is False for one that was there before."""
+
+    index: int
+    size: int
+    root: bytes
+    proof: tuple[bytes, ...]
+    checkpoint: str
+    added: bool
+
+
+class Batch(Data):
+    """Entries that are proved and whose tree is signed, and nobody has seen: see `TileLog.batch`."""
+
+    old: Head
+    head: Head
+    leaves: tuple[bytes, ...]  # those that are new
+    terms: tuple[Sequence[bytes], ...]  # of each of them
+    places: tuple[int, ...]  # the index of each leaf that was given
+    proofs: Mapping[int, tuple[bytes, ...]]  # of each that is new
