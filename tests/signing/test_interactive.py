@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -34,7 +35,7 @@ class Person:
         self.redirect_uri = "http://localhost:4711/auth/callback"
         self.shown: list[str] = []
         self.asked: dict[str, str] = {}
-        self.change = lambda query: query
+        self.change: Callable[[str], str | None] = lambda query: query
         self._session = session
 
     def open(self, url: str) -> None:

@@ -306,7 +306,12 @@ def test_an_authoritys_answer_without_a_certificate_is_refused(session, certific
 def another_entry(session, generation):
     """Log something else, and return a change that answers with it."""
     kept = []
-    session.server.instance.change["entry"] = lambda entry: (kept.append(entry), entry)[1]
+
+    def keep(entry):
+        kept.append(entry)
+        return entry
+
+    session.server.instance.change["entry"] = keep
     with session.signatory(v1(session) if generation == 1 else None) as signatory:
         sign_file(b"another file", signatory, session.time)
     return lambda _: kept[0]
@@ -361,8 +366,8 @@ def test_a_log_that_the_root_does_not_hold_is_refused_as_ROOT(session):
 
 def test_a_log_that_lies_is_passed_over_where_another_may_be_asked(session):
     change = another_entry(session, 2)
-    answered = []
-    session.server.instance.change["entry"] = lambda entry: answered.append(1) or (change(entry) if len(answered) == 1 else entry)
+    answers = iter([change])
+    session.server.instance.change["entry"] = lambda entry: next(answers, lambda right: right)(entry)
     assert sign(session, two_of(session, "rekorTlogUrls", "/log2", 2)).facts.inclusions
     assert isinstance(session.told.passed[0][1], OtherEntry)
 

@@ -143,7 +143,7 @@ class Instance:
             return refused("The signature supplied in the request could not be verified")
         ca = self.sim.ca
         email = claims.get("email")
-        ca.names = [x509.RFC822Name(email) if email else x509.UniformResourceIdentifier(claims.get("san", claims["sub"]))]
+        ca.names = [x509.RFC822Name(email) if email else x509.UniformResourceIdentifier(str(claims.get("san", claims["sub"])))]
         ca.extensions = {1: claims["iss"].encode(), 8: der.utf8(claims["iss"])}
         self.changed("certificate", ca)
         leaf = ca.issue(self.changed("certified key", _Public(request.public_key())))

@@ -1,0 +1,275 @@
+"""Signing with an identity, as a user or a CI job meets it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from sigkit.cli import conformance
+from sigkit.cli.main import run
+from sigkit.keys.pem import encode_pem
+from sigkit.keys.private import generate
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
+from tests.simulators.sigstore_authorities import new_key
+from tests.simulators.sigstore_services import SUBJECT, SigstoreServer, _Public, wall_simulator
+
+FILES = ("--signing-config", "sc.json", "--trusted-root", "tr.json")
+CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME", "SPIFFE_ENDPOINT_SOCKET", "SIGSTORE_ID_TOKEN")
+
+
+@pytest.fixture(scope="module")
+def running():
+    with SigstoreServer(wall_simulator()) as server, MisbehavingRegistry() as registry:
+        yield server, registry
+
+
+@pytest.fixture
+def server(running):
+    running[0].forget()
+    return running[0]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, server):
+    """Give a directory with the instance's files, a token and a file to sign, and no CI around it."""
+    monkeypatch.chdir(tmp_path)
+    for name in CI:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "sc.json").write_bytes(server.instance.config())
+    (tmp_path / "tr.json").write_bytes(server.sim.root())
+    (tmp_path / "token").write_text(server.instance.token() + "\n")
+    (tmp_path / "file").write_bytes(b"some content")
+    server.forget()
+    return tmp_path
+
+
+@pytest.fixture
+def release(here, running):
+    running[1].forget()
+    running[1].state.manifests.clear()
+    return Release.prepare(here, running[1].address)
+
+
+def blob(*arguments: str) -> int:
+    return run(["sign-blob", *FILES, "--bundle", "b.json", *arguments, "file"])
+
+
+class Keyboard(io.TextIOWrapper):
+    """A terminal on which somebody has typed this."""
+
+    def __init__(self, typed: str) -> None:
+        super().__init__(io.BytesIO(typed.encode()))
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_image_is_signed_and_verifies_by_identity_and_log(release, capsys, server):
+    assert run(["sign", *FILES, "--identity-token", "token", "-o", "json", release.reference]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["identity"] == {"subject": SUBJECT, "issuer": server.instance.issuer, "kind": "uri"}
+    assert [log["log"] for log in document["logs"]] == ["https://log2.example"]
+    assert [time["kind"] for time in document["times"]] == ["timestamp"]
+    who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", server.instance.issuer, "--trusted-root", "tr.json")
+    assert run(["verify", *who, "--use-signed-timestamps", release.reference]) == 0
+    other = ("--certificate-identity", "other", *who[2:])
+    assert run(["verify", *other, release.reference]) == 1
+
+
+def test_an_image_is_attested(release, capsys):
+    (release.home / "p.json").write_text("{}")
+    arguments = ("--identity-token", "token", "--type", "https://example.com/t", "--predicate", "p.json", release.reference)
+    assert run(["attest", *FILES, *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"by        {SUBJECT}" in out
+    assert "logged    https://log2.example, entry" in out
+
+
+def test_each_signature_by_an_identity_is_an_event_of_its_own(release):
+    for _ in range(2):
+        assert run(["sign", *FILES, "--identity-token", "token", release.reference]) == 0
+    assert len(release.tree()["attached"]) == 2
+
+
+def test_what_is_not_complete_is_not_attached(release, running, server):
+    before = dict(running[1].state.manifests)
+    server.on("POST", "/log2/*").status(400, body=b'{"message":"closed \\u001b[2J"}')
+    assert run(["sign", *FILES, "--identity-token", "token", release.reference]) == 3
+    assert running[1].state.manifests == before
+
+
+def test_a_servers_words_are_escaped(here, server, capsys):
+    server.on("POST", "/log2/*").status(400, body=b'{"message":"closed \\u001b[2J"}')
+    assert blob("--identity-token", "token") == 3
+    assert r"closed \x1b[2J" in capsys.readouterr().err
+
+
+def test_a_registry_that_takes_no_push_is_found_out_before_anything_is_public(release, running, server):
+    running[1].on("POST", "/v2/*/blobs/uploads/").status(403)
+    assert run(["sign", *FILES, "--identity-token", "token", release.reference]) == 3
+    assert server.log == []
+
+
+@pytest.mark.parametrize("way", ["file", "value", "variable"])
+def test_a_token_is_given_in_a_file_as_a_value_or_in_the_environment(here, monkeypatch, way):
+    token = (here / "token").read_text().strip()
+    if way == "variable":
+        monkeypatch.setenv("SIGSTORE_ID_TOKEN", token)
+    assert blob(*{"file": ("--identity-token", "token"), "value": ("--identity-token", token), "variable": ()}[way]) == 0
+    assert (here / "b.json").exists()
+
+
+def test_a_token_of_the_ci_job_is_found(here, monkeypatch, server, capsys):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert blob() == 2
+    said = capsys.readouterr().err
+    assert "the job lacks permission to request a token" in said
+    assert "permissions: id-token: write" in said
+
+
+def test_without_a_token_and_a_terminal_the_ways_to_one_are_named(here, server, capsys):
+    assert blob() == 2
+    said = capsys.readouterr().err
+    assert "SIGSTORE_ID_TOKEN" in said
+    assert "--login device" in said
+    assert server.log == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        pytest.param({"exp": 1_000, "iat": 900, "nbf": 900}, "has expired", id="expired"),
+        pytest.param({"aud": "other"}, "another audience", id="another audience"),
+        pytest.param({"email": "a@b.example", "email_verified": False}, "not verified", id="address not verified"),
+        pytest.param({"iat": 4_000_000_000, "exp": 4_000_000_300}, "clock", id="clock"),
+    ],
+)
+def test_a_token_that_an_authority_would_refuse_is_a_usage_error_and_sent_to_nobody(here, server, capsys, claims, says):
+    (here / "token").write_text(server.instance.token(**claims))
+    assert blob("--identity-token", "token") == 2
+    assert says in capsys.readouterr().err
+    assert server.log == []
+    assert not (here / "b.json").exists()
+
+
+def test_a_wait_is_told_with_its_reason(here, server, capsys):
+    server.on("POST", "/log2/*", nth=1).status(429, retry_after=0, body=b'{"message":"slow down"}')
+    assert blob("--identity-token", "token") == 0
+    assert f"waiting    0.0 s for {server.url}: 429 slow down" in capsys.readouterr().err
+
+
+def test_who_is_passed_over_is_told(here, server, capsys):
+    logs = [
+        server.instance.service("/log2", 2, operator="a", start="2026-02-01T00:00:00Z"),
+        server.instance.service("/log2-b", 2, operator="b"),
+    ]
+    (here / "sc.json").write_bytes(server.instance.config(rekorTlogUrls=logs))
+    server.on("POST", "/log2/*").status(400, body=b'{"message":"closed"}')
+    assert blob("--identity-token", "token") == 0
+    assert f"passed by  {server.url}/log2  SK-UNAVAIL-" in capsys.readouterr().err
+
+
+def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server, capsys):
+    assert blob("--identity-token", "token") == 0
+    said = capsys.readouterr().err
+    assert "nobody can take it back" in said
+    assert f"{SUBJECT}, who {server.instance.issuer} says it is" in said
+    assert f"{server.url}/log2" in said
+
+
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("", 130)])
+def test_on_a_terminal_it_is_asked(here, monkeypatch, server, typed, status):
+    monkeypatch.setattr(sys, "stdin", Keyboard(typed))
+    assert blob("--identity-token", "token") == status
+    assert (here / "b.json").exists() is (status == 0)
+    assert bool(server.log) is (status == 0)
+
+
+def test_yes_agrees_on_a_terminal(here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Keyboard(""))
+    assert blob("--identity-token", "token", "--yes") == 0
+
+
+def test_a_login_by_a_code_is_shown_and_gives_the_identity(here, server, capsys):
+    server.instance.device_polls = 0
+    server.on("POST", "/oidc/device").change = lambda _, reply: reply.__class__(
+        200, (), reply.body.replace(b'"interval": 5', b'"interval": 1')
+    )
+    assert blob("--login", "device", "-o", "json") == 0
+    told = capsys.readouterr()
+    assert f"log in at   {server.instance.issuer}/activate" in told.err
+    assert "with code   ABCD-EFGH" in told.err
+    assert json.loads(told.out)["identity"]["subject"] == "alice@acme.example"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--key", "K.key", "--identity-token", "token"), "Either a --key"),
+        (("--cert", "c.pem"), "certificate of a --key"),
+        (("--key", "K.key", "--cert-chain", "c.pem", "--signing-config", "sc.json", "--trusted-root", "tr.json"), "goes with --cert"),
+        (("--key", "K.key", "--cert", "c.pem"), "a time that somebody attests"),
+        (("--signing-config", "sc.json"), "--trusted-root of the same instance"),
+        (("--trusted-root", "tr.json"), "--signing-config FILE of the same instance"),
+        (("--trusted-root", "no-such-root"), "no-such-root"),
+        (("--signing-config", "tr.json", "--trusted-root", "tr.json"), "not a signing config"),
+    ],
+)
+def test_options_that_do_not_go_together_are_usage_errors(here, server, capsys, arguments, says):
+    code = run(["sign-blob", "--bundle", "b.json", *arguments, "file"])
+    assert says in capsys.readouterr().err
+    assert code in {2, 3}
+    assert server.log == []
+
+
+def test_a_key_is_vouched_for_by_the_instance_and_that_is_done_once(release, capsys):
+    arguments = ["sign", *FILES, "--key", "K.key", "-o", "json", release.reference]
+    assert run(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["added"], len(first["logs"]), len(first["times"])) == (True, 1, 1)
+    assert first["key"]["kind"] == "ecdsa-p256"
+    assert run(arguments) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert (second["added"], second["signature"]) == (False, first["signature"])
+
+
+def test_a_signature_without_a_log_is_not_enough_where_one_is_asked_for(release, capsys):
+    assert run(["sign", "--key", "K.key", release.reference]) == 0
+    capsys.readouterr()
+    assert run(["sign", *FILES, "--key", "K.key", "-o", "json", release.reference]) == 0
+    assert json.loads(capsys.readouterr().out)["added"]
+
+
+def test_a_key_signs_with_its_certificate(here, server, capsys):
+    from cryptography.hazmat.primitives import serialization
+
+    pair = new_key()
+    certificate = server.sim.ca.issue(_Public(pair.public_key())).public_bytes(serialization.Encoding.PEM)
+    (here / "c.pem").write_bytes(certificate)
+    (here / "K.key").write_bytes(
+        pair.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    assert blob("--key", "K.key", "--cert", "c.pem", "-o", "json") == 0
+    assert "identity" in json.loads(capsys.readouterr().out)
+    (here / "K.key").write_bytes(encode_pem("PRIVATE KEY", generate("ecdsa-p256").pkcs8()))
+    assert blob("--key", "K.key", "--cert", "c.pem") == 2
+    assert "another key" in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_what_signing_reads(here):
+    before = (here / "token").read_bytes()
+    assert run(["sign-blob", *FILES, "--identity-token", "token", "--bundle", "token", "file"]) == 2
+    assert (here / "token").read_bytes() == before
+
+
+def test_the_conformance_suites_client_signs_and_verifies(here, server):
+    token = (here / "token").read_text().strip()
+    instance = ("--trusted-root", "tr.json", "--signing-config", "sc.json")
+    assert conformance.run(["sign-bundle", "--identity-token", token, "--bundle", "b.json", *instance, "file"]) == 0
+    who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", server.instance.issuer)
+    assert conformance.run(["verify-bundle", "--bundle", "b.json", *who, *instance[:2], "file"]) == 0
+    assert conformance.run(["sign-bundle", "--staging", "--identity-token", token, "--bundle", "c.json", "file"]) == 2
