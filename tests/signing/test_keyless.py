@@ -367,7 +367,11 @@ def test_a_log_that_the_root_does_not_hold_is_refused_as_ROOT(session):
 def test_a_log_that_lies_is_passed_over_where_another_may_be_asked(session):
     change = another_entry(session, 2)
     answers = iter([change])
-    session.server.instance.change["entry"] = lambda entry: next(answers, lambda right: right)(entry)
+
+    def lie_once(entry):
+        return next(answers, lambda right: right)(entry)
+
+    session.server.instance.change["entry"] = lie_once
     assert sign(session, two_of(session, "rekorTlogUrls", "/log2", 2)).facts.inclusions
     assert isinstance(session.told.passed[0][1], OtherEntry)
 
