@@ -178,7 +178,7 @@ def _parse(raw: bytes, kind: str, place: Place) -> Metadata[Any]:
     from tuf.api.metadata import Metadata
     from tuf.api.serialization import DeserializationError
 
-    strict.parse_json(raw, most_bytes=MOST_BYTES[kind], place=place)
+    _check_thresholds(strict.parse_json(raw, most_bytes=MOST_BYTES[kind], place=place))
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(raw)
     except DeserializationError as err:
@@ -187,6 +187,20 @@ def _parse(raw: bytes, kind: str, place: Place) -> Metadata[Any]:
     if metadata.signed.type != kind:
         raise MalformedMetadata("metadata of another role", place=place, expected=kind, got=metadata.signed.type[:80])
     return metadata
+
+
+def _check_thresholds(top: strict.Cursor) -> None:
+    """Refuse a role that asks for no signature: any metadata would meet that (CVE-2026-23992)."""
+    pending = [top]
+    while pending:
+        cursor = pending.pop()
+        if isinstance(cursor.value, list):
+            pending += cursor.items(len(cursor.value))
+        elif isinstance(cursor.value, dict):
+            pending += [found for name in cursor.value if (found := cursor.find(name)) is not None]
+            threshold = cursor.value.get("threshold") if "keyids" in cursor.value else None
+            if isinstance(threshold, int) and threshold < 1:
+                raise MetadataNotSigned("a role that asks for no signature", place=cursor.at(), got=f"threshold {threshold}")
 
 
 def _check_signed(delegator: Delegator, role: str, metadata: Metadata[Any], place: Place) -> None:
