@@ -134,7 +134,8 @@ class CertificateAuthority:
         """Certify that the key is theirs, with the promise of the certificate log in it.
 
         Raises:
-            FileUnwritable: (UNAVAIL) the log could not keep it.
+            SigkitError: (UNAVAIL, TLOG) the log could not keep it.
+            GatewayError: the authority's certificate is not valid by the clock here.
         """
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -156,7 +157,9 @@ class CertificateAuthority:
 
         now = self._clock.now().replace(microsecond=0)
         issuer = self._issuer.certificate
-        builder = x509.CertificateBuilder(issuer.subject, x509.Name([]), subject, x509.random_serial_number(), now, now + LIFETIME)
+        pki.check_valid(issuer, now)
+        until = min(now + LIFETIME, issuer.not_valid_after_utc)
+        builder = x509.CertificateBuilder(issuer.subject, x509.Name([]), subject, x509.random_serial_number(), now, until)
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (pki.key_usage("digital_signature"), True),

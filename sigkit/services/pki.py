@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import durable, limits
 from sigkit.errors import MalformedCertificate, MalformedKey, Place
+from sigkit.services.gateway import INTERNAL, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,6 +160,20 @@ def issue(
     """Issue a certificate by a root, which does not outlive it."""
     until = min(now + ISSUED_LIFETIME, root.certificate.not_valid_after_utc)
     return sign_certificate(key, subject, root.certificate.subject, root.key, (now, until), extensions)
+
+
+def check_valid(certificate: x509.Certificate, now: datetime) -> None:
+    """Refuse to sign in the name of a certificate that is not valid now: nobody could verify it.
+
+    Raises:
+        GatewayError: it has ended, or has not begun by the clock here.
+    """
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= now.replace(microsecond=0) <= end:
+        window = f"{start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}"
+        raise GatewayError(
+            500, INTERNAL, f"the authority's certificate is valid {window}, and the clock here says {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
 
 
 def subject_name(organization: str, common_name: str) -> x509.Name:

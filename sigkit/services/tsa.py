@@ -115,11 +115,16 @@ class TimestampAuthority:
         return cls(pki.load_key(os.path.join(directory, _KEY)), chain, clock)
 
     def stamp(self, query: Query) -> bytes:
-        """Return the answer to a query: a TimeStampResp in DER."""
+        """Return the answer to a query: a TimeStampResp in DER.
+
+        Raises:
+            GatewayError: the authority's certificate is not valid by the clock here.
+        """
         from cryptography import x509
 
         # In whole seconds, downwards: what is promised is that the bytes existed then, give or take the accuracy.
         when = self._clock.now().replace(microsecond=0)
+        pki.check_valid(self.chain[0], when)
         info = der.sequence(
             der.integer(1),
             der.identifier(POLICY),

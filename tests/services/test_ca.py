@@ -277,6 +277,22 @@ def test_certificate_is_not_issued_when_the_log_cannot_keep_it(authorities, key,
     assert (answer.status, document(answer)["code"]) == (500, 13)
 
 
+@pytest.mark.parametrize("days", [-1, 1826])
+def test_authority_whose_certificate_is_not_valid_issues_nothing(authorities, key, days):
+    authorities.clock.advance(days=days)
+    before = authorities.ct.tiles.head()
+    answer = authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
+    assert (answer.status, document(answer)["code"]) == (500, 13)
+    assert authorities.ct.tiles.head() == before
+
+
+def test_certificate_does_not_outlive_its_issuer(authorities, key):
+    end = authorities.ca.chain[0].not_valid_after_utc
+    authorities.clock.time = end - timedelta(minutes=3)
+    leaf = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)))[0]
+    assert leaf.not_valid_after_utc == end
+
+
 # --- what else it answers
 
 

@@ -215,6 +215,13 @@ def test_flipped_bit_in_a_query_is_refused_or_another_query(at, bit):
     assert found.imprint in bytes(raw)
 
 
+@pytest.mark.parametrize("days", [-1, 1826])
+def test_authority_whose_certificate_is_not_valid_signs_nothing(authorities, days):
+    authorities.clock.advance(days=days)
+    answer = post(authorities, raw_query())
+    assert (answer.status, document(answer)["code"]) == (500, 13)
+
+
 # --- the authority
 
 
