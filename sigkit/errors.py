@@ -716,6 +716,25 @@ class UnsafeRootStore(UnavailError):
     code = "SK-UNAVAIL-063"
 
 
+class EntryAbsent(UnavailError):
+    """The log has no such entry.
+
+    Look at the index or identifier. An entry that was answered a moment ago may be published within some seconds.
+    """
+
+    code = "SK-UNAVAIL-064"
+
+
+class LogUnsearchable(UnavailError):
+    """Nothing can search this log: it publishes its entries, and no index of them.
+
+    Ask for an entry by its index; the evidence that it belongs to has that. The stack's own log and logs of the first generation can be
+    searched.
+    """
+
+    code = "SK-UNAVAIL-065"
+
+
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------
 
 
@@ -1252,6 +1271,34 @@ class LogDamaged(TlogError):
     """
 
     code = "SK-TLOG-042"
+
+
+class LogForked(TlogError):
+    """The log shows another tree than it showed this machine before: it was forked, or somebody answers in its place.
+
+    A log only grows, so one of the two is false. Both checkpoints are kept, the message says where. Trust nothing that this log proves
+    until whoever runs it has explained it.
+    """
+
+    code = "SK-TLOG-043"
+
+
+class LogRolledBack(TlogError):
+    """The log shows a smaller tree than it showed this machine before.
+
+    It was rolled back, or an old copy of it answers. Ask again later, from another network if you can; if it stays, tell whoever runs it.
+    """
+
+    code = "SK-TLOG-044"
+
+
+class OtherLogEntry(TlogError):
+    """The log answered with another entry than was asked for.
+
+    Ask again; if it stays, tell whoever runs the log.
+    """
+
+    code = "SK-TLOG-045"
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ Source: sigstore/rekor pkg/types (hashedrekord 0.0.1, dsse 0.0.1, intoto 0.0.2, 
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import BadPromise, BadSignature, UnsupportedEntry
+from sigkit.tlog.entry import InclusionProof, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.limits import Limits
     from sigkit.strict import Cursor
-    from sigkit.tlog.entry import LogEntry
 
+_HASH: Final = re.compile("[0-9a-f]{64}", re.ASCII)
 _LATEST_S: Final = 253_402_300_799  # the last second that a datetime holds: 9999-12-31T23:59:59Z
 
 
@@ -98,6 +100,49 @@ def verify_promise(entry: LogEntry, key: PublicKey, place: Place) -> datetime:
     except BadSignature as err:
         raise BadPromise("the log's promise is not valid", place=place, got=f"entry {entry.index}") from err
     return datetime.fromtimestamp(entry.integrated_time, UTC)
+
+
+def parse_logged(top: Cursor) -> LogEntry:
+    """Read an entry as the log's API answers it: the one member of an object, named by its UUID. Nothing is proved.
+
+    Raises:
+        MalformedJson, MalformedBase64, WrongShape: (PARSE).
+
+    Source: sigstore/rekor openapi.yaml, LogEntry.
+    """
+    entries = top.object()
+    if len(entries) != 1:
+        top.fail("not exactly one entry", expected="1", got=str(len(entries)))
+    entry = top.member(next(iter(entries)))
+    body = entry.member("body")
+    raw = body.base64()
+    kind = strict.parse_json(raw, most_bytes=len(raw), place=body.at())
+    verification = entry.member("verification")
+    proof = verification.member("inclusionProof")
+    promise = verification.find("signedEntryTimestamp")
+    return LogEntry(
+        index=entry.member("logIndex").integer(),
+        log_id=_hex(entry.member("logID")),
+        kind=kind.member("kind").text(),
+        version=kind.member("apiVersion").text(),
+        integrated_time=entry.member("integratedTime").integer(),
+        promise=promise.base64() if promise else None,
+        proof=InclusionProof(
+            index=proof.member("logIndex").integer(),
+            size=proof.member("treeSize").integer(),
+            root=_hex(proof.member("rootHash")),
+            hashes=tuple(_hex(item) for item in proof.member("hashes").items(all_limits.PROOF_HASHES)),
+            checkpoint=proof.member("checkpoint").text(),
+        ),
+        body=raw,
+    )
+
+
+def _hex(cursor: Cursor) -> bytes:
+    text = cursor.text()
+    if not _HASH.fullmatch(text):
+        cursor.fail("not a hash", expected="64 characters of lower-case hex")
+    return bytes.fromhex(text)
 
 
 def _read_hashedrekord(spec: Cursor) -> LoggedSignature:

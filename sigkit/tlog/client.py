@@ -1,0 +1,292 @@
+"""Reading logs over the network: checkpoints, entries with their proofs, proofs of growth, and what an index knows.
+
+Two kinds: logs that publish static tiles (C2SP; Rekor of the second generation is one), and Rekor of the first generation, which answers
+questions. What is read is unproved until `known` has proved it; only that an answer is about what was asked is checked here.
+
+Source: C2SP tlog-tiles.md; sigstore/rekor-tiles CLIENTS.md; sigstore/rekor openapi.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sigkit import limits, strict
+from sigkit.data import Data
+from sigkit.errors import AnswerUnusable, EntryAbsent, LogUnsearchable, OtherLogEntry, Place, ServerFailed
+from sigkit.net.address import Deadline
+from sigkit.net.session import Call, Redirects
+from sigkit.net.url import parse_url
+from sigkit.tlog.checkpoint import parse_checkpoint
+from sigkit.tlog.entry import InclusionProof, LogEntry
+from sigkit.tlog.entry_v1 import parse_logged
+from sigkit.tlog.merkle import leaf_hash
+from sigkit.tlog.note import parse_note
+from sigkit.tlog.proof import prove_consistency, prove_inclusion
+from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, TileNodes, parse_entries, tile_at
+
+if TYPE_CHECKING:
+    from sigkit.net.session import Session
+    from sigkit.strict import Cursor, Json
+    from sigkit.tlog.checkpoint import Checkpoint
+
+CHECKPOINT_BYTES: Final = 64 << 10  # 64 signatures, of which the largest kind has 3.3 kB
+_TILE_BYTES: Final = WIDTH * 32
+_BUNDLE_BYTES: Final = WIDTH * (ENTRY_BYTES + 2)
+_SEARCH_BYTES: Final = 4 << 20
+_MOST_FOUND: Final = 50_000
+_UUID_CHARACTERS: Final = (64, 80)  # the leaf's hash, without or with the number of its tree before it
+_HEX: Final = frozenset("0123456789abcdef")
+_NOT_THERE: Final = frozenset({404, 405, 501})
+
+
+class Search(Data):
+    """What an index is asked for: the digest of an artifact, an identity, or a key; one of them, the others empty."""
+
+    digest: str = ""
+    identity: str = ""
+    spki: bytes = b""
+
+    def encode(self) -> dict[str, Json]:
+        """Write it as an index reads it.
+
+        Source: sigstore/rekor openapi.yaml, SearchIndex.
+        """
+        if self.digest:
+            return {"hash": self.digest}
+        if self.identity:
+            return {"email": self.identity}
+        from sigkit.keys.pem import encode_pem
+
+        return {"publicKey": {"format": "x509", "content": strict.encode_base64(encode_pem("PUBLIC KEY", self.spki))}}
+
+
+class LogReader(Protocol):
+    """Reads one log."""
+
+    def fetch_checkpoint(self) -> str:
+        """Return the newest checkpoint, a signed note."""
+        ...
+
+    def fetch_entry(self, name: str) -> LogEntry:
+        """Return an entry by its index, or by what else the log calls it, with a proof."""
+        ...
+
+    def fetch_growth(self, old: int, new: Checkpoint) -> tuple[bytes, ...]:
+        """Return the proof that a tree continues that of `old` leaves."""
+        ...
+
+    def search(self, what: Search) -> tuple[str, ...]:
+        """Return the names of the entries that an index knows."""
+        ...
+
+
+def find_log(session: Session, url: str, place: Place, seconds: float) -> LogReader:
+    """Find out which kind of log is at a URL, and return its reader.
+
+    Args:
+        session: which connections are made by.
+        url: of the log, as a trusted root or the user has it.
+        place: where the URL was written.
+        seconds: for everything that is asked, in all.
+
+    Raises:
+        AnswerUnusable: (UNAVAIL) no log of a kind that is read.
+        SigkitError: as `Session.send`.
+    """
+    asker = _Asker(session, url.rstrip("/"), place, Deadline(seconds))
+    if asker.ask("/api/v2/checkpoint", CHECKPOINT_BYTES) is not None:
+        return TileReader(asker, "/api/v2")
+    if asker.ask("/api/v1/log", limits.LOG_ANSWER_BYTES) is not None:
+        return RekorV1Reader(asker)
+    if asker.ask("/checkpoint", CHECKPOINT_BYTES) is not None:
+        return TileReader(asker, "")
+    raise AnswerUnusable("no log of a kind that is read is there", place=place, expected="Rekor of either generation, or a log of tiles")
+
+
+class _Asker:
+    """Asks one server, by one deadline."""
+
+    def __init__(self, session: Session, base: str, place: Place, deadline: Deadline) -> None:
+        parse_url(base, place)
+        self.base = base
+        self.place = place
+        self._session = session
+        self._deadline = deadline
+
+    def ask(self, path: str, most_bytes: int, body: Json = None) -> bytes | None:
+        """Return an answer, or None where the server says that there is nothing."""
+        url = parse_url(f"{self.base}{path}", self.place)
+        raw = None if body is None else strict.encode_json(body)
+        redirects = Redirects.FOLLOW if raw is None else Redirects.REFUSE
+        headers = () if raw is None else (("Content-Type", "application/json"),)
+        call = Call("GET" if raw is None else "POST", url, self._deadline, headers, body=raw, redirects=redirects)
+        with self._session.send(call) as reply:
+            if reply.status in _NOT_THERE:
+                return None
+            if reply.status != 200:
+                raise ServerFailed("the log answers with an error", place=url.place(), got=str(reply.status))
+            return reply.read_all(most_bytes)
+
+    def json(self, path: str, body: Json = None) -> Cursor | None:
+        """Return an answer in JSON, or None where there is nothing."""
+        raw = self.ask(path, limits.LOG_ANSWER_BYTES, body)
+        return None if raw is None else strict.parse_json(raw, most_bytes=limits.LOG_ANSWER_BYTES, place=self.at(path))
+
+    def at(self, path: str) -> Place:
+        return parse_url(f"{self.base}{path}", self.place).place()
+
+
+class TileReader:
+    """Reads a log of static tiles. Proofs are made from the tiles."""
+
+    def __init__(self, asker: _Asker, prefix: str) -> None:
+        self._asker = asker
+        self._prefix = prefix
+
+    def fetch_checkpoint(self) -> str:
+        """Return the newest checkpoint, a signed note.
+
+        Raises:
+            SigkitError: no answer, or no text.
+        """
+        path = f"{self._prefix}/checkpoint"
+        raw = self._asker.ask(path, CHECKPOINT_BYTES)
+        if raw is None:
+            raise AnswerUnusable("the log has no checkpoint any more", place=self._asker.at(path))
+        return strict.decode_utf8(raw, self._asker.at(path))
+
+    def fetch_entry(self, name: str) -> LogEntry:
+        """Return the entry at an index, and its proof under the newest checkpoint.
+
+        Raises:
+            EntryAbsent: (UNAVAIL) the log is smaller.
+            MalformedTile, MalformedCheckpoint: (TLOG).
+            SigkitError: as `Session.send`.
+        """
+        place = self._asker.at(f"{self._prefix}/tile/entries")
+        note = self.fetch_checkpoint()
+        head = parse_checkpoint(parse_note(note, place).text, place)
+        if not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS) or int(name) >= head.size:
+            raise EntryAbsent("the log has no such entry", place=place, expected=f"an index below {head.size}", got=name[:100])
+        index = int(name)
+        tile = tile_at(ENTRIES, index // WIDTH, head.size)
+        body = self._fetch_entries(tile)[index % WIDTH]
+        hashes = prove_inclusion(index, head.size, TileNodes(head.size, self._fetch_tile, place))
+        return LogEntry(index, b"", "", "", 0, None, InclusionProof(index, head.size, head.root, hashes, note), body)
+
+    def fetch_growth(self, old: int, new: Checkpoint) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `new` continues that of `old` leaves.
+
+        Raises:
+            MalformedTile: (TLOG).
+            SigkitError: as `Session.send`.
+        """
+        return prove_consistency(old, new.size, TileNodes(new.size, self._fetch_tile, self._asker.at(f"{self._prefix}/tile/0")))
+
+    def search(self, what: Search) -> tuple[str, ...]:
+        """Return the indexes of the entries that the log's own index knows, as the stack's log has one.
+
+        Raises:
+            LogUnsearchable: (UNAVAIL, usage) there is none.
+            SigkitError: as `Session.send`.
+        """
+        path = f"{self._prefix}/index/retrieve"
+        answer = self._asker.json(path, what.encode()) if self._prefix else None
+        if answer is None:
+            raise _unsearchable(self._asker)
+        return tuple(item.text() for item in answer.member("logIndexes").items(_MOST_FOUND))
+
+    def _fetch_tile(self, tile: Tile) -> bytes:
+        raw = self._fetch(tile, _TILE_BYTES)
+        return raw[: tile.width * 32] if len(raw) == _TILE_BYTES else raw
+
+    def _fetch_entries(self, tile: Tile) -> tuple[bytes, ...]:
+        place = Place("", tile.path).within(self._asker.at(f"{self._prefix}/tile/entries"))
+        raw = self._asker.ask(f"{self._prefix}/{tile.path}", _BUNDLE_BYTES)
+        if raw is not None:
+            return parse_entries(raw, tile.width, place)
+        return parse_entries(self._fetch(tile.whole, _BUNDLE_BYTES), WIDTH, place)
+
+    def _fetch(self, tile: Tile, most_bytes: int) -> bytes:
+        raw = self._asker.ask(f"{self._prefix}/{tile.path}", most_bytes)
+        if raw is None and tile.width < WIDTH:  # C2SP: a partial tile may be gone when the whole one is there
+            raw = self._asker.ask(f"{self._prefix}/{tile.whole.path}", most_bytes)
+        if raw is None:
+            raise AnswerUnusable("the log does not publish a file of its tree", place=self._asker.at(f"{self._prefix}/{tile.path}"))
+        return raw
+
+
+class RekorV1Reader:
+    """Reads a log of the first generation. Entries are called by an index over all its trees, or by the hash of the leaf."""
+
+    def __init__(self, asker: _Asker) -> None:
+        self._asker = asker
+
+    def fetch_checkpoint(self) -> str:
+        """Return the newest checkpoint of the tree that is written to, a signed note.
+
+        Raises:
+            SigkitError: no answer, or none of the form.
+        """
+        answer = self._asker.json("/api/v1/log")
+        if answer is None:
+            raise AnswerUnusable("the log has no checkpoint any more", place=self._asker.at("/api/v1/log"))
+        return answer.member("signedTreeHead").text()
+
+    def fetch_entry(self, name: str) -> LogEntry:
+        """Return an entry by its index or UUID, with the proof that the log gave.
+
+        Raises:
+            EntryAbsent: (UNAVAIL) the log has no such entry.
+            OtherLogEntry: (TLOG) it answered with another.
+            SigkitError: as `Session.send`.
+        """
+        is_uuid = len(name) in _UUID_CHARACTERS and _HEX.issuperset(name)
+        if not is_uuid and not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS):
+            raise EntryAbsent("no name of an entry", place=self._asker.place, expected="an index, or 64 or 80 hex digits", got=name[:100])
+        path = f"/api/v1/log/entries/{name}" if is_uuid else f"/api/v1/log/entries?logIndex={name}"
+        answer = self._asker.json(path)
+        if answer is None:
+            raise EntryAbsent("the log has no such entry", place=self._asker.at(path), got=name)
+        entry = parse_logged(answer)
+        fits = leaf_hash(entry.body).hex() == name[-64:] if is_uuid else entry.index == int(name)
+        if not fits:
+            raise OtherLogEntry("the log answered with another entry", place=self._asker.at(path), expected=name, got=str(entry.index))
+        return entry
+
+    def fetch_growth(self, old: int, new: Checkpoint) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `new` continues that of `old` leaves.
+
+        Raises:
+            SigkitError: no answer, or none of the form.
+        """
+        tree = new.origin.rpartition(" - ")[2]
+        path = f"/api/v1/log/proof?firstSize={old}&lastSize={new.size}&treeID={tree}"
+        answer = self._asker.json(path)
+        if answer is None:
+            raise AnswerUnusable("the log proves no growth of this tree", place=self._asker.at(path))
+        return tuple(_hash(item) for item in answer.member("hashes").items(limits.PROOF_HASHES + 1))
+
+    def search(self, what: Search) -> tuple[str, ...]:
+        """Return the UUIDs that the log's index knows; it promises no completeness.
+
+        Raises:
+            LogUnsearchable: (UNAVAIL, usage) the service runs without an index.
+            SigkitError: as `Session.send`.
+        """
+        raw = self._asker.ask("/api/v1/index/retrieve", _SEARCH_BYTES, what.encode())
+        if raw is None:
+            raise _unsearchable(self._asker)
+        answer = strict.parse_json(raw, most_bytes=_SEARCH_BYTES, place=self._asker.at("/api/v1/index/retrieve"))
+        return tuple(item.text() for item in answer.items(_MOST_FOUND))
+
+
+def _unsearchable(asker: _Asker) -> LogUnsearchable:
+    return LogUnsearchable("nothing can search this log", place=Place.operator(asker.base), expected="a log with an index")
+
+
+def _hash(cursor: Cursor) -> bytes:
+    text = cursor.text()
+    if len(text) != 64 or not _HEX.issuperset(text):
+        cursor.fail("not a hash", expected="64 characters of lower-case hex")
+    return bytes.fromhex(text)

@@ -1,0 +1,65 @@
+"""A log that is trusted, and what its entries and checkpoints prove when they are read from the log itself.
+
+Source: C2SP tlog-checkpoint.md; RFC 6962 section 2.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigkit.data import Data
+from sigkit.errors import CheckpointMismatch
+from sigkit.tlog.checkpoint import verify_checkpoint
+from sigkit.tlog.entry_v1 import verify_promise
+from sigkit.tlog.merkle import leaf_hash, verify_inclusion
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sigkit.errors import Place
+    from sigkit.keys.public import PublicKey
+    from sigkit.tlog.checkpoint import Checkpoint
+    from sigkit.tlog.entry import LogEntry
+
+
+class KnownLog(Data):
+    """A log by its key. `origin` is the first line of its checkpoints; None for one of the first generation, where it has a number."""
+
+    key: PublicKey
+    log_id: bytes
+    origin: str | None
+
+
+class ProvedEntry(Data):
+    """What was proved of an entry: the tree that holds it, and the time that the log promised it at, if it did."""
+
+    checkpoint: Checkpoint
+    note: str
+    promised: datetime | None
+
+
+def verify_head(note: str, log: KnownLog, place: Place) -> Checkpoint:
+    """Prove that the log signed a checkpoint.
+
+    Raises:
+        MalformedCheckpoint, CheckpointNotSigned: (TLOG) it did not.
+    """
+    return verify_checkpoint(note, log.key, log.log_id, log.origin, place).checkpoint
+
+
+def prove_entry(entry: LogEntry, log: KnownLog, place: Place) -> ProvedEntry:
+    """Prove that the log holds an entry: its body, at its place, in a tree that the log signed.
+
+    Raises:
+        CheckpointMismatch: (TLOG) there is no proof, or the checkpoint is of another tree.
+        BadInclusionProof, MalformedCheckpoint, CheckpointNotSigned, BadPromise: (TLOG).
+    """
+    proof = entry.proof
+    if proof is None:
+        raise CheckpointMismatch("the log gave no proof of the entry", place=place, expected="a proof and a checkpoint")
+    checkpoint = verify_head(proof.checkpoint, log, place)
+    if (checkpoint.size, checkpoint.root) != (proof.size, proof.root):
+        raise CheckpointMismatch("the checkpoint is of another tree", place=place, expected=str(proof.size), got=str(checkpoint.size))
+    verify_inclusion(leaf_hash(entry.body), proof.index, proof.size, proof.hashes, proof.root, place)
+    promised = verify_promise(entry, log.key, place) if entry.promise is not None else None
+    return ProvedEntry(checkpoint, proof.checkpoint, promised)

@@ -1,0 +1,130 @@
+"""The last checkpoint of each log that was seen on this machine, so that a log that forks or shrinks is noticed.
+
+A log is known by the first line of its checkpoints and its key. What was seen is replaced only by what continues it, under a lock, durably,
+before anybody is answered; what contradicts it is kept beside it, because the two checkpoints together prove the log's fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from sigkit import durable, strict
+from sigkit.data import Data
+from sigkit.errors import BadConsistencyProof, FileUnwritable, LogForked, LogRolledBack, Place
+from sigkit.tlog.known import verify_head
+from sigkit.tlog.proof import verify_consistency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sigkit.tlog.checkpoint import Checkpoint
+    from sigkit.tlog.known import KnownLog
+
+VARIABLE: Final = "SIGKIT_CHECKPOINTS"
+_NOTE_BYTES: Final = 64 << 10
+
+
+class Seen(Enum):
+    """How a checkpoint stands to the one before."""
+
+    FIRST = "first"
+    SAME = "same"
+    GROWN = "grown"
+
+
+class Observed(Data):
+    """What was found: how the checkpoint stands to the one seen before, and how many leaves that had."""
+
+    seen: Seen
+    before: int
+
+
+def default_directory() -> str | None:
+    """Return where checkpoints are kept: `SIGKIT_CHECKPOINTS`, the system's for root, the user's own else; None without a home."""
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return os.path.abspath(named)
+    if os.geteuid() == 0:
+        return "/var/lib/sigkit/checkpoints"
+    data = os.environ.get("XDG_DATA_HOME", "")
+    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit", "checkpoints")
+    return found if found.startswith("/") else None  # below the working directory anybody's checkpoints would wait
+
+
+class Monitor:
+    """Remembers checkpoints in a directory, which is made when the first is seen."""
+
+    def __init__(self, directory: str) -> None:
+        """Keep checkpoints in `directory`."""
+        self._directory = directory
+
+    def observe(self, note: str, log: KnownLog, prove: Callable[[int, Checkpoint], Sequence[bytes]], place: Place) -> Observed:
+        """Compare a checkpoint with the last one seen of its log, and remember it if it continues that.
+
+        Args:
+            note: the checkpoint, signed.
+            log: whose it is; its key is asked of both.
+            prove: fetches the proof that the tree continues one of so many leaves.
+            place: where the checkpoint came from.
+
+        Raises:
+            LogForked: (TLOG) it contradicts what was seen.
+            LogRolledBack: (TLOG) its tree is smaller.
+            CheckpointNotSigned, MalformedCheckpoint: (TLOG) it is not the log's, or what was kept is not any more.
+            FileUnwritable, FileUnreadable, LockTimeout: (UNAVAIL) what was seen cannot be kept, so it was not compared.
+        """
+        new = verify_head(note, log, place)
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        except OSError as err:
+            message = f"cannot make the directory of checkpoints: {err.strerror}"
+            raise FileUnwritable(message, place=Place(self._directory)) from err
+        path = os.path.join(self._directory, _name(new, log))
+        with durable.lock(f"{path}.lock"):
+            old = self._load(path, log)
+            observed = Observed(Seen.FIRST, 0) if old is None else self._compare(path, old, new, note, prove, place)
+            if observed.seen is not Seen.SAME:
+                durable.write(path, note.encode("utf-8"), mode=0o600, point="monitor.checkpoint")
+            return observed
+
+    def _load(self, path: str, log: KnownLog) -> Checkpoint | None:
+        if not os.path.lexists(path):
+            return None
+        place = Place(path)
+        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=_NOTE_BYTES, place=place), place), log, place)
+
+    def _compare(
+        self, path: str, old: Checkpoint, new: Checkpoint, note: str, prove: Callable[[int, Checkpoint], Sequence[bytes]], place: Place
+    ) -> Observed:
+        expected, got = f"{old.size} leaves, {old.root.hex()}", f"{new.size} leaves, {new.root.hex()}"
+        if new.size < old.size:
+            self._keep(path, note)
+            raise LogRolledBack("the log shows a smaller tree than before", place=place, expected=f"{expected} or more", got=got)
+        if new.size == old.size:
+            if new.root == old.root:
+                return Observed(Seen.SAME, old.size)
+            kept = self._keep(path, note)
+            raise LogForked(
+                f"the log shows another tree of the same size; both are kept, in {kept}", place=place, expected=expected, got=got
+            )
+        try:
+            verify_consistency(old.size, old.root, new.size, new.root, prove(old.size, new) if old.size else (), place)
+        except BadConsistencyProof as err:
+            kept = self._keep(path, note)
+            message = f"the log's tree does not continue the one seen before; both are kept, in {kept}"
+            raise LogForked(message, place=place, expected=expected, got=got) from err
+        return Observed(Seen.GROWN, old.size)
+
+    def _keep(self, path: str, note: str) -> str:
+        raw = note.encode("utf-8")
+        kept = f"{path}.alarm-{hashlib.sha256(raw).hexdigest()[:16]}"
+        durable.write(kept, raw, mode=0o600, point="monitor.alarm")
+        return kept
+
+
+def _name(checkpoint: Checkpoint, log: KnownLog) -> str:
+    """Return a file's name for a log: an origin is anybody's text and no name of a file."""
+    return hashlib.sha256(checkpoint.origin.encode("utf-8") + b"\n" + log.key.spki).hexdigest()
