@@ -91,7 +91,7 @@ class KeylessSignatory:
             SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
         """
         services = (*self._authorities[:1], *self._instance.logs[: self._instance.log_count])
-        self._consent(Publication(self._token.identity, self._token.issuer, tuple(service.url for service in services)))
+        self._consent(Publication(self._token.identity, self._token.issuer, tuple(dict.fromkeys(service.url for service in services))))
         while True:
             key, certified = self._certify()
             self.certified = certified
