@@ -228,13 +228,12 @@ def _parse_selector(top: Cursor, name: str, services: tuple[Service, ...]) -> Se
         return AnyOne()
     found.only(("selector", "count"))
     selector = found.member("selector")
-    match selector.value:
-        case "ANY":
-            return AnyOne()
-        case "ALL":
-            return EveryOne()
-        case "EXACT":
-            return Exactly(found.member("count").integer(1, _MOST_NUMBER))
+    if selector.value == "ANY":
+        return AnyOne()
+    if selector.value == "ALL":
+        return EveryOne()
+    if selector.value == "EXACT":
+        return Exactly(found.member("count").integer(1, _MOST_NUMBER))
     raise UnsupportedSigningConfig(
         "a selector that is not read", place=selector.at(), expected="ANY, ALL or EXACT", got=strict.describe(selector.value)
     )

@@ -135,18 +135,25 @@ class Client:
 
     def _refresh_root(self) -> None:
         for _ in range(limits.TUF_ROOT_ROTATIONS):  # 5.3.3
-            trusted, name = self._root, f"{self._root.version + 1}.root.json"
-            root = self._kept(name, lambda raw, place, trusted=trusted: meta.parse_next_root(trusted, raw, place))
-            if root is None:
-                raw = self._mirror.fetch_metadata(name, limits.TUF_ROOT_BYTES) if self._mirror else None
-                if raw is None:
-                    break
-                root = meta.parse_next_root(trusted, raw, self._place(name))  # 5.3.4, 5.3.5
-                self._cache.save(name, raw)  # 5.3.8
-            self._root = root
+            following = self._next_root(self._root)
+            if following is None:
+                break
+            self._root = following
         meta.check_expiry(meta.ROOT, self._root, self._when, self._place(f"{self._root.version}.root.json"))  # 5.3.10
         self._expiries = [self._root.expires]
         # 5.3.11: what was kept of timestamps and snapshots is read by the new root's keys, so what was signed by lost ones binds nobody.
+
+    def _next_root(self, trusted: Root) -> Root | None:
+        name = f"{trusted.version + 1}.root.json"
+        root = self._kept(name, lambda raw, place: meta.parse_next_root(trusted, raw, place))
+        if root is not None:
+            return root
+        raw = self._mirror.fetch_metadata(name, limits.TUF_ROOT_BYTES) if self._mirror else None
+        if raw is None:
+            return None
+        root = meta.parse_next_root(trusted, raw, self._place(name))  # 5.3.4, 5.3.5
+        self._cache.save(name, raw)  # 5.3.8
+        return root
 
     def _load_timestamp(self) -> Timestamp:
         name, raw = "timestamp.json", None

@@ -89,6 +89,12 @@ def test_an_older_timestamp_is_refused_as_ROOT(sim, victim):
 
 @pytest.mark.attack("CVE-2022-29173")
 def test_a_newer_timestamp_that_names_an_older_snapshot_is_refused_as_ROOT(sim, victim):
+    sim.snapshot.version += 1  # with the same targets as before
+    sim.sign("snapshot")
+    sim.timestamp.version += 1
+    sim.timestamp.snapshot_meta.version += 1
+    sim.sign("timestamp")
+    victim.get()
     sim.timestamp.version += 1
     sim.timestamp.snapshot_meta.version -= 1
     sim.sign("timestamp")

@@ -84,16 +84,18 @@ def test_c16a_fresh_metadata_is_used_where_it_cannot_be_written_and_that_is_said
 
 
 def test_c16b_nothing_there_and_the_mirror_up_it_is_fetched_for_this_once(host):
-    with MisbehavingServer(publish(host.sim)) as mirror:
-        pin_only(mirror.core, host.trust, mirror.url)
+    tuf = publish(host.sim)
+    with MisbehavingServer(tuf) as mirror:
+        pin_only(tuf, host.trust, mirror.url)
         done = host.verify()
     assert done.returncode == 0, done.stderr
     assert "cannot be kept" in done.stderr
 
 
 def test_c16c_nothing_there_and_the_mirror_down_it_could_not_be_checked(host):
-    with MisbehavingServer(publish(host.sim)) as mirror:
-        pin_only(mirror.core, host.trust, mirror.url)
+    tuf = publish(host.sim)
+    with MisbehavingServer(tuf) as mirror:
+        pin_only(tuf, host.trust, mirror.url)
     done = host.verify()
     assert done.returncode == 3
 

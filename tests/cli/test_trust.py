@@ -14,7 +14,7 @@ from sigkit.digest import Digest
 from sigkit.keys.private import generate
 from tests.simulators.command import SIGKIT
 from tests.simulators.misbehaving_registry import MisbehavingServer
-from tests.simulators.sigstore import Simulator
+from tests.simulators.sigstore import IMAGE, REPOSITORY, Simulator
 from tests.simulators.trusting import WHO, fetch, publish, write_signed_file
 
 
@@ -53,7 +53,8 @@ def mirror(instance):
 
 
 def pinned(mirror) -> bytes:
-    return mirror.core.pinned
+    root: bytes = mirror.core.pinned
+    return root
 
 
 def init(home, mirror, name="acme"):
@@ -169,6 +170,36 @@ def test_a_policy_that_names_a_root_that_nobody_pinned_is_wrong(home):
     done = home("policy", "check", "p.yaml")
     assert done.returncode == 2
     assert "p.yaml: 5:" in done.stderr
+
+
+TWO_ROOTS = """
+apiVersion: sigkit.dev/v1alpha1
+kind: Policy
+trustedRoots:
+  ours: {pinned: ours}
+  theirs: {pinned: theirs}
+authorities:
+  of-ours: {trustedRoot: ours, identity: {issuer: https://issuer.example, subjectRegExp: "https://.*"}}
+  of-theirs: {trustedRoot: theirs, identity: {issuer: https://issuer.example, subjectRegExp: "https://.*"}}
+rules:
+  - images: ["**"]
+    name: any
+    require: {authority: %s}
+"""
+
+
+@pytest.mark.parametrize(("authority", "status"), [("of-ours", 0), ("of-theirs", 1)])
+def test_a_policy_says_which_root_may_speak_for_an_identity(home, authority, status):
+    """Judge one signature by an identity that both instances could certify, and only one did."""
+    sim = Simulator()
+    sim.change["statement"] = lambda document: {**document, "predicateType": "https://sigstore.dev/cosign/sign/v1"}
+    (home.path / "b.json").write_bytes(sim.make("dsse", ("dsse",)).parts["bundle"])
+    for name, root in (("ours", sim.root()), ("theirs", Simulator().root())):
+        (home.path / "root.json").write_bytes(root)
+        assert home("trust", "pin", name, "root.json").returncode == 0
+    (home.path / "p.yaml").write_text(TWO_ROOTS % authority)
+    done = home("verify", "--policy", "p.yaml", "--bundle", "b.json", f"{REPOSITORY}@sha256:{IMAGE}")
+    assert done.returncode == status, done.stdout + done.stderr
 
 
 def write_chain(path: Path, *certificates) -> None:

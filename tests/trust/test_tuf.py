@@ -144,6 +144,11 @@ def test_the_first_expiry_is_told(machine, sim):
     assert client.expires == sim.now + 7 * DAY
 
 
+def test_a_pinned_root_must_fit_itself(machine, sim):
+    machine.pinned = sim.sign("root", sim.signers["timestamp"][0])
+    refused(MetadataNotSigned, machine.online)
+
+
 def test_nothing_kept_and_nothing_asked_is_not_a_refusal(machine):
     refused(MetadataMissing, machine.offline)
 
