@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jwt
 import pytest
 
 from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer
@@ -149,6 +150,13 @@ def test_token_from_the_future_is_refused_with_both_times(scene):
 def test_token_is_refused_for_its_header_as_SIG(scene, header):
     payload = json.dumps(scene.claims()).encode()
     token = by_hand({"alg": "ES256", "kid": "key-1"} | header, payload, lambda _: b"\0" * 64)
+    assert scene.refused(token) is Kind.SIG
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
+def test_good_signature_by_an_algorithm_that_is_not_accepted_is_refused_as_SIG(algorithm):
+    scene = Scene(algorithm="RS256")
+    token = jwt.encode(scene.claims(), scene.issuer.key, algorithm, {"kid": "key-1"})
     assert scene.refused(token) is Kind.SIG
 
 
