@@ -76,6 +76,7 @@ def own_home(tmp_path_factory, monkeypatch):
         if name.startswith(("SIGKIT_", "COSIGN_", "XDG_", "REGISTRY_AUTH", "DOCKER_")) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SIGKIT_TRUST", str(home / "trust"))  # root's own are the machine's, home or not
     return home
 
 

@@ -415,6 +415,14 @@ def test_the_same_version_with_other_bytes_is_refused_as_ROOT_where_hashes_are_g
     victim.refuses(MetadataMismatch)
 
 
+@pytest.mark.attack("mix-and-match")
+def test_and_so_for_targets(sim, victim):
+    sim.publish()
+    sim.snapshot.meta["targets.json"] = MetaFile(sim.targets.version, hashes={"sha256": "0" * 64})
+    sim.sign("snapshot")
+    victim.refuses(MetadataMismatch)
+
+
 @pytest.mark.attack("fast-forward")
 def test_versions_that_a_stolen_key_signed_bind_nobody_after_the_key_is_replaced(sim, victim):
     sim.timestamp.version, sim.snapshot.version = 2**31, 2**31

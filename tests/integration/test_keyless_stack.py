@@ -19,6 +19,7 @@ from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
 from sigkit.services.stack.cores import open_issuer
 from sigkit.services.stack.layout import load_config
+from sigkit.services.tuf import Repository as TufRepository
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
 from tests.simulators.images import small_image
@@ -55,7 +56,7 @@ def home(stack, tmp_path):
 @pytest.fixture
 def sigkit(home):
     """Run sigkit in a home of its own."""
-    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "SIGKIT_TRUST": str(home / "trust")}
 
     def run(*arguments: Any, status: int = 0) -> Done:
         line = [*SIGKIT, *map(str, arguments)]
@@ -99,6 +100,16 @@ def test_a_pinned_instance_is_named_and_its_services_sign(sigkit, stack):
     sigkit("verify-blob", "--trusted-root", "acme", *who(stack), "--bundle", "b.json", "file")
 
 
+def test_who_pinned_an_instance_follows_its_new_keys(sigkit, stack, home):
+    sigkit("trust", "init", "acme", "--mirror", f"{stack.url}/tuf", "--root", stack.client("root.json"))
+    repository, now = TufRepository.open(str(stack.directory / "tuf")), SystemClock().now()
+    for role in ("root", "targets", "snapshot", "timestamp"):
+        repository.rotate(str(stack.directory / "offline"), role, now)
+    sigkit("trust", "update", "acme")
+    sigkit("sign-blob", "--trusted-root", "acme", "--identity-token", "token", "--bundle", "b.json", "file")
+    sigkit("verify-blob", "--trusted-root", "acme", *who(stack), "--bundle", "b.json", "file")
+
+
 @pytest.mark.peers
 def test_cosign_verifies_an_image_that_sigkit_signed_and_attested(sigkit, stack, image, peer, home):
     sigkit("sign", *instance(stack), "--identity-token", "token", image)
@@ -137,7 +148,7 @@ def test_sigstore_python_verifies_what_sigkit_signed(sigkit, stack, home):
     trust = ("--trust-config", str(stack.client("trust_config.json")))
     wanted = ("--cert-identity", WORKLOAD, "--cert-oidc-issuer", stack.url, "--bundle", "b.json", "file")
     line = [sys.executable, "-I", "-m", "sigstore", *trust, "verify", "identity", *wanted]
-    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "SIGKIT_TRUST": str(home / "trust")}
     done = subprocess.run(line, capture_output=True, text=True, timeout=100, check=False, cwd=home, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
