@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
-from sigkit.errors import Place, TooMany, UnknownLogin
+from sigkit.errors import Place, TooMany, UnknownLogin, UnnamableIdentity
+from sigkit.services.issuers import is_email
 
 if TYPE_CHECKING:
     import sqlite3
@@ -145,13 +146,18 @@ class Logins:
             rows = database.execute(found, (Stage.PENDING.value, int(self._now()))).fetchall()
         return tuple(Waiting(show_user_code(code), started, Stage(stage)) for code, started, stage in rows)
 
-    def approve(self, user_code: str, subject: str) -> None:
-        """Let the login with this code end in a token for `subject`.
+    def approve(self, user_code: str, email: str) -> None:
+        """Let the login with this code end in a token for the person with this e-mail address.
 
         Raises:
+            UnnamableIdentity: (IDENT) this is no e-mail address.
             UnknownLogin: (REF) no login that waits has this code.
         """
-        self._decide(user_code, Stage.APPROVED, subject)
+        if not is_email(email):
+            raise UnnamableIdentity(
+                "not one e-mail address", place=Place.operator(email[:200]), expected="a person's, such as mia@acme.example"
+            )
+        self._decide(user_code, Stage.APPROVED, email)
 
     def deny(self, user_code: str) -> None:
         """End the login with this code.

@@ -230,6 +230,14 @@ def test_login_is_not_started(oidc, clock, changes, error):
     assert not oidc.logins.waiting()
 
 
+@pytest.mark.parametrize("email", ["mia", "https://ci.example/app", "a@b,c@d", "", "mia@acme.example\n"])
+def test_login_is_approved_for_an_email_address_only(device, email):
+    with pytest.raises(SigkitError) as caught:
+        device.approve(email)
+    assert caught.value.kind is Kind.IDENT
+    assert device.error() == "authorization_pending"
+
+
 def test_operator_sees_what_waits(oidc, clock):
     first, second = Device(oidc, clock), Device(oidc, clock)
     first.approve()
