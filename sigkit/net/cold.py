@@ -6,6 +6,7 @@ Connections are kept and used again, each by one thread at a time.
 from __future__ import annotations
 
 import http.client
+import select
 from typing import TYPE_CHECKING
 
 from sigkit.errors import Place, Unreachable
@@ -49,10 +50,15 @@ class ColdHop:
                 kept.pop().close()
 
     def _take(self, origin: Origin) -> _Connection | None:
-        try:
-            return self._idle.get(origin, []).pop()
-        except IndexError:
-            return None
+        idle = self._idle.get(origin, [])
+        while True:
+            try:
+                kept = idle.pop()
+            except IndexError:
+                return None
+            if not kept.is_dropped():
+                return kept
+            kept.close()
 
     def _keep(self, connection: _Connection) -> None:
         self._idle.setdefault(connection.origin, []).append(connection)
@@ -77,6 +83,14 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(origin.host, origin.port)
         self.origin = origin
         self._tls = tls
+
+    def is_dropped(self) -> bool:
+        """Tell whether the server has ended a connection on which nothing is due: then there is something to read, if only the end."""
+        if self.sock is None:
+            return True
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def connect(self) -> None:
         sock = connect(self.origin.host, self.origin.port)

@@ -10,6 +10,7 @@ from sigkit import limits, strict
 from sigkit.data import Data
 from sigkit.errors import AccessDenied, AnswerUnusable, OtherHostRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness, is_loopback_name
+from sigkit.net.hop import body_bytes
 from sigkit.net.retry import ATTEMPTS
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import Origin, Url, parse_url
@@ -29,6 +30,7 @@ DOCKER_HUB_HOST: Final = "registry-1.docker.io"  # the name docker.io is a name 
 ERROR_BYTES: Final = 64 << 10
 BODY_ATTEMPTS: Final = 3  # a document whose body was cut is asked for again
 _SPEAK_TLS: Final = b"HTTPS"  # Go's server answers plain HTTP with 400 and a sentence with this word
+SMALL_BODY_BYTES: Final = 64 << 10  # a signature and its manifest: not worth the 60 ms that the hop for uploads takes to import
 TOKEN_MARGIN_S: Final = 5  # a token that expires on the way costs two more requests
 
 
@@ -177,7 +179,7 @@ class Exchange:
                 authorization=step.authorization,
                 body=request.body,
                 redirects=request.redirects,
-                lane=self._options.reads if request.method in {"GET", "HEAD"} else Lane.WARM,
+                lane=Lane.WARM if body_bytes(request.body) > SMALL_BODY_BYTES else self._options.reads,
                 attempts=request.attempts,
             )
         )

@@ -71,6 +71,11 @@ class Signatory(Protocol):
         """Tell whether signing makes something public, which cannot be taken back."""
         ...
 
+    @property
+    def repeats(self) -> bool:
+        """Tell whether it would make again what is there already; else there is no use in looking."""
+        ...
+
     def make(self, thing: ToSign) -> Made:
         """Sign, and return the bundle, not yet verified as a whole."""
         ...
@@ -84,6 +89,7 @@ class KeySignatory:
     """Signs with a key, and has nobody else vouch for it."""
 
     publishes = False
+    repeats = True
 
     def __init__(self, key: Signer) -> None:
         self._key = key

@@ -61,9 +61,10 @@ class Consent(Protocol):
 
 
 class KeylessSignatory:
-    """Signs by the identity of a token."""
+    """Signs by the identity of a token. Each signature is an event of its own, with its own time, so none is repeated."""
 
     publishes = True
+    repeats = False
 
     def __init__(self, token: IdentityToken, audience: str, instance: Instance, consent: Consent, place: Place) -> None:
         """Judge the token and the instance; nothing is sent.
@@ -106,7 +107,7 @@ class KeylessSignatory:
             return Made(_bundle(CertificateMaterial((certified.der,)), thing, signature, key, vouchers), signature, complete)
 
     def has_made(self, facts: Facts) -> bool:
-        """Say no: each signature by an identity is an event of its own, with its own time."""
+        """Say no."""
         del facts
         return False
 
@@ -153,6 +154,7 @@ class ServiceSignatory:
         self._consent = consent
         signer = self.certified.signer if self.certified else key_signer(key.public)
         self.publishes = bool(instance.log_count)
+        self.repeats = True
         self._complete = Complete(signer, instance.log_count, instance.stamp_count)
 
     def make(self, thing: ToSign) -> Made:

@@ -1,6 +1,6 @@
 """Sign or attest an image and attach the evidence: once, and only what verifies.
 
-Before anything is signed, what is there already is listed; before anything becomes public, the registry is given
+Before a key signs again, what it has signed already is looked for; before anything becomes public, the registry is given
 the blob that says nothing. The finished bundle is verified, by the root that its readers have, before it is pushed.
 """
 
@@ -99,10 +99,11 @@ def _attach_once(
 ) -> Signed:
     thing = StatementToSign(statement.encode(predicate.members))
     check_size(thing, limits)
-    for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
-        there = _same(evidence, resolved.digest, by, statement, thing, clock, limits)
-        if there and evidence.found.digest:
-            return Signed(added=False, manifest=evidence.found.digest, facts=there)
+    if by.repeats:
+        for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
+            there = _same(evidence, resolved.digest, by, statement, thing, clock, limits)
+            if there and evidence.found.digest:
+                return Signed(added=False, manifest=evidence.found.digest, facts=there)
     if by.publishes:
         registry.push_blob(resolved.repository, Digest.of(EMPTY), EMPTY)  # a registry that refuses it does so before anything is public
     made = by.make(thing)
