@@ -1178,6 +1178,16 @@ class OtherPin(RootError):
     code = "SK-ROOT-065"
 
 
+class LogNotTrusted(RootError):
+    """No log that is trusted is at this address.
+
+    Name the trusted root that has it (`--trusted-root`), or its key (`--log-key`): what a log proves counts by its key alone, and that
+    never comes from the log itself.
+    """
+
+    code = "SK-ROOT-066"
+
+
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
 
 
@@ -1299,6 +1309,15 @@ class OtherLogEntry(TlogError):
     """
 
     code = "SK-TLOG-045"
+
+
+class WitnessesMissing(TlogError):
+    """Fewer witnesses signed the checkpoint than were asked for.
+
+    Without them nothing says that the log shows everybody the same tree. Ask again later, or ask for fewer.
+    """
+
+    code = "SK-TLOG-046"
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------

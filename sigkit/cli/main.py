@@ -65,6 +65,7 @@ COMMANDS = {
     "run": _Lazy("run", "Run an image that a policy admits."),
     "images": _Lazy("images", "List the images in this host's store."),
     "trust": _Lazy("trust", "Pin trust roots, keep them fresh, and make your own."),
+    "log": _Lazy("log", "Read transparency logs, and notice when one forks."),
     "policy": _Lazy("policy", "Check trust policies."),
     "registry": _Lazy("registry", "Serve a registry from a directory."),
     "stack": _Lazy("stack", "Run a private sigstore: issuer, authorities, log, registry."),

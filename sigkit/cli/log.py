@@ -1,0 +1,381 @@
+"""`sigkit log`: what transparency logs hold, proved, and watched for forks from one call to the next."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from sigkit.cli.options import FILE, Number, grouped
+from sigkit.cli.output import EXITS, Command, Output
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sigkit.errors import Place
+    from sigkit.strict import Json
+    from sigkit.tlog.checkpoint import Checkpoint
+    from sigkit.tlog.client import LogReader, Search
+    from sigkit.tlog.cosignature import Cosignature
+    from sigkit.tlog.entry import LogEntry
+    from sigkit.tlog.known import KnownLog
+    from sigkit.tlog.monitor import Observed
+    from sigkit.trust.root import TransparencyLog, TrustedRoot
+
+BODY_CHARACTERS = 100_000
+_WORDS = {
+    "first": "the first checkpoint of this log on this machine",
+    "same": "the one seen before",
+    "grown": "continues the one seen before, of {before} entries",
+}
+
+
+class LogFlags(NamedTuple):
+    """Which log, and whose word says which key it has."""
+
+    rekor_url: str | None
+    trusted_root: str
+    log_key: str | None
+    services_cacert: str | None
+    timeout_s: float
+
+
+class WitnessFlags(NamedTuple):
+    """Who else must have signed a checkpoint."""
+
+    witness: tuple[str, ...]
+    witnesses: int | None
+
+
+class Opened(NamedTuple):
+    """A log that is trusted and was reached."""
+
+    url: str
+    place: Place
+    known: KnownLog
+    reader: LogReader
+
+
+log_options = grouped(
+    "at",
+    LogFlags,
+    click.option("--rekor-url", metavar="URL", help="The log. Default: the newest that the trusted root has."),
+    click.option(
+        "--trusted-root",
+        default="public-good",
+        show_default=True,
+        type=FILE,
+        metavar="NAME|FILE",
+        help="Which logs are trusted, with their keys: a root of `sigkit trust`, or a trusted_root.json.",
+    ),
+    click.option("--log-key", metavar="KEY", help="In place of a trusted root: the log's key as C2SP writes it, name+id+base64."),
+    click.option("--services-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for the log."),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=Number(1, 3600),
+        default=60,
+        show_default=True,
+        metavar="SECONDS",
+        help="For everything that is asked, in all.",
+    ),
+)
+witness_options = grouped(
+    "seen_by",
+    WitnessFlags,
+    click.option(
+        "--witness", multiple=True, metavar="KEY", help="A witness whose signature counts, name+id+base64. Can be given several times."
+    ),
+    click.option(
+        "--witnesses", type=click.IntRange(1), metavar="K", help="How many of them must have signed. Default: all that are given."
+    ),
+)
+
+
+@click.group(name="log")
+def command() -> None:
+    """Read transparency logs, prove what they hold, and notice when one forks."""
+
+
+@command.command(
+    cls=Command,
+    name="get",
+    epilog=EXITS,
+    examples="""
+    sigkit log get 25579
+    sigkit log get --rekor-url https://log.example --trusted-root acme 4711
+    sigkit log get --output json 24296fb24b8ad77a… | jq .body
+    """,
+)
+@click.argument("entry", metavar="INDEX|UUID")
+@log_options
+@click.pass_obj
+def get(output: Output, entry: str, at: LogFlags) -> None:
+    """Print an entry that the log proves to hold."""
+    with _opened(output, at) as log:
+        found = log.reader.fetch_entry(entry)
+        lines, document = _prove(found, log)
+    body, text = _body(found.body)
+    output.answer([*lines, "", *text], {"schema": "sigkit.log.entry/1", **document, "body": body})
+
+
+@command.command(
+    cls=Command,
+    name="verify",
+    epilog=EXITS,
+    examples="""
+    sigkit log verify 25579
+    sigkit log verify --rekor-url https://log.example --trusted-root acme 4711
+    """,
+)
+@click.argument("entry", metavar="INDEX|UUID")
+@log_options
+@witness_options
+@click.pass_obj
+def verify(output: Output, entry: str, at: LogFlags, seen_by: WitnessFlags) -> None:
+    """Prove that the log holds an entry, in a tree that continues the last one seen on this machine.
+
+    A fork or a rollback is refused, and the checkpoints that prove it are kept.
+    """
+    with _opened(output, at) as log:
+        found = log.reader.fetch_entry(entry)
+        lines, document = _prove(found, log)
+        note = found.proof.checkpoint if found.proof else ""
+        signed = _check_witnesses(note, seen_by, log.place)
+        observed = _observe(note, log)
+    output.answer(
+        [*lines, _say(observed), *_say_witnesses(signed)],
+        {"schema": "sigkit.log.verify/1", **document, **_tell(observed), "witnesses": _list(signed)},
+    )
+
+
+@command.command(
+    cls=Command,
+    name="checkpoint",
+    epilog=EXITS,
+    examples="""
+    sigkit log checkpoint
+    sigkit log checkpoint --rekor-url https://log.example --log-key log.example+530d903a+AekyeRrm…
+    sigkit log checkpoint --trusted-root acme --witness w1.example+e7…+BL… --witness w2.example+5c…+BM… --witnesses 1
+    """,
+)
+@log_options
+@witness_options
+@click.pass_obj
+def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
+    """Print the log's newest checkpoint, if it continues the last one seen on this machine.
+
+    A fork or a rollback is refused, and the checkpoints that prove it are kept.
+    """
+    from sigkit.tlog.known import verify_head
+
+    with _opened(output, at) as log:
+        note = log.reader.fetch_checkpoint()
+        head = verify_head(note, log.known, log.place)
+        signed = _check_witnesses(note, seen_by, log.place)
+        observed = _observe(note, log)
+    output.note(_say(observed))
+    for line in _say_witnesses(signed):
+        output.note(line)
+    output.answer(
+        [escape(line) for line in note.removesuffix("\n").split("\n")],
+        {"schema": "sigkit.log.checkpoint/1", **_describe(head, log), "note": note, **_tell(observed), "witnesses": _list(signed)},
+    )
+
+
+@command.command(
+    cls=Command,
+    name="search",
+    epilog=EXITS,
+    examples="""
+    sigkit log search --sha256 b14da4d7…
+    sigkit log search --identity jane@example.com
+    sigkit log search --key release.pub --rekor-url https://log.example --trusted-root acme
+    """,
+)
+@click.option("--sha256", "hexadecimal", metavar="HEX", help="Entries about bytes with this digest, as they were signed.")
+@click.option("--identity", metavar="TEXT", help="Entries of this e-mail address or URI.")
+@click.option("--key", "key_path", type=FILE, metavar="FILE", help="Entries of this public key.")
+@log_options
+@click.pass_obj
+def search(output: Output, hexadecimal: str | None, identity: str | None, key_path: str | None, at: LogFlags) -> None:
+    """Print which entries the log's index knows, one a line.
+
+    An index proves nothing: it may leave entries out. `sigkit log get` proves one that it names. A log without an index is a usage error.
+    """
+    if sum(value is not None for value in (hexadecimal, identity, key_path)) != 1:
+        raise click.UsageError("Search for one thing: --sha256, --identity or --key.", click.get_current_context())
+    what = _parse_search(hexadecimal, identity, key_path)
+    with _opened(output, at) as log:
+        found = log.reader.search(what)
+    output.answer([escape(name) for name in found], {"schema": "sigkit.log.search/1", "log": log.url, "entries": list(found)})
+    if not found:
+        output.note("the index knows no such entry")
+
+
+# --- which log
+
+
+@contextlib.contextmanager
+def _opened(output: Output, at: LogFlags) -> Iterator[Opened]:
+    from sigkit.errors import Place
+    from sigkit.net.session import NetOptions, Session
+    from sigkit.tlog.client import RekorV1Reader, find_log
+    from sigkit.tlog.known import KnownLog
+
+    if at.log_key is not None:
+        url, known = _named_by_key(at, at.log_key)
+    else:
+        trusted = _trusted_log(output, at)
+        url, known = at.rekor_url or trusted.name, KnownLog(trusted.key, trusted.checkpoint_key_id or trusted.log_id, trusted.origin)
+    with Session(NetOptions(ca_file=at.services_cacert)) as session:
+        reader = find_log(session, url, Place.operator(url), at.timeout_s)
+        if isinstance(reader, RekorV1Reader):
+            known = KnownLog(known.key, known.log_id, None)  # the first line of its checkpoints has the number of its tree besides
+        yield Opened(url, Place(url), known, reader)
+
+
+def _named_by_key(at: LogFlags, text: str) -> tuple[str, KnownLog]:
+    from sigkit.errors import Place
+    from sigkit.tlog.cosignature import parse_note_key
+    from sigkit.tlog.known import KnownLog
+
+    if at.rekor_url is None:
+        raise click.UsageError("--log-key says which key a log has, not where it is: name it by --rekor-url.", click.get_current_context())
+    key = parse_note_key(text, Place.operator("--log-key"))
+    return at.rekor_url, KnownLog(key.key, key.log_id, key.name)
+
+
+def _trusted_log(output: Output, at: LogFlags) -> TransparencyLog:
+    from sigkit.cli.trusting import opened_roots
+
+    with opened_roots(output, "network") as roots:
+        root = roots.load_named_or_file(at.trusted_root).root
+    return _choose(root, at.rekor_url)
+
+
+def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
+    """Return the log at a URL, or the newest that is trusted now.
+
+    Raises:
+        LogNotTrusted: (ROOT) there is none.
+    """
+    from datetime import UTC, datetime
+
+    from sigkit.clock import SystemClock
+    from sigkit.errors import LogNotTrusted, Place
+    from sigkit.net.url import parse_url
+
+    if url is None:
+        now = SystemClock().now()
+        logs = [log for log in root.logs if log.valid.holds(now) and log.name.startswith("http")]
+        logs.sort(key=lambda log: log.valid.start or datetime.min.replace(tzinfo=UTC))
+    else:
+        host = parse_url(url, Place.operator(url)).origin.host
+        logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if log.origin == host]
+    if not logs:
+        raise LogNotTrusted(
+            "the trusted root has no such log",
+            place=Place.operator(url or root.name),
+            expected=", ".join(log.name for log in root.logs) or "a log",
+            remedy="name the root that has it (--trusted-root), or the log's key (--log-key)",
+        )
+    return logs[-1]
+
+
+def _parse_search(hexadecimal: str | None, identity: str | None, key_path: str | None) -> Search:
+    from sigkit.digest import parse_digest
+    from sigkit.errors import Place
+    from sigkit.keys.load import load_public
+    from sigkit.tlog.client import Search
+
+    if hexadecimal is not None:
+        return Search(digest=str(parse_digest(f"sha256:{hexadecimal.removeprefix('sha256:')}", Place.operator("--sha256"))))
+    if identity is not None:
+        return Search(identity=identity)
+    return Search(spki=load_public(key_path or "").spki)
+
+
+# --- what is proved
+
+
+def _prove(entry: LogEntry, log: Opened) -> tuple[list[str], dict[str, Json]]:
+    from sigkit.clock import format_time
+    from sigkit.tlog.known import prove_entry
+
+    proved = prove_entry(entry, log.known, log.place)
+    promised = format_time(proved.promised) if proved.promised else None
+    lines = [
+        f"log       {escape(log.url)}",
+        f"entry     {entry.index}",
+        f"included  in the tree of {proved.checkpoint.size} entries, root hash {proved.checkpoint.root.hex()}",
+        *([f"time      {promised}, by the log's promise"] if promised else []),
+    ]
+    return lines, {**_describe(proved.checkpoint, log), "index": entry.index, "promised": promised, "note": proved.note}
+
+
+def _describe(head: Checkpoint, log: Opened) -> dict[str, Json]:
+    return {"log": log.url, "origin": head.origin, "size": head.size, "rootHash": head.root.hex()}
+
+
+def _observe(note: str, log: Opened) -> Observed:
+    from sigkit.errors import FileUnwritable, Place
+    from sigkit.tlog.monitor import VARIABLE, Monitor, default_directory
+
+    directory = default_directory()
+    if directory is None:
+        raise FileUnwritable("there is no directory to remember checkpoints in", place=Place(VARIABLE), remedy=f"set {VARIABLE}")
+    return Monitor(directory).observe(note, log.known, log.reader.fetch_growth, log.place)
+
+
+def _say(observed: Observed) -> str:
+    return "seen      " + _WORDS[observed.seen.value].format(before=observed.before)
+
+
+def _tell(observed: Observed) -> dict[str, Json]:
+    return {"seen": observed.seen.value, "sizeBefore": observed.before}
+
+
+def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[Cosignature]:
+    from sigkit.errors import Place as Where
+    from sigkit.errors import WitnessesMissing
+    from sigkit.tlog.cosignature import parse_note_key, verify_cosignatures
+    from sigkit.tlog.note import parse_note
+
+    keys = {text: parse_note_key(text, Where.operator("--witness")) for text in flags.witness}
+    wanted = flags.witnesses or len(keys)
+    if wanted > len(keys):
+        raise click.UsageError(f"{wanted} witnesses are asked for, and {len(keys)} named.", click.get_current_context())
+    found = verify_cosignatures(parse_note(note, place), list(keys.values()), place)
+    if len(found) < wanted:
+        got = ", ".join(item.witness for item in found) or "none"
+        raise WitnessesMissing("too few witnesses signed the checkpoint", place=place, expected=f"{wanted} of {len(keys)}", got=got)
+    return found
+
+
+def _say_witnesses(signed: Sequence[Cosignature]) -> list[str]:
+    from sigkit.clock import format_time
+
+    return [f"witness   {escape(item.witness)}" + (f", {format_time(item.time)}" if item.time else "") for item in signed]
+
+
+def _list(signed: Sequence[Cosignature]) -> list[Json]:
+    from sigkit.clock import format_time
+
+    return [{"name": item.witness, "time": format_time(item.time) if item.time else None} for item in signed]
+
+
+def _body(raw: bytes) -> tuple[Json, list[str]]:
+    """Return an entry's body for a program and for a person."""
+    import json
+
+    from sigkit.errors import SigkitError
+    from sigkit.strict import encode_base64, parse_json
+
+    try:
+        value = parse_json(raw, most_bytes=len(raw)).value
+    except SigkitError:  # a log of tiles may hold anything
+        return {"base64": encode_base64(raw)}, [f"{len(raw)} bytes that are no JSON: --output json has them in base64"]
+    return value, [escape(line, BODY_CHARACTERS) for line in json.dumps(value, indent=2, ensure_ascii=True).splitlines()]

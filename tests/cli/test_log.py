@@ -1,0 +1,212 @@
+"""`sigkit log`: entries are proved, checkpoints followed, and what cannot be searched is a usage error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sigkit.cli.main import run
+from sigkit.digest import Digest
+from sigkit.keys.private import generate
+from sigkit.keys.public import parse_public_key
+from sigkit.services.log.hashedrekord import terms_of
+from sigkit.strict import encode_base64
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.entry_v2 import KeyVerifier, encode_hashedrekord
+from sigkit.tlog.note import encode_line, key_id_of
+from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, RekorV1, serving, tile_log
+from tests.simulators.sigstore_logs import spki
+
+SIGNER = ec.generate_private_key(ec.SECP256R1())
+DIGEST = Digest.of(b"hello")
+
+
+def leaf_of(message):
+    signature = SIGNER.sign(message, ec.ECDSA(hashes.SHA256()))
+    return encode_hashedrekord(Digest.of(message), signature, KeyVerifier(spki(SIGNER)), "PKIX_ECDSA_P256_SHA_256")
+
+
+LEAF = leaf_of(b"hello")
+
+
+@pytest.fixture(autouse=True)
+def checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGKIT_CHECKPOINTS", str(tmp_path / "seen"))
+
+
+@pytest.fixture
+def served(tmp_path):
+    with tile_log(tmp_path / "log", [LEAF], terms=terms_of) as (log, front, url, _):
+        yield log, front, url
+
+
+@pytest.fixture
+def trusted(served, tmp_path):
+    """A trusted root that has the log."""
+    log, _, url = served
+    root = {
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "tlogs": [
+            {
+                "baseUrl": url,
+                "hashAlgorithm": "SHA2_256",
+                "publicKey": {
+                    "rawBytes": encode_base64(KEY.public.spki),
+                    "keyDetails": "PKIX_ED25519",
+                    "validFor": {"start": "2020-01-01T00:00:00Z"},
+                },
+                "logId": {"keyId": encode_base64(log.log_id)},
+            }
+        ],
+    }
+    path = tmp_path / "trusted_root.json"
+    path.write_text(json.dumps(root))
+    return path
+
+
+def call(capsys, *arguments):
+    status = run(["log", *map(str, arguments), "--output", "json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def by_key(url):
+    return "--rekor-url", url, "--log-key", LOG_KEY
+
+
+def test_an_entry_is_printed_with_the_tree_that_holds_it(served, capsys):
+    _, _, url = served
+    assert run(["log", "get", "1", *by_key(url)]) == 0
+    out = capsys.readouterr().out
+    assert "included  in the tree of 2 entries" in out
+    assert '"kind": "hashedrekord"' in out
+    status, document = call(capsys, "get", "1", *by_key(url))
+    assert (status, document["schema"], document["size"]) == (0, "sigkit.log.entry/1", 2)
+    assert document["body"] == json.loads(LEAF)
+
+
+def test_the_log_of_a_trusted_root_is_found_with_and_without_its_url(served, trusted, capsys):
+    _, _, url = served
+    for more in ((), ("--rekor-url", url)):
+        status, document = call(capsys, "verify", "1", "--trusted-root", trusted, *more)
+        assert (status, document["log"], document["index"]) == (0, url, 1)
+
+
+def test_a_log_that_no_trusted_root_has_is_a_usage_error_and_is_not_asked(served, trusted, capsys):
+    status, document = call(capsys, "get", "1", "--trusted-root", trusted, "--rekor-url", "https://other.example")
+    assert (status, document["error"]["kind"]) == (2, "ROOT")
+    assert served[1].asked == []
+
+
+def test_a_key_without_an_address_is_a_usage_error(capsys):
+    assert run(["log", "get", "1", "--log-key", LOG_KEY]) == 2
+    assert run(["log", "get", "1", "--log-key", "junk", "--rekor-url", "http://127.0.0.1:9"]) == 2
+
+
+def test_a_checkpoint_is_printed_and_followed(served, capsys):
+    log, _, url = served
+    assert run(["log", "checkpoint", *by_key(url)]) == 0
+    said = capsys.readouterr()
+    assert said.out == log.checkpoint()
+    assert "first checkpoint" in said.err
+    log.append_many([leaf_of(b"another")])
+    status, document = call(capsys, "checkpoint", *by_key(url))
+    assert (status, document["seen"], document["sizeBefore"], document["note"]) == (0, "grown", 2, log.checkpoint())
+    status, document = call(capsys, "verify", "1", *by_key(url))
+    assert (status, document["seen"]) == (0, "same")
+
+
+def test_a_rollback_and_a_fork_are_refused(served, capsys, tmp_path):
+    log, front, url = served
+    old = log.checkpoint()
+    log.append_many([leaf_of(b"another")])
+    call(capsys, "checkpoint", *by_key(url))
+    front.altered("/checkpoint", lambda _: old.encode())
+    assert call(capsys, "checkpoint", *by_key(url))[0] == 1
+    with tile_log(tmp_path / "forked", [b"X", b"Y", b"Z"]) as (_, _, forked, _):
+        status, document = call(capsys, "verify", "1", *by_key(forked))
+    assert (status, document["error"]["kind"]) == (1, "TLOG")
+    assert len(list((tmp_path / "seen").glob("*.alarm-*"))) == 2
+
+
+def test_an_altered_entry_is_refused(served, capsys):
+    _, front, url = served
+    front.altered("tile/entries", lambda raw: raw.replace(b"hashedrekord", b"hashedrekorD"))
+    status, document = call(capsys, "get", "1", *by_key(url))
+    assert (status, document["error"]["code"]) == (1, "SK-TLOG-001")
+
+
+def test_an_entry_that_is_not_there_could_not_be_checked(served, capsys):
+    assert call(capsys, "get", "2", *by_key(served[2]))[0] == 3
+
+
+def test_entries_are_found_by_digest_and_by_key(served, capsys, tmp_path):
+    _, _, url = served
+    for digest, found in ((DIGEST.hex, ["1"]), (str(DIGEST), ["1"]), ("0" * 64, [])):
+        assert call(capsys, "search", "--sha256", digest, *by_key(url)) == (
+            0,
+            {"schema": "sigkit.log.search/1", "log": url, "entries": found},
+        )
+    from sigkit.errors import Place
+
+    key = tmp_path / "signer.pub"
+    key.write_bytes(parse_public_key(spki(SIGNER), Place("key")).encode_pem())
+    assert call(capsys, "search", "--key", key, *by_key(url))[1]["entries"] == ["1"]
+    assert run(["log", "search", "--identity", "nobody@example.com", *by_key(url)]) == 0
+    said = capsys.readouterr()
+    assert (said.out, "no such entry" in said.err) == ("", True)
+
+
+def test_one_thing_is_searched_at_a_time(capsys):
+    assert run(["log", "search"]) == 2
+    assert run(["log", "search", "--sha256", "0" * 64, "--identity", "x"]) == 2
+    assert run(["log", "search", "--sha256", "0" * 63, "--rekor-url", "http://127.0.0.1:9", "--log-key", LOG_KEY]) == 2
+
+
+def test_a_log_that_nothing_can_search_is_a_usage_error_that_says_so(served, capsys):
+    _, front, url = served
+    front.absent("index/retrieve")
+    status, document = call(capsys, "search", "--identity", "x", *by_key(url))
+    assert status == 2
+    assert "search" in document["error"]["problem"]
+
+
+def test_a_log_of_the_first_generation_is_read(capsys, tmp_path):
+    core = RekorV1()
+    uuid, entry = core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    core.entries = {uuid: entry}
+    with serving(core) as url:
+        root = {"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [{**core.log.trusted(), "baseUrl": url}]}
+        path = tmp_path / "root.json"
+        path.write_text(json.dumps(root))
+        status, document = call(capsys, "verify", uuid, "--trusted-root", path)
+        assert (status, document["promised"], document["origin"]) == (0, "2026-06-01T12:00:00Z", "127.0.0.1 - 4711")
+        assert call(capsys, "checkpoint", "--trusted-root", path)[1]["seen"] == "same"
+
+
+WITNESSES = [generate("ed25519") for _ in range(3)]
+NAMES = [f"w{number}.example" for number in range(3)]
+KEYS = [encode_note_key(name, COSIGNATURE_TYPE, key.public) for name, key in zip(NAMES, WITNESSES, strict=True)]
+
+
+def cosign(note, number):
+    text = note[: note.index("\n\n") + 1]
+    key = WITNESSES[number]
+    key_id = key_id_of(NAMES[number], COSIGNATURE_TYPE, key.public.spki[-32:])
+    signature = (1_700_000_000).to_bytes(8, "big") + key.sign(f"cosignature/v1\ntime 1700000000\n{text}".encode())
+    return note + encode_line(NAMES[number], key_id, signature)
+
+
+def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
+    log, front, url = served
+    named = [option for key in KEYS for option in ("--witness", key)]
+    assert call(capsys, "checkpoint", *by_key(url), *named)[0] == 1
+    front.altered("/checkpoint", lambda raw: cosign(cosign(raw.decode(), 0), 2).encode())
+    assert call(capsys, "checkpoint", *by_key(url), *named)[0] == 1
+    status, document = call(capsys, "checkpoint", *by_key(url), *named, "--witnesses", "2")
+    assert status == 0
+    assert document["witnesses"] == [{"name": NAMES[number], "time": "2023-11-14T22:13:20Z"} for number in (0, 2)]
+    assert run(["log", "verify", "1", *by_key(url), *named, "--witnesses", "4"]) == 2
+    assert ORIGIN in log.checkpoint()

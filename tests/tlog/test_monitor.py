@@ -1,0 +1,146 @@
+"""The last checkpoint that was seen: kept durably, replaced only by what continues it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sigkit.errors import BadConsistencyProof, CheckpointNotSigned, FileUnwritable, LogForked, LogRolledBack, Place, Unreachable
+from sigkit.keys.private import generate
+from sigkit.strict import encode_base64
+from sigkit.tlog.known import KnownLog
+from sigkit.tlog.merkle import leaf_hash
+from sigkit.tlog.monitor import Monitor, Seen
+from sigkit.tlog.note import ED25519_TYPE, encode_line, key_id_of
+from tests.simulators.log_server import growth
+from tests.simulators.sigstore_logs import root_hash
+
+PLACE = Place("log")
+ORIGIN = "log.example"
+KEY = generate("ed25519")
+
+
+def known(key=KEY, origin=ORIGIN):
+    return KnownLog(key.public, key_id_of(origin, ED25519_TYPE, key.public.spki[-32:]), origin)
+
+
+class Log:
+    """A tree that tests grow, cut and fork."""
+
+    def __init__(self, *leaves):
+        self.leaves = [leaf_hash(leaf) for leaf in leaves]
+
+    def add(self, *leaves):
+        self.leaves += [leaf_hash(leaf) for leaf in leaves]
+        return self
+
+    def note(self, key=KEY, origin=ORIGIN):
+        text = f"{origin}\n{len(self.leaves)}\n{encode_base64(root_hash(self.leaves))}\n"
+        return f"{text}\n{encode_line(origin, known(key, origin).log_id, key.sign(text.encode()))}"
+
+    def prove(self, old, new):
+        return growth(old, self.leaves[: new.size])
+
+
+@pytest.fixture
+def monitor(tmp_path):
+    return Monitor(str(tmp_path / "seen"))
+
+
+def observe(monitor, log):
+    return monitor.observe(log.note(), known(), log.prove, PLACE)
+
+
+def test_a_log_that_grows_is_followed(monitor):
+    log = Log(b"a", b"b", b"c")
+    assert observe(monitor, log).seen is Seen.FIRST
+    assert observe(monitor, log).seen is Seen.SAME
+    grown = observe(monitor, log.add(b"d", b"e"))
+    assert (grown.seen, grown.before) == (Seen.GROWN, 3)
+    assert observe(monitor, log).seen is Seen.SAME
+
+
+def kept(tmp_path):
+    return sorted(name.partition(".")[2].partition("-")[0] for name in os.listdir(tmp_path / "seen"))
+
+
+def test_a_fork_is_an_alarm_and_both_checkpoints_are_kept(monitor, tmp_path):
+    observe(monitor, Log(b"a", b"b", b"c"))
+    for forked in (Log(b"a", b"b", b"X"), Log(b"a", b"b", b"X", b"d")):
+        with pytest.raises(LogForked) as caught:
+            observe(monitor, forked)
+        assert caught.value.status() == 1
+    assert kept(tmp_path) == ["", "alarm", "alarm", "lock"]
+    notes = {path.read_text() for path in (tmp_path / "seen").iterdir() if not path.name.endswith(".lock")}
+    assert notes == {Log(*leaves).note() for leaves in ((b"a", b"b", b"c"), (b"a", b"b", b"X"), (b"a", b"b", b"X", b"d"))}
+
+
+def test_after_an_alarm_the_checkpoint_from_before_still_counts(monitor):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    with pytest.raises(LogForked):
+        observe(monitor, Log(b"a", b"b", b"X", b"d"))
+    assert observe(monitor, log.add(b"d")).before == 3
+
+
+def test_a_smaller_tree_is_an_alarm(monitor):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    with pytest.raises(LogRolledBack):
+        observe(monitor, Log(b"a", b"b"))
+
+
+def test_a_log_that_proves_nothing_is_not_followed(monitor):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    with pytest.raises(LogForked) as caught:
+        monitor.observe(log.add(b"d").note(), known(), lambda _old, _new: (), PLACE)
+    assert isinstance(caught.value.__cause__, BadConsistencyProof)
+
+
+def test_a_log_that_cannot_be_asked_raises_no_alarm_and_changes_nothing(monitor, tmp_path):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+
+    def unreachable(_old, _new):
+        raise Unreachable("gone", place=PLACE)
+
+    with pytest.raises(Unreachable):
+        monitor.observe(log.add(b"d").note(), known(), unreachable, PLACE)
+    assert kept(tmp_path) == ["", "lock"]
+    assert observe(monitor, log).before == 3
+
+
+def test_logs_are_told_apart_by_origin_and_by_key(monitor):
+    observe(monitor, Log(b"a", b"b", b"c"))
+    other = generate("ed25519")
+    smaller = Log(b"X")
+    for key, origin in ((other, ORIGIN), (KEY, "other.example")):
+        seen = monitor.observe(smaller.note(key, origin), known(key, origin), smaller.prove, PLACE)
+        assert seen.seen is Seen.FIRST
+
+
+def test_what_the_log_did_not_sign_is_not_remembered(monitor, tmp_path):
+    with pytest.raises(CheckpointNotSigned):
+        monitor.observe(Log(b"a").note(generate("ed25519")), known(), lambda _old, _new: (), PLACE)
+    assert not (tmp_path / "seen").exists()
+
+
+def test_a_kept_checkpoint_that_was_altered_is_refused(monitor, tmp_path):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    (path,) = [path for path in (tmp_path / "seen").iterdir() if path.suffix != ".lock"]
+    path.write_text(path.read_text().replace("\n3\n", "\n2\n"))
+    with pytest.raises(CheckpointNotSigned) as caught:
+        observe(monitor, log)
+    assert caught.value.place == Place(str(path))
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_not_called_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "monitor.checkpoint.fsync=enospc")
+    log = Log(b"a")
+    with pytest.raises(FileUnwritable):
+        observe(Monitor(str(tmp_path / "seen")), log)
+    monkeypatch.delenv("SIGKIT_FAILPOINTS")
+    assert observe(Monitor(str(tmp_path / "seen")), log).seen is Seen.FIRST
