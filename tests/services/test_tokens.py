@@ -109,6 +109,7 @@ def test_times_may_have_fractions_and_be_half_a_minute_off(scene):
         pytest.param({"iat": 1780315300}, Kind.TIME, id="issued in the future"),
         pytest.param({"iat": None}, Kind.PARSE, id="without a beginning"),
         pytest.param({"nbf": 1780315300}, Kind.TIME, id="not yet valid"),
+        pytest.param({"nbf": 1780315100, "iat": 1780315300}, Kind.TIME, id="valid before it was issued"),
         pytest.param({"sub": None}, Kind.PARSE, id="without a subject"),
         pytest.param({"sub": ""}, Kind.IDENT, id="an empty subject"),
         pytest.param({"sub": "job"}, Kind.IDENT, id="a subject that is no URI"),
