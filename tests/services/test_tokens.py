@@ -192,6 +192,13 @@ def test_what_is_no_token_is_refused_as_PARSE(scene, token):
     assert scene.refused(token) is Kind.PARSE
 
 
+@pytest.mark.parametrize("note", ["???>>>~~~", "a", "ab", "abc"])
+def test_other_alphabet_or_padding_is_refused_as_PARSE(scene, note):
+    header, payload, signature = scene.issuer.token(scene.claims(note=note)).split(".")
+    for other in {payload.replace("_", "/"), payload.replace("-", "+"), payload + "=" * (-len(payload) % 4), payload + "===="} - {payload}:
+        assert scene.refused(f"{header}.{other}.{signature}") is Kind.PARSE
+
+
 @pytest.mark.parametrize(
     "payload", [b'{"iss":1}', b"[]", b"null", b'{"iss":"a","iss":"b"}', b'{"iss":NaN}', b"\xff", b'{"iss":"' + ISSUER.encode() + b'"']
 )
