@@ -40,8 +40,9 @@ def command() -> None:
 @click.option("--mirror", metavar="URL", help="Where the TUF repository is. For public-good it is known.")
 @click.option("--root", "root_path", type=FILE, metavar="FILE", help="The root metadata that everything is proved from.")
 @click.option("--sha256", "hexadecimal", metavar="HEX", help="Or its digest: then the mirror's first root is taken, if it has that.")
+@click.option("--mirror-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for the mirror.")
 @click.pass_obj
-def init(output: Output, name: str, mirror: str | None, root_path: str | None, hexadecimal: str | None) -> None:
+def init(output: Output, name: str, mirror: str | None, root_path: str | None, hexadecimal: str | None, mirror_cacert: str | None) -> None:
     """Pin a TUF repository under NAME, and fetch the trusted root that it publishes.
 
     Root or digest must come by another way than the mirror does: who chooses them decides who is trusted. Nothing is pinned unless all
@@ -50,14 +51,16 @@ def init(output: Output, name: str, mirror: str | None, root_path: str | None, h
     from sigkit.cli.trusting import opened_roots
 
     with opened_roots(output, "network") as roots:
-        url, root = _find_repository(name, mirror, root_path, hexadecimal)
-        _tell(output, ((name, roots.pin_repository(name, url, root)),), f"pinned  {name}")
+        url, root = _find_repository(name, mirror, root_path, hexadecimal, mirror_cacert)
+        _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert)),), f"pinned  {name}")
 
 
 command.add_command(create)
 
 
-def _find_repository(name: str, mirror: str | None, root_path: str | None, hexadecimal: str | None) -> tuple[str, bytes]:
+def _find_repository(
+    name: str, mirror: str | None, root_path: str | None, hexadecimal: str | None, ca_file: str | None
+) -> tuple[str, bytes]:
     from sigkit import durable, limits
     from sigkit.errors import Place
     from sigkit.trust import bundled
@@ -69,7 +72,7 @@ def _find_repository(name: str, mirror: str | None, root_path: str | None, hexad
         raise click.UsageError("Give --mirror URL, and either --root FILE or --sha256 HEX.", context)
     if root_path:
         return mirror, durable.read(root_path, most_bytes=limits.TUF_ROOT_BYTES, place=Place.operator(root_path))
-    return mirror, _fetch_first_root(mirror, _parse_sha256(str(hexadecimal)))
+    return mirror, _fetch_first_root(mirror, _parse_sha256(str(hexadecimal)), ca_file)
 
 
 def _parse_sha256(text: str) -> Digest:
@@ -79,14 +82,14 @@ def _parse_sha256(text: str) -> Digest:
     return parse_digest(f"sha256:{text.removeprefix('sha256:')}", Place.operator("--sha256"))
 
 
-def _fetch_first_root(mirror: str, wanted: Digest) -> bytes:
+def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes:
     from sigkit import limits
     from sigkit.errors import MetadataMissing, Place
-    from sigkit.net.session import Session
     from sigkit.trust.mirror import NetMirror
     from sigkit.trust.pins import check_pinned
+    from sigkit.trust.store import open_session
 
-    with Session() as session:
+    with open_session(ca_file) as session:
         source = NetMirror(session, mirror, Place.operator("--mirror"))
         raw = source.fetch_metadata("1.root.json", limits.TUF_ROOT_BYTES)
         if raw is None:

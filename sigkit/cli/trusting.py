@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 def opened_roots(output: Output, reach: Reach) -> Iterator[RootStore]:
     """Give this user's trust roots; what there is to say about those that were loaded is said at the end, whatever that is."""
     from sigkit.clock import SystemClock
-    from sigkit.trust.store import find_store
+    from sigkit.trust.store import find_store, open_session
 
-    with contextlib.ExitStack() as stack:
-        session = None
-        if reach == "network":
-            from sigkit.net.session import Session
-
-            session = stack.enter_context(Session())
-        store = find_store(SystemClock(), session)
-        try:
-            yield store
-        finally:
-            for note in store.notes:
-                output.note(escape(note))
+    store = find_store(SystemClock(), open_session if reach == "network" else None)
+    try:
+        yield store
+    finally:
+        for note in store.notes:
+            output.note(escape(note))

@@ -2,6 +2,7 @@
 
     <directory>/NAME/pin.json            where from, and the digest of the file beside it
     <directory>/NAME/root.json           of a TUF repository: the root that everything is proved from, each time
+    <directory>/NAME/ca.pem              the authorities that the mirror's TLS certificate may be of, beside the system's
     <directory>/NAME/trusted_root.json   or a trusted root itself, which nothing is fetched for
     <directory>/NAME/cache.json          all that was proved the last time, in one file: the last good state, or the one before
 
@@ -40,6 +41,7 @@ class TufPin(Data):
     mirror: str
     root: bytes
     place: Place
+    ca_file: str | None = None  # of authorities for the mirror's own certificate, which prove nothing of what it has
 
 
 class FilePin(Data):
@@ -137,10 +139,13 @@ class Pins:
         )
         if top.member("schema").text() != PIN:
             top.member("schema").fail("a pin of another version", expected=PIN)
-        found = top.only(("schema", "mirror", "root", "trustedRoot"))
+        found = top.only(("schema", "mirror", "root", "ca", "trustedRoot"))
         if found.find("trustedRoot"):
             return FilePin(name, *self._pinned(name, "trusted_root.json", found.member("trustedRoot").text()))
-        return TufPin(name, found.member("mirror").text(), *self._pinned(name, "root.json", found.member("root").text()))
+        raw, root_place = self._pinned(name, "root.json", found.member("root").text())
+        ca = found.find("ca")
+        ca_file = self._pinned(name, "ca.pem", ca.text())[1].source if ca else None
+        return TufPin(name, found.member("mirror").text(), raw, root_place, ca_file)
 
     def _pinned(self, name: str, file: str, digest: str) -> tuple[bytes, Place]:
         place = Place.operator(self.path(name, file))
@@ -149,14 +154,20 @@ class Pins:
         check_pinned(raw, parse_digest(digest, place), place)
         return raw, place
 
-    def pin_repository(self, name: str, mirror: str, root: bytes) -> None:
-        """Pin a TUF repository. The same again changes nothing.
+    def pin_repository(self, name: str, mirror: str, root: bytes, ca: bytes | None = None) -> None:
+        """Pin a TUF repository, and the authorities of its mirror's own certificate if they are not the system's.
+
+        The same again changes nothing.
 
         Raises:
             OtherPin: (ROOT) something else is pinned under this name.
             FileUnwritable: (UNAVAIL) no space, no permission.
         """
-        self._pin(name, {"schema": PIN, "mirror": mirror, "root": str(Digest.of(root))}, "root.json", root)
+        pin: dict[str, strict.Json] = {"schema": PIN, "mirror": mirror, "root": str(Digest.of(root))}
+        if ca is None:
+            self._pin(name, pin, {"root.json": root})
+        else:
+            self._pin(name, {**pin, "ca": str(Digest.of(ca))}, {"root.json": root, "ca.pem": ca})
 
     def pin_trusted_root(self, name: str, trusted_root: bytes) -> None:
         """Pin a trusted root itself. The same again changes nothing.
@@ -165,9 +176,9 @@ class Pins:
             OtherPin: (ROOT) something else is pinned under this name.
             FileUnwritable: (UNAVAIL) no space, no permission.
         """
-        self._pin(name, {"schema": PIN, "trustedRoot": str(Digest.of(trusted_root))}, "trusted_root.json", trusted_root)
+        self._pin(name, {"schema": PIN, "trustedRoot": str(Digest.of(trusted_root))}, {"trusted_root.json": trusted_root})
 
-    def _pin(self, name: str, pin: dict[str, strict.Json], file: str, raw: bytes) -> None:
+    def _pin(self, name: str, pin: dict[str, strict.Json], files: Mapping[str, bytes]) -> None:
         path, encoded = self.path(name, "pin.json"), strict.encode_json(pin)
         if os.path.lexists(path):
             if durable.read(path, most_bytes=limits.PIN_BYTES, place=Place.operator(path)) != encoded:
@@ -181,7 +192,8 @@ class Pins:
             os.makedirs(self.path(name), mode=0o700, exist_ok=True)
         except OSError as err:
             raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place.operator(self.path(name))) from err
-        durable.write(self.path(name, file), raw, mode=0o600, point="trust.root")
+        for file, raw in files.items():
+            durable.write(self.path(name, file), raw, mode=0o600, point="trust.root")
         durable.write(path, encoded, mode=0o600, point="trust.pin")  # last: without it there is no pin
 
     # --- what was proved ---

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit import durable, limits
 from sigkit.data import Data
@@ -30,6 +30,8 @@ from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory, 
 from sigkit.trust.trusted_root import parse_trusted_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from sigkit.clock import Clock
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import SigningConfig
     from sigkit.trust.tuf import Mirror
+
+    Sessions: TypeAlias = Callable[[str | None], AbstractContextManager[Session]]
 
 TRUSTED_ROOT: Final = "trusted_root.json"
 SIGNING_CONFIG: Final = "signing_config.v0.2.json"
@@ -73,11 +77,11 @@ class NamedRoot(Data):
 class RootStore:
     """Loads trust roots by name. What a person should know about them stands in `notes` afterwards."""
 
-    def __init__(self, pins: Pins, clock: Clock, session: Session | None) -> None:
-        """Load from these pins; without a session nothing is fetched."""
+    def __init__(self, pins: Pins, clock: Clock, sessions: Sessions | None) -> None:
+        """Load from these pins; `sessions` opens connections, given a file of certificate authorities; without it nothing is fetched."""
         self._pins = pins
         self._clock = clock
-        self._session = session
+        self._sessions = sessions
         self._loaded: dict[tuple[str, Allowance], NamedRoot] = {}
         self.notes: list[str] = []
 
@@ -116,7 +120,7 @@ class RootStore:
         pin = self._pins.load(name)
         return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin)
 
-    def pin_repository(self, name: str, mirror: str, root: bytes) -> NamedRoot:
+    def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None) -> NamedRoot:
         """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
 
         Raises:
@@ -124,10 +128,11 @@ class RootStore:
             FileUnwritable: (UNAVAIL) no space, no permission.
             SigkitError: as the mirror, and what is wrong with the metadata; nothing was pinned then.
         """
-        pin = TufPin(name, mirror, root, Place.operator(self._pins.path(name, "root.json")))
+        pin = TufPin(name, mirror, root, Place.operator(self._pins.path(name, "root.json")), ca_file)
+        ca = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(ca_file)) if ca_file else None
         if not self._pins.holds(name):
             self._fetch(pin, None)
-        self._pins.pin_repository(name, mirror, root)
+        self._pins.pin_repository(name, mirror, root, ca)
         return self._update(pin)
 
     def pin_trusted_root(self, name: str, trusted_root: bytes, place: Place) -> NamedRoot:
@@ -185,7 +190,7 @@ class RootStore:
 
     def _of_repository(self, pin: TufPin, allowance: Allowance) -> NamedRoot:
         kept = self._kept(pin)
-        if self._session is not None and self._is_due(kept, allowance):
+        if self._sessions is not None and self._is_due(kept, allowance):
             try:
                 return self._update(pin)
             except MetadataExpired:
@@ -267,11 +272,12 @@ class RootStore:
     def _fetch(self, pin: TufPin, kept: Proved | None) -> tuple[NamedRoot, Proved]:
         from sigkit.trust.mirror import NetMirror
 
-        if self._session is None:
+        if self._sessions is None:
             raise MetadataMissing("no connection is made", place=Place(pin.name))
         now = self._now(kept)
         memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
-        found = self._read(pin, memory, NetMirror(self._session, pin.mirror, pin.place), now, now)
+        with self._sessions(pin.ca_file) as session:
+            found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place), now, now)
         return found, Proved(memory.files, now)
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:
@@ -312,9 +318,16 @@ class Memory:
         return Place(self._source, name)
 
 
-def find_store(clock: Clock, session: Session | None) -> RootStore:
+def find_store(clock: Clock, sessions: Sessions | None) -> RootStore:
     """Return the store of this user's roots."""
-    return RootStore(Pins(default_directory()), clock, session)
+    return RootStore(Pins(default_directory()), clock, sessions)
+
+
+def open_session(ca_file: str | None) -> Session:
+    """Open connections to mirrors; a server's certificate may be of the authorities in a file, beside the system's."""
+    from sigkit.net.session import NetOptions, Session
+
+    return Session(NetOptions(ca_file=ca_file))
 
 
 def _words(age: timedelta) -> str:

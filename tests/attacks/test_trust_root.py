@@ -29,7 +29,7 @@ from sigkit.errors import (
 from sigkit.net.session import Session
 from sigkit.trust.mirror import NetMirror
 from sigkit.trust.pins import Pins
-from sigkit.trust.store import Memory, RootStore
+from sigkit.trust.store import Memory, RootStore, open_session
 from sigkit.trust.tuf import Client
 from tests.simulators.command import SIGKIT
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
@@ -380,8 +380,8 @@ def test_nor_by_a_clock_that_was_set_back(sim, tmp_path):
     sim.timestamp.expires = sim.now + 3 * DAY
     sim.publish()
     clock = FixedClock(sim.now + 2 * DAY)
-    with MisbehavingServer(sim) as server, Session() as session:
-        store = RootStore(Pins(str(tmp_path / "trust")), clock, session)
+    with MisbehavingServer(sim) as server:
+        store = RootStore(Pins(str(tmp_path / "trust")), clock, open_session)
         store.pin_repository("acme", server.url, sim.pinned)
         sim.timestamp.expires = sim.now + DAY  # signed again, as if there had been nothing newer
         sim.publish()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sigkit.net.session import Session
 from sigkit.trust.pins import Pins
-from sigkit.trust.store import RootStore
+from sigkit.trust.store import RootStore, open_session
 from tests.simulators.misbehaving_registry import MisbehavingServer
 from tests.simulators.sigstore import FILE, Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
@@ -44,8 +43,8 @@ def publish(sim: Simulator, days_ago: float = 0) -> TufSimulator:
 
 def fetch(tuf: TufSimulator, directory: Path) -> None:
     """Pin the repository, and fetch what it has, at the time at which it was signed; then its mirror is gone."""
-    with MisbehavingServer(tuf) as server, Session() as session:
-        RootStore(Pins(str(directory)), FixedClock(tuf.now), session).pin_repository(NAME, server.url, tuf.pinned)
+    with MisbehavingServer(tuf) as server:
+        RootStore(Pins(str(directory)), FixedClock(tuf.now), open_session).pin_repository(NAME, server.url, tuf.pinned)
 
 
 def pin_only(tuf: TufSimulator, directory: Path, mirror: str) -> None:

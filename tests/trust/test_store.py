@@ -19,16 +19,23 @@ from sigkit.errors import (
     OtherPin,
     Place,
     RootTooOld,
+    TlsFailed,
     UnsafeRootStore,
 )
-from sigkit.net.session import Session
+from sigkit.net.session import NetOptions, Session
 from sigkit.trust.pins import Pins, is_name
 from sigkit.trust.store import Allowance, NamedRoot, RootStore
 from tests.simulators.misbehaving_registry import MisbehavingServer
 from tests.simulators.sigstore import Simulator
+from tests.simulators.tls_identity import TlsIdentity
 from tests.simulators.tuf import DAY, TufSimulator
 
 PLACE = Place("test")
+
+
+def quick(ca_file: str | None) -> Session:
+    """Connect without waiting between attempts."""
+    return Session(NetOptions(ca_file=ca_file), sleep=lambda _: None)
 
 
 class Clock:
@@ -47,23 +54,24 @@ class Machine:
         self.clock = Clock(sim)
         self.notes: list[str] = []
 
-    def store(self, session: Session | None) -> RootStore:
-        return RootStore(Pins(str(self.directory)), self.clock, session)
+    def store(self, sessions) -> RootStore:
+        return RootStore(Pins(str(self.directory)), self.clock, sessions)
 
     def pin(self) -> NamedRoot:
-        with Session() as session:
-            return self.store(session).pin_repository("acme", self.server.url, self.sim.pinned)
+        return self.store(quick).pin_repository("acme", self.server.url, self.sim.pinned)
 
-    def _load(self, session: Session | None, allowance: Allowance) -> NamedRoot:
-        store = self.store(session)
+    def update(self) -> NamedRoot:
+        return self.store(quick).update("acme")
+
+    def _load(self, sessions, allowance: Allowance) -> NamedRoot:
+        store = self.store(sessions)
         try:
             return store.load("acme", allowance)
         finally:
             self.notes = store.notes
 
     def online(self, allowance: Allowance = Allowance()) -> NamedRoot:  # noqa: B008 # immutable
-        with Session(sleep=lambda _: None) as session:
-            return self._load(session, allowance)
+        return self._load(quick, allowance)
 
     def offline(self, allowance: Allowance = Allowance()) -> NamedRoot:  # noqa: B008 # immutable
         return self._load(None, allowance)
@@ -144,8 +152,8 @@ def test_a_failed_update_changes_nothing_that_is_kept(machine, sim):
     before = machine.cache.read_bytes()
     sim.timestamp.version = 1
     sim.sign("timestamp")
-    with Session() as session, pytest.raises(MetadataRolledBack):
-        machine.store(session).update("acme")
+    with pytest.raises(MetadataRolledBack):
+        machine.update()
     assert machine.cache.read_bytes() == before
 
 
@@ -182,13 +190,12 @@ def test_a_clock_that_was_set_back_makes_nothing_valid_again(machine, sim):
     machine.clock.at += 6 * DAY
     sim.timestamp.expires = machine.clock.at + 7 * DAY
     sim.publish()
-    with Session() as session:
-        machine.store(session).update("acme")
+    machine.update()
     sim.timestamp.expires = machine.clock.at - DAY
     sim.publish()
     machine.clock.at -= 3 * DAY
-    with Session() as session, pytest.raises(MetadataExpired):
-        machine.store(session).update("acme")
+    with pytest.raises(MetadataExpired):
+        machine.update()
 
 
 def test_nothing_is_pinned_unless_all_is_proved(machine, sim):
@@ -201,8 +208,8 @@ def test_nothing_is_pinned_unless_all_is_proved(machine, sim):
 def test_a_pin_is_never_replaced(machine, root):
     machine.pin()
     machine.pin()  # the same again
-    with Session() as session, pytest.raises(OtherPin):
-        machine.store(session).pin_repository("acme", machine.server.url + "/other", machine.sim.pinned)
+    with pytest.raises(OtherPin):
+        machine.store(quick).pin_repository("acme", machine.server.url + "/other", machine.sim.pinned)
     with pytest.raises(OtherPin):
         machine.store(None).pin_trusted_root("acme", root, PLACE)
 
@@ -321,3 +328,15 @@ def test_a_pin_that_cannot_be_written_is_said(machine, tmp_path):
     (tmp_path / "trust").write_bytes(b"a file")
     with pytest.raises(FileUnwritable):
         machine.pin()
+
+
+def test_the_authority_of_the_mirrors_certificate_is_kept_with_the_pin(sim, tmp_path):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with MisbehavingServer(sim, tls=identity.server_context()) as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        machine = Machine(sim, server, tmp_path / "trust")
+        with pytest.raises(TlsFailed):
+            machine.pin()
+        machine.store(quick).pin_repository("acme", server.url, sim.pinned, identity.ca_file)
+        Path(identity.ca_file).unlink()
+        assert machine.update().root.name == "acme"
