@@ -203,13 +203,14 @@ def _load_certificates(path: str) -> tuple[bytes, ...]:
 def _find_token(output: Output, flags: SigningFlags, config: SigningConfig, client: Client) -> tuple[IdentityToken, str]:
     """Return the token and what gave it: the option, the environment, the surroundings, a login."""
     from sigkit.errors import Place
-    from sigkit.signing.ambient import ambient_token
     from sigkit.signing.token import parse_identity_token
 
     if flags.identity_token:
         return _given(output, flags.identity_token)
     if given := os.environ.get(TOKEN_VARIABLE):
         return parse_identity_token(given, Place.operator(TOKEN_VARIABLE)), TOKEN_VARIABLE
+    from sigkit.signing.ambient import ambient_token
+
     found = ambient_token(flags.oidc_client_id, client.watcher)
     if found is not None:
         return parse_identity_token(found.token, Place.operator(found.source)), found.source
