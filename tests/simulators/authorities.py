@@ -29,6 +29,9 @@ from sigkit.services.tsa import TimestampAuthority
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sigkit.clock import Clock
+    from sigkit.services.tokens import IssuerKeys
+
 URL = "http://127.0.0.1:8080"
 WORKLOAD = "https://ci.example/acme/app"
 PERSON = "mia@acme.example"
@@ -61,9 +64,9 @@ class KeySets:
         return self.keys.get(issuer.url, {}).get(kid)
 
 
-def make_authorities(root: Path) -> None:
+def make_authorities(root: Path, clock: Clock | None = None) -> None:
     """Make keys and certificates of all of them in a directory."""
-    clock = StandingClock()
+    clock = clock or StandingClock()
     for name in ("offline", "ca", "tsa", "ct", "oidc"):
         (root / name).mkdir(parents=True)
     offline = str(root / "offline")
@@ -72,24 +75,26 @@ def make_authorities(root: Path) -> None:
         authority.create(str(root / where), offline, "acme", clock)
     CertificateLog.create(str(root / "ct"), "127.0.0.1", clock)
     OidcIssuer.create(str(root / "oidc"))
-    Authorities(root).close()  # its databases are made now
+    Authorities(root, clock=clock).close()  # its databases are made now
 
 
 class Authorities:
     """All of them, opened in a directory where they were made."""
 
-    def __init__(self, root: Path, issuers: tuple[Issuer, ...] = ()) -> None:
+    def __init__(self, root: Path, issuers: tuple[Issuer, ...] = (), clock: Clock | None = None, keys: IssuerKeys | None = None) -> None:
+        """Open them; without a clock time stands, without keys they are published by hand."""
         self.clock = StandingClock()
         self.root = root
-        self.oidc = OidcIssuer.open(str(root / "oidc"), URL, self.clock)
+        now = clock or self.clock
+        self.oidc = OidcIssuer.open(str(root / "oidc"), URL, now)
         self.keys = KeySets()
         for key in self.oidc.key_set():
             self.keys.publish(URL, dict(key))
-        self.tokens = TokenVerifier((Issuer(URL, OwnIssuer()), *issuers), self.keys, self.clock)
+        self.tokens = TokenVerifier((Issuer(URL, OwnIssuer()), *issuers), keys or self.keys, now)
         self._open = contextlib.ExitStack()
-        self.ct = self._open.enter_context(CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], self.clock))
-        self.ca = CertificateAuthority.open(str(root / "ca"), self.tokens, self.ct, self.clock)
-        self.tsa = TimestampAuthority.open(str(root / "tsa"), self.clock)
+        self.ct = self._open.enter_context(CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], now))
+        self.ca = CertificateAuthority.open(str(root / "ca"), self.tokens, self.ct, now)
+        self.tsa = TimestampAuthority.open(str(root / "tsa"), now)
 
     def close(self) -> None:
         self._open.close()
