@@ -149,13 +149,13 @@ def _check_identity(signer: IdentitySigner, token: IdentityToken, place: Place) 
 def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
     """Tell whether the certificate's name is made of what the token says.
 
-    An address is certified as it is. Of the rest an authority makes a URI by rules of its own, one for each kind of issuer; all that are
-    known end in the claim, after the host: `https://github.com/` and `job_workflow_ref`. A user name has its domain after a `!`.
+    An address is certified as it is, a user name with its domain after a `!`. Of the rest an authority makes a URI by rules of its own; all
+    that are known put one claim after the scheme or after the host, and all of it: `https://github.com/` and `job_workflow_ref`.
     """
     if signer.kind == "email":
         return signer.subject == token.email
     if signer.kind == "username":
         return signer.subject.rpartition("!")[0] == token.subject
-    return signer.extensions.get("tokenSubject") == token.subject or any(
-        signer.subject == name or signer.subject.endswith(f"/{name}") for name in token.names
-    )
+    after_scheme = signer.subject.partition("://")[2]
+    parts = {signer.subject, after_scheme, after_scheme.partition("/")[2]}
+    return signer.extensions.get("tokenSubject") == token.subject or not parts.isdisjoint(token.names)

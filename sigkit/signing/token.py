@@ -175,10 +175,20 @@ def _verified(cursor: Cursor | None) -> str:
 
 def _names(subject: str, claims: dict[str, Json]) -> tuple[str, ...]:
     texts = [value for name, value in claims.items() if isinstance(value, str) and value and name not in _ABOUT_ITSELF]
-    return tuple(dict.fromkeys((subject, *texts, *_kubernetes(claims))))
+    return tuple(dict.fromkeys((subject, *texts, *_of_kubernetes(claims), *_of_several(claims))))
 
 
-def _kubernetes(claims: dict[str, Json]) -> tuple[str, ...]:
+def _of_several(claims: dict[str, Json]) -> tuple[str, ...]:
+    """Return the paths that Fulcio makes of several claims: Buildkite's and CircleCI's (docs/oidc.md)."""
+    circle = "oidc.circleci.com"
+    templates = (
+        ("{}/{}", "organization_slug", "pipeline_slug"),
+        ("api/v2/projects/{}/pipeline-definitions/{}", f"{circle}/project-id", f"{circle}/pipeline-definition-id"),
+    )
+    return tuple(template.format(*(claims[name] for name in names)) for template, *names in templates if claims.keys() >= set(names))
+
+
+def _of_kubernetes(claims: dict[str, Json]) -> tuple[str, ...]:
     """Return Fulcio's name for a service account of Kubernetes, if the token is one's."""
     about = claims.get("kubernetes.io")
     account = about.get("serviceaccount") if isinstance(about, dict) else None

@@ -126,6 +126,20 @@ def test_what_becomes_public_is_told_before_anything_is_sent(session):
             "https://github.com/acme/app/w.yml@main",
             "uri",
         ),
+        (
+            {
+                "sub": "p",
+                "ci_config_ref_uri": "gitlab.example/acme/app//.gitlab-ci.yml@main",
+                "san": "https://gitlab.example/acme/app//.gitlab-ci.yml@main",
+            },
+            "https://gitlab.example/acme/app//.gitlab-ci.yml@main",
+            "uri",
+        ),
+        (
+            {"sub": "o", "organization_slug": "acme", "pipeline_slug": "app", "san": "https://buildkite.com/acme/app"},
+            "https://buildkite.com/acme/app",
+            "uri",
+        ),
     ],
 )
 def test_the_certificates_name_is_made_of_what_the_token_says(session, claims, subject, kind):
@@ -198,6 +212,11 @@ def test_every_authority_must_answer_where_the_config_says_all(session):
     assert nothing_was_logged(session)
 
 
+def test_an_instance_without_a_log_vouches_by_a_timestamp_alone(session):
+    signed = sign(session, {"rekorTlogUrls": None, "rekorTlogConfig": None})
+    assert (signed.facts.inclusions, len(signed.facts.times)) == ((), 1)
+
+
 def test_identities_need_a_time_and_that_is_said_before_anything_is_sent(session):
     with pytest.raises(NoAttestedTime):
         sign(session, {"tsaUrls": None, "tsaConfig": None})
@@ -243,6 +262,19 @@ def test_a_certificate_for_another_identity_is_refused_as_IDENT(session):
     with pytest.raises(OtherIdentityCertified):
         sign(session)
     assert session.asked("/log2") == 0
+
+
+@pytest.mark.attack("another's certificate at signing")
+@pytest.mark.parametrize(
+    "san", ["https://github.com/evil/app/w.yml@refs/heads/main", "https://evil.example/x/acme", "acme/app", "repo:acme/app2"]
+)
+def test_a_name_that_only_ends_like_a_claim_is_another_identity(session, san):
+    def other(ca):
+        ca.names = [x509.UniformResourceIdentifier(san)]
+
+    session.server.instance.change["certificate"] = other
+    with pytest.raises(OtherIdentityCertified):
+        sign(session, sub="repo:acme/app", base_ref="main", owner="acme", workflow_ref="acme/app/w.yml@refs/heads/main")
 
 
 @pytest.mark.attack("another's certificate at signing")
