@@ -95,7 +95,7 @@ class Pins:
         if self.directory is None:
             return ()
         try:
-            return tuple(sorted(name for name in os.listdir(self.directory) if is_name(name)))
+            return tuple(sorted(name for name in os.listdir(self.directory) if is_name(name) and self.holds(name)))
         except FileNotFoundError:
             return ()
         except OSError as err:
@@ -103,7 +103,7 @@ class Pins:
 
     def holds(self, name: str) -> bool:
         """Tell whether a root has this name."""
-        return self.directory is not None and os.path.lexists(self.path(name))
+        return self.directory is not None and os.path.lexists(self.path(name, "pin.json"))
 
     def path(self, name: str, file: str = "") -> str:
         """Return where a root, or a file of it, lies.

@@ -132,6 +132,19 @@ def test_a_trusted_root_is_pinned_as_it_is(home, instance):
     assert home("verify-blob", *WHO, "--trusted-root", "plain", "--bundle", "b.json", "file").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "point", ["trust.root.rename", "trust.pin.rename", "trust.pin.directory", "trust.cache.rename", "trust.cache.directory"]
+)
+def test_a_killed_command_pins_all_or_nothing_and_can_be_run_again(home, mirror, point):
+    (home.path / "1.root.json").write_bytes(pinned(mirror))
+    line = ("trust", "init", "acme", "--mirror", mirror.url, "--root", "1.root.json")
+    assert home(*line, SIGKIT_FAILPOINTS=f"{point}=kill").returncode == -9
+    before = home("verify-blob", *WHO, "--trusted-root", "acme", "--bundle", "b.json", "file")
+    assert before.returncode in ({0} if point == "trust.cache.directory" else {2, 3}), before.stderr
+    assert home(*line).returncode == 0
+    assert home("verify-blob", *WHO, "--trusted-root", "acme", "--bundle", "b.json", "file").returncode == 0
+
+
 POLICY = """
 apiVersion: sigkit.dev/v1alpha1
 kind: Policy

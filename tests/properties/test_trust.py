@@ -126,7 +126,7 @@ def test_a_root_that_is_signed_and_says_odd_things_ends_in_no_other_way(member, 
     holder = next(inner for inner in (role, key, key["keyval"], document) if member in inner)
     holder[member] = value
     try:
-        payload = encode_canonical(document).encode()
+        payload = str(encode_canonical(document)).encode()
     except FormatError:
         return
     signature = sim.signers["root"][0].sign(payload)
