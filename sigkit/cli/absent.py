@@ -83,6 +83,8 @@ _COMMANDS = {
     **dict.fromkeys(("login", "logout"), _CREDENTIALS),
     "generate-key-pair": "it is `sigkit key generate`.",
     "public-key": "it is `sigkit key public`.",
+    "initialize": "it is `sigkit trust init NAME --mirror URL --root FILE`.",
+    **dict.fromkeys(("trusted-root", "signing-config"), "it is `sigkit trust create`, which writes both files."),
     "push": "it is `sigkit copy oci:DIR IMAGE`.",
     "version": "it is `sigkit --version`.",
     "help": "it is `sigkit --help`, or --help after a command.",
