@@ -111,15 +111,11 @@ def test_claims_that_are_there_twice_are_refused():
 
 
 def test_the_other_alphabet_of_base64_is_refused():
-    found = {}
-    for text in ("\x7f>?", "~~?", "?>>?"):
-        told = {"iss": "https://i.example", "sub": text, "aud": "sigstore", "exp": 1}
-        claims = base64.b64encode(json.dumps(told, ensure_ascii=False).encode()).rstrip(b"=").decode()
-        found[text] = set(claims) & {"+", "/"}
-        if found[text]:
-            with pytest.raises(MalformedToken):
-                parse_identity_token(f"{part({})}.{claims}.x", HERE)
-    assert any(found.values())
+    told = {"iss": "https://i.example", "sub": "?>?>?>", "aud": "sigstore", "exp": 1}
+    claims = base64.b64encode(json.dumps(told).encode()).rstrip(b"=").decode()
+    assert set(claims) & {"+", "/"}
+    with pytest.raises(MalformedToken):
+        parse_identity_token(f"{part({})}.{claims}.x", HERE)
 
 
 def test_a_huge_token_is_refused_as_LIMIT_before_it_is_parsed():
