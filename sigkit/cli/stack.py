@@ -230,6 +230,34 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 
 @command.command(
     cls=Command,
+    name="publish",
+    epilog=EXITS,
+    examples="""
+    sigkit stack publish ./stack --trusted-root trusted_root.json --signing-config signing_config.json --offline ./stack-keys
+    """,
+)
+@_directory
+@click.option("--trusted-root", required=True, type=FILE, metavar="FILE", help="The trust root that clients get from now on.")
+@click.option("--signing-config", required=True, type=FILE, metavar="FILE", help="The services that clients sign with from now on.")
+@click.option("--offline", type=DIRECTORY, metavar="DIR", help="Where the offline keys are; DIR/offline unless given.")
+@click.pass_obj
+def publish(output: Output, directory: str, trusted_root: str, signing_config: str, offline: str | None) -> None:
+    """Hand clients another trust root and signing config, by the stack's TUF repository and in DIR/clients.
+
+    So clients follow to services elsewhere (docs/scaling.md). A trust root that leaves out what signed before makes old evidence fail.
+    """
+    from sigkit.clock import SystemClock
+    from sigkit.services.stack.publish import publish_documents
+
+    keys = offline or os.path.join(directory, "offline")
+    publish_documents(directory, keys, trusted_root, signing_config, SystemClock())
+    output.answer(
+        [f"published  {escape(directory)}/clients, and in its TUF repository"], {"schema": "sigkit.stack.publish/1", "directory": directory}
+    )
+
+
+@command.command(
+    cls=Command,
     name="token",
     epilog=EXITS,
     examples="""

@@ -184,5 +184,31 @@ def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
 
 
 def test_every_command_has_examples():
-    for name in ("init", "up", "down", "status", "backup", "renew", "token", "approve"):
+    for name in ("init", "up", "down", "status", "backup", "renew", "publish", "token", "approve"):
         assert "Examples:" in sigkit("stack", name, "--help").stdout
+
+
+def test_other_documents_reach_clients_by_tuf_and_as_files(tmp_path):
+    stack = stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    other = stacks.make(tmp_path / "other")
+    files = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
+    first_root = stack.client("root.json").read_bytes()
+    with up(stack.directory):
+        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb")
+        targets = stack.json("GET", "/tuf/2.targets.json")["signed"]["targets"]
+        digest = targets["trusted_root.json"]["hashes"]["sha256"]
+        assert stack.call("GET", f"/tuf/targets/{digest}.trusted_root.json")[1] == other.client("trusted_root.json").read_bytes()
+    assert stack.client("signing_config.json").read_bytes() == other.client("signing_config.json").read_bytes()
+    assert stack.client("root.json").read_bytes() == first_root
+
+
+@pytest.mark.parametrize("wrong", ["trusted_root.json", "signing_config.json"])
+def test_what_clients_would_not_take_is_not_published(stack, tmp_path, wrong):
+    (tmp_path / "wrong.json").write_text("{}")
+    given = {
+        name: tmp_path / "wrong.json" if name == wrong else stack.client(name) for name in ("trusted_root.json", "signing_config.json")
+    }
+    files = ("--trusted-root", given["trusted_root.json"], "--signing-config", given["signing_config.json"])
+    before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
+    sigkit("stack", "publish", stack.directory, *files, status=2)
+    assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
