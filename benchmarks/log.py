@@ -54,7 +54,7 @@ def serve(root: str) -> None:
 
 
 @contextlib.contextmanager
-def served(home: Path) -> Iterator[str]:
+def served(home: Path) -> Iterator[tuple[str, int]]:
     """Make a log and serve it in a process of its own."""
     key = generate("ed25519")
     (home / "key.der").write_bytes(key.pkcs8())
@@ -63,7 +63,7 @@ def served(home: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None or process.stdin is None:
             raise RuntimeError("no pipes")
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), process.pid
         process.stdin.close()
 
 
@@ -122,19 +122,30 @@ async def load(url: str, clients: int, bodies: list[bytes]) -> tuple[float, list
     return len(taken) / (time.perf_counter() - start), sorted(taken)
 
 
-def race(url: str, home: Path) -> None:
+def processor_ms(pid: int | None) -> float:
+    """Return the processor time that a process has used; 0 where none is known."""
+    if pid is None:
+        return 0.0
+    ticks = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def race(url: str, pid: int | None, home: Path) -> None:
     """Measure a server with 32 and with 512 clients."""
     import uvloop
 
     for clients in (32, 512):
         bodies = signed_requests(40_000)
         before = sync_ms(home)
+        used = processor_ms(pid)
         rate, taken = uvloop.run(load(url, clients, bodies))
+        used = processor_ms(pid) - used
         sync = statistics.mean((before, sync_ms(home)))
         middle, late = (taken[int(len(taken) * part)] * 1000 for part in (0.5, 0.99))
         print(
             f"{clients:4} clients: {rate:7.0f} appends/s, median {middle:6.1f} ms, p99 {late:6.1f} ms"
-            f" = {late / sync:5.1f} syncs of {sync:.2f} ms; slowest {taken[-1] * 1000:.0f} ms",
+            f" = {late / sync:5.1f} syncs of {sync:.2f} ms; slowest {taken[-1] * 1000:.0f} ms"
+            f"; processor {used / len(taken):.3f} ms each",
             flush=True,
         )
 
@@ -189,10 +200,10 @@ def main() -> None:
         if arguments[:1] == ["fill"]:
             fill(int(arguments[1]), home)
         elif arguments:
-            race(arguments[0], home)
+            race(arguments[0], None, home)
         else:
-            with served(home) as url:
-                race(url, home)
+            with served(home) as (url, pid):
+                race(url, pid, home)
 
 
 if __name__ == "__main__":
