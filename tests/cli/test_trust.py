@@ -133,6 +133,15 @@ def test_a_trusted_root_is_pinned_as_it_is(home, instance):
 
 
 @pytest.mark.parametrize(
+    ("command", "instead"), [("initialize", "trust init"), ("trusted-root", "trust create"), ("signing-config", "trust create")]
+)
+def test_what_cosigns_users_type_is_known(home, command, instead):
+    done = home(command)
+    assert done.returncode == 2
+    assert instead in done.stderr
+
+
+@pytest.mark.parametrize(
     "point", ["trust.root.rename", "trust.pin.rename", "trust.pin.directory", "trust.cache.rename", "trust.cache.directory"]
 )
 def test_a_killed_command_pins_all_or_nothing_and_can_be_run_again(home, mirror, point):
