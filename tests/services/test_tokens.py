@@ -310,6 +310,19 @@ def test_issuer_speaks_only_for_whom_it_may(kind, claims):
     assert caught.value.kind in {Kind.IDENT, Kind.PARSE}
 
 
+@pytest.mark.parametrize("text", ["mia\u202e", "mia\n", "m" * 3000, "\x00"])
+def test_text_that_shows_otherwise_is_not_certified(text):
+    for kind, claims in (
+        (UsernameIssuer("acme.example"), {"sub": text}),
+        (EmailIssuer(), {"sub": text, "email": PERSON, "email_verified": True}),
+    ):
+        with pytest.raises(SigkitError) as caught:
+            name(kind, **claims)
+        assert caught.value.kind is Kind.IDENT
+    with pytest.raises(SigkitError):
+        name(OwnIssuer(), sub=WORKLOAD, sourceRepositoryURI=text)
+
+
 def test_own_tokens_bring_extensions_by_name():
     named = name(
         OwnIssuer(), sub=WORKLOAD, sourceRepositoryURI="https://git.example/acme/app", buildTrigger="push", tokenSubject="x", issuer="y"
