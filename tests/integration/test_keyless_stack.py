@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sigkit.cli import conformance
 from sigkit.clock import SystemClock
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
@@ -108,6 +109,15 @@ def test_who_pinned_an_instance_follows_its_new_keys(sigkit, stack, home):
     sigkit("trust", "update", "acme")
     sigkit("sign-blob", "--trusted-root", "acme", "--identity-token", "token", "--bundle", "b.json", "file")
     sigkit("verify-blob", "--trusted-root", "acme", *who(stack), "--bundle", "b.json", "file")
+
+
+def test_the_conformance_suites_client_signs_with_a_stack(stack, home, monkeypatch):
+    monkeypatch.chdir(home)
+    given = [*map(str, instance(stack))]
+    token = (home / "token").read_text()
+    assert conformance.run(["sign-bundle", "--identity-token", token, "--bundle", "b.json", *given, "file"]) == 0
+    assert conformance.run(["verify-bundle", "--bundle", "b.json", *who(stack), *map(str, trusted(stack)), "file"]) == 0
+    assert conformance.run(["verify-bundle", "--bundle", "b.json", *who(stack, "other"), *map(str, trusted(stack)), "file"]) == 1
 
 
 @pytest.mark.peers
