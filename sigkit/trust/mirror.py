@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sigkit.net.session import Session
     from sigkit.net.url import Url
 
-UPDATE_S: Final = 60.0  # for a whole update; a dozen small files
+UPDATE_S: Final = 60.0  # for a whole update that somebody asked for; a dozen small files
+ON_THE_WAY_S: Final = 10.0  # for one that a verification does on the way: then what is kept is used
 # Object stores that may not be listed answer 403 for what is absent (python-tuf's client takes it so, too).
 _ABSENT: Final = frozenset({403, 404})
 
@@ -21,7 +22,7 @@ _ABSENT: Final = frozenset({403, 404})
 class NetMirror:
     """A mirror at a URL; targets lie under `targets/` there unless they have a URL of their own."""
 
-    def __init__(self, session: Session, url: str, place: Place, targets_url: str = "") -> None:
+    def __init__(self, session: Session, url: str, place: Place, targets_url: str = "", *, within_s: float = UPDATE_S) -> None:
         """Ask over a session; one deadline counts for everything that is asked.
 
         Args:
@@ -29,6 +30,7 @@ class NetMirror:
             url: of the metadata.
             place: where the URL was written.
             targets_url: of the targets, if that is not below `url`.
+            within_s: the deadline, from now on.
 
         Raises:
             UrlRefused: (NET) no URL that is asked.
@@ -36,7 +38,7 @@ class NetMirror:
         self._session = session
         self._base = url.rstrip("/")
         self._targets = targets_url.rstrip("/") or f"{self._base}/targets"
-        self._deadline = Deadline(UPDATE_S)
+        self._deadline = Deadline(within_s)
         parse_url(f"{self._base}/timestamp.json", place)
 
     def fetch_metadata(self, name: str, most_bytes: int) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit import durable, limits
@@ -18,6 +19,7 @@ from sigkit.errors import (
     LockTimeout,
     MetadataExpired,
     MetadataMissing,
+    NetError,
     Place,
     RootTooOld,
     SigkitError,
@@ -56,6 +58,13 @@ class Allowance(Data):
 
 
 NO_ALLOWANCE: Final = Allowance()
+
+
+class Patience(Enum):
+    """How long a mirror is waited for: as long as it takes, or not, since there is something to go on with."""
+
+    WHOLE = "whole"
+    ON_THE_WAY = "on the way"
 
 
 class Freshness(Data):
@@ -118,7 +127,7 @@ class RootStore:
             SigkitError: as `load`, and as the mirror.
         """
         pin = self._pins.load(name)
-        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin)
+        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Patience.WHOLE)
 
     def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None) -> NamedRoot:
         """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
@@ -131,9 +140,9 @@ class RootStore:
         pin = TufPin(name, mirror, root, Place.operator(self._pins.path(name, "root.json")), ca_file)
         ca = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(ca_file)) if ca_file else None
         if not self._pins.holds(name):
-            self._fetch(pin, None)
+            self._fetch(pin, None, Patience.WHOLE)
         self._pins.pin_repository(name, mirror, root, ca)
-        return self._update(pin)
+        return self._update(pin, Patience.WHOLE)
 
     def pin_trusted_root(self, name: str, trusted_root: bytes, place: Place) -> NamedRoot:
         """Pin a trusted root itself under a name.
@@ -192,12 +201,12 @@ class RootStore:
         kept = self._kept(pin)
         if self._sessions is not None and self._is_due(kept, allowance):
             try:
-                return self._update(pin)
+                return self._update(pin, Patience.ON_THE_WAY if kept else Patience.WHOLE)
             except MetadataExpired:
                 if not allowance.max_expired or kept is None:
                     raise
                 self.notes.append(f"trusted root {pin.name}: what its mirror offers has expired; what is kept is used")
-            except UnavailError as err:
+            except (UnavailError, NetError) as err:  # what is kept needs no protection on the way
                 if kept is None:
                     raise
                 self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
@@ -256,28 +265,29 @@ class RootStore:
         now = self._clock.now()
         return max(now, kept.checked) if kept else now
 
-    def _update(self, pin: TufPin) -> NamedRoot:
+    def _update(self, pin: TufPin, patience: Patience) -> NamedRoot:
         with ExitStack() as stack:
             try:  # one at a time, where that can be: what is older would replace what is newer
                 stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
             except (FileUnwritable, LockTimeout):
                 pass
-            found, proved = self._fetch(pin, self._kept(pin))
+            found, proved = self._fetch(pin, self._kept(pin), patience)
             try:
                 self._pins.save_proved(pin.name, proved)
             except FileUnwritable as err:
                 self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
         return found
 
-    def _fetch(self, pin: TufPin, kept: Proved | None) -> tuple[NamedRoot, Proved]:
-        from sigkit.trust.mirror import NetMirror
+    def _fetch(self, pin: TufPin, kept: Proved | None, patience: Patience) -> tuple[NamedRoot, Proved]:
+        from sigkit.trust.mirror import ON_THE_WAY_S, UPDATE_S, NetMirror
 
         if self._sessions is None:
             raise MetadataMissing("no connection is made", place=Place(pin.name))
         now = self._now(kept)
         memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
         with self._sessions(pin.ca_file) as session:
-            found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place), now, now)
+            within_s = UPDATE_S if patience is Patience.WHOLE else ON_THE_WAY_S
+            found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
         return found, Proved(memory.files, now)
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:

@@ -139,6 +139,20 @@ def test_a_mirror_that_does_not_answer_is_said_and_what_is_kept_is_used(machine)
     assert any("2 days ago" in note for note in machine.notes)
 
 
+def test_a_mirror_whose_certificate_is_not_accepted_is_as_one_that_does_not_answer(sim, tmp_path):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with MisbehavingServer(sim, tls=identity.server_context()) as server:
+        machine = Machine(sim, server, tmp_path / "trust")
+        Pins(str(tmp_path / "trust")).pin_repository("acme", server.url.replace("127.0.0.1", "localhost"), sim.pinned)
+        with pytest.raises(TlsFailed):
+            machine.online()
+        with MisbehavingServer(sim) as plain:
+            Machine(sim, plain, tmp_path / "other").pin()
+        (tmp_path / "other" / "acme" / "cache.json").rename(machine.cache)
+        machine.clock.at += 2 * DAY
+        assert machine.online().root.name == "acme"
+
+
 def test_a_mirror_that_answers_wrongly_is_refused_whatever_is_kept(machine, sim):
     machine.pin()
     machine.clock.at += 2 * DAY
