@@ -6,6 +6,7 @@ ends it with the page. What the page can say about a block:
 
 * `<!-- exits 122 -->` before it: its last command ends with that status. Otherwise every command must end with 0.
 * `<!-- not run: why -->` before it: it is passed over. So is a block of `make …`: it sets up and tests the checkout itself.
+* `<!-- needs PROGRAM… -->` anywhere in the page: it runs with these of `.ci/go-peers` on PATH, in the lane of the peers.
 * a block fenced as `text` after it: what it prints, on both streams. `…` stands for any text within a line, alone on a line for
   any lines.
 """
@@ -17,18 +18,26 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.simulators.command import put_on_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(
     r"(?:^<!-- (?P<note>not run: [^\n]+|exits \d+) -->\n+)?^```sh\n(?P<code>.*?)^```\n(?:\n*^```text\n(?P<prints>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
-PAGES = sorted(path for path in [CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")] if "```sh\n" in path.read_text())
+NEEDS = re.compile(r"^<!-- needs ([^\n]+) -->$", re.MULTILINE)
+PAGES = [
+    pytest.param(path, id=path.relative_to(CHECKOUT).as_posix(), marks=[pytest.mark.peers] if NEEDS.search(path.read_text()) else [])
+    for path in sorted([CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")])
+    if "```sh\n" in path.read_text()
+]
 
 
 class Block(NamedTuple):
@@ -61,11 +70,18 @@ def script(page: list[Block]) -> str:
     return "\n".join(parts)
 
 
-def run_page(text: str, scratch: Path) -> list[tuple[Block, str, int | None]]:
+def needed(text: str) -> list[str]:
+    """Return the programs that a page needs."""
+    return [name for found in NEEDS.finditer(text) for name in found[1].split()]
+
+
+def run_page(text: str, scratch: Path, programs: Sequence[Path] = ()) -> list[tuple[Block, str, int | None]]:
     """Run a page, and return each block with what it printed and its status (None: it did not get to its end)."""
     (scratch / "bin").mkdir()
     (scratch / "work").mkdir()
     put_on_path(scratch / "bin")
+    for program in programs:
+        (scratch / "bin" / program.name).symlink_to(program)
     environment = os.environ | {"PATH": f"{scratch / 'bin'}:{os.environ['PATH']}", "NO_COLOR": "1"}
     page = blocks(text)
     done = subprocess.run(
@@ -100,10 +116,11 @@ def fits(printed: str, expected: str) -> bool:
     return len(lines) in reached
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(CHECKOUT).as_posix())
-def test_the_commands_of_the_page_do_what_it_says(page, tmp_path):
-    wrong = []
-    for block, printed, status in run_page(page.read_text(), tmp_path):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_the_page_do_what_it_says(page, tmp_path, request):
+    text, wrong = page.read_text(), []
+    programs = [request.getfixturevalue("go_peer")(name) for name in needed(text)]
+    for block, printed, status in run_page(text, tmp_path, programs):
         where = f"{page.relative_to(CHECKOUT)}:{block.line}"
         if status != block.exits:
             wrong.append(f"{where}: exit {status}, not {block.exits}:\n{block.code}---\n{printed}")
