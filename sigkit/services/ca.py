@@ -159,7 +159,8 @@ class CertificateAuthority:
         issuer = self._issuer.certificate
         pki.check_valid(issuer, now)
         until = min(now + LIFETIME, issuer.not_valid_after_utc)
-        builder = x509.CertificateBuilder(issuer.subject, x509.Name([]), subject, x509.random_serial_number(), now, until)
+        builder = x509.CertificateBuilder(issuer_name=issuer.subject, subject_name=x509.Name([]), public_key=subject)
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(until)
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (pki.key_usage("digital_signature"), True),
