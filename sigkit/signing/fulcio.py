@@ -11,6 +11,7 @@ Source: sigstore/fulcio fulcio.proto (CreateSigningCertificate), docs/certificat
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
     from sigkit.verify.facts import IdentitySigner
 
+MARGIN: Final = timedelta(seconds=60)  # of a certificate's life; half of it, where it lives for less than two minutes
 _PATH: Final = "/api/v2/signingCert"
 _LABEL: Final = "CERTIFICATE"
 
@@ -44,6 +46,11 @@ class Certified(Data):
     signer: IdentitySigner
     begins: datetime
     ends: datetime
+
+    @property
+    def good_until(self) -> datetime:
+        """By when everything that states a time must have answered."""
+        return self.ends - min(MARGIN, (self.ends - self.begins) / 2)
 
 
 def request_certificate(client: Client, url: str, token: IdentityToken, key: EphemeralKey) -> tuple[tuple[bytes, ...], Place]:
@@ -82,7 +89,7 @@ def judge_certificate(
     Raises:
         OtherKeyCertified: (BIND) it is for another key.
         OtherIdentityCertified: (IDENT) it names another identity or issuer.
-        ClockSkew: (TIME) it is not valid by this machine's clock.
+        ClockSkew: (TIME) by this machine's clock it is not valid, or not for long enough to sign with it.
         UntrustedCertificate: (ROOT), BadSct: (TLOG), and the others of `verify_chain`.
         ServiceNotTrusted: (ROOT) the root has certificate logs, and none of them promised to include it.
     """
@@ -124,10 +131,10 @@ def _judge(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Pla
 
 
 def _check_clock(judged: Certified, now: datetime, place: Place) -> None:
-    if judged.begins - LEEWAY <= now < judged.ends:
+    if judged.begins - LEEWAY <= now < judged.good_until:
         return
     raise ClockSkew(
-        "the new certificate is not valid by this machine's clock",
+        "the new certificate is not valid by this machine's clock, or hardly is",
         place=place,
         expected=f"{format_time(now)}, this machine's clock",
         got=f"{format_time(judged.begins)} to {format_time(judged.ends)}, the authority's",

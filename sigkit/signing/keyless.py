@@ -7,8 +7,7 @@ key's signature, and what was collected for the old one is let go.
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sigkit.data import Data
 from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, write_bundle
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import Service
     from sigkit.verify.facts import Facts
-
-MARGIN: Final = timedelta(seconds=60)  # of a certificate's life; half of it, where it lives for less than two minutes
 
 
 class Publication(Data):
@@ -97,9 +94,8 @@ class KeylessSignatory:
             key, certified = self._certify()
             self.certified = certified
             signature = key.sign(message_of(thing))
-            margin = min(MARGIN, (certified.ends - certified.begins) / 2)
             try:
-                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.ends - margin)
+                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.good_until)
             except RunsOut:
                 self._instance.client.watcher.note("the certificate ends before the services answer: taking a new one")
                 continue

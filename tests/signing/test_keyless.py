@@ -311,7 +311,13 @@ def test_a_certificate_that_no_certificate_log_knows_is_refused_as_ROOT(session)
     assert nothing_was_logged(session)
 
 
-@pytest.mark.parametrize("ahead_s", [-700, 700])
+def test_a_root_without_an_authority_for_identities_is_named(session):
+    session.server.sim.change["root"] = lambda root: root | {"certificateAuthorities": []}
+    with pytest.raises(ServiceNotTrusted, match="no certificate authority"):
+        sign(session)
+
+
+@pytest.mark.parametrize("ahead_s", [-700, -570, 700])
 def test_clocks_that_differ_are_said_with_both_times(session, ahead_s):
     def skewed(ca):
         ca.clock = type("Other", (), {"now": session.time.now() + timedelta(seconds=ahead_s)})()
