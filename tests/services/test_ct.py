@@ -33,14 +33,11 @@ def raw(certificate) -> bytes:
     return encoded
 
 
-def precertificate(authorities, *, poison=True, signer=None, more=()) -> x509.Certificate:
+def precertificate(authorities, *, poison=True, signer=None, issuer=None) -> x509.Certificate:
     """Sign what the authority signs, with its own key or another."""
-    issuer = authorities.ca.chain[0]
     now = authorities.clock.now()
-    builder = x509.CertificateBuilder(issuer.subject, x509.Name([]), new_key().public_key(), 77, now, now)
+    builder = x509.CertificateBuilder((issuer or authorities.ca.chain[0]).subject, x509.Name([]), new_key().public_key(), 77, now, now)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name("a@b.example")]), critical=True)
-    for extension in more:
-        builder = builder.add_extension(extension, critical=False)
     if poison:
         builder = builder.add_extension(x509.PrecertPoison(), critical=True)
     return builder.sign(signer or pki.load_key(str(authorities.root / "ca" / "ca.key")), hashes.SHA256())
@@ -148,6 +145,26 @@ def test_other_chain_is_refused_and_not_kept(authorities, spoil):
     answer = submit(authorities, *spoil(authorities))
     assert (answer.status, document(answer)["code"]) == (400, 3)
     assert entries(authorities) == before
+
+
+@pytest.mark.parametrize("name", ["evil", "acme"])
+def test_chain_of_another_root_is_refused(authorities, tmp_path, name):
+    now = authorities.clock.now()
+    root = pki.make_root(str(tmp_path / "evil.key"), name, f"{name} root", now)
+    asked = precertificate(authorities, issuer=root.certificate, signer=root.key)
+    for certificates in ([asked, root.certificate], [asked, root.certificate, authorities.ca.chain[-1]]):
+        assert submit(authorities, *certificates).status == 400
+    assert authorities.ct.tiles.head().size == 1
+
+
+def test_signer_s_certificate_issues_nothing(authorities):
+    key = new_key()
+    signer = chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **signing_request(key)))[0]
+    before = authorities.ct.tiles.head()
+    asked = precertificate(authorities, issuer=signer, signer=key)
+    asked.verify_directly_issued_by(signer)
+    assert submit(authorities, asked, signer, *authorities.ca.chain).status == 400
+    assert authorities.ct.tiles.head() == before
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"chain":[7]}', b'{"chain":["!"]}', b'{"chain":["AAAA","AAAA"]}'])
