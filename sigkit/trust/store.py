@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sigkit.net.session import Session
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import SigningConfig
-    from sigkit.trust.tuf import Mirror
+    from sigkit.trust.tuf import Client, Mirror
 
     Sessions: TypeAlias = Callable[[str | None], AbstractContextManager[Session]]
 
@@ -199,30 +199,37 @@ class RootStore:
 
     def _of_repository(self, pin: TufPin, allowance: Allowance) -> NamedRoot:
         kept = self._kept(pin)
-        if self._sessions is not None and self._is_due(kept, allowance):
+        if self._sessions is None:
+            return self._of_kept(pin, kept, allowance)
+        if not self._is_due(kept, allowance):
             try:
-                return self._update(pin, Patience.ON_THE_WAY if kept else Patience.WHOLE)
-            except MetadataExpired:
-                if not allowance.max_expired or kept is None:
-                    raise
-                self.notes.append(f"trusted root {pin.name}: what its mirror offers has expired; what is kept is used")
-            except (UnavailError, NetError) as err:  # what is kept needs no protection on the way
-                if kept is None:
-                    raise
-                self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
-        if kept is None:
-            raise MetadataMissing(
-                "nothing of this trust root was fetched yet", place=Place(pin.name), remedy=f"sigkit trust update {pin.name}"
-            )
+                return self._of_kept(pin, kept, allowance)
+            except SigkitError:
+                pass  # expired, or damaged: the mirror has better
+        try:
+            return self._update(pin, Patience.ON_THE_WAY if kept else Patience.WHOLE)
+        except MetadataExpired:
+            if not allowance.max_expired or kept is None:
+                raise
+            self.notes.append(f"trusted root {pin.name}: what its mirror offers has expired; what is kept is used")
+        except (UnavailError, NetError) as err:  # what is kept needs no protection on the way
+            if kept is None:
+                raise
+            self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
         return self._of_kept(pin, kept, allowance)
 
     def _is_due(self, kept: Proved | None, allowance: Allowance) -> bool:
         if kept is None:
             return True
         age = self._clock.now() - kept.checked
-        return age >= min(_REFRESH_AFTER, allowance.max_age or _REFRESH_AFTER)
+        after = _REFRESH_AFTER if allowance.max_age is None else min(_REFRESH_AFTER, allowance.max_age)
+        return age < _NOTHING or age >= after  # of two times in the wrong order, nobody knows which one is wrong
 
-    def _of_kept(self, pin: TufPin, kept: Proved, allowance: Allowance) -> NamedRoot:
+    def _of_kept(self, pin: TufPin, kept: Proved | None, allowance: Allowance) -> NamedRoot:
+        if kept is None:
+            raise MetadataMissing(
+                "nothing of this trust root was fetched yet", place=Place(pin.name), remedy=f"sigkit trust update {pin.name}"
+            )
         age = max(self._clock.now() - kept.checked, _NOTHING)
         update = f"sigkit trust update {pin.name}"
         if allowance.max_age is not None and age > allowance.max_age:
@@ -292,19 +299,25 @@ class RootStore:
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:
         """Prove everything from the pin."""
-        from sigkit.trust.signing_config import parse_signing_config
         from sigkit.trust.tuf import Client
 
         client = Client(pin.root, pin.place, memory, mirror, when)
         client.refresh()
         root = parse_trusted_root(client.target(TRUSTED_ROOT), pin.name, memory.place(TRUSTED_ROOT), limits.DEFAULT)
-        try:
-            raw = client.target(SIGNING_CONFIG)
-        except TargetNotListed:  # an instance that nobody signs with any more, or never did by this format
-            signing = None
-        else:
-            signing = parse_signing_config(raw, memory.place(SIGNING_CONFIG), limits.DEFAULT)
+        signing = self._read_signing_config(pin, client, memory)
         return NamedRoot(root, signing, pin.mirror, Freshness(checked, client.expires))
+
+    def _read_signing_config(self, pin: TufPin, client: Client, memory: Memory) -> SigningConfig | None:
+        """Read the signing config, if one is published. Whatever is wrong with it, who only verifies needs none."""
+        from sigkit.trust.signing_config import parse_signing_config
+
+        try:
+            return parse_signing_config(client.target(SIGNING_CONFIG), memory.place(SIGNING_CONFIG), limits.DEFAULT)
+        except TargetNotListed:
+            return None
+        except SigkitError as err:
+            self.notes.append(f"trusted root {pin.name}: its signing config is not used: {err.problem}")
+            return None
 
 
 class Memory:

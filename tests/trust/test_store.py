@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from sigkit.errors import (
     FileUnwritable,
     MalformedOption,
     MetadataExpired,
+    MetadataMismatch,
     MetadataMissing,
     MetadataNotSigned,
     MetadataRolledBack,
@@ -120,6 +122,45 @@ def test_within_a_day_nothing_is_asked_and_after_it_the_mirror_is(machine):
     machine.clock.at += timedelta(seconds=1)
     machine.online()
     assert [seen.path for seen in machine.server.log] == ["/2.root.json", "/timestamp.json"]
+
+
+def test_metadata_that_expires_within_the_day_is_fetched_anew(machine, sim):
+    sim.timestamp.expires = sim.now + timedelta(hours=1)
+    sim.publish()
+    machine.pin()
+    machine.clock.at += timedelta(hours=2)
+    sim.timestamp.expires = sim.now + DAY
+    sim.publish()
+    with pytest.raises(RootTooOld):
+        machine.offline()
+    assert machine.online().freshness.expires == sim.now + DAY
+
+
+def test_what_was_edited_is_fetched_anew_where_it_can_be(machine):
+    machine.pin()
+    document = json.loads(machine.cache.read_bytes())
+    document["files"]["target-trusted_root.json"] = "AAAA"
+    machine.cache.write_text(json.dumps(document))
+    machine.cache.chmod(0o600)
+    with pytest.raises(MetadataMismatch):
+        machine.offline()
+    assert machine.online().root.name == "acme"
+
+
+def test_a_clock_that_stands_before_the_last_check_asks_the_mirror(machine):
+    machine.pin()
+    machine.server.forget()
+    machine.clock.at -= timedelta(hours=1)
+    machine.online()
+    assert machine.server.log
+
+
+def test_a_signing_config_that_cannot_be_read_keeps_nobody_from_verifying(machine, sim):
+    sim.targets_files["signing_config.v0.2.json"] = b'{"mediaType": "application/vnd.dev.sigstore.signingconfig.v9+json"}'
+    sim.publish()
+    machine.pin()
+    assert machine.offline().signing is None
+    assert any("signing config is not used" in note for note in machine.notes)
 
 
 def test_a_policy_can_ask_for_fresher(machine):
