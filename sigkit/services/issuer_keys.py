@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.data import Data
 from sigkit.errors import AnswerUnusable, Place, SigkitError
 from sigkit.net.address import Deadline, Nearness
-from sigkit.net.session import Call, Session
+from sigkit.net.session import Call, NetOptions, Session
 from sigkit.net.url import parse_url
 from sigkit.strict import parse_json
 
@@ -95,25 +95,31 @@ class IssuerKeySets:
         return kept
 
     def _fetch(self, issuer: Issuer) -> Mapping[str, Mapping[str, Json]]:
-        deadline = Deadline(_FETCH_S)
-        discovery = parse_url(f"{issuer.url.rstrip('/')}/.well-known/openid-configuration", Place.operator(issuer.url))
-        document, nearness = self._get(discovery, deadline, Nearness.LOOPBACK)
-        stated = document.member("issuer").text()
-        if stated != issuer.url:
-            raise AnswerUnusable(
-                "the discovery document is another issuer's", place=discovery.place(), expected=issuer.url, got=stated[:200]
-            )
-        keys, _ = self._get(parse_url(document.member("jwks_uri").text(), discovery.place()), deadline, nearness)
-        found: dict[str, Mapping[str, Json]] = {}
-        for item in keys.member("keys").items(_MOST_KEYS):
-            kid = item.find("kid")
-            if kid is not None:
-                found[kid.text()] = item.object()
-        return found
+        if not issuer.ca_file:
+            return _fetch_keys(issuer, self._session)
+        with Session(NetOptions(ca_file=issuer.ca_file)) as session:
+            return _fetch_keys(issuer, session)
 
-    def _get(self, url: Url, deadline: Deadline, named_by: Nearness) -> tuple[Cursor, Nearness]:
-        with self._session.send(Call("GET", url, deadline, (("Accept", "application/json"),), attempts=2, named_by=named_by)) as reply:
-            if reply.status != 200:
-                raise AnswerUnusable("the issuer does not answer", place=url.place(), expected="200", got=str(reply.status))
-            raw = reply.read_all(_DOCUMENT_BYTES)
-            return parse_json(raw, most_bytes=_DOCUMENT_BYTES, place=url.place()), reply.nearness
+
+def _fetch_keys(issuer: Issuer, session: Session) -> Mapping[str, Mapping[str, Json]]:
+    deadline = Deadline(_FETCH_S)
+    discovery = parse_url(f"{issuer.url.rstrip('/')}/.well-known/openid-configuration", Place.operator(issuer.url))
+    document, nearness = _get(session, discovery, deadline, Nearness.LOOPBACK)
+    stated = document.member("issuer").text()
+    if stated != issuer.url:
+        raise AnswerUnusable("the discovery document is another issuer's", place=discovery.place(), expected=issuer.url, got=stated[:200])
+    keys, _ = _get(session, parse_url(document.member("jwks_uri").text(), discovery.place()), deadline, nearness)
+    found: dict[str, Mapping[str, Json]] = {}
+    for item in keys.member("keys").items(_MOST_KEYS):
+        kid = item.find("kid")
+        if kid is not None:
+            found[kid.text()] = item.object()
+    return found
+
+
+def _get(session: Session, url: Url, deadline: Deadline, named_by: Nearness) -> tuple[Cursor, Nearness]:
+    with session.send(Call("GET", url, deadline, (("Accept", "application/json"),), attempts=2, named_by=named_by)) as reply:
+        if reply.status != 200:
+            raise AnswerUnusable("the issuer does not answer", place=url.place(), expected="200", got=str(reply.status))
+        raw = reply.read_all(_DOCUMENT_BYTES)
+        return parse_json(raw, most_bytes=_DOCUMENT_BYTES, place=url.place()), reply.nearness

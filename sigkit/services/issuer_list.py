@@ -2,12 +2,13 @@
 
     {"schema": "sigkit.stack.issuers/1", "issuers": [
       {"url": "https://gitlab.acme.example", "type": "gitlab"},
-      {"url": "https://kubernetes.default.svc", "type": "kubernetes"},
+      {"url": "https://kubernetes.default.svc", "type": "kubernetes", "caFile": "/etc/kubernetes/pki/ca.crt"},
       {"url": "https://ci.acme.example", "type": "ci", "subject": "https://ci.acme.example/{job}",
        "extensions": {"sourceRepositoryURI": "{repository}"}}]}
 
-Each entry names exactly what its type needs. CI providers that Fulcio knows have their templates here, so that their certificates say
-the same as those of the public instance.
+Each entry names exactly what its type needs, and may name an audience other than `sigstore`, and a file with the authority of its server's
+TLS certificate. CI providers that Fulcio knows have their templates here, so that their certificates say the same as those of the public
+instance.
 
 Source: sigstore/fulcio config/identity/config.yaml; docs/oid-info.md.
 """
@@ -165,9 +166,9 @@ def _parse_issuer(item: Cursor) -> Issuer:
     if parser is None:
         kind.fail("unknown type", expected=" or ".join(sorted(_TYPES)))
     names, parse = parser
-    item.only(("url", "type", "audience", *names))
-    audience = item.find("audience")
-    return Issuer(url.text(), parse(item, url.text()), audience.text() if audience else AUDIENCE)
+    item.only(("url", "type", "audience", "caFile", *names))
+    audience, ca_file = item.find("audience"), item.find("caFile")
+    return Issuer(url.text(), parse(item, url.text()), audience.text() if audience else AUDIENCE, ca_file.text() if ca_file else "")
 
 
 def _parse_ci(item: Cursor, _: str) -> IssuerKind:

@@ -157,11 +157,15 @@ IssuerKind: TypeAlias = OwnIssuer | EmailIssuer | UriIssuer | UsernameIssuer | S
 
 
 class Issuer(Data):
-    """An issuer whose tokens are taken, and for whom they must be."""
+    """An issuer whose tokens are taken, and for whom they must be.
+
+    `ca_file` names the authorities whose TLS certificate its server may show, beside those of this machine; "" for none.
+    """
 
     url: str
     kind: IssuerKind
     audience: str = AUDIENCE
+    ca_file: str = ""
 
 
 class Named(Data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 
 import pytest
 
@@ -12,6 +13,7 @@ from sigkit.services.issuer_keys import KEPT_S, IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
 from tests.simulators.authorities import Foreign
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
+from tests.simulators.tls_identity import TlsIdentity
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -19,9 +21,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 class Provider(MisbehavingServer):
     """An issuer that serves discovery and keys."""
 
-    def __init__(self) -> None:
-        super().__init__(self.serve)
-        self.url = ""
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self.serve, tls=tls)
         self.discovery: dict = {}
         self.keys = [Foreign(kid="key-1").jwk()]
 
@@ -35,7 +36,6 @@ class Provider(MisbehavingServer):
 @pytest.fixture
 def provider():
     with Provider() as running:
-        running.url = f"http://{running.address}"
         yield running
 
 
@@ -124,7 +124,6 @@ def test_issuer_is_compared_letter_by_letter(keys, provider):
 @pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
 def test_redirect_is_refused_as_NET(keys, provider, path):
     with Provider() as other:
-        other.url = f"http://{other.address}"
         provider.on("GET", path).redirect(other.url + path)
         assert refused(keys, provider) is Kind.NET
         assert not other.log
@@ -162,6 +161,21 @@ def test_issuer_that_is_down_is_UNAVAIL_and_asked_again_after_a_while(keys, prov
     assert not provider.log
     watch.seconds = 10
     assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+
+
+def test_authority_of_an_issuer_s_server_may_be_one_s_own(keys, tmp_path):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with Provider(identity.server_context()) as provider:
+        provider.url = provider.url.replace("127.0.0.1", "localhost")
+        trusted = Issuer(provider.url, OwnIssuer(), ca_file=identity.ca_file)
+        assert keys.find(trusted, "key-1") == provider.keys[0]
+
+
+def test_server_of_an_unknown_authority_is_refused_as_NET(keys, tmp_path):
+    with Provider(TlsIdentity.make(tmp_path, "localhost").server_context()) as provider:
+        provider.url = provider.url.replace("127.0.0.1", "localhost")
+        assert refused(keys, provider) is Kind.NET
+        assert not provider.log
 
 
 def test_key_without_a_name_is_never_found(keys, provider):

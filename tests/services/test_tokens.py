@@ -374,13 +374,14 @@ def test_list_takes_every_type():
         {"url": "https://b.example", "type": "uri", "subjectDomain": "https://b.example"},
         {"url": "https://c.example", "type": "username", "subjectDomain": "c.example"},
         {"url": "https://d.example", "type": "spiffe", "trustDomain": "d.example"},
-        {"url": "https://e.example", "type": "kubernetes"},
+        {"url": "https://e.example", "type": "kubernetes", "caFile": "/etc/ca.crt"},
         {"url": "https://f.example", "type": "ci", "subject": "https://f.example/{job}", "extensions": {"buildTrigger": "{event}"}},
         {"url": "https://g.example", "type": "buildkite"},
         {"url": "https://h.example", "type": "circleci", "web": "https://circle.example/api"},
     )
     assert [issuer.url for issuer in found] == [f"https://{letter}.example" for letter in "abcdefgh"]
     assert [issuer.audience for issuer in found[:2]] == ["other", "sigstore"]
+    assert [issuer.ca_file for issuer in found] == ["", "", "", "", "/etc/ca.crt", "", "", ""]
     assert name(found[5].kind, job="build", event="push").extensions[20] == "push"
 
 
