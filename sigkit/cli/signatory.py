@@ -137,6 +137,7 @@ class Consent:
             "this becomes public, and nobody can take it back:",
             f"  signer    {escape(publication.who)}{by}",
             *(f"  at        {escape(service)}" for service in publication.services),
+            *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
         )
         if self._agreed or not sys.stdin.isatty():
             self._output.note("\n".join(lines))

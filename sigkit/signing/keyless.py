@@ -38,11 +38,15 @@ if TYPE_CHECKING:
 
 
 class Publication(Data):
-    """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and the services that publish it."""
+    """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and where.
+
+    `services` are asked, and `spare` ones where one of them fails.
+    """
 
     who: str
     issuer: str
     services: tuple[str, ...]
+    spare: tuple[str, ...]
 
 
 class Consent(Protocol):
@@ -73,7 +77,6 @@ class KeylessSignatory:
         check_token(token, audience, instance.clock.now(), place)
         instance.check_times()
         self.root = instance.root
-        self.certified: Certified | None = None
         self._token = token
         self._audience = audience
         self._instance = instance
@@ -88,11 +91,9 @@ class KeylessSignatory:
             NotAgreed: (IDENT) nothing was sent.
             SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
         """
-        services = (*self._authorities[:1], *self._instance.logs[: self._instance.log_count])
-        self._consent(Publication(self._token.identity, self._token.issuer, tuple(dict.fromkeys(service.url for service in services))))
+        self._consent(_publication(self._token.identity, self._token.issuer, self._authorities, self._instance))
         while True:
             key, certified = self._certify()
-            self.certified = certified
             signature = key.sign(message_of(thing))
             try:
                 vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.good_until)
@@ -141,14 +142,14 @@ class ServiceSignatory:
         instance.check_key(key.public)
         own = root_of_keys([TrustedKey(OWN_KEY, key.public)], OWN_KEY)
         self.root: TrustedRoot = with_keys(instance.root, own)
-        self.certified: Certified | None = None
+        self._certified: Certified | None = None
         if chain:
             instance.check_times()
-            self.certified = judge_own_certificate(chain, key.public, instance.root, place)
+            self._certified = judge_own_certificate(chain, key.public, instance.root, place)
         self._key = key
         self._instance = instance
         self._consent = consent
-        signer = self.certified.signer if self.certified else key_signer(key.public)
+        signer = self._certified.signer if self._certified else key_signer(key.public)
         self.publishes = bool(instance.log_count)
         self.repeats = True
         self._complete = Complete(signer, instance.log_count, instance.stamp_count)
@@ -160,12 +161,11 @@ class ServiceSignatory:
             NotAgreed: (IDENT) nothing was sent.
             SigkitError: as `Instance.vouch`.
         """
-        logs = self._instance.logs[: self._instance.log_count]
-        if logs:
-            who = self.certified.signer.subject if self.certified else f"key {self._key.public.fingerprint}"
-            self._consent(Publication(who, "", tuple(log.url for log in logs)))
+        if self._instance.log_count:
+            who = self._certified.signer.subject if self._certified else f"key {self._key.public.fingerprint}"
+            self._consent(_publication(who, "", (), self._instance))
         signature = self._key.sign(message_of(thing))
-        der = self.certified.der if self.certified else None
+        der = self._certified.der if self._certified else None
         # One's own certificate lives for months: whether it was valid at the attested times is judged with the finished bundle.
         vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), None)
         material = CertificateMaterial((der,)) if der is not None else KeyMaterial(hint_of(self._key.public))
@@ -174,6 +174,12 @@ class ServiceSignatory:
     def has_made(self, facts: Facts) -> bool:
         """Tell whether this signer made it, with as much beside it as would be there now."""
         return same_signer(facts, self._complete) and is_complete(facts, self._complete)
+
+
+def _publication(who: str, issuer: str, authorities: Sequence[Service], instance: Instance) -> Publication:
+    first = (*authorities[:1], *instance.logs[: instance.log_count])
+    spare = (*authorities[1:], *instance.logs[instance.log_count :])
+    return Publication(who, issuer, tuple(dict.fromkeys(service.url for service in first)), tuple(service.url for service in spare))
 
 
 def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:

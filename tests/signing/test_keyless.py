@@ -116,6 +116,13 @@ def test_what_becomes_public_is_told_before_anything_is_sent(session):
     assert session.server.log == []
 
 
+def test_where_else_it_may_become_public_is_told_too(session):
+    sign(session, two_of(session, "rekorTlogUrls", "/log2", 2))
+    (publication,) = session.told.published
+    assert [url.rpartition("/")[2] for url in (*publication.services, *publication.spare)] == ["ca", "log2", "log2-b"]
+    assert len(publication.spare) == 1
+
+
 @pytest.mark.parametrize(
     ("claims", "subject", "kind"),
     [
