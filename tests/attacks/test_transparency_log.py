@@ -169,6 +169,28 @@ def test_a_bit_that_flips_in_memory_is_not_signed_and_the_log_stops(tmp_path, he
         assert log.append_many([b"x"])[0].index == before.size
 
 
+class Flickering(bytes):
+    """An entry in which a bit flips after it was hashed into the tree: the third time that it is hashed, it is another."""
+
+    times = 0
+
+    def __radd__(self, before):
+        self.times += 1
+        return before + bytes(self) + (b"flipped" if self.times > 2 else b"")
+
+
+@pytest.mark.attack("Yeti 2022")
+def test_an_entry_that_is_not_the_one_that_was_hashed_is_not_signed_and_the_log_stops(tmp_path):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY) as log:
+        with pytest.raises(LogDamaged):
+            log.append_many([LEAVES[0], Flickering(b"x")])
+        assert log.head().size == 1
+        with pytest.raises(LogDamaged):
+            log.append_many([b"y"])
+
+
 @pytest.mark.attack("Yeti 2022")
 def test_a_bit_that_flipped_on_the_disk_is_not_served_in_a_proof_and_the_log_stops(tmp_path):
     root = tmp_path / "log"

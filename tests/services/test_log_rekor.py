@@ -324,3 +324,23 @@ def test_the_pre_hashed_check_agrees_with_libsodiums():
         assert not verifies_digest(
             ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw(), signature, Digest.of(message, "sha512").value
         )
+
+
+def test_entries_are_filed_while_others_are_appended(root):
+    bodies = [requested(b"%d" % number)[0] for number in range(700)]
+
+    async def act(client):
+        for at in range(0, len(bodies), 20):
+            answers = await asyncio.gather(*map(client.add, bodies[at : at + 20]))
+            assert {status for status, _ in answers} == {201}
+        return await client.add(bodies[5])
+
+    with TileLog.open(root, KEY, terms=terms_of, filed_at=256) as log:
+        status, answer = asyncio.run(act(Client(RekorV2(log))))
+        before = log.head()
+    assert (status, answer["logIndex"]) == (201, "6")
+    assert (root / "tile/entries/000").is_file()
+    with TileLog.open(root, KEY, terms=terms_of) as log:
+        assert log.head() == before
+        assert before.size == 701
+        log.check()

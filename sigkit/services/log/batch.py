@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sigkit.services.log.head import Head
+    from sigkit.tlog.tile import Tile
 
 
 class Appended(Data):
@@ -32,3 +33,12 @@ class Batch(Data):
     terms: tuple[Sequence[bytes], ...]  # of each of them
     places: tuple[int, ...]  # the index of each leaf that was given
     proofs: Mapping[int, tuple[bytes, ...]]  # of each that is new
+
+
+class Filing(Data):
+    """What is moved from the journal into files: see `TileLog.begin_filing`."""
+
+    size: int  # of the tree; the index then covers as much
+    end: int  # of the last whole tile
+    tiles: tuple[tuple[Tile, bytes], ...]
+    rows: tuple[tuple[bytes, int], ...]  # of the index

@@ -3,7 +3,8 @@
 A term is kept as 16 bytes of a hash, so a hit is a candidate: whoever asks compares the entry. The database is made from the entries and
 may be removed; it lags behind the log by what is in the journal, which `TileLog` keeps in memory.
 
-One thread owns the connection, because SQLite's may not wander between threads, and the appending and searching ones are several.
+A thread owns each connection, because SQLite's may not wander between threads. Reading has one of its own, so that it need not wait for the
+disk while entries are added.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _STEPS: Final = (
     """,
 )
 _CACHE_KIB: Final = 64 << 10  # terms are random: without their pages in memory each insertion reads one
+_ROWS: Final = 400  # in one statement
 _TERM_BYTES: Final = 16
 _LEAF: Final = "leaf"
 
@@ -54,50 +56,80 @@ class Index:
             DatabaseUnusable: (UNAVAIL) damaged, or of another version.
         """
         self._place = Place(path)
-        self._thread = ThreadPoolExecutor(1, "sigkit-log-index")
+        self._writing = _Owner(path, self._place)
         try:
-            self._connection = self._run(lambda: _open(path))
-            (self.size,) = self._run(lambda: self._connection.execute("SELECT size FROM covered").fetchone())
+            self._reading = _Owner(path, self._place)
+            (self.size,) = self._reading.run(lambda connection: connection.execute("SELECT size FROM covered").fetchone())
         except BaseException:
-            self._thread.shutdown()
+            self.close()
             raise
 
-    def find(self, terms: Sequence[bytes], most: int) -> dict[bytes, tuple[int, ...]]:
-        """Return for each of the terms that are known the first `most` entries, in order."""
+    def find(self, terms: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
+        """Return the entries of each term that is known; for terms that few entries have."""
 
-        def ask() -> dict[bytes, tuple[int, ...]]:
-            found = {}
-            for term in terms:
-                rows = self._connection.execute("SELECT entry FROM terms WHERE term = ? ORDER BY entry LIMIT ?", (term, most)).fetchall()
-                if rows:
-                    found[term] = tuple(row[0] for row in rows)
-            return found
+        def ask(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+            # One statement: the thread gives way to others at each.
+            marks = ",".join("?" * len(terms))
+            return connection.execute(f"SELECT term, entry FROM terms WHERE term IN ({marks}) ORDER BY entry", terms).fetchall()  # noqa: S608
 
-        return self._run(ask)
+        found: dict[bytes, tuple[int, ...]] = {}
+        for term, entry in self._reading.run(ask):
+            found[term] = (*found.get(term, ()), entry)
+        return found
+
+    def search(self, term: bytes, most: int) -> tuple[int, ...]:
+        """Return the first `most` entries that have a term, in order."""
+
+        def ask(connection: sqlite3.Connection) -> list[tuple[int]]:
+            return connection.execute("SELECT entry FROM terms WHERE term = ? ORDER BY entry LIMIT ?", (term, most)).fetchall()
+
+        return tuple(row[0] for row in self._reading.run(ask))
 
     def add(self, rows: Iterable[tuple[bytes, int]], size: int) -> None:
         """Add terms and the entries that have them, durably; the index then covers the log's first `size` entries."""
+        ordered = sorted(rows)
 
-        def put() -> None:
-            with durable.transaction(self._connection):
-                self._connection.executemany("INSERT OR IGNORE INTO terms VALUES (?, ?)", sorted(rows))
-                self._connection.execute("UPDATE covered SET size = ?", (size,))
+        def put(connection: sqlite3.Connection) -> None:
+            with durable.transaction(connection):
+                for at in range(0, len(ordered), _ROWS):
+                    part = ordered[at : at + _ROWS]
+                    marks = ",".join(["(?,?)"] * len(part))
+                    connection.execute(f"INSERT OR IGNORE INTO terms VALUES {marks}", [value for row in part for value in row])  # noqa: S608
+                connection.execute("UPDATE covered SET size = ?", (size,))
 
-        self._run(put)
+        self._writing.run(put)
         self.size = size
 
     def close(self) -> None:
         """Close the database."""
-        self._run(self._connection.close)
-        self._thread.shutdown()
+        for owner in (vars(self).get("_reading"), self._writing):
+            if owner is not None:
+                owner.close()
 
-    def _run(self, act: Callable[[], T]) -> T:
+
+class _Owner:
+    """A connection and the one thread that uses it."""
+
+    def __init__(self, path: str, place: Place) -> None:
+        self._place = place
+        self._thread = ThreadPoolExecutor(1, "sigkit-log-index")
+        try:
+            self._connection = self._thread.submit(_open, path).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    def run(self, act: Callable[[sqlite3.Connection], T]) -> T:
         import sqlite3
 
         try:
-            return self._thread.submit(act).result()
+            return self._thread.submit(act, self._connection).result()
         except sqlite3.Error as err:
             raise DatabaseUnusable(f"cannot use the log's index: {err}", place=self._place) from err
+
+    def close(self) -> None:
+        self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
 
 
 def _open(path: str) -> sqlite3.Connection:

@@ -27,7 +27,7 @@ from sigkit.tlog.tile import parse_tile_path
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from sigkit.services.log.batch import Appended
+    from sigkit.services.log.batch import Appended, Filing
     from sigkit.services.log.store import TileLog
     from sigkit.strict import Cursor, Json
 
@@ -50,6 +50,7 @@ class RekorV2:
         self._log = log
         self._waiting: list[tuple[Signed, asyncio.Future[Appended]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._filing: tuple[Filing, asyncio.Task[bool]] | None = None
         self._handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
             ("POST", f"{PREFIX}/log/entries"): self._add,
             ("POST", f"{PREFIX}/index/retrieve"): self._search,
@@ -104,9 +105,20 @@ class RekorV2:
                 for (_, future), appended in zip(batch, done, strict=True):
                     if not future.done():
                         future.set_result(appended)
-                await asyncio.to_thread(self._log.file_if_due)
+                await self._file()
         finally:
             self._worker = None
+
+    async def _file(self) -> None:
+        """Take filing a step further, between two batches: its long part goes on beside the next ones."""
+        if self._filing is None:
+            begun = self._log.begin_filing()
+            if begun is not None:
+                self._filing = begun, asyncio.create_task(asyncio.to_thread(self._log.write_filing, begun))
+        elif self._filing[1].done():
+            (begun, written), self._filing = self._filing, None
+            if written.result():
+                await asyncio.to_thread(self._log.end_filing, begun)
 
     async def _append_all(self, signed: Sequence[Signed]) -> tuple[Appended, ...]:
         # Only waiting for the disk is left to a thread: two threads that compute would hold up each other, and every request.

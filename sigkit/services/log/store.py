@@ -33,7 +33,7 @@ from sigkit.errors import (
     TlogError,
     TooLarge,
 )
-from sigkit.services.log.batch import Appended, Batch
+from sigkit.services.log.batch import Appended, Batch, Filing
 from sigkit.services.log.files import TileFiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
@@ -194,7 +194,7 @@ class TileLog:
     def _find_places(self, leaves: Sequence[bytes]) -> tuple[list[int], list[int]]:
         """Return for each leaf its index in the log, and which of the leaves are new, in order."""
         terms = [leaf_term(leaf) for leaf in leaves]
-        filed = self._index.find(terms, 4) if self._index.size else {}
+        filed = self._index.find(terms) if self._index.size else {}
         size = self._head.size
         coming: dict[bytes, int] = {}
         places: list[int] = []
@@ -273,25 +273,42 @@ class TileLog:
 
     def file_if_due(self) -> None:
         """Write tiles and index if the journal has grown, which takes some twenty syncs."""
-        with self._appending:
-            if len(self._tail) >= self._filed_at:
-                try:
-                    self._file()
-                except (FileUnwritable, DatabaseUnusable):
-                    pass  # the entries are durable where they are; the next batch tries again, and says so if the journal has no space
+        filing = self.begin_filing()
+        if filing is not None and self.write_filing(filing):
+            self.end_filing(filing)
 
-    def _file(self) -> None:
-        """Move what the journal holds into tiles and index. Each step may be repeated."""
-        size, start, end = self._head.size, self._base, self._head.size // WIDTH * WIDTH
-        for tile, data in self._whole_tiles(start, end):
-            self._files.put(tile, data)
-        self._index.add([(term, entry) for term, entries in self._recent.items() for entry in entries], size)
-        self._journal.replace(Record(end, tuple(self._tail[end - start :]), self._head.checkpoint))
+    def begin_filing(self) -> Filing | None:
+        """Return what is to be filed, if the journal has grown. Of all steps of filing each may be repeated after a crash."""
         with self._guard:
-            self._tree.forget(end)
-            del self._tail[: end - start]
-            self._base = end
-            self._recent.clear()
+            size, start, end = self._head.size, self._base, self._head.size // WIDTH * WIDTH
+            if size - start < self._filed_at:
+                return None
+            rows = tuple((term, entry) for term, entries in self._recent.items() for entry in entries)
+            return Filing(size, end, tuple(self._whole_tiles(start, end)), rows)
+
+    def write_filing(self, filing: Filing) -> bool:
+        """Write tiles and index, and tell whether that was done. Batches may be appended meanwhile."""
+        try:
+            for tile, data in filing.tiles:
+                self._files.put(tile, data)
+            self._index.add(filing.rows, filing.size)
+        except (FileUnwritable, DatabaseUnusable):
+            return False  # the entries are durable where they are; it is tried again, and a journal without space says so itself
+        return True
+
+    def end_filing(self, filing: Filing) -> None:
+        """Begin the journal anew with what is in no tile. Between two batches."""
+        with self._appending:
+            try:
+                self._journal.replace(Record(filing.end, tuple(self._tail[filing.end - self._base :]), self._head.checkpoint))
+            except FileUnwritable:
+                return  # as in `write_filing`
+            with self._guard:
+                self._tree.forget(filing.end)
+                del self._tail[: filing.end - self._base]
+                self._base = filing.end
+                kept = ((term, [entry for entry in entries if entry >= filing.size]) for term, entries in self._recent.items())
+                self._recent = {term: entries for term, entries in kept if entries}
 
     def _whole_tiles(self, start: int, end: int) -> Iterator[tuple[Tile, bytes]]:
         """Give the tiles that become whole between two sizes, and what they hold: entries first, the highest level last."""
@@ -350,7 +367,7 @@ class TileLog:
         """Return the first `most` entries that have a term, in order."""
         with self._guard:
             recent = tuple(self._recent.get(term, ()))
-        filed = self._index.find([term], most).get(term, ())
+        filed = self._index.search(term, most)
         return tuple(sorted({*filed, *recent}))[:most]
 
     def prove(self, index: int, size: int) -> tuple[bytes, ...]:
