@@ -105,21 +105,20 @@ def running(home: Path) -> Iterator[RealSigstore]:
         }
         made = _Made(home)
         made.write(ports)
-        (home / "fulcio.yaml").write_text(json.dumps(_issuers(people, workloads)))  # YAML's grammar holds JSON's
+        (home / "fulcio.yaml").write_text(_issuers(people, workloads))
         for command, path in _commands(home, ports):
             port = int(path.partition("/")[0])
             stack.enter_context(_program(command, home, port, path.partition("/")[2]))
         yield RealSigstore(home, people, workloads)
 
 
-def _issuers(people: IssuerCore, workloads: IssuerCore) -> dict[str, Any]:
-    common = {"client-id": "sigstore"}
-    return {
-        "oidc-issuers": {
-            people.url: {"issuer-url": people.url, "type": "email", **common},
-            workloads.url: {"issuer-url": workloads.url, "type": "spiffe", "spiffe-trust-domain": TRUST_DOMAIN, **common},
-        }
-    }
+def _issuers(people: IssuerCore, workloads: IssuerCore) -> str:
+    """Return Fulcio's configuration; in JSON it would have other names."""
+    lines = ["oidc-issuers:"]
+    for core, more in ((people, ["type: email"]), (workloads, ["type: spiffe", f"spiffe-trust-domain: {TRUST_DOMAIN}"])):
+        lines.append(f'  "{core.url}":')
+        lines += [f"    {line}" for line in (f'issuer-url: "{core.url}"', "client-id: sigstore", *more)]
+    return "\n".join(lines) + "\n"
 
 
 def _commands(home: Path, ports: dict[str, int]) -> list[tuple[list[str], str]]:
