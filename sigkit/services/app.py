@@ -73,8 +73,9 @@ class App:
         try:
             answer = await _ask(mount.core, request)
             try:
-                closing = () if await body.drain() else (("Connection", "close"),)
-                await _send(replace(answer, headers=(*answer.headers, *closing)), scope["method"], receive, send)
+                if not await body.drain():
+                    answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
+                await _send(answer, scope["method"], receive, send)
             finally:
                 if isinstance(answer.body, Slice):
                     answer.body.file.close()

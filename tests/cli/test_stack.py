@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -29,18 +29,22 @@ def sigkit(*arguments: object, status: int = 0, **environment: str) -> subproces
     return done
 
 
-def answer(*arguments: object, status: int = 0) -> dict:
+def answer(*arguments: object, status: int = 0) -> Any:
     return json.loads(sigkit(*arguments, "--output", "json", status=status).stdout)
 
 
+class Server(NamedTuple):
+    process: subprocess.Popen[str]
+    first: str  # what it printed
+
+
 @contextlib.contextmanager
-def up(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Serve a stack until the block ends; its first line has been printed."""
+def up(directory: Path, *arguments: str) -> Iterator[Server]:
+    """Serve a stack until the block ends; it is given when its first line has been printed."""
     with subprocess.Popen([*SIGKIT, "stack", "up", directory, *arguments], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            server.first = server.stdout.readline()  # type: ignore[attr-defined]
-            yield server
+            yield Server(server, server.stdout.readline())
         finally:
             server.terminate()
             server.wait(30)
@@ -66,10 +70,10 @@ def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
         assert server.first == f"serving {directory} at {made['url']} (Ctrl-C stops it)\n"
         assert stacks.Stack(directory, made["url"]).call("GET", "/healthz")[0] == 200
         seen = answer("stack", "status", directory)
-        assert (seen["process"]["pid"], seen["offline_keys_here"]) == (server.pid, False)
+        assert (seen["process"]["pid"], seen["offline_keys_here"]) == (server.process.pid, False)
         assert answer("stack", "up", directory, status=3)["error"]["code"] == "SK-UNAVAIL-004"
-        assert answer("stack", "down", directory)["pid"] == server.pid
-        assert server.wait(30) == 0
+        assert answer("stack", "down", directory)["pid"] == server.process.pid
+        assert server.process.wait(30) == 0
     assert answer("stack", "down", directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
     assert "stopped" in sigkit("stack", "status", directory).stdout
 
@@ -77,15 +81,15 @@ def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_stops_it_cleanly(stack, sent, status):
     with up(stack.directory) as server:
-        server.send_signal(sent)
-        assert server.wait(30) == status
+        server.process.send_signal(sent)
+        assert server.process.wait(30) == status
     assert not (stack.directory / "run.json").exists()
 
 
 def test_a_killed_one_leaves_nothing_that_stands_in_the_way(stack):
     with up(stack.directory) as server:
-        server.kill()
-        server.wait(30)
+        server.process.kill()
+        server.process.wait(30)
     assert (stack.directory / "run.json").exists()
     assert answer("stack", "status", stack.directory)["process"] is None
     assert answer("stack", "down", stack.directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
@@ -148,7 +152,7 @@ def start_login(stack: stacks.Stack) -> str:
     form = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
     status, raw = stack.call("POST", "/oidc/device", form.encode(), Content_Type="application/x-www-form-urlencoded")
     assert status == 200, raw
-    return json.loads(raw)["user_code"]
+    return str(json.loads(raw)["user_code"])
 
 
 def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):

@@ -7,7 +7,7 @@ import pytest
 from sigkit.limits import BodyLimits
 from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Answer, Request, whole_answer
-from tests.simulators.asgi import Caller
+from tests.simulators.asgi import Answered, Caller
 
 
 class Named:
@@ -23,7 +23,7 @@ class Named:
         return whole_answer(200, f"{self._name} {request.path} {size}".encode(), ())
 
 
-CALL = Caller(
+CALLER = Caller(
     App(
         [
             Mount("/v2", Named("registry"), BodyLimits(1_000)),
@@ -33,6 +33,12 @@ CALL = Caller(
         ]
     )
 )
+
+
+def call(method: str, target: str, body: bytes | list[bytes] = b"") -> Answered:
+    answered = CALLER(method, target, body)
+    assert answered is not None
+    return answered
 
 
 @pytest.mark.parametrize(
@@ -49,16 +55,16 @@ CALL = Caller(
     ],
 )
 def test_the_longest_prefix_of_whole_components_answers(target, said):
-    assert CALL("GET", target).body.decode() == said
+    assert call("GET", target).body.decode() == said
 
 
 @pytest.mark.parametrize("target", ["/", "", "/v3", "/v2x", "/ctx", "/api/v1/timestamp", "/api//v2/checkpoint", "/./v2", "/x/../v2"])
 def test_a_path_of_nobody_is_not_found(target):
-    assert CALL("GET", target).status == 404
+    assert call("GET", target).status == 404
 
 
 def test_each_core_takes_bodies_of_its_own_size():
-    assert CALL("POST", "/api/v2/x", b"1234567890").body == b"log /api/v2/x 10"
-    assert CALL("POST", "/api/v2/x", b"12345678901").status == 413
-    assert CALL("POST", "/api/v2/x", [b"123456", b"78901"]).status == 413
-    assert CALL("POST", "/v2/x", b"12345678901").status == 200
+    assert call("POST", "/api/v2/x", b"1234567890").body == b"log /api/v2/x 10"
+    assert call("POST", "/api/v2/x", b"12345678901").status == 413
+    assert call("POST", "/api/v2/x", [b"123456", b"78901"]).status == 413
+    assert call("POST", "/v2/x", b"12345678901").status == 200
