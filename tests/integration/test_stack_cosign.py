@@ -13,7 +13,7 @@ from sigkit.clock import SystemClock
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
-from sigkit.services.stack.cores import open_issuer
+from sigkit.services.stack.cores import open_issuer, open_repository
 from sigkit.services.stack.layout import load_config
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
@@ -103,6 +103,23 @@ def test_the_trust_root_comes_from_the_stacks_tuf_repository(cosign, stack, peer
     assert done.returncode == 0, done.stderr
     cosign("sign-blob", "--bundle=signature", "file", by_files=False)
     cosign("verify-blob", "--bundle=signature", *wanted(stack), "file", by_files=False)
+
+
+def test_a_first_root_is_followed_over_rotated_keys(peer, tmp_path):
+    with stacks.running(tmp_path / "stack") as rotated:
+        repository, offline = open_repository(str(rotated.directory)), str(rotated.directory / "offline")
+        for role in ("root", "targets", "snapshot", "timestamp"):
+            repository.rotate(offline, role, SystemClock().now())
+        (tmp_path / "file").write_bytes(b"release")
+        (tmp_path / "token").write_text(rotated.token())
+        steps = (
+            ("initialize", f"--mirror={rotated.url}/tuf", f"--root={rotated.client('root.json')}"),
+            ("sign-blob", "--identity-token=token", "-y", "--bundle=signature", "file"),
+            ("verify-blob", "--bundle=signature", *wanted(rotated), "file"),
+        )
+        for step in steps:
+            done = peer("cosign", *step, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
 
 
 def test_a_key_signs_with_the_stacks_log_and_timestamps(cosign, stack, peer, tmp_path):
