@@ -15,6 +15,7 @@ Source: sigstore/fulcio config/identity/config.yaml; docs/oid-info.md.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
@@ -168,6 +169,8 @@ def _parse_issuer(item: Cursor) -> Issuer:
     names, parse = parser
     item.only(("url", "type", "audience", "caFile", *names))
     audience, ca_file = item.find("audience"), item.find("caFile")
+    if ca_file is not None and not os.path.isabs(ca_file.text()):
+        ca_file.fail("a relative path, which depends on where the stack is started", expected="/…")
     return Issuer(url.text(), parse(item, url.text()), audience.text() if audience else AUDIENCE, ca_file.text() if ca_file else "")
 
 

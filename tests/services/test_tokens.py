@@ -394,6 +394,7 @@ def test_list_takes_every_type():
         pytest.param([{"url": ISSUER, "type": "uri"}], id="without its domain"),
         pytest.param([{"url": ISSUER, "type": "uri", "subjectDomain": "https://a/b"}], id="a domain with a path"),
         pytest.param([{"url": "issuer", "type": "email"}], id="no URL"),
+        pytest.param([{"url": ISSUER, "type": "email", "caFile": "ca.crt"}], id="a relative path"),
         pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"issuer": "y"}}], id="another's issuer"),
         pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"tokenSubject": "y"}}], id="another subject"),
         pytest.param({}, id="no list"),
