@@ -12,7 +12,7 @@ Source: sigstore/fulcio docs/certificate-specification.md; RFC 5280 sections 4.2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sigkit import limits
 from sigkit.data import Data
@@ -28,6 +28,7 @@ from sigkit.errors import (
 from sigkit.strict import encode_base64
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
+from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, leaf_policy
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.trust.root import CertificateAuthority, TransparencyLog, TrustedRoot
     from sigkit.verify.facts import TimeFact
-
-_PATH_CERTIFICATES: Final = 8  # leaf and anchor included; Fulcio's has three
 
 
 class SigningCertificate(Data):
@@ -137,10 +136,27 @@ def _names_issuer(authority: CertificateAuthority, leaf: x509.Certificate) -> bo
 def _verify_path(
     signing: SigningCertificate, times: Sequence[TimeFact], authority: CertificateAuthority, place: Place
 ) -> tuple[x509.Certificate, ...]:
-    path = _build_path(signing, authority, place)
+    if signing.certificate in authority.certificates:
+        raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
+    path = _find_short_path(signing, authority) or _build_path(signing, authority, place)
     check_certificates(path, times, place)
     check_window(f"the certificate authority {authority.name}", authority.valid, times, place)
     return path
+
+
+def _find_short_path(signing: SigningCertificate, authority: CertificateAuthority) -> tuple[x509.Certificate, ...] | None:
+    """Return the path if the authority's lowest certificate issued the signer's, and nothing above it has a say in that."""
+    from cryptography.x509 import verification
+
+    leaf, issuing = signing.certificate, find_issuing(authority.certificates)
+    if issuing is None or issuing.certificate.subject != leaf.issuer:
+        return None
+    moment = max(leaf.not_valid_before_utc, issuing.certificate.not_valid_before_utc)
+    try:
+        _verifier(issuing.store, moment).verify(leaf, [])
+    except verification.VerificationError:
+        return None
+    return (leaf, *authority.certificates)
 
 
 def _build_path(signing: SigningCertificate, authority: CertificateAuthority, place: Place) -> tuple[x509.Certificate, ...]:
@@ -148,25 +164,30 @@ def _build_path(signing: SigningCertificate, authority: CertificateAuthority, pl
     from cryptography.x509 import verification
 
     leaf = signing.certificate
-    if leaf in authority.certificates:
-        raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
     moment = max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates))
     *intermediates, anchor = authority.certificates
-    builder = (
-        verification.PolicyBuilder()
-        # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
-        .store(verification.Store([anchor]))
-        .time(moment)
-        .max_chain_depth(_PATH_CERTIFICATES)
-        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
-    )
+    # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
+    store = verification.Store([anchor])
     try:
-        return tuple(builder.build_client_verifier().verify(leaf, [*intermediates, *signing.offered]).chain)
+        return tuple(_verifier(store, moment).verify(leaf, [*intermediates, *signing.offered]).chain)
     except verification.VerificationError as err:
         _refuse_apart(signing, authority, moment, place)
         raise UntrustedCertificate(
             "no authority of the trust root issued the signer's certificate", place=place, expected=authority.name, got=str(err)[:200]
         ) from err
+
+
+def _verifier(store: verification.Store, moment: datetime) -> verification.ClientVerifier:
+    from cryptography.x509 import verification
+
+    return (
+        verification.PolicyBuilder()
+        .store(store)
+        .time(moment)
+        .max_chain_depth(PATH_CERTIFICATES)
+        .extension_policies(ca_policy=authority_policy(), ee_policy=leaf_policy())
+        .build_client_verifier()
+    )
 
 
 def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, moment: datetime, place: Place) -> None:
@@ -181,31 +202,6 @@ def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, 
                     expected=f"one valid at {show_time(moment)}, when the last of them began",
                     got=f"one until {show_time(certificate.not_valid_after_utc)}",
                 )
-
-
-def _authority_policy() -> verification.ExtensionPolicy:
-    from cryptography.x509 import ExtendedKeyUsage, verification
-
-    return verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
-        ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing
-    )
-
-
-def _leaf_policy() -> verification.ExtensionPolicy:
-    from cryptography.x509 import ExtendedKeyUsage, SubjectAlternativeName, verification
-
-    return (
-        verification.ExtensionPolicy.permit_all()
-        .require_present(ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing)
-        .require_present(SubjectAlternativeName, verification.Criticality.AGNOSTIC, None)
-    )
-
-
-def _require_code_signing(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage | None) -> None:
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:
-        raise ValueError("the extended key usage is not for signing code")
 
 
 def _check_leaf(signing: SigningCertificate, place: Place) -> None:
