@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks import core as core_alone
 from benchmarks import corpus
 from benchmarks.measure import Subject, compare, table
 from sigkit.cli.demo_image import assemble, write_layout
@@ -203,7 +204,15 @@ def pull(bench: Bench) -> str:
     )
 
 
-SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull}
+def core(bench: Bench) -> str:
+    """Parse and verify a bundle in one process."""
+    del bench  # nothing is asked of a registry
+    if why := core_alone.why_absent():
+        sys.exit(why)
+    return core_alone.measure()
+
+
+SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull, "core": core}
 
 
 def main() -> None:
