@@ -13,7 +13,7 @@ from sigkit.cli.inputs import STDIN, place_of, read_input
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import AskedFlags, EvidenceFlags, PolicyFlags
+    from sigkit.cli.options import EvidenceFlags, PolicyFlags
     from sigkit.cli.output import Output
     from sigkit.evidence.form import Evidence
     from sigkit.policy.blob import BlobDecision
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _DIGEST: Final = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", re.ASCII)
 
 
-def verify_file(
-    output: Output, artifact: str, evidence: EvidenceFlags, flags: PolicyFlags, asked: AskedFlags, attestation_type: str
-) -> int:
+def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: PolicyFlags, attestation_type: str = "") -> int:
     """Verify the evidence about one file, print the verdict, and return the exit status.
 
     Raises:
@@ -41,7 +39,7 @@ def verify_file(
 
     if bool(flags.keys) == bool(flags.identity):
         raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
-    wanted = wanted_by(output, flags, asked, attestation_type)
+    wanted = wanted_by(output, flags, attestation_type=attestation_type)
     require = requirement_for_flags(wanted)
     keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
     found = _evidence(evidence)
@@ -87,13 +85,13 @@ def _evidence(flags: EvidenceFlags) -> Evidence:
 
 def _lines(output: Output, artifact: str, decision: BlobDecision) -> list[str]:
     from sigkit.cli.decisions import line_text
-    from sigkit.errors import EXIT_DONE, EXIT_UNCHECKED
+    from sigkit.cli.output import status_word
+    from sigkit.errors import EXIT_DONE
     from sigkit.policy.explain import fact_lines, reason_lines
 
     status = decision.exit_status()
-    word = "verified" if status == EXIT_DONE else "could not check" if status == EXIT_UNCHECKED else "refused"
     name = "standard input" if artifact == STDIN else artifact
-    lines = [f"{output.word(word, sys.stdout)}  {escape(name)}  {decision.artifact}"]
+    lines = [f"{output.word(status_word(status), sys.stdout)}  {escape(name)}  {decision.artifact}"]
     told = [line for facts in decision.facts for line in fact_lines(facts, 1)] if status == EXIT_DONE else []
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
     lines += [line_text(line) for line in told]

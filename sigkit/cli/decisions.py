@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED
+from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED, key_values
 from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.options import AskedFlags, PolicyFlags
     from sigkit.cli.output import Output
-    from sigkit.policy.decision import Decision
+    from sigkit.policy.decision import Decision, Record
     from sigkit.policy.explain import Line
     from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys
     from sigkit.policy.model import Demands, Policy
     from sigkit.trust.root import TrustedRoot
 
 LINE_CHARACTERS = 2_000
-DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
+DETAILS = frozenset({"digest", "index", "manifest", "policy", "trusted by", "found at"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
@@ -61,8 +61,8 @@ def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHIN
     )
 
 
-def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
-    """Return the policy that the flags name or compile to, or else this host's."""
+def choose_host_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED, attestation_type: str = "") -> Policy:
+    """Return the policy that the flags name or compile to, or else this host's; as `choose_policy`."""
     nobody = not flags.keys and not flags.identity and not flags.policy
     if nobody and os.path.exists(HOST_POLICY):
         flags = flags._replace(policy=HOST_POLICY)
@@ -71,10 +71,10 @@ def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
             f"Say what must have signed: --key FILE (a public key) or --policy FILE (a trust policy); this host has no {HOST_POLICY}.",
             click.get_current_context(),
         )
-    return choose_policy(output, flags)
+    return choose_policy(output, flags, asked, attestation_type)
 
 
-def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation_type: str) -> Wanted:
+def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHING_ASKED, attestation_type: str = "") -> Wanted:
     """Return what flags say about who must have signed what; the trusted roots that they name are read.
 
     Raises:
@@ -87,7 +87,7 @@ def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation
         _signer(flags, asked),
         _demands(flags),
         NameRule(flags.name or NameRule.IF_SIGNED.value),
-        _pairs(asked.annotations),
+        key_values(asked.annotations, "-a"),
         attestation_type,
         _roots(output, flags),
     )
@@ -138,14 +138,13 @@ def _roots(output: Output, flags: PolicyFlags) -> tuple[TrustedRoot, ...]:
     return (load_public_good(),)
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or name in found:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE, or its key is given twice.", param_hint="-a")
-        found[name] = value
-    return found
+def verdict_word(record: Record) -> str:
+    """Return the word for what `verify` decided: an allow is `verified` where somebody's signature counted for it."""
+    from sigkit.policy.decision import Outcome, signers_of
+    from sigkit.policy.explain import word_for
+
+    proved = record.outcome is Outcome.ALLOW and record.tree is not None and any(True for _ in signers_of(record.tree))
+    return "verified" if proved else word_for(record)
 
 
 def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: str) -> list[str]:

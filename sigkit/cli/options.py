@@ -51,7 +51,16 @@ class PolicyFlags(NamedTuple):
     @property
     def identity(self) -> tuple[str, ...]:
         """What was given of an identity, in the order of the fields."""
-        return tuple(text for text in self[3:12] if text)
+        subject = (self.certificate_identity, self.certificate_identity_regexp)
+        issuer = (self.certificate_oidc_issuer, self.certificate_oidc_issuer_regexp)
+        workflow = (
+            self.certificate_github_workflow_trigger,
+            self.certificate_github_workflow_sha,
+            self.certificate_github_workflow_name,
+            self.certificate_github_workflow_repository,
+            self.certificate_github_workflow_ref,
+        )
+        return tuple(text for text in (*subject, *issuer, *workflow) if text)
 
 
 class AskedFlags(NamedTuple):
@@ -164,6 +173,23 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def key_values(texts: tuple[str, ...], flag: str) -> dict[str, str]:
+    """Return what was given as KEY=VALUE.
+
+    Raises:
+        BadParameter: something else was, or one key twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE.", param_hint=flag)
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice.", param_hint=flag)
+        found[name] = value
+    return found
+
+
 registry_options = grouped(
     "connection",
     ConnectionFlags,
@@ -231,7 +257,12 @@ policy_options = grouped(
 asked_options = grouped(
     "asked",
     AskedFlags,
-    click.option("--threshold", type=click.IntRange(1), metavar="N", help="How many of the keys must have signed. Default: one."),
+    click.option(
+        "--threshold",
+        type=click.IntRange(1),
+        metavar="N",
+        help="How many of the keys must have signed. Default: one. Several identities of which some must sign: `atLeast` in a policy.",
+    ),
     click.option(
         "-a",
         "--annotations",

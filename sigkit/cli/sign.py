@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import FILE, registry_options
+from sigkit.cli.options import FILE, key_values, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -50,7 +50,7 @@ def command(output: Output, image: str, key_path: str, annotations: tuple[str, .
     from sigkit.signing.session import sign_and_attach
 
     reference = parse_image(image)
-    extra = _annotations(annotations)
+    extra = key_values(annotations, "-a")
     key = load_private(key_path, password)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
@@ -73,15 +73,3 @@ def command(output: Output, image: str, key_path: str, annotations: tuple[str, .
             "annotations": dict(extra),
         },
     )
-
-
-def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="-a")
-        if name in found:
-            raise click.BadParameter(f"{name!r} is given twice.", param_hint="-a")
-        found[name] = value
-    return found

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
-    from sigkit.policy.decision import Decision, Record
+    from sigkit.policy.decision import Decision
     from sigkit.policy.model import Policy
 
 
@@ -121,20 +121,28 @@ def decide_image(reference: Reference, platform: Platform, asking: Asking, regis
     return judgement.decision, judgement.notes
 
 
+def decide_one(image: str, asking: Asking) -> tuple[Decision, tuple[str, ...]]:
+    """Decide about one image wherever its evidence is read, and return the decision and notes on what was passed over.
+
+    Raises:
+        SigkitError: no decision can be made.
+    """
+    reference, platform = parse_image(image), asking.platform()
+    if asking.source.bundle:
+        return _decide_by_files(reference, platform, asking), ()
+    with open_source(asking.connection, asking.source, reference) as registry:
+        return decide_image(reference, platform, asking, registry)
+
+
 def _verify_one(output: Output, image: str, asking: Asking) -> int:
+    from sigkit.cli.decisions import decision_lines, verdict_word
     from sigkit.policy.decision import encode_record, record_of
 
-    reference, platform = parse_image(image), asking.platform()
-    notes: tuple[str, ...] = ()
-    if asking.source.bundle:
-        decision = _decide_by_files(reference, platform, asking)
-    else:
-        with open_source(asking.connection, asking.source, reference) as registry:
-            decision, notes = decide_image(reference, platform, asking, registry)
+    decision, notes = decide_one(image, asking)
     record = record_of(decision)
     for note in notes:
         output.detail(escape(note))
-    lines = _lines(output, decision, record, reference, asking.source)
+    lines = decision_lines(output, decision, sys.stdout, verdict_word(record))
     if output.form == "cosign":
         from sigkit.cli.as_cosign import answer_as_cosign
 
@@ -142,19 +150,6 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
     else:
         output.answer(lines, encode_record(record))
     return record.exit_status()
-
-
-def _lines(output: Output, decision: Decision, record: Record, reference: Reference, source: SourceFlags) -> list[str]:
-    from sigkit.cli.decisions import decision_lines
-    from sigkit.errors import Unsigned
-
-    word = "verified" if record.facts else "allowed"  # a rule may ask for nothing, and nothing was proved then
-    lines = decision_lines(output, decision, sys.stdout, word)
-    if source.by_index is not None:
-        lines.append(f"  by index    {record.request.manifest} is named in the index {record.request.top}, which the verdict is about")
-    elif reference.digest and not source.bundle and any(reason.code == Unsigned.code for reason in record.reasons):
-        lines.append("  or          of an image in a signed index the index is signed; it vouches for the image with --index REF")
-    return lines
 
 
 def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -> Decision:

@@ -16,6 +16,7 @@ from sigkit.verify.facts import IdentitySigner, TimeKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sigkit.digest import Digest
     from sigkit.policy.decision import Decision, Reason, Record
     from sigkit.verify.facts import Facts
 
@@ -38,13 +39,21 @@ class Explanation(Data):
     unchecked: tuple[Line, ...]
     reasons: tuple[Line, ...]
     next: tuple[str, ...]  # commands and edits that would make it pass
+    hints: tuple[str, ...]  # what else to try
 
     def lines(self) -> tuple[Line, ...]:
         """Return everything below the headline, in the order to print."""
-        return (*self.facts, *self.unchecked, *self.reasons, *(Line(1, "next", step) for step in self.next))
+        steps = (*(Line(1, "next", step) for step in self.next), *(Line(1, "or", hint) for hint in self.hints))
+        return (*self.facts, *self.unchecked, *self.reasons, *steps)
 
 
 _WORDS = {Outcome.ALLOW: "allowed", Outcome.WARN: "warned", Outcome.DENY: "refused"}
+
+
+def word_for(record: Record) -> str:
+    """Return the word for a decision: it tells a refusal from what could not be checked."""
+    unchecked = any(reason.standing is Standing.UNCHECKED for reason in record.reasons)
+    return "could not check" if unchecked else _WORDS[record.outcome]
 
 
 def explain(decision: Decision) -> Explanation:
@@ -54,17 +63,17 @@ def explain(decision: Decision) -> Explanation:
 
 def explain_record(record: Record) -> Explanation:
     """Explain a decision that was stored."""
-    word = _WORDS[record.outcome]
-    if any(reason.standing is Standing.UNCHECKED for reason in record.reasons):
-        word = "could not check"
     request = record.request
     facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
     for item in record.facts:
         facts += fact_lines(item, 1)
     if record.tree is not None and isinstance(record.tree, Met):
         facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
+    facts += [Line(1, "by index", _index(record, digest)) for digest in record.accepted_by() if digest != request.manifest]
     unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
-    return Explanation(word, request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record))
+    return Explanation(
+        word_for(record), request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record), record.hints()
+    )
 
 
 def _digests(record: Record) -> Iterator[Line]:
@@ -74,6 +83,11 @@ def _digests(record: Record) -> Iterator[Line]:
         return
     yield Line(1, "index", str(request.top))
     yield Line(1, "manifest", f"{request.manifest} ({request.platform})")
+
+
+def _index(record: Record, index: Digest) -> str:
+    below = "" if record.request.chain[-2] == index else ", through an index within,"
+    return f"the index {index} is signed{below} and names the image {record.request.manifest}"
 
 
 def _policy(record: Record) -> str:

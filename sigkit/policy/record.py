@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _MOST = limits.EVIDENCE_ITEMS * 10
 _TOP = ("schema", "outcome", "decidedAt", "request", "policy", "rule", "tree", "reasons", "facts", "refused", "unchecked", "grant")
+_DERIVED = ("acceptedBy", "hints")  # from the others: not read back
 _REASON = ("code", "problem", "place", "expected", "got", "remedy", "standing", "children")
 
 
@@ -50,7 +51,7 @@ def parse_record(raw: bytes, place: Place) -> Record:
     Raises:
         ParseError, LimitError, DigestError, RefError: it is not one, or not of this version; the place has the JSON path.
     """
-    top = parse_json(raw, most_bytes=limits.AUDIT_RECORD_BYTES, place=place).only(_TOP)
+    top = parse_json(raw, most_bytes=limits.AUDIT_RECORD_BYTES, place=place).only((*_TOP, *_DERIVED))
     for name in _TOP:
         if name not in top.object():
             top.fail(f"member {name!r} is missing", expected=name, got="nothing")

@@ -24,7 +24,7 @@ from sigkit.errors import (
     WrongKey,
     WrongName,
 )
-from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of
+from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.policy.explain import Line, fact_lines, reason_lines
@@ -95,6 +95,8 @@ class Why(NamedTuple):
             yield Line(1, "unchecked", f"{left.what}: {left.why}")
         for change in self.changes:
             yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
+        for hint in record.hints():
+            yield Line(1, "or", hint)
         if self.changes:
             for signer in self.instead:
                 yield Line(1, "or", f"if {describe_signer(signer)} may vouch for it, let the rule say so: {_as_requirement(signer)}")
@@ -103,7 +105,7 @@ class Why(NamedTuple):
 def explain_why(decision: Decision) -> Why:
     """Explain a decision whole."""
     record = record_of(decision)
-    met = {signer_id(signer) for signer in _signers(record.tree)} if record.tree else set()
+    met = {signer_id(signer) for signer in signers_of(record.tree)} if record.tree else set()
     found = {signer_id(facts.signer.signer): facts.signer.signer for facts in record.facts}
     instead = tuple(found[name] for name in sorted(found) if name not in met)
     if record.outcome is Outcome.ALLOW:
@@ -132,13 +134,6 @@ def _cheapest(tree: ReasonTree) -> tuple[tuple[int, int], tuple[Change, ...]]:
         return (tree.short, _FAR), (*(change for _, changes in taken for change in changes), missing)
     cost = (sum(cost[0] for cost, _ in taken), sum(cost[1] for cost, _ in taken))
     return cost, tuple(dict.fromkeys(change for _, changes in taken for change in changes))
-
-
-def _signers(tree: ReasonTree) -> Iterator[Signer]:
-    if isinstance(tree, Met):
-        yield from tree.by
-    for child in tree.children:
-        yield from _signers(child)
 
 
 def _tree_lines(tree: ReasonTree, depth: int) -> Iterator[Line]:
