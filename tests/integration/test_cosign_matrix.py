@@ -7,6 +7,7 @@ programs, and must be refused with another key. Predicates, names, other clients
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -132,9 +133,11 @@ class Shelf:
 
     def _by_sigkit(self, kind: str) -> dict[tuple[str, str], str]:
         pushed, key = self._push(f"ours/{kind}"), ("--key", "release.plain")
-        for (_, thing), pinned in pushed.items():
-            command = ("attest", *key, *ATTESTED) if thing == "attestation" else ("sign", *key, "-a", "build=7")
-            assert run([*command, pinned]) == 0
+        signs, attests = ("sign", *key, "-a", "build=7"), ("attest", *key, *ATTESTED)
+        # Side by side: where referrers are listed under a tag, each waits to see that nobody took its entry away.
+        with ThreadPoolExecutor(len(pushed)) as pool:
+            commands = [[*(attests if thing == "attestation" else signs), pinned] for (_, thing), pinned in pushed.items()]
+            assert set(pool.map(run, commands)) == {0}
         return pushed
 
 
