@@ -25,10 +25,11 @@ from sigkit.errors import (
     SigkitError,
     UntrustedCertificate,
 )
+from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
-from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, leaf_policy
+from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, key_of, leaf_policy
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    from sigkit.keys.public import of_library
-
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
         for certificate in certificates:
@@ -110,7 +109,9 @@ def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: T
     _check_leaf(signing, place)
     authority, path = _find_path(signing, times, root.certificate_authorities, place)
     identity = _identity(signing, place)
-    logged, unchecked = _verify_scts(signing, path[1], root.ct_logs, place)
+    issuer = path[1]
+    key = key_of(issuer) if issuer in authority.certificates else of_library(issuer.public_key(), place)
+    logged, unchecked = _verify_scts(signing, key, root.ct_logs, place)
     source = Source(authority.source.name, authority.source.digest, authority.name)
     return Vouched(SignerFact(identity, source), logged, unchecked)
 
@@ -121,7 +122,8 @@ def _find_path(
     """Return the first authority with a path that holds at every time; the refusal is that of the path that came closest."""
     refusals: list[SigkitError] = []
     # The one whose name the certificate carries first: its path is the likely one, and a search without success costs as much.
-    for authority in sorted(authorities, key=lambda authority: not _names_issuer(authority, signing.certificate)):
+    issuer = signing.certificate.issuer
+    for authority in sorted(authorities, key=lambda authority: not _has_name(authority, issuer)):
         try:
             return authority, _verify_path(signing, times, authority, place)
         except SigkitError as err:
@@ -129,8 +131,8 @@ def _find_path(
     raise next((err for err in refusals if not isinstance(err, UntrustedCertificate)), refusals[0])
 
 
-def _names_issuer(authority: CertificateAuthority, leaf: x509.Certificate) -> bool:
-    return any(certificate.subject == leaf.issuer for certificate in authority.certificates)
+def _has_name(authority: CertificateAuthority, name: x509.Name) -> bool:
+    return any(certificate.subject == name for certificate in authority.certificates)
 
 
 def _verify_path(
@@ -247,11 +249,10 @@ def _subject(name: x509.GeneralName, place: Place) -> tuple[str, str]:
 
 
 def _verify_scts(
-    signing: SigningCertificate, issuer: x509.Certificate, logs: Sequence[TransparencyLog], place: Place
+    signing: SigningCertificate, issuer: PublicKey, logs: Sequence[TransparencyLog], place: Place
 ) -> tuple[tuple[CertificateLogFact, ...], tuple[Unchecked, ...]]:
     from cryptography import x509
 
-    from sigkit.keys.public import of_library
     from sigkit.tlog.sct import verify_sct
 
     found = signing.extensions.get(x509.PrecertificateSignedCertificateTimestamps.oid)
@@ -262,13 +263,13 @@ def _verify_scts(
     scts = list(found)
     if len(scts) > limits.LOG_ENTRIES:
         raise MalformedCertificate(f"more than {limits.LOG_ENTRIES} certificate logs", place=place, got=str(len(scts)))
-    issuer_key = of_library(issuer.public_key(), place).spki
     for sct in scts:
-        log = next((log for log in logs if log.log_id == sct.log_id), None)
+        log_id = sct.log_id  # made anew each time that it is asked for
+        log = next((log for log in logs if log.log_id == log_id), None)
         if log is None:
-            unchecked.append(Unchecked(f"certificate log {encode_base64(sct.log_id)}", "the trust root holds no such log"))
+            unchecked.append(Unchecked(f"certificate log {encode_base64(log_id)}", "the trust root holds no such log"))
             continue
-        when = verify_sct(signing.certificate, issuer_key, sct, log.key, place)
+        when = verify_sct(signing.certificate, issuer.spki, sct, log.key, place)
         if not log.valid.holds(when):
             raise OutsideAuthority(f"the certificate log {log.name} was not trusted at that time", place=place, got=str(when))
         facts.append(CertificateLogFact(log.name, when, Source(log.source.name, log.source.digest, log.name), log.operator))

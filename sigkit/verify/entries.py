@@ -134,10 +134,12 @@ def _bind_body(entry: LogEntry, logged: Logged, place: Place, limits: Limits) ->
 
 def _bind_verifier(pem: bytes, logged: Logged, place: Place) -> None:
     """Prove that the entry names the certificate, or the key, that made the signature."""
-    from sigkit.keys.pem import parse_pem
+    from sigkit.keys.pem import encode_pem, parse_pem
     from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
 
     label = "CERTIFICATE"
+    if logged.certificate is not None and pem == encode_pem(label, logged.certificate):
+        return  # as logs write it; reading it takes five times as long
     block = parse_pem(pem, (label, *PUBLIC_LABELS), place)
     if block.label == label:
         fits = block.data == logged.certificate

@@ -17,10 +17,13 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
+from sigkit.keys.public import of_library
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.x509 import verification
+
+    from sigkit.keys.public import PublicKey
 
 PATH_CERTIFICATES: Final = 8  # above the leaf, without the anchor; Fulcio's path has one
 _KEPT_AUTHORITIES: Final = 32
@@ -46,6 +49,16 @@ def find_issuing(certificates: tuple[x509.Certificate, ...]) -> Issuing | None:
     if above and not (all(_forbids_nothing(certificate, depth) for depth, certificate in enumerate(above, 1)) and _is_path(certificates)):
         return None
     return Issuing(lowest, verification.Store([lowest]))
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def key_of(certificate: x509.Certificate) -> PublicKey:
+    """Return the key of an authority's certificate.
+
+    Raises:
+        UnsupportedKey: (SIG) one that is not accepted.
+    """
+    return of_library(certificate.public_key())
 
 
 def _forbids_nothing(certificate: x509.Certificate, depth: int) -> bool:
