@@ -25,6 +25,7 @@ from sigkit.errors import (
     SigkitError,
     UntrustedCertificate,
 )
+from sigkit.keys.certificate import load_certificate
 from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
@@ -74,7 +75,7 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        certificates = [load_certificate(der) for der in chain]
         for certificate in certificates:
             _ = certificate.issuer, certificate.subject, certificate.extensions  # read now: the library puts it off, and refuses then
         key = certificates[0].public_key()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
+from sigkit.keys.certificate import check_serial_number
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.windows import show_time, show_window
 
@@ -111,6 +112,8 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
     # Built afresh for each authority: copies of a builder share their lists.
     verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=intermediates, roots=[root]).build()
     try:
+        for embedded in response.signed_data.certificates:
+            check_serial_number(embedded)
         verifier.verify_message(response, signature)
     except (VerificationError, ValueError, KeyError, InvalidVersion) as err:  # certificates in the token are read here
         raise BadTimestamp(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import warnings
 
 import pytest
 from hypothesis import given
@@ -93,9 +92,7 @@ def test_no_flipped_bit_of_a_timestamp_proves_more_or_leaves_another_exception(p
     changed = [{"signedTimestamp": b64(bytes(raw))}]
     flipped = case.with_bundle(lambda bundle: bundle["verificationMaterial"]["timestampVerificationData"].update(rfc3161Timestamps=changed))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the library's, of serial numbers that are not positive
-            facts = flipped.judge()
+        facts = flipped.judge()
     except SigkitError:
         return
     assert set(facts.times) <= set(case.judge().times)
