@@ -11,6 +11,8 @@ from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED, key_values
 from sigkit.text import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sigkit.cli.options import AskedFlags, PolicyFlags
     from sigkit.cli.output import Output
     from sigkit.policy.decision import Decision, Record
@@ -47,7 +49,8 @@ def choose_policy(output: Output, flags: PolicyFlags, asked: AskedFlags = NOTHIN
         from sigkit.policy.flags import policy_for_flags
 
         return policy_for_flags(wanted_by(output, flags, asked, attestation_type))
-    for flag, given in (("--name", flags.name), ("--trusted-root", flags.trusted_root), *asked.given()):
+    beside = (("--name", flags.name), ("--trusted-root", flags.trusted_root), ("--type", attestation_type))
+    for flag, given in (*beside, *asked.given()):
         if given:
             raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
     if flags.policy:
@@ -158,13 +161,13 @@ def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: 
 
     explained = explain(decision)
     word = allowed if explained.word == "allowed" else explained.word
-    lines = [f"{output.word(word, stream)}  {escape(explained.subject)}"]
     left_out = DETAILS if explained.word == "allowed" else DETAILS | DETAILS_OF_REFUSAL
-    for line in explained.lines():
-        if line.label in left_out and not output.verbosity:
-            continue
-        lines.append(line_text(line))
-    return lines
+    return [f"{output.word(word, stream)}  {escape(explained.subject)}", *shown_lines(output, explained.lines(), left_out)]
+
+
+def shown_lines(output: Output, lines: Iterable[Line], left_out: frozenset[str]) -> list[str]:
+    """Return lines of an explanation as a person reads them, without those of the labels in `left_out` unless `-v` asks for all."""
+    return [line_text(line) for line in lines if output.verbosity or line.label not in left_out]
 
 
 def line_text(line: Line, characters: int = LINE_CHARACTERS) -> str:

@@ -52,7 +52,8 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     """Verify every image, print a line for each, and return 1 if any is refused, else 3 if any could not be checked.
 
     A line is printed as soon as its image and all that were named before it are judged. Where it ends early (Ctrl-C, a file of the
-    operator's that only a later image needed), the lines that were printed hold, and the images left are named: in JSON as `left`.
+    operator's that only a later image needed), the lines that were printed hold, and the images left are named: in JSON as `left`. The
+    last one printed may be among them, where it was not known yet to be.
 
     Raises:
         UsageError: no image is named.
@@ -69,14 +70,14 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     statuses: set[int] = set()
     with open_source(asking.connection, asking.source, *registries.values()) as registry, teller:
 
-        def judge(image: str) -> _Result:
-            return _judge(parse_image(image), platform, asking, registry)
+        def judge(image: str) -> _Told:
+            return _judge(parse_image(image), platform, asking, registry, output.form)
 
         with closing(results_in_order(judge, images, AT_A_TIME, AHEAD, counter.advance)) as results:
             try:
-                for result in results:
+                for result, as_cosign in results:
                     counter.clear()
-                    statuses.add(teller.tell(result))
+                    statuses.add(teller.tell(result, as_cosign))
             finally:
                 counter.clear()
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
@@ -103,7 +104,7 @@ class _Teller:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             self._output.note(f"left undone: {escape(left[0])}{more}, of {len(self._images)} images")
 
-    def tell(self, result: _Result) -> int:
+    def tell(self, result: _Result, as_cosign: tuple[str, ...]) -> int:
         """Print the result of the next image, and return its status."""
         from sigkit.policy.decision import Record
 
@@ -113,24 +114,30 @@ class _Teller:
         elif output.form == "cosign":
             from sigkit.cli.as_cosign import answer_as_cosign
 
-            answer_as_cosign(output, (result,) if isinstance(result, Record) else (), (_line(output, image, result),))
+            answer_as_cosign(output, as_cosign, (_line(output, image, result),))
         else:
             output.answer((_line(output, image, result),), None)
         self._told += 1
         return result.exit_status() if isinstance(result, Record) else result.exit_status
 
 
-def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> _Result:
+def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry, form: str | None) -> _Told:
     from sigkit.cli.verify import decide_image
     from sigkit.errors import EXIT_USAGE, SigkitError
     from sigkit.policy.decision import record_of
 
     try:
-        return record_of(decide_image(reference, platform, asking, registry)[0])
+        decision, _, evidence = decide_image(reference, platform, asking, registry)
+        record = record_of(decision)
+        if form != "cosign":
+            return record, ()
+        from sigkit.cli.as_cosign import cosign_lines
+
+        return record, cosign_lines(record, asking.policy, evidence, asking.attestation_type)
     except SigkitError as err:
         if err.status() == EXIT_USAGE:  # a file of the operator's is wrong: that is about no image
             raise
-        return err
+        return err, ()
 
 
 def _line(output: Output, image: str, result: _Result) -> str:
@@ -141,7 +148,10 @@ def _line(output: Output, image: str, result: _Result) -> str:
     if not isinstance(result, Record):
         return f"{output.word(status_word(result.exit_status), sys.stdout)}  {escape(image)}  {escape(result.problem)}  [{result.code}]"
     line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(result.request.pinned_text())}"
-    return line + "".join(f"  {escape(reason.problem)}  [{reason.code}]" for reason in result.reasons[:1])
+    for reason in result.reasons[:1]:
+        found = f", found: {escape(reason.got)}" if reason.got else ""
+        line += f"  {escape(reason.problem)}{found}  [{reason.code}]"
+    return line
 
 
 def _encode(image: str, result: _Result) -> dict[str, Json]:
@@ -154,3 +164,4 @@ def _encode(image: str, result: _Result) -> dict[str, Json]:
 
 if TYPE_CHECKING:
     _Result: TypeAlias = Record | SigkitError
+    _Told: TypeAlias = tuple[_Result, tuple[str, ...]]  # and what cosign would print, where that was asked for

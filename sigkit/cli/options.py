@@ -279,6 +279,9 @@ image_options = grouped(
     click.argument("images", nargs=-1, metavar="IMAGE..."),
     click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input."),
 )
+layout_option = click.option(
+    "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."
+)
 source_options = grouped(
     "source",
     SourceFlags,
@@ -289,9 +292,7 @@ source_options = grouped(
         metavar="FILE",
         help="Take the evidence from this file, about an IMAGE with a digest. No connection is made. Can be given several times.",
     ),
-    click.option(
-        "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."
-    ),
+    layout_option,
     click.option("--index", "by_index", metavar="REF", help="The index that names IMAGE, a digest; its signatures count for it."),
     click.option("--offline", is_flag=True, help="Refuse to make connections: the image is in --layout, or the evidence in --bundle."),
 )
@@ -310,13 +311,9 @@ predicate_options = grouped(
     ),
 )
 
-attestation_option = click.option(
-    "--type",
-    "attestation_type",
-    required=True,
-    metavar="TYPE",
-    help="What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom.",
-)
+_ATTESTED = "What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom."
+attestation_option = click.option("--type", "attestation_type", required=True, metavar="TYPE", help=_ATTESTED)
+asked_type_option = click.option("--type", "attestation_type", default="", metavar="TYPE", help=f"{_ATTESTED} Default: a signature.")
 evidence_options = grouped(
     "evidence",
     EvidenceFlags,

@@ -145,9 +145,10 @@ class Output:
         tell(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}")
         if place:
             tell(f"  where     {place}")
-        for label, text in (("expected", err.expected), ("got", err.got)):
-            if text:
-                tell(f"  {label:<8}  {escape(text)}")
+        compared = " · ".join(f"{label} {escape(text)}" for label, text in (("expected", err.expected), ("got", err.got)) if text)
+        if compared:
+            label, _, rest = compared.partition(" ")
+            tell(f"  {label:<8}  {rest}")
         for excerpt in getattr(err, "__notes__", ()):
             for line in excerpt.splitlines():
                 tell(f"  {escape(line)}")

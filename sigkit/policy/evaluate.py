@@ -114,7 +114,7 @@ def _evaluate(case: Case, require: Requirement, said: _Said) -> ReasonTree:
         case AnyOf(of, place):
             return _several(case, said, 1, f"any of {len(of)}", of, _seen(place), NoneMet)
         case AtLeast(n, of, place):
-            return _several(case, said, n, f"at least {n} of {len(of)}, distinct", of, _seen(place), ThresholdNotMet)
+            return _several(case, said, n, f"at least {n} of {len(of)}, by distinct signers", of, _seen(place), ThresholdNotMet)
         case _:
             assert_never(require)
 
@@ -301,11 +301,11 @@ def _reason(
 
 
 def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
-    suffix = "" if case.thing is Thing.IMAGE else "-blob"
+    suffix, into = ("", "") if case.thing is Thing.IMAGE else ("-blob", " --bundle OUT")
     verb = f"attest{suffix} --type {said.predicate_type or 'TYPE'} --predicate PREDICATE" if said.attested else f"sign{suffix}"
     if isinstance(require, KeyRequirement):
-        return f"sigkit {verb} --key KEY {case.artifact}"
-    return f"sigkit {verb} {case.artifact}, as {require.identity}"
+        return f"sigkit {verb} --key KEY{into} {case.artifact}"
+    return f"sigkit {verb}{into} {case.artifact}, as {require.identity}"
 
 
 def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: _Said, place: Place, demand: str) -> Reason:

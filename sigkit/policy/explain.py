@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.policy.decision import Met, Outcome, Standing, record_of
+from sigkit.policy.decision import Met, Outcome, Standing, record_of, signers_of
+from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.verify.facts import IdentitySigner, TimeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sigkit.digest import Digest
     from sigkit.policy.decision import Decision, Reason, Record
@@ -47,6 +48,7 @@ class Explanation(Data):
         return (*self.facts, *self.unchecked, *self.reasons, *steps)
 
 
+_SHOWN = 20  # pieces of evidence, or parts of a rule, that are told one by one: an image can have 1,000 signatures
 _WORDS = {Outcome.ALLOW: "allowed", Outcome.WARN: "warned", Outcome.DENY: "refused"}
 
 
@@ -65,7 +67,7 @@ def explain_record(record: Record) -> Explanation:
     """Explain a decision that was stored."""
     request = record.request
     facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
-    for item in record.facts:
+    for item in sorted(record.facts, key=_by_weight(record)):
         facts += fact_lines(item, 1)
     if record.tree is not None and isinstance(record.tree, Met):
         facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
@@ -74,6 +76,17 @@ def explain_record(record: Record) -> Explanation:
     return Explanation(
         word_for(record), request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record), record.hints()
     )
+
+
+def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, float]]:
+    """Order pieces of evidence: by those who counted first, then the newest."""
+    counted = {signer_id(signer) for signer in signers_of(record.tree)} if record.tree else set()
+
+    def weight(facts: Facts) -> tuple[bool, float]:
+        newest = max((time.when.timestamp() for time in facts.times), default=0.0)
+        return signer_id(facts.signer.signer) not in counted, -newest
+
+    return weight
 
 
 def _digests(record: Record) -> Iterator[Line]:
@@ -122,7 +135,10 @@ def fact_lines(facts: Facts, depth: int) -> Iterator[Line]:
 def _vouching_lines(facts: Facts, depth: int) -> Iterator[Line]:
     for inclusion in facts.inclusions:
         yield Line(depth, "in log", f"{inclusion.log} at index {inclusion.index}")
+    proved = {(inclusion.log, inclusion.index) for inclusion in facts.inclusions}
     for promise in facts.promises:
+        if (promise.log, promise.index) in proved:
+            continue  # an older bundle has both; what is proved need not be promised
         yield Line(depth, "promised", f"by log {promise.log} for index {promise.index}; not proved to be there")
     for logged in facts.certificate_logs:
         yield Line(depth, "cert log", f"{logged.log} at {format_time(logged.when)}")
@@ -135,9 +151,11 @@ def _reasons(record: Record) -> Iterator[Line]:
     for reason in record.reasons:
         yield from reason_lines(reason, 1)
     told = {child for reason in record.reasons for child in _walk(reason)}
-    for item in record.refused:
-        if item.reason not in told:
-            yield from reason_lines(item.reason, 1, label="passed over")
+    untold = [item.reason for item in record.refused if item.reason not in told]
+    for reason in untold[:_SHOWN]:
+        yield from reason_lines(reason, 1, label="passed over")
+    if len(untold) > _SHOWN:
+        yield Line(1, "passed over", f"{len(untold) - _SHOWN} more pieces of evidence; `sigkit policy explain` lists them all")
 
 
 def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator[Line]:
@@ -149,8 +167,10 @@ def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator
         yield Line(depth + 1, "wanted", reason.expected)
     if reason.got:
         yield Line(depth + 1, "found", reason.got)
-    for child in reason.children:
+    for child in reason.children[:_SHOWN]:
         yield from reason_lines(child, depth + 1)
+    if len(reason.children) > _SHOWN:
+        yield Line(depth + 1, "because", f"{len(reason.children) - _SHOWN} more reasons; `sigkit policy explain` lists them all")
 
 
 def _walk(reason: Reason) -> Iterator[Reason]:

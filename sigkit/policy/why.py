@@ -54,6 +54,7 @@ _DISTANCE: Final = {
     Unsigned.code: 6,
 }
 _FAR: Final = 9
+_ANOTHER_SIGNED: Final = (WrongKey.code, WrongIdentity.code)
 
 
 class Change(NamedTuple):
@@ -97,7 +98,8 @@ class Why(NamedTuple):
             yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
         for hint in record.hints():
             yield Line(1, "or", hint)
-        if self.changes:
+        # Where the right one signed, and something else is missing, another signer would be no help.
+        if record.tree is not None and any(leaf.reason.code in _ANOTHER_SIGNED for leaf in _unmet_leaves(record.tree)):
             for signer in self.instead:
                 yield Line(1, "or", f"if {describe_signer(signer)} may vouch for it, let the rule say so: {_as_requirement(signer)}")
 
@@ -134,6 +136,13 @@ def _cheapest(tree: ReasonTree) -> tuple[tuple[int, int], tuple[Change, ...]]:
         return (tree.short, _FAR), (*(change for _, changes in taken for change in changes), missing)
     cost = (sum(cost[0] for cost, _ in taken), sum(cost[1] for cost, _ in taken))
     return cost, tuple(dict.fromkeys(change for _, changes in taken for change in changes))
+
+
+def _unmet_leaves(tree: ReasonTree) -> Iterator[Unmet]:
+    if isinstance(tree, Unmet) and not tree.children:
+        yield tree
+    for child in tree.children:
+        yield from _unmet_leaves(child)
 
 
 def _tree_lines(tree: ReasonTree, depth: int) -> Iterator[Line]:

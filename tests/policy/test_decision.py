@@ -142,6 +142,8 @@ def test_the_documents_shape_is_pinned():
             "pids": None,
             "cpus": None,
         },
+        "acceptedBy": [str(IMAGE)],
+        "hints": [],
     }
 
 
