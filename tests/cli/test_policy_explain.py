@@ -6,11 +6,9 @@ import json
 
 import pytest
 
-from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import run
 from sigkit.errors import Unsigned, WrongKey
 from sigkit.keys.files import write_key_pair
-from sigkit.services.serve import running_registry
 
 POLICY = """\
 apiVersion: sigkit.dev/v1alpha1
@@ -25,19 +23,11 @@ rules:
 """
 
 
-@pytest.fixture
-def image(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    for name in ("release", "second", "other"):
+@pytest.fixture(autouse=True)
+def rules(here):
+    for name in ("second", "other"):
         write_key_pair(name, "ecdsa-p256", "pw")
-    (tmp_path / "policy.yaml").write_text(POLICY)
-    write_layout(assemble("hello"), tmp_path / "image")
-    with running_registry(tmp_path / "storage") as address:
-        reference = f"{address}/demo/hello:1.0"
-        assert run(["copy", "oci:image", reference]) == 0
-        capsys.readouterr()
-        yield reference
+    (here / "policy.yaml").write_text(POLICY)
 
 
 def explain(image: str, *arguments: str) -> int:
