@@ -29,7 +29,7 @@ from sigkit.keys.certificate import load_certificate
 from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
-from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
+from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked, Vouched
 from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, key_of, leaf_policy
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
@@ -54,14 +54,6 @@ class SigningCertificate(Data):
     offered: tuple[x509.Certificate, ...]
     key: PublicKey
     extensions: Mapping[x509.ObjectIdentifier, x509.ExtensionType]
-
-
-class Vouched(Data):
-    """Who signed, and the certificate logs that know of the certificate."""
-
-    signer: SignerFact
-    certificate_logs: tuple[CertificateLogFact, ...]
-    unchecked: tuple[Unchecked, ...]
 
 
 def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCertificate:

@@ -15,7 +15,7 @@ from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import CheckpointMismatch, OtherEntry, UnsupportedEntry
-from sigkit.verify.facts import InclusionFact, PromiseFact, Source, TimeFact, TimeKind, Unchecked
+from sigkit.verify.facts import Attested, InclusionFact, PromiseFact, Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.signature import OverBytes
 from sigkit.verify.windows import show_window
 
@@ -47,17 +47,7 @@ class Logged(Data):
     certificate: bytes | None
 
 
-class Entries(Data):
-    """What the entries prove, the logs that prove it, and the entries of logs that nobody knows."""
-
-    inclusions: tuple[InclusionFact, ...] = ()
-    promises: tuple[PromiseFact, ...] = ()
-    times: tuple[TimeFact, ...] = ()
-    logs: tuple[TransparencyLog, ...] = ()
-    unchecked: tuple[Unchecked, ...] = ()
-
-
-def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Entries:
+def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Attested:
     """Prove every entry of a known log.
 
     Raises:
@@ -66,7 +56,7 @@ def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[T
         ParseError: a body is malformed.
     """
     proved = [_verify_entry(entry, logged, logs, place, limits) for entry in entries]
-    return Entries(
+    return Attested(
         tuple(fact for part in proved for fact in part.inclusions),
         tuple(fact for part in proved for fact in part.promises),
         tuple(fact for part in proved for fact in part.times),
@@ -75,7 +65,7 @@ def verify_entries(entries: Sequence[LogEntry], logged: Logged, logs: Sequence[T
     )
 
 
-def without_retired(entries: Entries, now: datetime) -> Entries:
+def without_retired(entries: Attested, now: datetime) -> Attested:
     """Return what entries prove where nothing attests a time: nothing, if their log is not trusted `now`.
 
     Whoever has the key of a log that was given up can include anything in it; only a time inside its window speaks against that.
@@ -88,28 +78,28 @@ def without_retired(entries: Entries, now: datetime) -> Entries:
         else:
             why = f"trusted {show_window(log.valid)}, and nothing says when the signature was made"
             unchecked.append(Unchecked(f"inclusion in the log {log.name}", why))
-    return Entries(tuple(kept), logs=entries.logs, unchecked=tuple(unchecked))
+    return Attested(tuple(kept), logs=entries.logs, unchecked=tuple(unchecked))
 
 
-def _verify_entry(entry: LogEntry, logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Entries:
+def _verify_entry(entry: LogEntry, logged: Logged, logs: Sequence[TransparencyLog], place: Place, limits: Limits) -> Attested:
     log = next((log for log in logs if log.log_id == entry.log_id), None)
     if log is None:
         name = f"entry {entry.index} of the log {strict.encode_base64(entry.log_id)}"
-        return Entries(unchecked=(Unchecked(name, "the trust root holds no such log"),))
+        return Attested(unchecked=(Unchecked(name, "the trust root holds no such log"),))
     leaf = _rebuild(entry, logged, place) if (entry.kind, entry.version) == _V2 else _bind_body(entry, logged, place, limits)
     source = Source(log.source.name, log.source.digest, log.name)
     inclusions, unchecked = _verify_inclusion(entry, leaf, log, source, place)
     if entry.promise is None:
         if not inclusions:
             raise UnsupportedEntry("neither a checkpoint nor a promise stands behind the entry", place=place, got=f"entry {entry.index}")
-        return Entries(inclusions, logs=(log,), unchecked=unchecked)
+        return Attested(inclusions, logs=(log,), unchecked=unchecked)
     # Local: most entries of today have no promise.
     from sigkit.tlog.entry_v1 import verify_promise
 
     when = verify_promise(entry, log.key, place)
     time = TimeFact(when, log.name, source, TimeKind.INTEGRATED, log.operator)
     promise = PromiseFact(log.name, entry.index, source, log.operator)
-    return Entries(inclusions, (promise,), (time,), (log,), unchecked)
+    return Attested(inclusions, (promise,), (time,), (log,), unchecked)
 
 
 def _bind_body(entry: LogEntry, logged: Logged, place: Place, limits: Limits) -> bytes:
