@@ -213,6 +213,12 @@ class Outcome(Enum):
     DENY = "deny"
 
 
+class Hint(Enum):
+    """What else to try where the verdict alone does not tell."""
+
+    NAME_THE_INDEX = "name-the-index"  # an image in a signed index is unsigned by its own digest, and nothing about it tells
+
+
 class Record(Data):
     """A decision as a document: for the audit log, for printing, for comparing. It admits nothing."""
 
@@ -243,13 +249,13 @@ class Record(Data):
         signed = {facts.signature.artifact for facts in self.facts if signer_id(facts.signer.signer) in counted}
         return tuple(digest for digest in self.request.chain if digest in signed)
 
-    def hints(self) -> tuple[str, ...]:
-        """Say what else to try: an image in a signed index is unsigned by its own digest, and nothing about it tells."""
+    def hints(self) -> tuple[Hint, ...]:
+        """Say what else to try."""
         request = self.request
         alone = request.tag is None and request.chain == (request.manifest,) and request.config is not None
         if self.outcome is Outcome.ALLOW or self.tree is None or self.facts or self.refused or not alone:
             return ()
-        return ("if it is part of an index, that may be signed, and vouches for it: name the index with `sigkit verify --index REF`",)
+        return (Hint.NAME_THE_INDEX,)
 
 
 def record_of(decision: Decision) -> Record:
@@ -303,7 +309,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "unchecked": [encode_unchecked(item) for item in record.unchecked],
         "grant": None if record.grant is None else _grant(record.grant),
         "acceptedBy": [str(digest) for digest in record.accepted_by()],
-        "hints": list(record.hints()),
+        "hints": [hint.value for hint in record.hints()],
     }
 
 

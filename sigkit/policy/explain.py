@@ -5,11 +5,11 @@ Lines hold raw outside text. Whoever prints them escapes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.policy.decision import Met, Outcome, Standing, record_of, signers_of
+from sigkit.policy.decision import Hint, Met, Outcome, Standing, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.verify.facts import IdentitySigner, TimeKind
@@ -40,11 +40,11 @@ class Explanation(Data):
     unchecked: tuple[Line, ...]
     reasons: tuple[Line, ...]
     next: tuple[str, ...]  # commands and edits that would make it pass
-    hints: tuple[str, ...]  # what else to try
+    hints: tuple[Hint, ...]  # what else to try
 
     def lines(self) -> tuple[Line, ...]:
         """Return everything below the headline, in the order to print."""
-        steps = (*(Line(1, "next", step) for step in self.next), *(Line(1, "or", hint) for hint in self.hints))
+        steps = (*(Line(1, "next", step) for step in self.next), *map(hint_line, self.hints))
         return (*self.facts, *self.unchecked, *self.reasons, *steps)
 
 
@@ -76,6 +76,16 @@ def explain_record(record: Record) -> Explanation:
     return Explanation(
         word_for(record), request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record), record.hints()
     )
+
+
+def hint_line(hint: Hint) -> Line:
+    """Say what else to try."""
+    match hint:
+        case Hint.NAME_THE_INDEX:
+            step = "if it is part of an index, that may be signed, and vouches for it: name the index with `sigkit verify --index REF`"
+            return Line(1, "or", step)
+        case _:
+            assert_never(hint)
 
 
 def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, float]]:

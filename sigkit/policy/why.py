@@ -27,7 +27,7 @@ from sigkit.errors import (
 from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
-from sigkit.policy.explain import Line, fact_lines, reason_lines
+from sigkit.policy.explain import Line, fact_lines, hint_line, reason_lines
 from sigkit.strict import encode_json
 from sigkit.verify.facts import IdentitySigner
 
@@ -96,8 +96,7 @@ class Why(NamedTuple):
             yield Line(1, "unchecked", f"{left.what}: {left.why}")
         for change in self.changes:
             yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
-        for hint in record.hints():
-            yield Line(1, "or", hint)
+        yield from map(hint_line, record.hints())
         # Where the right one signed, and something else is missing, another signer would be no help.
         if record.tree is not None and any(leaf.reason.code in _ANOTHER_SIGNED for leaf in _unmet_leaves(record.tree)):
             for signer in self.instead:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from cryptography import x509
 
 from sigkit.errors import DuplicateTrustedKey, Place, SameKeyTwice
-from sigkit.evidence.attach import attach
-from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate
 from sigkit.keys.public import parse_public_key
-from sigkit.oci.exchange import RegistryOptions
-from sigkit.oci.reference import parse_reference
-from sigkit.oci.registry import open_registry
-from sigkit.oci.resolve import resolve
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 from tests.simulators.sigstore import Simulator
@@ -135,15 +127,8 @@ def test_c21_an_identity_that_signed_twice_with_two_certificates_is_one_signer(r
     sim = Simulator()
 
     def sign() -> None:
-        with open_registry(RegistryOptions()) as client:
-            resolved = resolve(client, parse_reference(release.reference))
-            name = str(resolved.repository)
-            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
-            sim.change["statement"] = lambda document: {**document, "subject": [subject], "predicateType": PREDICATE_SIGNATURE}
-            sim.key = new_key()
-            case = sim.make("dsse", ("dsse",))
-            attach(client, resolved, case.parts["bundle"], PREDICATE_SIGNATURE, datetime.now(UTC))
-        (release.home / "root.json").write_bytes(case.root)
+        sim.key = new_key()
+        release.sign_as(sim)
 
     (release.home / "policy.yaml").write_text(IDENTITIES.format(issuer=ISSUER, subject=SUBJECT))
     sign()
