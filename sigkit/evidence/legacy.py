@@ -10,6 +10,7 @@ Source: sigstore/cosign pkg/oci/static and pkg/cosign/bundle; cosign 3.1.1 by ex
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor
 
 _BLOB_MEMBERS: Final = ("base64Signature", "cert", "rekorBundle")
+_IMPRINT_ALGORITHMS: Final = {f"2.16.840.1.101.3.4.2.{number}": f"sha{bits}" for number, bits in ((1, 256), (2, 384), (3, 512))}
 _LABEL: Final = "CERTIFICATE"
 _PEM = re.compile(r"\s*-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\n([A-Za-z0-9+/=\s]*?)\n?-----END ([A-Z0-9 ]{1,64})-----[ \t]*(?=\n|\Z)")
 
@@ -47,6 +49,22 @@ def parse_rfc3161(raw: bytes, limits: Limits, place: Place) -> bytes:
         NotUtf8, MalformedJson, MalformedBase64, WrongShape: (PARSE).
     """
     return _document(raw, limits, place).only(("SignedRFC3161Timestamp",)).member("SignedRFC3161Timestamp").base64()
+
+
+def find_stamped(stamp: bytes, signature: bytes, envelope: bytes) -> bytes:
+    """Return what the timestamp of an older attestation is about by its own words; the signature if by them it is about neither.
+
+    cosign 2 had the whole envelope stamped and cosign 3 reads it so, though what it writes itself is about the signature, as in a bundle.
+    Which of them it is proves nothing: the signature is inside the envelope, and the timestamp is verified over what is returned.
+    """
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        imprint = decode_timestamp_response(stamp).tst_info.message_imprint
+        algorithm = _IMPRINT_ALGORITHMS.get(imprint.hash_algorithm.dotted_string, "")
+    except (ValueError, KeyError):  # for verification to say
+        return signature
+    return envelope if algorithm and hashlib.new(algorithm, envelope).digest() == imprint.message else signature
 
 
 def parse_certificate(raw: bytes, place: Place) -> bytes:

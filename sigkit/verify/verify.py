@@ -134,7 +134,7 @@ def _attest(
     certificate = None if isinstance(proved, TrustedKey) else proved.der
     logged = Logged(signed, content.signature, payload, proved.key, certificate)
     entries = verify_entries(claims.entries, logged, root.logs, claims.place, limits)
-    stamps, unchecked = verify_timestamps(claims.timestamps, content.signature, root.timestamp_authorities, claims.place)
+    stamps, unchecked = verify_timestamps(claims.timestamps, claims.stamped, root.timestamp_authorities, claims.place)
     if not stamps and not entries.times:
         entries = without_retired(entries, now)
     return Attested(entries.inclusions, entries.promises, stamps + entries.times, entries.logs, entries.unchecked + unchecked)

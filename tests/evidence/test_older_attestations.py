@@ -12,7 +12,17 @@ import pytest
 
 from sigkit import limits
 from sigkit.digest import Digest
-from sigkit.errors import BadSignature, MalformedBase64, MalformedJson, OtherArtifact, OtherEntry, OtherKey, SigkitError, WrongShape
+from sigkit.errors import (
+    BadSignature,
+    BadTimestamp,
+    MalformedBase64,
+    MalformedJson,
+    OtherArtifact,
+    OtherEntry,
+    OtherKey,
+    SigkitError,
+    WrongShape,
+)
 from sigkit.evidence.form import (
     CERTIFICATE_PART,
     LAYER_PART,
@@ -26,7 +36,7 @@ from sigkit.evidence.local import detached_signature, evidence_of_file
 from sigkit.keys.load import load_public
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.bind import Artifact
-from sigkit.verify.facts import IdentitySigner
+from sigkit.verify.facts import IdentitySigner, TimeKind
 from sigkit.verify.verify import verify
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import SUBJECT
@@ -156,3 +166,33 @@ def test_a_signature_by_the_certificates_key_and_no_other_counts():
     evidence = evidence_of({**document, "cert": base64.b64encode(other.parts[CERTIFICATE_PART]).decode()})
     with pytest.raises(BadSignature):
         replace(case, parts=dict(evidence.parts)).judge()
+
+
+def stamped(over: str, by: str):
+    """Return a simulated attestation of an image whose timestamp is about the signature, the envelope or something else."""
+    sim = Simulator()
+    case = sim.make("att", ("dsse",), by)
+    about = {"signature": None, "envelope": case.parts[LAYER_PART], "another": case.parts[LAYER_PART] + b" "}[over]
+    if about is None:
+        return case
+    part = json.dumps({"SignedRFC3161Timestamp": base64.b64encode(sim.tsa.stamp(about)).decode()}).encode()
+    return replace(case, parts={**case.parts, TIMESTAMP_PART: part})
+
+
+@pytest.mark.parametrize("by", ["identity", "key"])
+@pytest.mark.parametrize("over", ["signature", "envelope"])
+def test_a_timestamp_is_about_the_signature_or_as_cosign_2_has_it_the_envelope(over, by):
+    assert [time.kind for time in stamped(over, by).judge().times] == [TimeKind.TIMESTAMP, TimeKind.INTEGRATED]
+
+
+def test_a_timestamp_about_something_else_is_refused_as_TIME():
+    with pytest.raises(BadTimestamp):
+        stamped("another", "key").judge()
+
+
+@pytest.mark.parametrize("raw", [b"", b"0", b"\x30\x03\x02\x01\x00"])
+def test_a_timestamp_that_is_none_is_refused_as_TIME(raw):
+    case = stamped("signature", "key")
+    part = json.dumps({"SignedRFC3161Timestamp": base64.b64encode(raw).decode()}).encode()
+    with pytest.raises(BadTimestamp):
+        replace(case, parts={**case.parts, TIMESTAMP_PART: part}).judge()

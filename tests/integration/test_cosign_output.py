@@ -48,9 +48,9 @@ def test_sigkit_prints_what_cosign_prints(peer, registry, tmp_path, monkeypatch,
     command = ("verify-attestation", "--type", PREDICATE) if form.endswith("attestation") else ("verify",)
     reading = (READ_OLDER,) if form.startswith("older") else ()
     for how, name in attached.typed().items():
-        done = peer("cosign", *command, *attached.who, *reading, PLAIN_HTTP, name, cwd=tmp_path)
+        done = peer("cosign", *command, *attached.who, "--use-signed-timestamps", *reading, PLAIN_HTTP, name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert run([*command, "--output", "cosign", *attached.who, name]) == 0
+        assert run([*command, "--output", "cosign", *attached.who, "--use-signed-timestamps", name]) == 0
         ours = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert ours == [json.loads(line) for line in done.stdout.splitlines() if line], how
         assert len(ours) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from sigkit.oci.manifest import OCI_CONFIG, OCI_MANIFEST, encode_manifest
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.referrers import fallback_tag
 from sigkit.oci.resolve import resolve
+from tests.simulators.evidence_maker import b64
 from tests.simulators.images import describe, small_image
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
@@ -51,8 +53,7 @@ def attach_signed(
 ) -> Attached:
     """Push the repository's image, sign or attest it in one of `FORMS` by `key` or `identity`, and attach that.
 
-    In `home`, `root.json` and `signer.pub` are what the flags name. An older attestation gets no timestamp: cosign has it over the whole
-    envelope.
+    In `home`, `root.json` and `signer.pub` are what the flags name.
     """
     sim = sim or Simulator()
     raw = small_image(str(repository).encode())
@@ -92,8 +93,8 @@ def _attach_layer(registry: Registry, repository: Repository, digest: Digest, fo
     layer = case.parts[LAYER_PART]
     annotations = {"dev.cosignproject.cosign/signature": ""}
     annotations |= {name: part.decode() for name, part in case.parts.items() if name != LAYER_PART}
-    if form == "older-attestation":
-        del annotations[TIMESTAMP_PART]
+    if form == "older-attestation":  # cosign has the whole envelope stamped
+        annotations[TIMESTAMP_PART] = json.dumps({"SignedRFC3161Timestamp": b64(sim.tsa.stamp(layer))})
     for blob in (layer, b"{}"):
         registry.push_blob(repository, Digest.of(blob), blob)
     manifest = encode_manifest(describe(b"{}", OCI_CONFIG), [describe(layer, media_type, annotations=annotations)])
