@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import core as core_alone
 from benchmarks import corpus
+from benchmarks.many import many, thousand
 from benchmarks.measure import Subject, compare, table
 from sigkit.cli.demo_image import assemble, write_layout
 from tests.simulators import peer_root
@@ -212,7 +213,7 @@ def core(bench: Bench) -> str:
     return core_alone.measure()
 
 
-SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull, "core": core}
+SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull, "core": core, "many": many, "thousand": thousand}
 
 
 def main() -> None:

@@ -187,17 +187,20 @@ class Cursor:
 
     __slots__ = ("_above", "_step", "place", "value")
 
-    def __init__(self, value: Json, path: str, place: Place, above: Cursor | None = None) -> None:
-        """Stand at a value: at `path`, or one step below the cursor `above`."""
+    def __init__(self, value: Json, step: str | int, place: Place, above: Cursor | None = None) -> None:
+        """Stand at a value: at a path, or one step below the cursor `above`, at a member or an element."""
         self.value = value
         self.place = place
-        self._step = path
+        self._step = step
         self._above = above
 
     @property
     def path(self) -> str:
         """The JSON path, put together when somebody asks: a bundle has a hundred values, and refusals are few."""
-        return f"{self._above.path}{self._step[:_SHOWN_CHARACTERS]}" if self._above else self._step
+        step = self._step
+        if self._above is None:
+            return str(step)
+        return self._above.path + (f"[{step}]" if isinstance(step, int) else f".{step[:_SHOWN_CHARACTERS]}")
 
     def at(self) -> Place:
         """Return the place of this value."""
@@ -237,7 +240,7 @@ class Cursor:
     def find(self, name: str) -> Cursor | None:
         """Return the member `name`, or None when it is absent or null."""
         value = self.object().get(name)
-        return None if value is None else Cursor(value, f".{name}", self.place, self)
+        return None if value is None else Cursor(value, name, self.place, self)
 
     def member(self, name: str) -> Cursor:
         """Return the member `name`.
@@ -261,7 +264,7 @@ class Cursor:
             self.fail("wrong type", expected="an array")
         if len(self.value) > most:
             raise TooMany(f"more than {most} elements", place=self.at(), got=str(len(self.value)))
-        return tuple([Cursor(v, f"[{i}]", self.place, self) for i, v in enumerate(self.value)])
+        return tuple([Cursor(v, i, self.place, self) for i, v in enumerate(self.value)])
 
     def text(self) -> str:
         """Return this string."""

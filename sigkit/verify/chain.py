@@ -28,6 +28,7 @@ from sigkit.errors import (
 from sigkit.keys.certificate import load_certificate
 from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
+from sigkit.tlog.sct import verify_sct
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked, Vouched
 from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, key_of, leaf_policy
@@ -245,8 +246,6 @@ def _verify_scts(
     signing: SigningCertificate, issuer: PublicKey, logs: Sequence[TransparencyLog], place: Place
 ) -> tuple[tuple[CertificateLogFact, ...], tuple[Unchecked, ...]]:
     from cryptography import x509
-
-    from sigkit.tlog.sct import verify_sct
 
     found = signing.extensions.get(x509.PrecertificateSignedCertificateTimestamps.oid)
     if not isinstance(found, x509.PrecertificateSignedCertificateTimestamps):

@@ -15,6 +15,10 @@ from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import CheckpointMismatch, OtherEntry, UnsupportedEntry
+from sigkit.keys.pem import encode_pem, parse_pem
+from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
+from sigkit.tlog.checkpoint import verify_checkpoint
+from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.verify.facts import Attested, InclusionFact, PromiseFact, Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.signature import OverBytes
 from sigkit.verify.windows import show_window
@@ -124,9 +128,6 @@ def _bind_body(entry: LogEntry, logged: Logged, place: Place, limits: Limits) ->
 
 def _bind_verifier(pem: bytes, logged: Logged, place: Place) -> None:
     """Prove that the entry names the certificate, or the key, that made the signature."""
-    from sigkit.keys.pem import encode_pem, parse_pem
-    from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
-
     label = "CERTIFICATE"
     if logged.certificate is not None and pem == encode_pem(label, logged.certificate):
         return  # as logs write it; reading it takes five times as long
@@ -168,8 +169,6 @@ def _verify_inclusion(
     proof = entry.proof
     if proof is None:
         return (), ()
-    from sigkit.tlog.merkle import leaf_hash, verify_inclusion
-
     verify_inclusion(leaf_hash(leaf), proof.index, proof.size, proof.hashes, proof.root, place)
     if not proof.checkpoint:
         return (), (Unchecked(f"inclusion in the log {log.name}", "the proof comes without a checkpoint that the log signed"),)
@@ -185,8 +184,6 @@ def _verify_inclusion(
 
 
 def _verify_checkpoint(proof: InclusionProof, log: TransparencyLog, origin: str | None, place: Place) -> tuple[str, ...]:
-    from sigkit.tlog.checkpoint import verify_checkpoint
-
     signed = verify_checkpoint(proof.checkpoint, log.key, log.checkpoint_key_id or log.log_id, origin, place)
     if (signed.checkpoint.size, signed.checkpoint.root) != (proof.size, proof.root):
         raise CheckpointMismatch(
