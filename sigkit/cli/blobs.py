@@ -36,6 +36,7 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     from sigkit.policy.blob import encode_blob_decision
     from sigkit.policy.decide import decide_blob
     from sigkit.policy.flags import WantedKeys, requirement_for_flags, roots_with_keys
+    from sigkit.policy.model import FLAGS
 
     if bool(flags.keys) == bool(flags.identity):
         raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
@@ -45,7 +46,7 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     found = _evidence(evidence)
     thing = artifact_of(artifact)
     now = SystemClock().now()
-    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, "flags"), now, limits.DEFAULT)
+    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, FLAGS), now, limits.DEFAULT)
     decision = decide_blob(proved.facts, proved.refused, thing, require, now)
     output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
     return decision.exit_status()

@@ -73,3 +73,22 @@ def test_what_could_not_be_asked_is_no_refusal(image, capsys):
     assert explain(image, "--policy", "nosuch.yaml") == 2
     assert explain(image) == 2
     capsys.readouterr()
+
+
+def test_what_verify_was_asked_with_can_be_explained(image, capsys):
+    assert run(["sign", "--key", "release.key", image]) == 0
+    assert run(["copy", image, "oci:saved"]) == 0
+    assert run(["attest", "--key", "release.key", "--predicate", "p.json", "--type", "custom", image]) == 0
+    both = ("--key", "release.pub", "--key", "second.pub")
+    for expected, arguments in (
+        (0, ("--layout", "saved", "--offline", "--key", "release.pub")),
+        (0, ("--type", "custom", "--key", "release.pub")),
+        (1, ("--type", "spdxjson", "--key", "release.pub")),
+        (1, ("--threshold", "2", *both)),
+        (1, ("-a", "env=prod", "--key", "release.pub")),
+        (2, ("--type", "custom", "--policy", "policy.yaml")),
+        (2, ("--offline", "--key", "release.pub")),
+    ):
+        command = ["verify-attestation" if "--type" in arguments else "verify", *arguments, image]
+        assert (explain(image, *arguments), run(command)) == (expected, expected), arguments
+    capsys.readouterr()
