@@ -73,6 +73,26 @@ def parse_body(entry: LogEntry, place: Place, limits: Limits) -> LoggedSignature
     return read(top.member("spec"))
 
 
+def encode_hashedrekord(digest: Digest, signature: bytes, verifier: bytes) -> bytes:
+    """Write the body of a hashedrekord 0.0.1 as the log writes it: canonical JSON, in which nothing needs an escape.
+
+    Args:
+        digest: of the file.
+        signature: over it.
+        verifier: the PEM of certificate or key.
+
+    Source: sigstore/rekor pkg/types/hashedrekord/v0.0.1/entry.go, Canonicalize; RFC 8785.
+    """
+    text = (
+        '{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"data":{"hash":{"algorithm":"'
+        f'{digest.algorithm}","value":"{digest.hex}"'
+        '}},"signature":{"content":"'
+        f'{strict.encode_base64(signature)}","publicKey":{{"content":"{strict.encode_base64(verifier)}"'
+        "}}}}"
+    )
+    return text.encode("ascii")
+
+
 def verify_promise(entry: LogEntry, key: PublicKey, place: Place) -> datetime:
     """Prove that the log promised to include the entry, and return the time that it signed with the promise.
 
