@@ -6,11 +6,13 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sigkit.errors import BadTimestamp, NoAttestedTime, SigkitError
 from sigkit.verify.facts import TimeKind
+from tests.simulators.der import integer, with_serial
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import Tsa
 from tests.simulators.sigstore_logs import b64
@@ -71,6 +73,16 @@ def test_a_response_that_grants_nothing_is_refused(sim, status):
     sim.tsa.stamp = lambda signature: genuine(signature).replace(b"\x30\x03\x02\x01\x00", bytes((0x30, 3, 2, 1, status)), 1)
     with pytest.raises(BadTimestamp):
         sim.make("dsse", ("v2",)).judge()
+
+
+def test_an_embedded_certificate_whose_serial_number_is_not_positive_is_refused_and_nothing_is_warned_of(sim):
+    certificate = sim.tsa.leaf.certificate.public_bytes(Encoding.DER)
+    sim.tsa.embedded, genuine = [sim.tsa.leaf.certificate], sim.tsa.stamp
+    negative = with_serial(certificate, integer(-sim.tsa.leaf.certificate.serial_number))
+    sim.tsa.stamp = lambda signature: genuine(signature).replace(certificate, negative)
+    with pytest.raises(BadTimestamp) as caught:
+        sim.make("dsse", ("v2",)).judge()
+    assert "serial number" in caught.value.got
 
 
 def _stamped():
