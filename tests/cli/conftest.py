@@ -8,6 +8,8 @@ from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import run
 from sigkit.keys.files import write_key_pair
 from sigkit.services.serve import running_registry
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
 
 CONTENT = b"some content"
 
@@ -34,3 +36,16 @@ def image(here, capsys):
         assert run(["copy", "oci:image", reference]) == 0
         capsys.readouterr()
         yield reference
+
+
+@pytest.fixture
+def reg():
+    """Run a registry that can be made to misbehave."""
+    with MisbehavingRegistry() as running:
+        yield running
+
+
+@pytest.fixture
+def release(reg, tmp_path):
+    """Push an image there, for somebody who has K.key and K.pub and types commands in processes of their own."""
+    return Release.prepare(tmp_path, reg.address)

@@ -11,23 +11,14 @@ import time
 import pytest
 
 from sigkit.cli.in_order import results_in_order
-from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 
 HELD_S = 30  # longer than any test that does not wait for it
 
 
-@pytest.fixture
-def reg():
-    with MisbehavingRegistry() as running:
-        yield running
-
-
-@pytest.fixture
-def release(reg, tmp_path):
-    made = Release.prepare(tmp_path, reg.address)
-    assert made.sign().status == 0
-    return made
+@pytest.fixture(autouse=True)
+def signed(release):
+    assert release.sign().status == 0
 
 
 def hold(reg, tag: str) -> None:

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from sigkit.keys.private import generate
-from tests.simulators.misbehaving_registry import MisbehavingRegistry
-from tests.simulators.release import Release
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
-
-
-@pytest.fixture
-def release(tmp_path):
-    with MisbehavingRegistry() as registry:
-        yield Release.prepare(tmp_path, registry.address)
-
 
 WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
 
