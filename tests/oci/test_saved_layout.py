@@ -96,6 +96,7 @@ def test_in_other_layouts_the_lists_are_all_there_is(saved):
     [
         pytest.param(b'{"subject":{"digest":"%s"}}' % str(IMAGE.digest).encode(), id="a document that mentions the image"),
         pytest.param(b"[" * 100 + str(IMAGE.digest).encode(), id="too deep"),
+        pytest.param(encode_manifest(describe(b"{}", OCI_EMPTY), [describe(IMAGE.manifest)]), id="a manifest that holds the image"),
         pytest.param(b"\xff" + str(IMAGE.digest).encode(), id="no text"),
         pytest.param(b" " * limits.MANIFEST_BYTES + str(IMAGE.digest).encode(), id="too large for a manifest"),
     ],
