@@ -105,7 +105,9 @@ def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentit
 
         return WantedKeys(tuple(TrustedKey(os.path.basename(path), load_public(path)) for path in flags.keys), asked.threshold or 1)
     if asked.threshold:
-        raise click.UsageError("--threshold counts keys: give several --key. Of identities a policy counts some: `atLeast`.", click.get_current_context())
+        raise click.UsageError(
+            "--threshold counts keys: give several --key. Of identities a policy counts some: `atLeast`.", click.get_current_context()
+        )
     given = flags._asdict()
     return WantedIdentity(
         WantedText("--certificate-identity", flags.certificate_identity, flags.certificate_identity_regexp),
