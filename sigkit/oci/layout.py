@@ -73,7 +73,8 @@ class Layout:
             found = [entry for entry in entries if not _is_attached(entry) and self._subject(entry) is None]
         if len({entry.digest for entry in found}) != 1:
             problem = f"no tag {tag!r} in the layout" if tag is not None else f"the layout holds {len(found)} images"
-            tags = ", ".join(sorted({entry.annotations.get(TAG_ANNOTATION, "") for entry in entries} - {""}))
+            images = (entry for entry in entries if not _is_attached(entry))
+            tags = ", ".join(sorted({entry.annotations.get(TAG_ANNOTATION, "") for entry in images} - {""}))
             raise AbsentReference(problem, place=Place(self.path), expected="one image", got=f"tags: {tags or 'none'}")
         return found[0]
 

@@ -98,6 +98,20 @@ def test_what_cosign_saved_is_verified_without_a_connection(shop, form, thing, r
     assert (by_cosign != 0) is ((form, thing) == ("bundle", "index"))
 
 
+@pytest.mark.parametrize("registry", ["referrers-api", "fallback-tag"])
+@pytest.mark.parametrize("thing", ["image", "index"])
+def test_a_layout_that_oras_wrote_with_its_referrers_is_verified_too(shop, peer, thing, registry):
+    pinned = shop.push(registry, f"oras/{thing}", thing)
+    shop.cosign.makes("sign", PLAIN_HTTP, pinned)
+    layout = f"oras-{registry}-{thing}"
+    tagged = f"{pinned.partition('@')[0]}:v1"
+    done = peer("oras", "cp", "-r", "--from-plain-http", tagged, "--to-oci-layout", f"{layout}:v1", cwd=shop.home)
+    assert done.returncode == 0, done.stderr
+    for image in (ABSENT, f"registry.example/nobody/asks@{pinned.partition('@')[2]}"):
+        assert verify(layout, image) == 0
+        assert verify(layout, image, key="other.pub") == 1
+
+
 @pytest.mark.parametrize("thing", ["image", "index"])
 @pytest.mark.parametrize("form", WRITING)
 def test_what_cosign_saved_is_copied_on_with_its_evidence(shop, form, thing, capsys):

@@ -179,3 +179,13 @@ def test_a_tag_that_only_looks_like_one_of_evidence_names_an_image(saved):
     layout.push_manifest(REPOSITORY, f"{fallback_tag(IMAGE.digest)}.other", older(b"x"), OCI_MANIFEST)
     with pytest.raises(AbsentReference):
         layout.find_entry(None)
+
+
+def test_tags_of_evidence_are_no_choice_of_images(saved):
+    layout = create_layout(saved.path.parent / "two")
+    IMAGE.push(layout, REPOSITORY, "v1")
+    small_image(b"other").push(layout, REPOSITORY, "v2")
+    layout.push_manifest(REPOSITORY, f"{fallback_tag(IMAGE.digest)}.sig", older(b"x"), OCI_MANIFEST)
+    with pytest.raises(AbsentReference) as caught:
+        layout.find_entry(None)
+    assert caught.value.got == "tags: v1, v2"
