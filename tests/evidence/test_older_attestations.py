@@ -53,7 +53,7 @@ def facts_of(name: str, evidence: Evidence, content: bytes = CONTENT):
 
 
 def older_bundle(name: str) -> dict[str, str]:
-    return json.loads((FIXTURES / f"{name}.older-attestation.json").read_bytes())
+    return dict(json.loads((FIXTURES / f"{name}.older-attestation.json").read_bytes()))
 
 
 def evidence_of(document: dict[str, str]) -> Evidence:

@@ -32,9 +32,9 @@ class Saved:
         self.path = path
         self.layout = create_layout(path)
         IMAGE.push(self.layout, REPOSITORY, "v1")
-        self.list((IMAGE.manifest, "image"))
+        self.enter((IMAGE.manifest, "image"))
 
-    def list(self, *entries: tuple[bytes, str]) -> None:
+    def enter(self, *entries: tuple[bytes, str]) -> None:
         """Write index.json as cosign does: a kind for each entry, and no tag."""
         found = [
             {
@@ -78,7 +78,7 @@ def test_bundles_are_found_among_the_blobs(saved):
 
 def test_what_a_list_names_and_a_blob_is_counted_once(saved):
     raw = saved.referrer()
-    saved.list((IMAGE.manifest, "image"), (raw, "sigs"))
+    saved.enter((IMAGE.manifest, "image"), (raw, "sigs"))
     assert saved.referrers() == [Digest.of(raw)]
 
 
@@ -133,7 +133,7 @@ def test_more_blobs_than_are_looked_through_are_refused_as_LIMIT(saved, monkeypa
 def test_older_evidence_is_found_under_the_tag_that_it_had(saved, suffix, kind):
     raw = older(kind.encode())
     saved.blob(raw)
-    saved.list((IMAGE.manifest, "image"), (raw, kind))
+    saved.enter((IMAGE.manifest, "image"), (raw, kind))
     tag = fallback_tag(IMAGE.digest)
     assert saved.layout.fetch_manifest(REPOSITORY, tag + suffix) == raw
     for other in ({".sig", ".att", ".sbom", ""} - {suffix}) | {"x"}:
@@ -144,14 +144,14 @@ def test_older_evidence_is_found_under_the_tag_that_it_had(saved, suffix, kind):
 def test_older_evidence_of_an_index_is_found_too(saved):
     index, raw = push_index(saved.layout, REPOSITORY, {AMD64: IMAGE}, "ix"), older(b"sigs")
     saved.blob(raw)
-    saved.list((index, "imageIndex"), (raw, "sigs"))
+    saved.enter((index, "imageIndex"), (raw, "sigs"))
     assert saved.layout.fetch_manifest(REPOSITORY, f"{fallback_tag(Digest.of(index))}.sig") == raw
     assert saved.layout.fetch_manifest(REPOSITORY, f"{fallback_tag(IMAGE.digest)}.sig") is None
 
 
 def test_two_lists_of_one_kind_are_refused_and_the_first_hides_nothing(saved):
     first, second = older(b"1"), older(b"2")
-    saved.list((IMAGE.manifest, "image"), (first, "sigs"), (second, "sigs"))
+    saved.enter((IMAGE.manifest, "image"), (first, "sigs"), (second, "sigs"))
     with pytest.raises(WrongShape):
         saved.layout.fetch_manifest(REPOSITORY, f"{fallback_tag(IMAGE.digest)}.sig")
 
@@ -160,7 +160,7 @@ def test_the_only_image_needs_no_tag_beside_what_is_attached_to_it(saved):
     sigs, atts = older(b"sigs"), older(b"atts")
     for raw in (sigs, atts):
         saved.blob(raw)
-    saved.list((sigs, "sigs"), (IMAGE.manifest, "image"), (atts, "atts"))
+    saved.enter((sigs, "sigs"), (IMAGE.manifest, "image"), (atts, "atts"))
     assert saved.layout.find_entry(None).digest == IMAGE.digest
 
 
