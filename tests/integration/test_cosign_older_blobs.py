@@ -24,7 +24,7 @@ pytestmark = pytest.mark.peers
 
 
 def pem(key) -> bytes:
-    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
 def chain(*certificates: x509.Certificate) -> bytes:
