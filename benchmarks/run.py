@@ -18,7 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks import core as core_alone
 from benchmarks import corpus
+from benchmarks.many import many, thousand
 from benchmarks.measure import Subject, compare, table
 from sigkit.cli.demo_image import assemble, write_layout
 from tests.simulators import peer_root
@@ -203,13 +205,19 @@ def pull(bench: Bench) -> str:
     )
 
 
-SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull}
+def core(bench: Bench) -> str:
+    """Parse and verify a bundle in one process."""
+    del bench  # nothing is asked of a registry
+    return core_alone.measure()
+
+
+SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull, "core": core, "many": many, "thousand": thousand}
 
 
 def main() -> None:
     """Measure the sections named, or all and write them down."""
     wanted = sys.argv[1:] or list(SECTIONS)
-    if why := peer_root.why_absent():
+    if why := peer_root.why_absent() or ("core" in wanted and core_alone.why_absent()):
         sys.exit(why)
     with prepared() as bench:
         figures = "\n".join(SECTIONS[name](bench) for name in wanted)

@@ -4,6 +4,9 @@
 (docs/decisions/006 has the figures). NamedTuple is cheap too, but two of its types with equal fields compare equal and an empty one
 is false: a verdict must not depend on that.
 
+A class whose values are made often gets an `__init__` of its own then, as a dataclass has from the start: a process that verifies many
+bundles makes thousands of them, a cold one a few of each.
+
 Type checkers see a frozen dataclass (PEP 681). The module of such a class has `from __future__ import annotations`.
 """
 
@@ -25,6 +28,7 @@ else:
 NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping that nobody can add to
 
 _SHOWN_BYTES = 32
+_OFTEN = 48  # values of one class; more than a cold verification makes
 _store = object.__setattr__
 
 
@@ -34,6 +38,7 @@ class DataType(type):
 
     __match_args__: tuple[str, ...]
     _defaults: dict[str, Any]
+    _made: list[int]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> DataType:
         """Make a class whose slots are its annotated names."""
@@ -42,6 +47,7 @@ class DataType(type):
         namespace["__slots__"] = namespace["__match_args__"] = names
         cls = super().__new__(mcs, name, bases, namespace)
         cls._defaults = defaults
+        cls._made = [0]  # in a list: a class that is written to forgets where its attributes are
         return cls
 
 
@@ -54,6 +60,9 @@ class Data(metaclass=DataType):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the checker knows the fields by PEP 681
         cls = type(self)
         names = cls.__match_args__
+        cls._made[0] += 1
+        if cls._made[0] == _OFTEN:
+            _give_own_init(cls)
         if len(args) == len(names) and not kwargs:  # the usual way, of which a verification takes dozens
             for name, value in zip(names, args, strict=True):
                 _store(self, name, value)
@@ -95,6 +104,19 @@ class Data(metaclass=DataType):
         names = type(self).__match_args__
         shown = (f"{name}={_show(value)}" for name, value in zip(names, self._values(), strict=True))
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _give_own_init(cls: DataType) -> None:
+    """Compile an `__init__` with the fields as its parameters, if a function can have them in this order."""
+    names, defaults = cls.__match_args__, cls._defaults
+    if list(names) != sorted(names, key=lambda name: name in defaults):
+        return
+    scope: dict[str, Any] = {f"_default_{name}": value for name, value in defaults.items()}
+    scope |= {f"_store_{name}": getattr(cls, name).__set__ for name in names}
+    parameters = ", ".join(["self", *(f"{name}=_default_{name}" if name in defaults else name for name in names)])
+    stores = "; ".join(f"_store_{name}(self, {name})" for name in names) or "pass"
+    exec(f"def __init__({parameters}): {stores}", scope)  # noqa: S102 - of the names in our own source, as dataclasses does
+    type.__setattr__(cls, "__init__", scope["__init__"])
 
 
 def _show(value: object) -> str:

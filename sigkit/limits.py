@@ -53,6 +53,7 @@ PASSWD_BYTES = 1 * 2**20  # /etc/passwd or /etc/group of an image (CVE-2026-4726
 # Evidence
 EVIDENCE_ITEMS = 1_000  # theirs (cosign, CVE-2024-29903): 1000 signatures
 EVIDENCE_BYTES = 128 * 2**20  # all of one image together; theirs (cosign, CVE-2024-29902): 128 MiB for one
+LAYOUT_BLOBS = 100_000  # looked through for bundles that no list names; an index of 1,000 images of 50 layers has half of that
 REFERRER_PAGES = 100
 REFERRERS = 10_000
 CA_FILE_BYTES = 4 * 2**20  # the largest bundle of a distribution is 250 KB

@@ -7,6 +7,7 @@ a fresh interpreter has loaded afterwards is looked at as well.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -79,10 +80,10 @@ main()
 """
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of the package: its path below sigkit/, and its syntax tree."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_bytes())
+@functools.cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    """Return every module of the package: its path below sigkit/, and its syntax tree."""
+    return tuple((path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_bytes())) for path in sorted(PACKAGE.rglob("*.py")))
 
 
 def called_name(call: ast.Call) -> str:

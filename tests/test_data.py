@@ -65,6 +65,34 @@ def test_wrong_fields_are_a_type_error(args, kwargs):
         Point(*args, **kwargs)
 
 
+def made_often():
+    class Often(Data):
+        x: int
+        y: int = 0
+        labels: Mapping[str, str] = NOTHING
+
+    assert len({Often(number) for number in range(100)}) == 100
+    return Often
+
+
+def test_a_class_whose_values_are_made_often_takes_the_same_fields():
+    often = made_often()
+    assert (often(1).x, often(1).y, often(1).labels, often(x=1, y=2).y, often(1, 2, {"a": "b"}).labels) == (1, 0, NOTHING, 2, {"a": "b"})
+    for args, kwargs in (((), {}), ((1, 2, {}, 4), {}), ((1,), {"x": 2}), ((1,), {"z": 2})):
+        with pytest.raises(TypeError):
+            often(*args, **kwargs)
+    with pytest.raises(AttributeError):
+        often(1).x = 2
+
+
+def test_a_class_with_a_default_before_a_field_without_one_is_made_often_too():
+    class Odd(Data):
+        x: int = 0
+        y: int
+
+    assert {(Odd(y=number).x, Odd(number, 1).y) for number in range(100)} == {(0, 1)}
+
+
 def test_nothing_can_be_changed_added_or_deleted():
     point = Point(1)
     for name in ("x", "z"):

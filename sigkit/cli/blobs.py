@@ -13,7 +13,7 @@ from sigkit.cli.inputs import STDIN, place_of, read_input
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import AskedFlags, EvidenceFlags, PolicyFlags
+    from sigkit.cli.options import EvidenceFlags, PolicyFlags
     from sigkit.cli.output import Output
     from sigkit.evidence.form import Evidence
     from sigkit.policy.blob import BlobDecision
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _DIGEST: Final = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", re.ASCII)
 
 
-def verify_file(
-    output: Output, artifact: str, evidence: EvidenceFlags, flags: PolicyFlags, asked: AskedFlags, attestation_type: str
-) -> int:
+def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: PolicyFlags, attestation_type: str = "") -> int:
     """Verify the evidence about one file, print the verdict, and return the exit status.
 
     Raises:
@@ -38,18 +36,19 @@ def verify_file(
     from sigkit.policy.blob import encode_blob_decision
     from sigkit.policy.decide import decide_blob
     from sigkit.policy.flags import WantedKeys, requirement_for_flags, roots_with_keys
+    from sigkit.policy.model import FLAGS
 
     if bool(flags.keys) == bool(flags.identity):
         raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
-    wanted = wanted_by(output, flags, asked, attestation_type, "nothing")
+    wanted = wanted_by(output, flags, "nothing", attestation_type=attestation_type)
     require = requirement_for_flags(wanted)
     keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
     found = _evidence(evidence)
     thing = artifact_of(artifact)
     now = SystemClock().now()
-    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, "flags"), now, limits.DEFAULT)
+    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, FLAGS), now, limits.DEFAULT)
     decision = decide_blob(proved.facts, proved.refused, thing, require, now)
-    output.answer(_lines(output, artifact, decision), encode_blob_decision(decision))
+    output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
     return decision.exit_status()
 
 
@@ -81,24 +80,25 @@ def _evidence(flags: EvidenceFlags) -> Evidence:
         if flags.certificate or flags.certificate_chain:
             raise click.UsageError("--certificate goes with --signature; a bundle has its own.")
         return evidence_of_file(read_input(flags.bundle, limits.BUNDLE_BYTES), flags.bundle, limits.DEFAULT)
-    files = [read_input(path, limits.BUNDLE_BYTES) if path else None for path in flags[1:]]
-    return detached_signature(files[0] or b"", files[1], files[2], str(flags.signature))
+    paths = (flags.signature, flags.certificate, flags.certificate_chain)
+    signature, certificate, chain = (read_input(path, limits.BUNDLE_BYTES) if path else None for path in paths)
+    return detached_signature(signature or b"", certificate, chain, str(flags.signature))
 
 
-def _lines(output: Output, artifact: str, decision: BlobDecision) -> list[str]:
-    from sigkit.cli.decisions import line_text
-    from sigkit.errors import EXIT_DONE, EXIT_UNCHECKED
-    from sigkit.policy.explain import fact_lines, reason_lines
+def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDecision) -> list[str]:
+    from sigkit.cli.decisions import DETAILS, shown_lines
+    from sigkit.cli.output import status_word
+    from sigkit.errors import EXIT_DONE
+    from sigkit.policy.explain import Line, fact_lines, reason_lines
 
     status = decision.exit_status()
-    word = "verified" if status == EXIT_DONE else "could not check" if status == EXIT_UNCHECKED else "refused"
     name = "standard input" if artifact == STDIN else artifact
-    lines = [f"{output.word(word, sys.stdout)}  {escape(name)}  {decision.artifact}"]
-    told = [line for facts in decision.facts for line in fact_lines(facts, 1)] if status == EXIT_DONE else []
+    told = [line for facts in decision.facts for line in fact_lines(facts, 1)]
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
-    lines += [line_text(line) for line in told]
     if status == EXIT_DONE:
-        lines += [f"  {'unchecked':<10}  {escape(item.what)}: {escape(item.why)}" for item in decision.unchecked]
-    return lines + [
-        f"  {'next':<10}  {escape(step)}" for reason in decision.reasons for step in (reason.remedy, f"sigkit why {reason.code}") if step
-    ]
+        told += [Line(1, "unchecked", f"{item.what}: {item.why}") for item in decision.unchecked]
+    for reason in decision.reasons:
+        told += [Line(1, "next", step) for step in (reason.remedy, f"sigkit why {reason.code}") if step]
+    if bundle and status != EXIT_DONE:
+        told.append(Line(1, "next", f"sigkit inspect {bundle}"))
+    return [f"{output.word(status_word(status), sys.stdout)}  {escape(name)}  {decision.artifact}", *shown_lines(output, told, DETAILS)]

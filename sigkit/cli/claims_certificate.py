@@ -27,10 +27,12 @@ def describe_certificate(section: Section, der: bytes, place: Place) -> None:
     """Add what the certificate says: who, by whom, when, and every extension of Fulcio by its name."""
     from cryptography import x509
 
+    from sigkit.keys.certificate import load_certificate
+
     try:
-        certificate = x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion):
-        section.stops.append(WrongShape("not a certificate in DER", place=place, got=f"{len(der)} bytes"))
+        certificate = load_certificate(der)
+    except (ValueError, x509.InvalidVersion) as err:
+        section.stops.append(WrongShape(f"not a certificate that is read: {err}", place=place, got=f"{len(der)} bytes"))
         return
     malformed = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
@@ -68,6 +70,8 @@ def describe_timestamp(section: Section, der: bytes, place: Place) -> None:
     from cryptography import x509
     from rfc3161_client import decode_timestamp_response
 
+    from sigkit.keys.certificate import load_certificate
+
     try:
         response = decode_timestamp_response(der)
         info = response.tst_info
@@ -77,7 +81,7 @@ def describe_timestamp(section: Section, der: bytes, place: Place) -> None:
             ("serial number", f"{info.serial_number:x}"),
             ("policy", info.policy.dotted_string),
         ]
-        inside = [x509.load_der_x509_certificate(raw) for raw in sorted(response.signed_data.certificates)]
+        inside = [load_certificate(raw) for raw in sorted(response.signed_data.certificates)]
         section.rows += [("certificate inside", certificate.subject.rfc4514_string()) for certificate in inside]
     except (ValueError, x509.InvalidVersion) as err:
         section.stops.append(WrongShape(f"not a timestamp that can be read: {err}", place=place, got=f"{len(der)} bytes"))

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED
+from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED, key_values
 from sigkit.text import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sigkit.cli.options import AskedFlags, PolicyFlags, Reach
     from sigkit.cli.output import Output
-    from sigkit.policy.decision import Decision
+    from sigkit.policy.decision import Decision, Record
     from sigkit.policy.explain import Line
     from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys
     from sigkit.policy.model import Demands, Policy
     from sigkit.trust.root import TrustedRoot
 
 LINE_CHARACTERS = 2_000
-DETAILS = frozenset({"digest", "manifest", "policy", "trusted by", "found at"})
+DETAILS = frozenset({"digest", "index", "manifest", "policy", "trusted by", "found at"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
@@ -53,8 +55,9 @@ def choose_policy(
             raise click.UsageError("--policy says who must have signed: write the key or the identity into it.", context)
         from sigkit.policy.flags import policy_for_flags
 
-        return policy_for_flags(wanted_by(output, flags, asked, attestation_type, reach))
-    for flag, given in (("--name", flags.name), ("--trusted-root", flags.trusted_root), *asked.given()):
+        return policy_for_flags(wanted_by(output, flags, reach, asked, attestation_type))
+    beside = (("--name", flags.name), ("--trusted-root", flags.trusted_root), ("--type", attestation_type))
+    for flag, given in (*beside, *asked.given()):
         if given:
             raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
     if flags.policy:
@@ -70,8 +73,14 @@ def choose_policy(
     )
 
 
-def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
-    """Return the policy that the flags name or compile to, or else this host's."""
+def choose_host_policy(
+    output: Output,
+    flags: PolicyFlags,
+    asked: AskedFlags = NOTHING_ASKED,
+    attestation_type: str = "",
+    reach: Reach = "network",
+) -> Policy:
+    """Return the policy that the flags name or compile to, or else this host's; as `choose_policy`."""
     nobody = not flags.keys and not flags.identity and not flags.policy
     if nobody and os.path.exists(HOST_POLICY):
         flags = flags._replace(policy=HOST_POLICY)
@@ -80,10 +89,10 @@ def choose_host_policy(output: Output, flags: PolicyFlags) -> Policy:
             f"Say what must have signed: --key FILE (a public key) or --policy FILE (a trust policy); this host has no {HOST_POLICY}.",
             click.get_current_context(),
         )
-    return choose_policy(output, flags)
+    return choose_policy(output, flags, asked, attestation_type, reach)
 
 
-def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation_type: str, reach: Reach) -> Wanted:
+def wanted_by(output: Output, flags: PolicyFlags, reach: Reach, asked: AskedFlags = NOTHING_ASKED, attestation_type: str = "") -> Wanted:
     """Return what flags say about who must have signed what; the trusted roots that they name are read, or fetched.
 
     Raises:
@@ -96,7 +105,7 @@ def wanted_by(output: Output, flags: PolicyFlags, asked: AskedFlags, attestation
         _signer(flags, asked),
         _demands(flags),
         NameRule(flags.name or NameRule.IF_SIGNED.value),
-        _pairs(asked.annotations),
+        key_values(asked.annotations, "-a"),
         attestation_type,
         _roots(output, flags, reach),
     )
@@ -111,7 +120,9 @@ def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentit
 
         return WantedKeys(tuple(TrustedKey(os.path.basename(path), load_public(path)) for path in flags.keys), asked.threshold or 1)
     if asked.threshold:
-        raise click.UsageError("--threshold counts keys: give several --key.", click.get_current_context())
+        raise click.UsageError(
+            "--threshold counts keys: give several --key. Of identities a policy counts some: `atLeast`.", click.get_current_context()
+        )
     given = flags._asdict()
     return WantedIdentity(
         WantedText("--certificate-identity", flags.certificate_identity, flags.certificate_identity_regexp),
@@ -142,14 +153,13 @@ def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[TrustedRoo
         return tuple(roots.load_named_or_file(text).root for text in flags.trusted_root or (NAME,))
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or name in found:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE, or its key is given twice.", param_hint="-a")
-        found[name] = value
-    return found
+def verdict_word(record: Record) -> str:
+    """Return the word for what `verify` decided: an allow is `verified` where somebody's signature counted for it."""
+    from sigkit.policy.decision import Outcome, signers_of
+    from sigkit.policy.explain import word_for
+
+    proved = record.outcome is Outcome.ALLOW and record.tree is not None and any(True for _ in signers_of(record.tree))
+    return "verified" if proved else word_for(record)
 
 
 def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: str) -> list[str]:
@@ -163,13 +173,13 @@ def decision_lines(output: Output, decision: Decision, stream: TextIO, allowed: 
 
     explained = explain(decision)
     word = allowed if explained.word == "allowed" else explained.word
-    lines = [f"{output.word(word, stream)}  {escape(explained.subject)}"]
     left_out = DETAILS if explained.word == "allowed" else DETAILS | DETAILS_OF_REFUSAL
-    for line in explained.lines():
-        if line.label in left_out and not output.verbosity:
-            continue
-        lines.append(line_text(line))
-    return lines
+    return [f"{output.word(word, stream)}  {escape(explained.subject)}", *shown_lines(output, explained.lines(), left_out)]
+
+
+def shown_lines(output: Output, lines: Iterable[Line], left_out: frozenset[str]) -> list[str]:
+    """Return lines of an explanation as a person reads them, without those of the labels in `left_out` unless `-v` asks for all."""
+    return [line_text(line) for line in lines if output.verbosity or line.label not in left_out]
 
 
 def line_text(line: Line, characters: int = LINE_CHARACTERS) -> str:

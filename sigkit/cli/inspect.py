@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect, parse_image
+from sigkit.cli.connect import find_in_layout, open_source, parse_image
 from sigkit.cli.inputs import STDIN, place_of, read_input
-from sigkit.cli.options import FILE, registry_options
+from sigkit.cli.options import FILE, SourceFlags, layout_option, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -34,23 +34,25 @@ _WIDTH = 40  # of the longest label
     examples="""
     sigkit inspect app.tar.gz.sigstore.json
     sigkit inspect registry.example/acme/app:1.0
+    sigkit inspect --layout ./image registry.example/acme/app:1.0
     sigkit inspect --output json - < bundle.json
     """,
 )
 @click.argument("what", metavar="BUNDLE|IMAGE", type=FILE)
+@layout_option
 @registry_options
 @click.pass_obj
-def command(output: Output, what: str, connection: ConnectionFlags) -> None:
+def command(output: Output, what: str, layout: str | None, connection: ConnectionFlags) -> None:
     """Show what a bundle, or all evidence about an image, says: who, when, which log, about what.
 
     A file of that name is read as a bundle, `-` is standard input; anything else is an image.
 
     It goes as far as the evidence can be read, and says where it stops. Nothing is verified.
     """
-    if _names_file(what):
+    if layout is None and _names_file(what):
         document, lines = _inspect_file(what)
     else:
-        document, lines = _inspect_image(what, connection)
+        document, lines = _inspect_image(what, connection, SourceFlags(layout=layout))
     output.answer([BANNER, "", *lines], {"schema": "sigkit.inspect/1", "verified": False, "note": BANNER, **document})
 
 
@@ -76,14 +78,14 @@ def _inspect_file(path: str) -> tuple[dict[str, Json], list[str]]:
     return {"file": name, "evidence": [shown]}, lines
 
 
-def _inspect_image(image: str, connection: ConnectionFlags) -> tuple[dict[str, Json], list[str]]:
+def _inspect_image(image: str, connection: ConnectionFlags, source: SourceFlags) -> tuple[dict[str, Json], list[str]]:
     from sigkit.evidence.collect import collect
     from sigkit.limits import DEFAULT
     from sigkit.oci.resolve import resolve
 
     reference = parse_image(image)
-    with connect(connection, reference) as registry:
-        resolved = resolve(registry, reference)
+    with open_source(connection, source, reference) as registry:
+        resolved = resolve(registry, find_in_layout(registry, reference))
         collected = collect(registry, resolved.repository, resolved.digest, DEFAULT)
     shown: list[Json] = []
     lines = [f"{escape(image)}  {resolved.digest}"]

@@ -1,8 +1,12 @@
-"""Many images in one process: shared connections, so many at a time, a line each, in the order in which they were named."""
+"""Many images in one process: shared connections, so many at a time, a line each, in the order in which they were named.
+
+What is kept in memory does not grow with their number, but for their names.
+"""
 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
@@ -13,6 +17,8 @@ from sigkit.cli.progress import Counter
 from sigkit.text import escape
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from sigkit.cli.output import Output
     from sigkit.cli.verify import Asking
     from sigkit.errors import SigkitError
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "sigkit.verify-many/1"
 AT_A_TIME: Final = 8  # round trips overlap; the checks themselves take a hundredth of their time
+AHEAD: Final = 64  # verdicts that may wait for a slow image before them; one is a few kilobytes
 MOST_BYTES: Final = 16 * 2**20  # 100,000 references of 160 bytes
 
 
@@ -44,73 +51,107 @@ def listed_images(path: str | None) -> tuple[str, ...]:
 def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
     """Verify every image, print a line for each, and return 1 if any is refused, else 3 if any could not be checked.
 
+    A line is printed as soon as its image and all that were named before it are judged. Where it ends early (Ctrl-C, a file of the
+    operator's that only a later image needed), the lines that were printed hold, and the images left are named: in JSON as `left`. The
+    last one printed may be among them, where it was not known yet to be.
+
     Raises:
         UsageError: no image is named.
         MalformedReference: one is none; nothing was asked then.
-        SigkitError: a file of the operator's cannot be used; about no image is anything printed then.
+        SigkitError: a file of the operator's cannot be used.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
+    from sigkit.cli.in_order import results_in_order
     from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED
 
     if not images:
         raise click.UsageError("Name an image, or a file with images: -f FILE.", click.get_current_context())
-    references = [parse_image(image) for image in images]
-    platform = asking.platform()
-    results: list[_Result] = []
-    counter = Counter(output, "judged", len(images))
-    with open_source(asking.connection, asking.source, *references) as registry, ThreadPoolExecutor(AT_A_TIME) as pool:
-        waiting = [pool.submit(_judge, reference, platform, asking, registry) for reference in references]
-        for number, (image, future) in enumerate(zip(images, waiting, strict=True), 1):
-            result = future.result()
-            results.append(result)
-            counter.advance(number, image)
-    counter.close()
-    lines = [_line(output, image, result) for image, result in zip(images, results, strict=True)]
-    if output.form == "cosign":
-        from sigkit.cli.as_cosign import answer_as_cosign
-        from sigkit.policy.decision import Record
+    registries = {reference.repository.registry: reference for reference in map(parse_image, images)}
+    platform, counter, teller = asking.platform(), Counter(output, "judged", len(images)), _Teller(output, images)
+    statuses: set[int] = set()
+    with open_source(asking.connection, asking.source, *registries.values()) as registry, teller:
 
-        answer_as_cosign(output, [result for result in results if isinstance(result, Record)], lines)
-    else:
-        output.answer(lines, {"schema": SCHEMA, "images": [_encode(image, result) for image, result in zip(images, results, strict=True)]})
-    statuses = {_status(result) for result in results}
+        def judge(image: str) -> _Told:
+            return _judge(parse_image(image), platform, asking, registry, output.form)
+
+        with closing(results_in_order(judge, images, AT_A_TIME, AHEAD, counter.advance)) as results:
+            try:
+                for result, as_cosign in results:
+                    counter.clear()
+                    statuses.add(teller.tell(result, as_cosign))
+            finally:
+                counter.clear()
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
 
 
-def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> _Result:
+class _Teller:
+    """Prints what is known of each image, in the form that was asked for; the document is whole in whatever way it ends."""
+
+    def __init__(self, output: Output, images: tuple[str, ...]) -> None:
+        self._output, self._images = output, images
+        self._told = 0
+        self._listing = output.listing({"schema": SCHEMA}, "images")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: object) -> None:
+        left, interrupted = self._images[self._told :], isinstance(err, KeyboardInterrupt)
+        # An error before anything is printed is a document of its own; after an OSError there may be nobody who could read the end.
+        if self._output.json and (self._listing.begun or err is None or interrupted) and not isinstance(err, OSError):
+            self._listing.close({"left": list(left)})
+            self._output.leave_stdout()  # one document: what ended it early is told on stderr
+        if left and interrupted:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            self._output.note(f"left undone: {escape(left[0])}{more}, of {len(self._images)} images")
+
+    def tell(self, result: _Result, as_cosign: tuple[str, ...]) -> int:
+        """Print the result of the next image, and return its status."""
+        from sigkit.policy.decision import Record
+
+        output, image = self._output, self._images[self._told]
+        if output.json:
+            self._listing.add(_encode(image, result))
+        elif output.form == "cosign":
+            from sigkit.cli.as_cosign import answer_as_cosign
+
+            answer_as_cosign(output, as_cosign, (_line(output, image, result),))
+        else:
+            output.answer((_line(output, image, result),), None)
+        self._told += 1
+        return result.exit_status() if isinstance(result, Record) else result.exit_status
+
+
+def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry, form: str | None) -> _Told:
     from sigkit.cli.verify import decide_image
     from sigkit.errors import EXIT_USAGE, SigkitError
     from sigkit.policy.decision import record_of
 
     try:
-        return record_of(decide_image(reference, platform, asking, registry)[0])
+        decision, _, evidence = decide_image(reference, platform, asking, registry)
+        record = record_of(decision)
+        if form != "cosign":
+            return record, ()
+        from sigkit.cli.as_cosign import cosign_lines
+
+        return record, cosign_lines(record, asking.policy, evidence, asking.attestation_type)
     except SigkitError as err:
         if err.status() == EXIT_USAGE:  # a file of the operator's is wrong: that is about no image
             raise
-        return err
-
-
-def _status(result: _Result) -> int:
-    from sigkit.policy.decision import Record
-
-    return result.exit_status() if isinstance(result, Record) else result.exit_status
+        return err, ()
 
 
 def _line(output: Output, image: str, result: _Result) -> str:
-    from sigkit.errors import EXIT_UNCHECKED
-    from sigkit.policy.decision import Outcome, Record
+    from sigkit.cli.decisions import verdict_word
+    from sigkit.cli.output import status_word
+    from sigkit.policy.decision import Record
 
     if not isinstance(result, Record):
-        word = "could not check" if result.exit_status == EXIT_UNCHECKED else "refused"
-        return f"{output.word(word, sys.stdout)}  {escape(image)}  {escape(result.problem)}  [{result.code}]"
-    pinned = escape(result.request.pinned_text())
-    if result.outcome is not Outcome.DENY:
-        word = "warned" if result.outcome is Outcome.WARN else "verified" if result.facts else "allowed"
-        return f"{output.word(word, sys.stdout)}  {pinned}"
-    word = "could not check" if result.exit_status() == EXIT_UNCHECKED else "refused"
-    reason = result.reasons[0]
-    return f"{output.word(word, sys.stdout)}  {pinned}  {escape(reason.problem)}  [{reason.code}]"
+        return f"{output.word(status_word(result.exit_status), sys.stdout)}  {escape(image)}  {escape(result.problem)}  [{result.code}]"
+    line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(result.request.pinned_text())}"
+    for reason in result.reasons[:1]:
+        found = f", found: {escape(reason.got)}" if reason.got else ""
+        line += f"  {escape(reason.problem)}{found}  [{reason.code}]"
+    return line
 
 
 def _encode(image: str, result: _Result) -> dict[str, Json]:
@@ -123,3 +164,4 @@ def _encode(image: str, result: _Result) -> dict[str, Json]:
 
 if TYPE_CHECKING:
     _Result: TypeAlias = Record | SigkitError
+    _Told: TypeAlias = tuple[_Result, tuple[str, ...]]  # and what cosign would print, where that was asked for

@@ -53,7 +53,16 @@ class PolicyFlags(NamedTuple):
     @property
     def identity(self) -> tuple[str, ...]:
         """What was given of an identity, in the order of the fields."""
-        return tuple(text for text in self[3:12] if text)
+        subject = (self.certificate_identity, self.certificate_identity_regexp)
+        issuer = (self.certificate_oidc_issuer, self.certificate_oidc_issuer_regexp)
+        workflow = (
+            self.certificate_github_workflow_trigger,
+            self.certificate_github_workflow_sha,
+            self.certificate_github_workflow_name,
+            self.certificate_github_workflow_repository,
+            self.certificate_github_workflow_ref,
+        )
+        return tuple(text for text in (*subject, *issuer, *workflow) if text)
 
 
 class AskedFlags(NamedTuple):
@@ -171,6 +180,23 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def key_values(texts: tuple[str, ...], flag: str) -> dict[str, str]:
+    """Return what was given as KEY=VALUE.
+
+    Raises:
+        BadParameter: something else was, or one key twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE.", param_hint=flag)
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice.", param_hint=flag)
+        found[name] = value
+    return found
+
+
 registry_options = grouped(
     "connection",
     ConnectionFlags,
@@ -238,7 +264,12 @@ policy_options = grouped(
 asked_options = grouped(
     "asked",
     AskedFlags,
-    click.option("--threshold", type=click.IntRange(1), metavar="N", help="How many of the keys must have signed. Default: one."),
+    click.option(
+        "--threshold",
+        type=click.IntRange(1),
+        metavar="N",
+        help="How many of the keys must have signed. Default: one. Several identities of which some must sign: `atLeast` in a policy.",
+    ),
     click.option(
         "-a",
         "--annotations",
@@ -255,6 +286,9 @@ image_options = grouped(
     click.argument("images", nargs=-1, metavar="IMAGE..."),
     click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input."),
 )
+layout_option = click.option(
+    "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."
+)
 source_options = grouped(
     "source",
     SourceFlags,
@@ -265,9 +299,7 @@ source_options = grouped(
         metavar="FILE",
         help="Take the evidence from this file, about an IMAGE with a digest. No connection is made. Can be given several times.",
     ),
-    click.option(
-        "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."
-    ),
+    layout_option,
     click.option("--index", "by_index", metavar="REF", help="The index that names IMAGE, a digest; its signatures count for it."),
     click.option("--offline", is_flag=True, help="Refuse to make connections: the image is in --layout, or the evidence in --bundle."),
 )
@@ -286,13 +318,9 @@ predicate_options = grouped(
     ),
 )
 
-attestation_option = click.option(
-    "--type",
-    "attestation_type",
-    required=True,
-    metavar="TYPE",
-    help="What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom.",
-)
+_ATTESTED = "What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom."
+attestation_option = click.option("--type", "attestation_type", required=True, metavar="TYPE", help=_ATTESTED)
+asked_type_option = click.option("--type", "attestation_type", default="", metavar="TYPE", help=f"{_ATTESTED} Default: a signature.")
 evidence_options = grouped(
     "evidence",
     EvidenceFlags,

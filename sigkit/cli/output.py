@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sigkit.errors import EXIT_REFUSED, EXIT_RUN_USAGE, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
+from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_RUN_USAGE, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sigkit.strict import Json
 
-_WORDS = {EXIT_REFUSED: "refused", EXIT_USAGE: "usage error", EXIT_UNCHECKED: "could not check", EXIT_RUN_USAGE: "usage error"}
+_WORDS = {
+    EXIT_DONE: "verified",
+    EXIT_REFUSED: "refused",
+    EXIT_USAGE: "usage error",
+    EXIT_UNCHECKED: "could not check",
+    EXIT_RUN_USAGE: "usage error",
+}
 _COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
 
 _IN_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "─": "-", "·": "-", "…": "..."})
@@ -67,6 +73,10 @@ class Output:
         text = "\n".join(lines)  # in one piece: `| head -1` has it all before it leaves
         if text:
             self._print(text)
+
+    def listing(self, head: Mapping[str, Json], member: str) -> Listing:
+        """Begin a document whose list `member` is printed item by item; it has `head` before, and what `close` is given behind."""
+        return Listing(self._print, head, member)
 
     def _print_document(self, document: Json) -> None:
         self._print(json.dumps(document, ensure_ascii=True, indent=2, allow_nan=False))
@@ -130,14 +140,15 @@ class Output:
         if self.json:
             self._print_failure(error_document(err, status))
             return status
-        word = "bug" if err.kind is Kind.INTERNAL else _WORDS.get(err.status(), "refused")
+        word = "bug" if err.kind is Kind.INTERNAL else status_word(err.status())
         place = escape(str(err.place))
         tell(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}")
         if place:
             tell(f"  where     {place}")
-        for label, text in (("expected", err.expected), ("got", err.got)):
-            if text:
-                tell(f"  {label:<8}  {escape(text)}")
+        compared = " · ".join(f"{label} {escape(text)}" for label, text in (("expected", err.expected), ("got", err.got)) if text)
+        if compared:
+            label, _, rest = compared.partition(" ")
+            tell(f"  {label:<8}  {rest}")
         for excerpt in getattr(err, "__notes__", ()):
             for line in excerpt.splitlines():
                 tell(f"  {escape(line)}")
@@ -158,6 +169,44 @@ class Output:
             tell(f"  usage     {context.get_usage().removeprefix('Usage: ')}")
             tell(f"  next      {context.command_path} --help")
         return status
+
+
+class Listing:
+    """A JSON document with a list of which each item is printed, on a line of its own, when it is known.
+
+    Nothing is printed before the first item is there, or the end.
+    """
+
+    def __init__(self, write: Callable[[str], None], head: Mapping[str, Json], member: str) -> None:
+        self._write = write
+        self._opening = "".join(["{", *(f"{_line(name)}: {_line(value)}, " for name, value in head.items()), f"{_line(member)}: ["])
+        self._comma = " "
+        self.begun = False
+
+    def add(self, item: Json) -> None:
+        """Print one more item."""
+        self._begin()
+        self._write(f"{self._comma}{_line(item)}")
+        self._comma = ","
+
+    def close(self, rest: Mapping[str, Json]) -> None:
+        """Print the end of the list, and the members behind it."""
+        self._begin()
+        self._write("".join(["]", *(f", {_line(name)}: {_line(value)}" for name, value in rest.items()), "}"]))
+
+    def _begin(self) -> None:
+        if not self.begun:
+            self._write(self._opening)
+            self.begun = True
+
+
+def _line(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+
+
+def status_word(status: int) -> str:
+    """Return the word that a verdict begins with, by the exit status that it ends with."""
+    return _WORDS.get(status, "refused")
 
 
 def drawn(text: str, stream: TextIO) -> str:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import FILE, platform_option, policy_options, registry_options
+from sigkit.cli.options import FILE, asked_options, asked_type_option, platform_option, policy_options, registry_options, source_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from sigkit.cli.options import ConnectionFlags, PolicyFlags
+    from sigkit.cli.options import AskedFlags, ConnectionFlags, PolicyFlags, SourceFlags
 
 LINE_CHARACTERS = 4_000
 
@@ -55,32 +54,40 @@ def check(output: Output, path: str) -> None:
     """,
 )
 @click.argument("image")
+@asked_type_option
+@asked_options
 @policy_options
+@source_options
 @platform_option
 @registry_options
 @click.pass_obj
-def explain(output: Output, image: str, wanted: PolicyFlags, platform_text: str | None, connection: ConnectionFlags) -> int:
+def explain(
+    output: Output,
+    image: str,
+    attestation_type: str,
+    asked: AskedFlags,
+    wanted: PolicyFlags,
+    source: SourceFlags,
+    platform_text: str | None,
+    connection: ConnectionFlags,
+) -> int:
     """Say why IMAGE is allowed or refused: everything that was tried, and the smallest change that would make it pass.
 
     Every piece of evidence is listed with what it proved or why it was refused, each part of the rule with who met it or what is missing,
-    and who signed instead. It ends as `sigkit verify` would.
+    and who signed instead. It takes the flags of `sigkit verify` and of `sigkit verify-attestation`, and ends as these would.
     """
     from sigkit.cli.decisions import choose_host_policy, line_text
-    from sigkit.clock import SystemClock
-    from sigkit.gate.admit import judge
-    from sigkit.limits import DEFAULT
-    from sigkit.oci.descriptor import host_platform, parse_platform
+    from sigkit.cli.options import ImageFlags
+    from sigkit.cli.verify import Asking, check_source, decide_one
     from sigkit.policy.explain import explain as explain_shortly
     from sigkit.policy.why import encode_why, explain_why
 
-    policy = choose_host_policy(output, wanted)
-    reference = parse_image(image)
-    platform = parse_platform(platform_text) if platform_text else host_platform()
-    with connect(connection, reference) as registry:
-        judgement = judge(reference, platform, policy, registry, SystemClock(), DEFAULT)
-    why, headline = explain_why(judgement.decision), explain_shortly(judgement.decision)
+    check_source(source, ImageFlags((image,), None))
+    policy = choose_host_policy(output, wanted, asked, attestation_type, source.reach)
+    decision, notes, _ = decide_one(image, Asking(policy, platform_text, connection, source))
+    why, headline = explain_why(decision), explain_shortly(decision)
     lines = [f"{output.word(headline.word, sys.stdout)}  {escape(headline.subject)}"]
     lines += [line_text(line, LINE_CHARACTERS) for line in why.lines()]
-    lines += [f"  note        {escape(note)}" for note in judgement.notes]
+    lines += [f"  note        {escape(note)}" for note in notes]
     output.answer(lines, encode_why(why))
     return why.record.exit_status()

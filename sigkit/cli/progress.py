@@ -1,4 +1,4 @@
-"""How far a pull, or a run through many images, has come: on a terminal, after half a second and removed at the end; elsewhere by lines."""
+"""How far a pull, or a run through many images, has come: on a terminal after half a second, and removed at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.text import escape, human_size
+from sigkit.text import human_size
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output
@@ -64,23 +64,22 @@ class PullProgress:
 
 
 class Counter:
-    """Counts what is finished of many: on a terminal in one line that is removed at the end, elsewhere with -v a line each."""
+    """Counts what is finished of many, on a terminal only: in one line, which is removed before anything else is written there."""
 
     def __init__(self, output: Output, word: str, total: int) -> None:
-        self._output, self._word, self._total = output, word, total
-        self._terminal = sys.stderr.isatty() and not output.quiet
-        self._began = time.monotonic()
+        self._word, self._total = word, total
+        self._shown = sys.stderr.isatty() and not output.quiet
+        self._drawn_at = time.monotonic() + QUIET_S - REDRAW_S
         self._drawn = False
 
-    def advance(self, number: int, item: str) -> None:
-        """Take note that `item` is finished, as the `number`th."""
-        if not self._terminal:
-            self._output.detail(f"{number} of {self._total}  {escape(item)}")
-        elif time.monotonic() - self._began >= QUIET_S:
-            self._drawn = True
+    def advance(self, number: int) -> None:
+        """Take note that so many are finished."""
+        now = time.monotonic()
+        if self._shown and now - self._drawn_at >= REDRAW_S:
+            self._drawn, self._drawn_at = True, now
             click.echo(f"\r\x1b[K{self._word} {number} of {self._total}", err=True, nl=False)
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """Remove the line."""
         if self._drawn:
             click.echo("\r\x1b[K", err=True, nl=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.connect import connect, parse_image
-from sigkit.cli.options import registry_options
+from sigkit.cli.options import key_values, registry_options
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
@@ -56,7 +56,7 @@ def command(output: Output, image: str, by: SigningFlags, annotations: tuple[str
     from sigkit.signing.session import sign_image
 
     reference = parse_image(image)
-    extra = _annotations(annotations)
+    extra = key_values(annotations, "-a")
     setup = prepare(output, by)
     with connect(connection, reference) as registry:
         resolved = resolve(registry, reference)
@@ -80,15 +80,3 @@ def command(output: Output, image: str, by: SigningFlags, annotations: tuple[str
             "annotations": dict(extra),
         },
     )
-
-
-def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="-a")
-        if name in found:
-            raise click.BadParameter(f"{name!r} is given twice.", param_hint="-a")
-        found[name] = value
-    return found

@@ -14,6 +14,7 @@ from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.options import AskedFlags, ConnectionFlags, ImageFlags, PolicyFlags, SourceFlags
+    from sigkit.evidence.form import Evidence
     from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
@@ -28,12 +29,21 @@ class Asking(NamedTuple):
     platform_text: str | None
     connection: ConnectionFlags
     source: SourceFlags
+    attestation_type: str = ""  # what must be attested; "" for a signature
 
     def platform(self) -> Platform:
         """Return the platform that is asked for; this machine's if none is named."""
         from sigkit.oci.descriptor import host_platform, parse_platform
 
         return parse_platform(self.platform_text) if self.platform_text else host_platform()
+
+
+class Decided(NamedTuple):
+    """A decision, notes on what was passed over, and the evidence as it was found."""
+
+    decision: Decision
+    notes: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
 
 
 @click.command(
@@ -100,8 +110,8 @@ def verify_images(output: Output, named: ImageFlags, asking: Asking) -> int:
     return _verify_one(output, named.images[0], asking)
 
 
-def decide_image(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> tuple[Decision, tuple[str, ...]]:
-    """Decide about one image, and return the decision and notes on what was passed over.
+def decide_image(reference: Reference, platform: Platform, asking: Asking, registry: Registry) -> Decided:
+    """Decide about one image in a registry or a layout.
 
     Raises:
         SigkitError: no decision can be made.
@@ -119,51 +129,58 @@ def decide_image(reference: Reference, platform: Platform, asking: Asking, regis
 
         pinned = pin_child(registry, reference, parse_image(asking.source.by_index), platform)
         judgement = judge_pinned(pinned, asking.policy, registry, SystemClock(), DEFAULT)
-    return judgement.decision, judgement.notes
+    return Decided(judgement.decision, judgement.notes, judgement.evidence)
+
+
+def decide_one(image: str, asking: Asking) -> Decided:
+    """Decide about one image wherever its evidence is read.
+
+    Raises:
+        SigkitError: no decision can be made.
+    """
+    reference, platform = parse_image(image), asking.platform()
+    if asking.source.bundle:
+        return _decide_by_files(reference, platform, asking)
+    with open_source(asking.connection, asking.source, reference) as registry:
+        return decide_image(reference, platform, asking, registry)
 
 
 def _verify_one(output: Output, image: str, asking: Asking) -> int:
+    from sigkit.cli.decisions import decision_lines, verdict_word
     from sigkit.policy.decision import encode_record, record_of
 
-    reference, platform = parse_image(image), asking.platform()
-    notes: tuple[str, ...] = ()
-    if asking.source.bundle:
-        decision = _decide_by_files(reference, platform, asking)
-    else:
-        with open_source(asking.connection, asking.source, reference) as registry:
-            decision, notes = decide_image(reference, platform, asking, registry)
+    decision, notes, evidence = decide_one(image, asking)
     record = record_of(decision)
     for note in notes:
         output.detail(escape(note))
-    lines = _lines(output, decision, record, reference, asking.source)
+    lines = decision_lines(output, decision, sys.stdout, verdict_word(record))
+    if record.reasons and (record.facts or record.refused):
+        lines.append(
+            f"  next        sigkit inspect {_where(record, asking.source)} · sigkit policy explain, with the flags of this command"
+        )
     if output.form == "cosign":
-        from sigkit.cli.as_cosign import answer_as_cosign
+        from sigkit.cli.as_cosign import answer_as_cosign, cosign_lines
 
-        answer_as_cosign(output, (record,), lines)
+        answer_as_cosign(output, cosign_lines(record, asking.policy, evidence, asking.attestation_type), lines)
     else:
         output.answer(lines, encode_record(record))
     return record.exit_status()
 
 
-def _lines(output: Output, decision: Decision, record: Record, reference: Reference, source: SourceFlags) -> list[str]:
-    from sigkit.cli.decisions import decision_lines
-    from sigkit.errors import Unsigned
-
-    word = "verified" if record.facts else "allowed"  # a rule may ask for nothing, and nothing was proved then
-    lines = decision_lines(output, decision, sys.stdout, word)
-    if source.by_index is not None:
-        lines.append(f"  by index    {record.request.manifest} is named in the index {record.request.top}, which the verdict is about")
-    elif reference.digest and not source.bundle and any(reason.code == Unsigned.code for reason in record.reasons):
-        lines.append("  or          of an image in a signed index the index is signed; it vouches for the image with --index REF")
-    return lines
+def _where(record: Record, source: SourceFlags) -> str:
+    """Return what `sigkit inspect` takes to show the evidence that was read."""
+    if source.bundle:
+        return escape(source.bundle[0])
+    layout = f"--layout {source.layout} " if source.layout is not None else ""
+    return escape(f"{layout}{record.request.pinned_text()}")
 
 
-def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -> Decision:
+def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -> Decided:
     from sigkit.cli.inputs import read_input
     from sigkit.clock import SystemClock
     from sigkit.evidence.local import evidence_of_file
     from sigkit.gate.local import judge_named
     from sigkit.limits import DEFAULT
 
-    found = [evidence_of_file(read_input(path, DEFAULT.bundle_bytes), path, DEFAULT) for path in asking.source.bundle]
-    return judge_named(reference, found, platform, asking.policy, SystemClock().now(), DEFAULT)
+    found = tuple(evidence_of_file(read_input(path, DEFAULT.bundle_bytes), path, DEFAULT) for path in asking.source.bundle)
+    return Decided(judge_named(reference, found, platform, asking.policy, SystemClock().now(), DEFAULT), (), found)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     cls=Command,
     name="verify-attestation",
     epilog=EXITS,
+    forms=("cosign",),
     examples="""
     sigkit verify-attestation --key release.pub --type slsaprovenance1 registry.example/acme/app:1.0
     sigkit verify-attestation --key release.pub --type spdxjson registry.example/acme/app@sha256:…
@@ -59,4 +60,4 @@ def command(
     if not wanted.keys and not wanted.identity:
         raise click.UsageError("Say who must have attested: --key FILE or an identity; with a policy it is `sigkit verify --policy`.")
     policy = choose_policy(output, wanted, asked, attestation_type, source.reach)
-    return verify_images(output, named, Asking(policy, platform_text, connection, source))
+    return verify_images(output, named, Asking(policy, platform_text, connection, source, attestation_type))

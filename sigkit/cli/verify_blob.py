@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import NOTHING_ASKED, evidence_options, policy_options
+from sigkit.cli.options import evidence_options, policy_options
 from sigkit.cli.output import EXITS, Command, Output
 
 if TYPE_CHECKING:
@@ -34,4 +34,4 @@ def command(output: Output, artifact: str, evidence: EvidenceFlags, wanted: Poli
     """
     from sigkit.cli.blobs import verify_file
 
-    return verify_file(output, artifact, evidence, wanted, NOTHING_ASKED, "")
+    return verify_file(output, artifact, evidence, wanted)

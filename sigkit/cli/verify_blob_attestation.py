@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import NOTHING_ASKED, attestation_option, evidence_options, policy_options
+from sigkit.cli.options import attestation_option, evidence_options, policy_options
 from sigkit.cli.output import EXITS, Command, Output
 
 if TYPE_CHECKING:
@@ -33,4 +33,4 @@ def command(output: Output, artifact: str, attestation_type: str, evidence: Evid
     """
     from sigkit.cli.blobs import verify_file
 
-    return verify_file(output, artifact, evidence, wanted, NOTHING_ASKED, attestation_type)
+    return verify_file(output, artifact, evidence, wanted, attestation_type)

@@ -216,8 +216,10 @@ def _is_self_issued(der: bytes, cursor: Cursor) -> bool:
     # Local: a bundle of version 0.3 needs no X.509 to be read, nor does one by key.
     from cryptography import x509
 
+    from sigkit.keys.certificate import load_certificate
+
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_certificate(der)
         return certificate.issuer == certificate.subject
     except (ValueError, x509.InvalidVersion):  # the second is none of the first
         cursor.fail("not a certificate in DER")

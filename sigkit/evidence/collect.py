@@ -5,11 +5,13 @@ A registry may have been upgraded, so the API does not replace the tags, and one
 
 Lists are hints: every referrer is opened whatever its descriptor says (cosign 3 writes useless types there), hashed again, and counts only
 if it names the digest as its subject. But a list that cannot be read whole is an error: the part that is missing could change the answer.
+
+A referrer holds one bundle, or signatures of the older form, as cosign stores them with `--registry-referrers-mode oci-1-1`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
@@ -88,13 +90,12 @@ def collect(registry: Registry, repository: Repository, digest: Digest, limits: 
     try:
         listed = collection.list_referrers()
         older = [(kind, manifest) for kind in _OLDER if (manifest := collection.find_older(kind))]
-        count = len(listed) + sum(len(manifest.layers) for _, manifest in older)
-        if count > limits.evidence_items:
-            raise TooMany(f"more than {limits.evidence_items} items", place=collection.place(digest), got=str(count))
     except SigkitError as err:
         raise _unlistable(err) from err
+    collection.check_count(len(listed) + sum(len(manifest.layers) for _, manifest in older))
     for referrer, via in sorted(listed.items(), key=lambda item: str(item[0])):
         collection.read_referrer(referrer, via)
+        collection.check_count(len(collection.evidence))
     for kind, manifest in older:
         collection.read_older(kind, manifest)
     return Collected(tuple(collection.evidence), tuple(collection.notes), tuple(collection.unread))
@@ -117,6 +118,15 @@ class _Collection:
     def place(self, digest: Digest) -> Place:
         return Place(f"{self._repository}@{digest}")
 
+    def check_count(self, count: int) -> None:
+        """Stop at more pieces than are examined: what is left could change the answer.
+
+        Raises:
+            EvidenceUnlistable: (UNAVAIL) there are.
+        """
+        if count > self._limits.evidence_items:
+            raise _unlistable(TooMany(f"more than {self._limits.evidence_items} items", place=self.place(self._digest), got=str(count)))
+
     def list_referrers(self) -> dict[Digest, str]:
         """Return the digests of all referrers, and the list that named each."""
         tagged = read_fallback_index(self._registry, self._repository, self._digest)
@@ -138,13 +148,17 @@ class _Collection:
         return found
 
     def read_referrer(self, digest: Digest, via: str) -> None:
-        """Open one referrer, and keep it if it is a bundle about the digest."""
+        """Open one referrer, and keep what it holds: a bundle about the digest, or signatures of the older form."""
         place = self.place(digest)
         try:
             raw = self._registry.fetch_manifest(self._repository, digest)
             if raw is None:
                 raise AbsentReference("a listed referrer is not there", place=place)
-            layer = _bundle_layer(parse_manifest(check_digest(raw, digest, place), digest, place), self._digest)
+            document = parse_manifest(check_digest(raw, digest, place), digest, place)
+            if _holds_older(document, self._digest):
+                self.read_older(_Older("", simple_signing.LAYER_TYPE, Form.SIMPLE_SIGNING, via), document)
+                return
+            layer = _bundle_layer(document, self._digest)
             if isinstance(layer, str):
                 self.notes.append(f"{place}: passed over: {layer}")
                 return
@@ -180,6 +194,12 @@ class _Collection:
         blob = self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
         self._blobs[layer.digest] = blob
         return blob
+
+
+def _holds_older(document: Manifest | Index, digest: Digest) -> TypeGuard[Manifest]:
+    if isinstance(document, Index) or document.subject is None or document.subject.digest != digest:
+        return False
+    return any(layer.media_type == simple_signing.LAYER_TYPE for layer in document.layers)
 
 
 def _bundle_layer(document: Manifest | Index, digest: Digest) -> Descriptor | str:

@@ -1,7 +1,7 @@
 """What cosign's older forms carry beside a signature: the log's promise, a timestamp, a certificate with its chain.
 
 Each is an annotation of a layer, a JSON or PEM document as a string. The detached signature of a file has the same in one document,
-cosign's older `--bundle` file.
+cosign's older `--bundle` file; of an attestation it has the whole envelope where a signature is expected.
 
 Nothing is believed here. The promise is not signed over `body`'s kind: kind and version are read from the body, as the log wrote them.
 
@@ -10,6 +10,7 @@ Source: sigstore/cosign pkg/oci/static and pkg/cosign/bundle; cosign 3.1.1 by ex
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.errors import MalformedBase64, MalformedPem, Place, TooLarge, TooMany
 from sigkit.evidence.entries import parse_int64
-from sigkit.evidence.form import CERTIFICATE_PART, REKOR_BUNDLE_PART, SIGNATURE_PART, Evidence, Form, Found
+from sigkit.evidence.form import CERTIFICATE_PART, LAYER_PART, REKOR_BUNDLE_PART, SIGNATURE_PART, Evidence, Form, Found
 from sigkit.tlog.entry import LogEntry
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor
 
 _BLOB_MEMBERS: Final = ("base64Signature", "cert", "rekorBundle")
+_IMPRINT_ALGORITHMS: Final = {f"2.16.840.1.101.3.4.2.{number}": f"sha{bits}" for number, bits in ((1, 256), (2, 384), (3, 512))}
 _LABEL: Final = "CERTIFICATE"
 _PEM = re.compile(r"\s*-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\n([A-Za-z0-9+/=\s]*?)\n?-----END ([A-Z0-9 ]{1,64})-----[ \t]*(?=\n|\Z)")
 
@@ -47,6 +49,22 @@ def parse_rfc3161(raw: bytes, limits: Limits, place: Place) -> bytes:
         NotUtf8, MalformedJson, MalformedBase64, WrongShape: (PARSE).
     """
     return _document(raw, limits, place).only(("SignedRFC3161Timestamp",)).member("SignedRFC3161Timestamp").base64()
+
+
+def find_stamped(stamp: bytes, signature: bytes, envelope: bytes) -> bytes:
+    """Return what the timestamp of an older attestation is about by its own words; the signature if by them it is about neither.
+
+    cosign 2 had the whole envelope stamped and cosign 3 reads it so, though what it writes itself is about the signature, as in a bundle.
+    Which of them it is proves nothing: the signature is inside the envelope, and the timestamp is verified over what is returned.
+    """
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        imprint = decode_timestamp_response(stamp).tst_info.message_imprint
+        algorithm = _IMPRINT_ALGORITHMS.get(imprint.hash_algorithm.dotted_string, "")
+    except (ValueError, KeyError):  # for verification to say
+        return signature
+    return envelope if algorithm and hashlib.new(algorithm, envelope).digest() == imprint.message else signature
 
 
 def parse_certificate(raw: bytes, place: Place) -> bytes:
@@ -89,9 +107,10 @@ def parse_chain(raw: bytes, place: Place) -> tuple[bytes, ...]:
 
 
 def parse_blob_bundle(raw: bytes, limits: Limits, found: Found) -> Evidence:
-    """Read cosign's older `--bundle` file: a detached signature with what was stored beside it, as parts.
+    """Read cosign's older `--bundle` file: a detached signature, or an attestation, with what was stored beside it, as parts.
 
-    A public key in the place of the certificate is left out: it names no signer, and verification takes keys from its trust root alone.
+    `attest-blob` writes the envelope into the member for the signature. A public key in the place of the certificate is left out: it names
+    no signer, and verification takes keys from its trust root alone.
 
     Raises:
         TooLarge, TooDeep: (LIMIT).
@@ -99,7 +118,7 @@ def parse_blob_bundle(raw: bytes, limits: Limits, found: Found) -> Evidence:
     """
     place = Place(found.repository, found.inside)
     top = _document(raw, limits, place).only(_BLOB_MEMBERS)
-    parts = {SIGNATURE_PART: top.member("base64Signature").text().encode("utf-8")}
+    form, parts = _signature_or_envelope(top.member("base64Signature"))
     certificate, promise = top.find("cert"), top.find("rekorBundle")
     if certificate and certificate.text():
         pem = certificate.base64()
@@ -108,7 +127,19 @@ def parse_blob_bundle(raw: bytes, limits: Limits, found: Found) -> Evidence:
     if promise:
         _parse_promise(promise, limits)
         parts[REKOR_BUNDLE_PART] = strict.encode_json(promise.value)
-    return Evidence(Form.BLOB_SIGNATURE, parts, found)
+    return Evidence(form, parts, found)
+
+
+def _signature_or_envelope(cursor: Cursor) -> tuple[Form, dict[str, bytes]]:
+    text = cursor.text()
+    try:
+        raw = strict.decode_base64(text, cursor.at())
+    except MalformedBase64:  # for verification to say
+        raw = b""
+    # A signature holds this text with a chance of one in 2**100; which form it is decides what must be proved, and proves nothing.
+    if b'"payloadType"' in raw:
+        return Form.ENVELOPE, {LAYER_PART: raw}
+    return Form.BLOB_SIGNATURE, {SIGNATURE_PART: text.encode("utf-8")}
 
 
 def _document(raw: bytes, limits: Limits, place: Place) -> Cursor:

@@ -45,10 +45,14 @@ def evidence_of_file(raw: bytes, path: str, limits: Limits) -> Evidence:
 
 
 def detached_signature(signature: bytes, certificate: bytes | None, chain: bytes | None, path: str) -> Evidence:
-    """Hold a signature in base64, as it lies in the file `path`, with a certificate and its chain in PEM, if there are any."""
-    parts = {SIGNATURE_PART: signature.strip()}
+    """Hold what lies in the file `path`, with a certificate and its chain in PEM, if there are any.
+
+    It is a signature in base64, or the envelope that cosign writes in its place when it attests; base64 has no brace.
+    """
+    envelope = signature.lstrip().startswith(b"{")
+    form, parts = (Form.ENVELOPE, {LAYER_PART: signature}) if envelope else (Form.BLOB_SIGNATURE, {SIGNATURE_PART: signature.strip()})
     if certificate is not None:
         parts[CERTIFICATE_PART] = certificate
     if chain is not None:
         parts[CHAIN_PART] = chain
-    return Evidence(Form.BLOB_SIGNATURE, parts, Found(path, None, VIA))
+    return Evidence(form, parts, Found(path, None, VIA))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.engine.admission import Admission, Confinement, Redeem
+    from sigkit.evidence.form import Evidence
     from sigkit.gate.audit import AuditLog
     from sigkit.gate.confine import Asked
     from sigkit.gate.state import State
@@ -66,11 +67,12 @@ class Covers(Enum):
 
 
 class Judgement(Data):
-    """A decision, what it is about, and notes on what was passed over while evidence was collected."""
+    """A decision, what it is about, notes on what was passed over while evidence was collected, and the evidence as it was found."""
 
     decision: Decision
     pinned: Pinned
     notes: tuple[str, ...]
+    evidence: tuple[Evidence, ...] = ()
 
 
 def judge(
@@ -102,22 +104,23 @@ def judge_pinned(
     decision = decide(found.facts, found.refused, request, policy, clock.now())
     if covers is Covers.IMAGE and not isinstance(decision, Allow) and pinned.manifest_digest != pinned.top:
         own = _gather(pinned, pinned.manifest_digest, registry, policy.roots, clock, limits)
-        found = _Gathered(found.facts + own.facts, found.refused + own.refused, found.notes + own.notes)
+        found = _Gathered(found.facts + own.facts, found.refused + own.refused, found.notes + own.notes, found.evidence + own.evidence)
         decision = decide(found.facts, found.refused, request, policy, clock.now())
-    return Judgement(decision, pinned, found.notes)
+    return Judgement(decision, pinned, found.notes, found.evidence)
 
 
 class _Gathered(Data):
     facts: tuple[Facts, ...]
     refused: tuple[RefusedEvidence, ...]
     notes: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
 
 
 def _gather(pinned: Pinned, about: Digest, registry: Registry, roots: tuple[TrustedRoot, ...], clock: Clock, limits: Limits) -> _Gathered:
     collected = collect(registry, pinned.repository, about, limits)
     unread = tuple(RefusedEvidence(item.place, Reason.of_unread(item.error)) for item in collected.unread)
     proved = prove(collected.evidence, Artifact.of(about), roots, clock.now(), limits)
-    return _Gathered(proved.facts, unread + proved.refused, collected.notes)
+    return _Gathered(proved.facts, unread + proved.refused, collected.notes, collected.evidence)
 
 
 def admit(judgement: Judgement, asked: Asked, ports: Ports) -> Admission:

@@ -6,15 +6,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sigkit import limits
-from sigkit.errors import MalformedReference, NotInIndex, Place, SizeMismatch, TooDeep, TooMany
+from sigkit.errors import MalformedReference, NotInIndex, Place, TooDeep, TooMany
 from sigkit.oci.manifest import INDEX_TYPES, Index
-from sigkit.oci.reference import Reference
-from sigkit.oci.resolve import Pinned, resolve, resolve_and_pin
+from sigkit.oci.resolve import Pinned, check_child, fetch_child, resolve, resolve_and_pin
 
 if TYPE_CHECKING:
     from sigkit.digest import Digest
-    from sigkit.oci.descriptor import Platform
+    from sigkit.oci.descriptor import Descriptor, Platform
     from sigkit.oci.manifest import Manifest
+    from sigkit.oci.reference import Reference
     from sigkit.oci.registry import Registry
 
 
@@ -30,7 +30,7 @@ def pin_child(registry: Registry, child: Reference, index: Reference, platform: 
     Raises:
         MalformedReference: (REF) the child has no digest, or the index is in another repository; the place is the operator's.
         NotInIndex: (REF) the index does not name it, nor does an index within.
-        SizeMismatch: (DIGEST) the image has not the size that the index names.
+        SizeMismatch: (DIGEST), AmbiguousDocument: (PARSE) the image, or an index on the way, has not the size or type that is named.
         TooDeep, TooMany: (LIMIT) more indexes inside each other than are followed, or than are read.
         SigkitError: as `resolve_and_pin`.
     """
@@ -40,16 +40,15 @@ def pin_child(registry: Registry, child: Reference, index: Reference, platform: 
     if child.repository != index.repository:
         place = Place.operator(index.text)
         raise MalformedReference("the index is in another repository", place=place, expected=str(child.repository))
-    chain, size = _find(registry, index, child.digest)
+    chain, named = _find(registry, index, child.digest)
     own = resolve_and_pin(registry, child, platform)
-    if own.manifest_digest == child.digest and len(own.manifest.raw) != size:
-        got = f"{len(own.manifest.raw)} bytes"
-        raise SizeMismatch("not the size that the index names", place=Place(child.text), expected=f"{size} bytes", got=got)
+    found = own.manifest if own.manifest_digest == child.digest else resolve(registry, child).document
+    check_child(found, named, Place(child.text))
     return Pinned(child, (*chain, *own.chain[1:]), platform, own.manifest)
 
 
-def _find(registry: Registry, index: Reference, wanted: Digest) -> tuple[tuple[Digest, ...], int]:
-    """Return the digests from the index to what is wanted, and the size that is named there; the shortest way first."""
+def _find(registry: Registry, index: Reference, wanted: Digest) -> tuple[tuple[Digest, ...], Descriptor]:
+    """Return the digests from the index to what is wanted, and how it is named there; the shortest way first."""
     top = resolve(registry, index)
     waiting: deque[tuple[Manifest | Index, tuple[Digest, ...]]] = deque([(top.document, (top.digest,))])
     seen = {top.digest}
@@ -61,13 +60,12 @@ def _find(registry: Registry, index: Reference, wanted: Digest) -> tuple[tuple[D
             raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=Place(index.text))
         for entry in document.manifests:
             if entry.digest == wanted:
-                return (*chain, wanted), entry.size
-        inner = [entry.digest for entry in document.manifests if entry.media_type in INDEX_TYPES and entry.digest not in seen]
-        for digest in inner:
-            seen.add(digest)
+                return (*chain, wanted), entry
+        for entry in document.manifests:
+            if entry.media_type not in INDEX_TYPES or entry.digest in seen:
+                continue
+            seen.add(entry.digest)
             if len(seen) > limits.INDEXES_READ:
                 raise TooMany(f"more than {limits.INDEXES_READ} indexes in one", place=Place(index.text))
-            # The digest is the whole reference here: nothing but it is looked up.
-            found = resolve(registry, Reference(f"{index.repository}@{digest}", index.repository, None, digest))
-            waiting.append((found.document, (*chain, digest)))
+            waiting.append((fetch_child(registry, index.repository, entry), (*chain, entry.digest)))
     raise NotInIndex("the index does not name this image", place=Place(index.text), expected=str(wanted), got=str(top.digest))

@@ -46,8 +46,9 @@ FORMS: Final = {
     ED25519: (ED25519_PURE, ED25519_PREHASHED),
     RSA: ("SHA256",),
 }
-# The library's objects of this many keys are kept: those of a trust root are few and meet every signature; a signer's own comes once.
+# The library's objects of this many keys are kept, then all are made anew: those of a trust root are few and meet every signature.
 _KEPT_KEYS: Final = 64
+_kept: dict[tuple[str, bytes], _LibraryKey] = {}
 _OF_DIGEST: Final = "digest of "  # before the hash of a form: what is given is not the message
 PUBLIC_LABELS: Final = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
@@ -95,8 +96,10 @@ class PublicKey(Data):
             BadSignature: (SIG) it did not.
         """
         key = _load(self.kind, self.spki, NOWHERE)
-        if not any(_verifies(self.kind, key, signature, message, form) for form in FORMS[self.kind]):
-            raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
+        for form in FORMS[self.kind]:
+            if _verifies(self.kind, key, signature, message, form):
+                return
+        raise BadSignature("the signature is not valid for this key", got=f"{self.kind} {self.fingerprint}")
 
     @property
     def digest_algorithms(self) -> tuple[str, ...]:
@@ -171,6 +174,7 @@ def of_library(key: PublicKeyTypes, place: Place = NOWHERE) -> PublicKey:
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if kind == ED25519:
         _refuse_low_order(spki[len(_ED25519_HEAD) :], place)
+    _keep(kind, spki, key)
     return PublicKey(kind, spki)
 
 
@@ -196,13 +200,23 @@ def _parse_by_library(der: bytes, place: Place) -> PublicKey:
 
 
 def _load(kind: str, spki: bytes, place: Place) -> _LibraryKey:
+    kept = _kept.get((kind, spki))
+    if kept is not None:
+        return kept
     try:
-        return _library_key(kind, spki)
+        key = _library_key(kind, spki)
     except ValueError as err:
         raise MalformedKey("the point is not on the curve", place=place) from err
+    _keep(kind, spki, key)
+    return key
 
 
-@lru_cache(maxsize=_KEPT_KEYS)
+def _keep(kind: str, spki: bytes, key: _LibraryKey) -> None:
+    if len(_kept) >= _KEPT_KEYS:
+        _kept.clear()
+    _kept[kind, spki] = key
+
+
 def _library_key(kind: str, spki: bytes) -> _LibraryKey:
     if kind == ECDSA_P256:
         from cryptography.hazmat.primitives.asymmetric import ec

@@ -4,7 +4,10 @@
 image. A layout is one repository, so the repository that is asked for makes no difference. Whatever is read by digest is hashed, as
 from a registry.
 
-Source: OCI image-spec 1.1, image-layout.md.
+What `cosign save` writes is read too. Its `index.json` lists one image, and by an annotation what a registry has under the older tags
+`.sig` and `.att` beside the image's; the manifests of bundles lie among the blobs, listed nowhere.
+
+Source: OCI image-spec 1.1, image-layout.md; sigstore/cosign pkg/oci/layout.
 """
 
 from __future__ import annotations
@@ -14,14 +17,27 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, limits
-from sigkit.digest import Digest, VerifyingReader, check_digest
-from sigkit.errors import AbsentReference, FileUnreadable, FileUnwritable, Place, SizeMismatch, TooLarge, WrongShape
+from sigkit.digest import SIZES, Digest, VerifyingReader, check_digest
+from sigkit.errors import (
+    AbsentReference,
+    DigestError,
+    FileUnreadable,
+    FileUnwritable,
+    LimitError,
+    ParseError,
+    Place,
+    SizeMismatch,
+    TooLarge,
+    TooMany,
+    WrongShape,
+)
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import Index, describe_referrer, encode_index, parse_manifest
+from sigkit.oci.referrers import fallback_tag, is_fallback_tag
 from sigkit.strict import encode_json, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from sigkit.oci.manifest import Manifest
@@ -30,6 +46,11 @@ if TYPE_CHECKING:
 VERSION: Final = "1.0.0"
 TAG_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 _MARKER_BYTES = 4_096
+_KIND: Final = "kind"  # the annotation by which cosign tells entries apart
+_KINDS_OF_IMAGES: Final = ("dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex")
+_KINDS_OF_EVIDENCE: Final = {".sig": "dev.cosignproject.cosign/sigs", ".att": "dev.cosignproject.cosign/atts"}
+_OLDER_SUFFIXES: Final = (*_KINDS_OF_EVIDENCE, ".sbom")
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 class Layout:
@@ -49,18 +70,19 @@ class Layout:
         if tag is not None:
             found = [entry for entry in entries if entry.annotations.get(TAG_ANNOTATION) == tag]
         else:
-            found = [entry for entry in entries if self._subject(entry) is None]
+            found = [entry for entry in entries if not _is_attached(entry) and self._subject(entry) is None]
         if len({entry.digest for entry in found}) != 1:
             problem = f"no tag {tag!r} in the layout" if tag is not None else f"the layout holds {len(found)} images"
-            tags = ", ".join(sorted({entry.annotations.get(TAG_ANNOTATION, "") for entry in entries} - {""}))
+            images = (entry for entry in entries if not _is_attached(entry))
+            tags = ", ".join(sorted({entry.annotations.get(TAG_ANNOTATION, "") for entry in images} - {""}))
             raise AbsentReference(problem, place=Place(self.path), expected="one image", got=f"tags: {tags or 'none'}")
         return found[0]
 
     def fetch_manifest(self, repository: Repository, what: str | Digest) -> bytes | None:  # noqa: ARG002 - see above
         """Return a manifest or index by tag or digest, hashed, or None when it is not there."""
         if isinstance(what, str):
-            entries = (entry for entry in self._index().manifests if entry.annotations.get(TAG_ANNOTATION) == what)
-            found = next(entries, None)
+            entries = self._index().manifests
+            found = next((entry for entry in entries if entry.annotations.get(TAG_ANNOTATION) == what), None) or self._saved(entries, what)
             if found is None:
                 return None
             what = found.digest
@@ -125,12 +147,15 @@ class Layout:
         return subject
 
     def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:  # noqa: ARG002 - see above
-        """Return the descriptors of all listed documents whose subject is `digest`."""
+        """Return the descriptors of all listed documents whose subject is `digest`; of cosign's layouts of those among the blobs too."""
         found: dict[Digest, Descriptor] = {}
-        for entry in self._index().manifests:
+        entries = self._index().manifests
+        for entry in entries:
             document = self._document(entry)
             if document.subject and document.subject.digest == digest:
                 found[entry.digest] = describe_referrer(document)
+        if any(entry.annotations.get(_KIND) in _KINDS_OF_IMAGES for entry in entries):
+            found.update((document.digest, describe_referrer(document)) for document in self._unlisted(digest))
         return tuple(found.values())
 
     def _blob(self, digest: Digest) -> str:
@@ -148,6 +173,49 @@ class Layout:
         place = Place(self._blob(entry.digest))
         raw = check_digest(durable.read(place.source, most_bytes=limits.MANIFEST_BYTES, place=place), entry.digest, place)
         return parse_manifest(raw, entry.digest, place)
+
+    def _saved(self, entries: Sequence[Descriptor], tag: str) -> Descriptor | None:
+        """Return what cosign saved in the place of a tag beside the image's."""
+        for suffix, kind in _KINDS_OF_EVIDENCE.items():
+            tags = [f"{fallback_tag(entry.digest)}{suffix}" for entry in entries if entry.annotations.get(_KIND) in _KINDS_OF_IMAGES]
+            found = [entry for entry in entries if entry.annotations.get(_KIND) == kind] if tag in tags else []
+            if len(found) > 1:  # cosign saves one image a layout; the first would hide the others
+                raise WrongShape("several lists of older evidence", place=Place(self.path), expected=f"one {kind}", got=str(len(found)))
+            if found:
+                return found[0]
+        return None
+
+    def _unlisted(self, subject: Digest) -> Iterator[Manifest | Index]:
+        """Read among all blobs the documents whose subject is `subject`."""
+        name = str(subject).encode("ascii")
+        for digest in self._blobs():
+            place = Place(self._blob(digest))
+            try:
+                if os.path.getsize(place.source) > limits.MANIFEST_BYTES:  # a layer
+                    continue
+            except OSError as err:
+                raise FileUnreadable(f"cannot read the blob: {err.strerror}", place=place) from err
+            raw = durable.read(place.source, most_bytes=limits.MANIFEST_BYTES, place=place)
+            if name not in raw:
+                continue
+            check_digest(raw, digest, place)
+            try:
+                document = parse_manifest(raw, digest, place)
+            except (ParseError, LimitError, DigestError):  # a payload or an SBOM that mentions the image
+                continue
+            if document.subject and document.subject.digest == subject:
+                yield document
+
+    def _blobs(self) -> list[Digest]:
+        found = []
+        for algorithm, size in SIZES.items():
+            directory = os.path.join(self.path, "blobs", algorithm)
+            if os.path.isdir(directory):
+                names = os.listdir(directory)
+                found += [Digest(algorithm, bytes.fromhex(name)) for name in names if len(name) == 2 * size and _HEX.issuperset(name)]
+        if len(found) > limits.LAYOUT_BLOBS:
+            raise TooMany(f"more than {limits.LAYOUT_BLOBS} blobs", place=Place(self.path), got=str(len(found)))
+        return sorted(found, key=str)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
         subject = self._document(entry).subject
@@ -199,6 +267,14 @@ def create_layout(path: str | os.PathLike[str]) -> Layout:
     # Last: the marker makes a directory a layout.
     durable.write(os.path.join(where, "oci-layout"), encode_json({"imageLayoutVersion": VERSION}), point="layout.marker")
     return Layout(where)
+
+
+def _is_attached(entry: Descriptor) -> bool:
+    """Tell whether an entry is a list of evidence about another one, which names no subject."""
+    tag = entry.annotations.get(TAG_ANNOTATION, "")
+    stem, dot, _ = tag.partition(".")
+    older = dot == "" or tag.endswith(_OLDER_SUFFIXES)
+    return entry.annotations.get(_KIND) in _KINDS_OF_EVIDENCE.values() or (older and is_fallback_tag(stem))
 
 
 def _replaces(new: Descriptor, old: Descriptor) -> bool:

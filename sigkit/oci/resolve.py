@@ -99,9 +99,37 @@ def resolve_and_pin(registry: Registry, reference: Reference, platform: Platform
         if len(chain) > limits.INDEX_DEPTH:
             raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=Place(str(reference)))
         child = document.select(platform)
-        document = _fetch_child(registry, reference.repository, child)
+        document = fetch_child(registry, reference.repository, child)
         chain.append(child.digest)
     return Pinned(reference, tuple(chain), platform, _expect_image(document, Place(str(reference))))
+
+
+def fetch_child(registry: Registry, repository: Repository, child: Descriptor) -> Manifest | Index:
+    """Fetch a document that an index names, and prove that it is what is named there.
+
+    Raises:
+        AbsentReference: (REF) it is not there.
+        DigestMismatch, SizeMismatch: (DIGEST) other bytes.
+        AmbiguousDocument: (PARSE) another type.
+        ParseError, LimitError: as `resolve`.
+    """
+    place = Place(f"{repository}@{child.digest}")
+    document = parse_manifest(_fetch(registry, repository, child.digest, place), child.digest, place)
+    check_child(document, child, place)
+    return document
+
+
+def check_child(document: Manifest | Index, child: Descriptor, place: Place) -> None:
+    """Prove that a document with the digest that an index names has the size and the type that are named with it.
+
+    Raises:
+        SizeMismatch: (DIGEST), AmbiguousDocument: (PARSE).
+    """
+    size = len(document.raw)
+    if size != child.size:
+        raise SizeMismatch("not the size that the index names", place=place, expected=f"{child.size} bytes", got=f"{size} bytes")
+    if document.media_type != child.media_type:
+        raise AmbiguousDocument("the index names another type", place=place, expected=child.media_type, got=document.media_type)
 
 
 def _fetch(registry: Registry, repository: Repository, digest: Digest, place: Place) -> bytes:
@@ -109,17 +137,6 @@ def _fetch(registry: Registry, repository: Repository, digest: Digest, place: Pl
     if raw is None:
         raise AbsentReference(f"no manifest {digest} in {repository}", place=place, remedy="check the digest and the repository")
     return check_digest(raw, digest, place)
-
-
-def _fetch_child(registry: Registry, repository: Repository, child: Descriptor) -> Manifest | Index:
-    place = Place(f"{repository}@{child.digest}")
-    raw = _fetch(registry, repository, child.digest, place)
-    if len(raw) != child.size:
-        raise SizeMismatch("not the size that the index names", place=place, expected=f"{child.size} bytes", got=f"{len(raw)} bytes")
-    document = parse_manifest(raw, child.digest, place)
-    if document.media_type != child.media_type:
-        raise AmbiguousDocument("the index names another type", place=place, expected=child.media_type, got=document.media_type)
-    return document
 
 
 def _expect_image(manifest: Manifest, place: Place) -> Manifest:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from sigkit.digest import Digest
 from sigkit.errors import MalformedTrustedRoot, SigkitError
 from sigkit.evidence.legacy import parse_chain
+from sigkit.keys.certificate import load_certificate
 from sigkit.trust.root import CertificateAuthority, Origin, Window
+from sigkit.trust.trusted_root import check_issuer
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -26,6 +28,7 @@ def parse_certificate_authority(raw: bytes, name: str, place: Place) -> Certific
 
     Raises:
         MalformedTrustedRoot: (ROOT) malformed, out of order, or a certificate that may not issue others.
+        UnsupportedTrustedRoot, UnsupportedKey: (ROOT, SIG) a key of a kind that is not verified in certificates.
     """
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -37,13 +40,14 @@ def parse_certificate_authority(raw: bytes, name: str, place: Place) -> Certific
         raise MalformedTrustedRoot(f"not a chain of certificates: {err.problem}", place=place, expected="certificates in PEM") from err
     for number, der in enumerate(ders, 1):
         try:
-            certificate = x509.load_der_x509_certificate(der)
+            certificate = load_certificate(der)
             if chain:
                 chain[-1].verify_directly_issued_by(certificate)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as err:
             problem = f"certificate {number} is malformed, or did not issue the one before it"
             expected = "intermediates first, the anchor last"
             raise MalformedTrustedRoot(problem, place=place, expected=expected, got=f"{type(err).__name__} {err}"[:200]) from err
+        check_issuer(certificate, place)
         if not _may_issue(certificate):
             problem = f"certificate {number} may not issue others"
             remedy = "leave the signer's own certificate out: the evidence brings it"

@@ -15,7 +15,7 @@ from sigkit.data import NOTHING
 from sigkit.errors import NoRule, Place
 from sigkit.oci.reference import parse_reference
 from sigkit.policy.decision import Allow, Deny, Met, PolicyRef, Reason, Standing, Warn
-from sigkit.policy.evaluate import Case, Thing, evaluate
+from sigkit.policy.evaluate import Case, Thing, describe_signer, evaluate, is_signature
 from sigkit.policy.model import Mode, NameRule, Unverified
 from sigkit.verify.facts import Unchecked
 
@@ -108,19 +108,26 @@ def _unchecked(rule: Rule, request: Request, facts: tuple[Facts, ...]) -> tuple[
 
 
 def _open_ends(facts: tuple[Facts, ...]) -> tuple[Unchecked, ...]:
-    """List what these facts leave open, whatever was asked for."""
+    """List what these facts leave open, whatever was asked for; of each piece of evidence by itself, since one vouches for no other."""
     open_ends = [item for fact in facts for item in fact.unchecked]
-    if facts and not any(fact.inclusions for fact in facts):
-        promised = any(fact.promises for fact in facts)
-        why = (
-            "a log promised to include the entry; nothing proves that it did"
-            if promised
-            else "nothing proves that the signature was logged"
-        )
+    pieces: dict[Place, list[Facts]] = {}  # each with what it proves under one root or several
+    for fact in facts:
+        pieces.setdefault(fact.place, []).append(fact)
+    unlogged = [piece for piece in pieces.values() if not any(fact.inclusions for fact in piece)]
+    for piece in unlogged:
+        whose = "the signature" if len(unlogged) == len(pieces) else _named(piece[0])
+        promised = any(fact.promises for fact in piece)
+        why = f"a log promised to include {whose}; nothing proves that it did" if promised else f"nothing proves that {whose} was logged"
         open_ends.append(Unchecked("transparency log", why))
-    if facts and not any(fact.times for fact in facts):
-        open_ends.append(Unchecked("time of signing", "nothing attests it"))
+    untimed = [piece for piece in pieces.values() if not any(fact.times for fact in piece)]
+    for piece in untimed:
+        why = "nothing attests it" if len(untimed) == len(pieces) else f"nothing attests that of {_named(piece[0])}"
+        open_ends.append(Unchecked("time of signing", why))
     return tuple(dict.fromkeys(open_ends))
+
+
+def _named(fact: Facts) -> str:
+    return f"the {'signature' if is_signature(fact) else 'attestation'} by {describe_signer(fact.signer.signer)}"
 
 
 def _no_rule(request: Request, place: Place) -> Reason:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit.data import Data
 from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Kind, Place
+from sigkit.policy.distinct import signer_id
 from sigkit.policy.model import Access, Anything, Commands, ImageOwn, Users
 from sigkit.verify.facts import IdentitySigner, KeySigner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from sigkit.digest import Digest
@@ -90,6 +92,14 @@ class Unmet(Data):
 
 
 ReasonTree: TypeAlias = Met | Unmet
+
+
+def signers_of(tree: ReasonTree) -> Iterator[Signer]:
+    """Give every signer that counted for some part, as often as it did."""
+    if isinstance(tree, Met):
+        yield from tree.by
+    for child in tree.children:
+        yield from signers_of(child)
 
 
 class Request(Data):
@@ -203,6 +213,12 @@ class Outcome(Enum):
     DENY = "deny"
 
 
+class Hint(Enum):
+    """What else to try where the verdict alone does not tell."""
+
+    NAME_THE_INDEX = "name-the-index"  # an image in a signed index is unsigned by its own digest, and nothing about it tells
+
+
 class Record(Data):
     """A decision as a document: for the audit log, for printing, for comparing. It admits nothing."""
 
@@ -224,6 +240,22 @@ class Record(Data):
         if self.outcome is not Outcome.DENY:
             return EXIT_DONE
         return EXIT_UNCHECKED if any(reason.standing is Standing.UNCHECKED for reason in self.reasons) else EXIT_REFUSED
+
+    def accepted_by(self) -> tuple[Digest, ...]:
+        """Return which digests of the chain those who counted for an allow signed: an index's vouches for the image that it names."""
+        if self.outcome is not Outcome.ALLOW or self.tree is None:
+            return ()
+        counted = {signer_id(signer) for signer in signers_of(self.tree)}
+        signed = {facts.signature.artifact for facts in self.facts if signer_id(facts.signer.signer) in counted}
+        return tuple(digest for digest in self.request.chain if digest in signed)
+
+    def hints(self) -> tuple[Hint, ...]:
+        """Say what else to try."""
+        request = self.request
+        alone = request.tag is None and request.chain == (request.manifest,) and request.config is not None
+        if self.outcome is Outcome.ALLOW or self.tree is None or self.facts or self.refused or not alone:
+            return ()
+        return (Hint.NAME_THE_INDEX,)
 
 
 def record_of(decision: Decision) -> Record:
@@ -276,6 +308,8 @@ def encode_record(record: Record) -> dict[str, Json]:
         "refused": [encode_refused(item) for item in record.refused],
         "unchecked": [encode_unchecked(item) for item in record.unchecked],
         "grant": None if record.grant is None else _grant(record.grant),
+        "acceptedBy": [str(digest) for digest in record.accepted_by()],
+        "hints": [hint.value for hint in record.hints()],
     }
 
 

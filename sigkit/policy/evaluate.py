@@ -38,7 +38,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.reference import parse_reference
 from sigkit.policy.decision import Met, Reason, Standing, Unmet
 from sigkit.policy.distinct import count_distinct, signer_id
-from sigkit.policy.model import AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, NameRule
+from sigkit.policy.model import FLAGS, AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, NameRule
 from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _evaluate(case: Case, require: Requirement, said: _Said) -> ReasonTree:
         case AnyOf(of, place):
             return _several(case, said, 1, f"any of {len(of)}", of, _seen(place), NoneMet)
         case AtLeast(n, of, place):
-            return _several(case, said, n, f"at least {n} of {len(of)}, distinct", of, _seen(place), ThresholdNotMet)
+            return _several(case, said, n, f"at least {n} of {len(of)}, by distinct signers", of, _seen(place), ThresholdNotMet)
         case _:
             assert_never(require)
 
@@ -301,11 +301,11 @@ def _reason(
 
 
 def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
-    suffix = "" if case.thing is Thing.IMAGE else "-blob"
+    suffix, into = ("", "") if case.thing is Thing.IMAGE else ("-blob", " --bundle OUT")
     verb = f"attest{suffix} --type {said.predicate_type or 'TYPE'} --predicate PREDICATE" if said.attested else f"sign{suffix}"
     if isinstance(require, KeyRequirement):
-        return f"sigkit {verb} --key KEY {case.artifact}"
-    return f"sigkit {verb} {case.artifact}, as {require.identity}"
+        return f"sigkit {verb} --key KEY{into} {case.artifact}"
+    return f"sigkit {verb}{into} {case.artifact}, as {require.identity}"
 
 
 def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: _Said, place: Place, demand: str) -> Reason:
@@ -357,7 +357,8 @@ def _as_found(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str
 def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
     found = ", ".join(sorted({f"{fact.signer.source.authority} of {fact.signer.source.root}" for fact in mine}))
     wanted = require.anchor.name if require.anchor else ""
-    remedy = "name that trust root in the rule, if its authorities may vouch for this identity"
+    where = "with --trusted-root" if place.source == FLAGS else "in the rule"
+    remedy = f"name that trust root {where}, if its authorities may vouch for this identity"
     return _reason(
         case, WrongAuthority, "the identity is certified by another authority", place, f"an authority of {wanted}", found, remedy
     )
@@ -369,9 +370,10 @@ def _wrong_name(case: Case, mine: list[Facts], place: Place) -> Reason:
     expected = f"the name {case.wanted_name}"
     if names:
         repository = case.artifact.partition("@")[0]
-        remedy = f"{sign}, or map the name in the rule: `name: {{remap: [{{from: {repository}, to: …}}]}}`"
+        remap = f"map the name in the rule: `name: {{remap: [{{from: {repository}, to: …}}]}}`"
+        remedy = f"{sign}, or {'say --name any, if one for another repository may count' if place.source == FLAGS else remap}"
         return _reason(case, WrongName, "the signature was made for another repository", place, expected, ", ".join(names), remedy)
-    remedy = f"{sign}, or write `name: any` in the rule"
+    remedy = f"{sign}, or {'leave out --name' if place.source == FLAGS else 'write `name: any` in the rule'}"
     return _reason(case, NameNotSigned, "the signature names no repository", place, expected, "no name", remedy)
 
 
@@ -392,13 +394,16 @@ def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | Identit
     root = f" of {require.anchor.name}" if require.anchor else ""
     got = "; ".join(f"{there} {what}" for _, what, there, _ in lacking)
     expected = "; ".join(f"{wanted} {what}{root}" for _, what, _, wanted in lacking)
-    remedy = f"{_FIELDS[what]}: {there} where the authority is defined, if that is enough; else sign again with it"
-    return _reason(case, error, f"{there} of {wanted} {what} vouch for the signature", place, expected, got, f"write `{remedy}")
+    field, flag = _FIELDS[what]
+    remedy = f"write `{field}: {there}` where the authority is defined, if that is enough; else sign again with it"
+    if place.source == FLAGS:
+        remedy = f"sign again with it; {flag} none is asked for"
+    return _reason(case, error, f"{there} of {wanted} {what} vouch for the signature", place, expected, got, remedy)
 
 
 _FIELDS: Final = {
-    "transparency logs": "logEntries",
-    "transparency logs that prove it": "logInclusions",
-    "timestamp authorities": "timestamps",
-    "certificate logs": "certificateLogs",
+    "transparency logs": ("logEntries", "with --insecure-ignore-tlog"),
+    "transparency logs that prove it": ("logInclusions", "with --insecure-ignore-tlog"),
+    "timestamp authorities": ("timestamps", "without --use-signed-timestamps"),
+    "certificate logs": ("certificateLogs", "with --insecure-ignore-sct"),
 }

@@ -5,17 +5,19 @@ Lines hold raw outside text. Whoever prints them escapes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.policy.decision import Met, Outcome, Standing, record_of
+from sigkit.policy.decision import Hint, Met, Outcome, Standing, record_of, signers_of
+from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.verify.facts import IdentitySigner, TimeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from sigkit.digest import Digest
     from sigkit.policy.decision import Decision, Reason, Record
     from sigkit.verify.facts import Facts
 
@@ -38,13 +40,22 @@ class Explanation(Data):
     unchecked: tuple[Line, ...]
     reasons: tuple[Line, ...]
     next: tuple[str, ...]  # commands and edits that would make it pass
+    hints: tuple[Hint, ...]  # what else to try
 
     def lines(self) -> tuple[Line, ...]:
         """Return everything below the headline, in the order to print."""
-        return (*self.facts, *self.unchecked, *self.reasons, *(Line(1, "next", step) for step in self.next))
+        steps = (*(Line(1, "next", step) for step in self.next), *map(hint_line, self.hints))
+        return (*self.facts, *self.unchecked, *self.reasons, *steps)
 
 
+_SHOWN = 20  # pieces of evidence, or parts of a rule, that are told one by one: an image can have 1,000 signatures
 _WORDS = {Outcome.ALLOW: "allowed", Outcome.WARN: "warned", Outcome.DENY: "refused"}
+
+
+def word_for(record: Record) -> str:
+    """Return the word for a decision: it tells a refusal from what could not be checked."""
+    unchecked = any(reason.standing is Standing.UNCHECKED for reason in record.reasons)
+    return "could not check" if unchecked else _WORDS[record.outcome]
 
 
 def explain(decision: Decision) -> Explanation:
@@ -54,17 +65,38 @@ def explain(decision: Decision) -> Explanation:
 
 def explain_record(record: Record) -> Explanation:
     """Explain a decision that was stored."""
-    word = _WORDS[record.outcome]
-    if any(reason.standing is Standing.UNCHECKED for reason in record.reasons):
-        word = "could not check"
     request = record.request
     facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
-    for item in record.facts:
+    for item in sorted(record.facts, key=_by_weight(record)):
         facts += fact_lines(item, 1)
     if record.tree is not None and isinstance(record.tree, Met):
         facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
+    facts += [Line(1, "by index", _index(record, digest)) for digest in record.accepted_by() if digest != request.manifest]
     unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
-    return Explanation(word, request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record))
+    return Explanation(
+        word_for(record), request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record), record.hints()
+    )
+
+
+def hint_line(hint: Hint) -> Line:
+    """Say what else to try."""
+    match hint:
+        case Hint.NAME_THE_INDEX:
+            step = "if it is part of an index, that may be signed, and vouches for it: name the index with `sigkit verify --index REF`"
+            return Line(1, "or", step)
+        case _:
+            assert_never(hint)
+
+
+def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, float]]:
+    """Order pieces of evidence: by those who counted first, then the newest."""
+    counted = {signer_id(signer) for signer in signers_of(record.tree)} if record.tree else set()
+
+    def weight(facts: Facts) -> tuple[bool, float]:
+        newest = max((time.when.timestamp() for time in facts.times), default=0.0)
+        return signer_id(facts.signer.signer) not in counted, -newest
+
+    return weight
 
 
 def _digests(record: Record) -> Iterator[Line]:
@@ -74,6 +106,11 @@ def _digests(record: Record) -> Iterator[Line]:
         return
     yield Line(1, "index", str(request.top))
     yield Line(1, "manifest", f"{request.manifest} ({request.platform})")
+
+
+def _index(record: Record, index: Digest) -> str:
+    below = "" if record.request.chain[-2] == index else ", through an index within,"
+    return f"the index {index} is signed{below} and names the image {record.request.manifest}"
 
 
 def _policy(record: Record) -> str:
@@ -108,7 +145,10 @@ def fact_lines(facts: Facts, depth: int) -> Iterator[Line]:
 def _vouching_lines(facts: Facts, depth: int) -> Iterator[Line]:
     for inclusion in facts.inclusions:
         yield Line(depth, "in log", f"{inclusion.log} at index {inclusion.index}")
+    proved = {(inclusion.log, inclusion.index) for inclusion in facts.inclusions}
     for promise in facts.promises:
+        if (promise.log, promise.index) in proved:
+            continue  # an older bundle has both; what is proved need not be promised
         yield Line(depth, "promised", f"by log {promise.log} for index {promise.index}; not proved to be there")
     for logged in facts.certificate_logs:
         yield Line(depth, "cert log", f"{logged.log} at {format_time(logged.when)}")
@@ -121,9 +161,11 @@ def _reasons(record: Record) -> Iterator[Line]:
     for reason in record.reasons:
         yield from reason_lines(reason, 1)
     told = {child for reason in record.reasons for child in _walk(reason)}
-    for item in record.refused:
-        if item.reason not in told:
-            yield from reason_lines(item.reason, 1, label="passed over")
+    untold = [item.reason for item in record.refused if item.reason not in told]
+    for reason in untold[:_SHOWN]:
+        yield from reason_lines(reason, 1, label="passed over")
+    if len(untold) > _SHOWN:
+        yield Line(1, "passed over", f"{len(untold) - _SHOWN} more pieces of evidence; `sigkit policy explain` lists them all")
 
 
 def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator[Line]:
@@ -135,8 +177,10 @@ def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator
         yield Line(depth + 1, "wanted", reason.expected)
     if reason.got:
         yield Line(depth + 1, "found", reason.got)
-    for child in reason.children:
+    for child in reason.children[:_SHOWN]:
         yield from reason_lines(child, depth + 1)
+    if len(reason.children) > _SHOWN:
+        yield Line(depth + 1, "because", f"{len(reason.children) - _SHOWN} more reasons; `sigkit policy explain` lists them all")
 
 
 def _walk(reason: Reason) -> Iterator[Reason]:

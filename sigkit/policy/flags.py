@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.data import NOTHING, Data
 from sigkit.errors import MalformedOption, Place
 from sigkit.policy.model import (
+    FLAGS,
     NO_DEMANDS,
     OPEN_GRANT,
     Anchor,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
     from sigkit.trust.root import TrustedKey, TrustedRoot
 
-_FLAGS: Final = Place("flags")
+_FLAGS: Final = Place(FLAGS)
 
 # cosign's flags for Fulcio's extensions: `--certificate-github-workflow-…`, and the name of the extension.
 EXTENSION_FLAGS: Final[Mapping[str, str]] = {
@@ -100,7 +101,7 @@ def policy_for_flags(wanted: Wanted) -> Policy:
     scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
     rule = Rule(scope, require, wanted.name_rule, _FLAGS, run=OPEN_GRANT, annotations=wanted.annotations)
     digest = policy_digest(encode_json(_content(wanted)), keys, {f"{root.name} {root.digest}": root.digest for root in wanted.roots})
-    return Policy("flags", digest, _FLAGS, (rule,), keys, roots_with_keys(keys, wanted.roots, "flags"))
+    return Policy(FLAGS, digest, _FLAGS, (rule,), keys, roots_with_keys(keys, wanted.roots, FLAGS))
 
 
 def requirement_for_flags(wanted: Wanted) -> Requirement:

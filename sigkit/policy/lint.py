@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from sigkit.clock import format_time
 from sigkit.data import Data
+from sigkit.policy.decision import encode_time
 from sigkit.policy.evaluate import describe_leaf
 from sigkit.policy.expression import find_doubts
 from sigkit.policy.identity import AnyText, Expression
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.policy.model import Policy, Requirement, Rule
     from sigkit.strict import Json
+    from sigkit.trust.root import Window
 
 
 class PolicyWarning(Data):
@@ -58,7 +61,7 @@ def check_policy(path: str | os.PathLike[str]) -> PolicySummary:
         SigkitError: as `load_policy`.
     """
     policy = load_policy(path)
-    return PolicySummary(policy, tuple(_warnings(policy)))
+    return PolicySummary(policy, tuple(dict.fromkeys(_warnings(policy))))  # an authority is warned of once, however often it is named
 
 
 def _warnings(policy: Policy) -> Iterator[PolicyWarning]:
@@ -145,9 +148,39 @@ def summary_lines(summary: PolicySummary) -> tuple[str, ...]:
         f"  rules {len(policy.rules)}, keys {len(policy.keys)}; what no rule matches is refused",
     ]
     keys = [f"  key {key.name}: {key.key.kind} {key.key.fingerprint}" for key in policy.keys]
+    roots = [f"  {trusted.kind} {trusted.name} of {trusted.root}: {_describe_window(trusted.valid)}" for trusted in _trusted(policy)]
     rules = [line for rule in policy.rules for line in _rule_lines(rule)]
     warnings = [f"warning  {warning.place}: {warning.text}" for warning in summary.warnings]
-    return tuple(escape(line, 2000) for line in (*head, *keys, *rules, *warnings))
+    return tuple(escape(line, 2000) for line in (*head, *keys, *roots, *rules, *warnings))
+
+
+class _Trusted(Data):
+    """A log or an authority of a trusted root, and when its word counts."""
+
+    kind: str
+    name: str
+    root: str
+    valid: Window
+
+
+def _trusted(policy: Policy) -> tuple[_Trusted, ...]:
+    """Return everything besides keys whose word the policy counts, each once."""
+    found: list[_Trusted] = []
+    for root in policy.roots:
+        kinds = (
+            ("certificate authority", root.certificate_authorities),
+            ("certificate log", root.ct_logs),
+            ("log", root.logs),
+            ("timestamp authority", root.timestamp_authorities),
+        )
+        found += [_Trusted(kind, item.name, item.source.name, item.valid) for kind, items in kinds for item in items]
+    return tuple(dict.fromkeys(found))
+
+
+def _describe_window(window: Window) -> str:
+    start = f"from {format_time(window.start)}" if window.start else "no beginning"
+    end = f"until {format_time(window.end)}" if window.end else "no end"
+    return f"{start}, {end}"
 
 
 def _rule_lines(rule: Rule) -> Iterator[str]:
@@ -212,6 +245,16 @@ def encode_summary(summary: PolicySummary) -> dict[str, Json]:
         "name": policy.name,
         "digest": str(policy.digest),
         "keys": [{"name": key.name, "kind": key.key.kind, "fingerprint": str(key.key.fingerprint)} for key in policy.keys],
+        "trusted": [
+            {
+                "kind": trusted.kind,
+                "name": trusted.name,
+                "root": trusted.root,
+                "from": encode_time(trusted.valid.start) if trusted.valid.start else None,
+                "until": encode_time(trusted.valid.end) if trusted.valid.end else None,
+            }
+            for trusted in _trusted(policy)
+        ],
         "rules": [
             {
                 "images": [image.text for image in rule.scope.images],

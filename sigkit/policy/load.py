@@ -116,9 +116,9 @@ def parse_policy(raw: bytes, place: Place, read_file: Callable[[str], bytes], ro
     _check_ties(rules, fields)
     keys = tuple(trust.keys.values())
     leaves = tuple(leaf for rule in rules if not isinstance(rule.require, Unverified) for leaf in leaves_of(rule.require))
-    roots = trust.roots_of(leaves)
-    digest = policy_digest(raw, keys, {f"{root.anchor.name} {root.digest}": root.anchor.logs for root in roots})
-    named = roots_with_keys(keys, tuple(root.root for root in roots), name)
+    used = trust.roots_of(leaves)
+    digest = policy_digest(raw, keys, {f"{root.anchor.name} {root.digest}": root.anchor.logs for root in used})
+    named = roots_with_keys(keys, tuple(root.root for root in used), name)
     return Policy(name, digest, place, rules, keys, named, trust.unnamed(leaves))
 
 

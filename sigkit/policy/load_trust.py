@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from sigkit import limits
 from sigkit.data import NOTHING, Data
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from sigkit.trust.store import RootStore
 
     ReadFile = Callable[[str], bytes]
+
+T = TypeVar("T")
 
 PUBLIC_GOOD: Final = "public-good"  # the root that is meant where none is named, unless the policy gives this name to one of its own
 KINDS: Final = ("email", "uri", "username", "dns", "ip")
@@ -287,10 +289,7 @@ def find_key(field: Field, trust: Trust) -> TrustedKey:
     Raises:
         MalformedPolicy: (PARSE) there is none of that name.
     """
-    name = field.text()
-    if name not in trust.keys:
-        _fail_unknown(field, "key", name, trust.keys)
-    return trust.keys[name]
+    return _find_named(field, "key", trust.keys)
 
 
 def find_authority(field: Field, trust: Trust) -> KeyRequirement | IdentityRequirement:
@@ -299,10 +298,14 @@ def find_authority(field: Field, trust: Trust) -> KeyRequirement | IdentityRequi
     Raises:
         MalformedPolicy: (PARSE) there is none of that name.
     """
+    return _find_named(field, "authority", trust.authorities)
+
+
+def _find_named(field: Field, kind: str, known: Mapping[str, T]) -> T:
     name = field.text()
-    if name not in trust.authorities:
-        _fail_unknown(field, "authority", name, trust.authorities)
-    return trust.authorities[name]
+    if name not in known:
+        _fail_unknown(field, kind, name, known)
+    return known[name]
 
 
 def _fail_unknown(field: Field | None, kind: str, name: str, known: Iterable[str]) -> None:
@@ -332,11 +335,7 @@ def parse_identity(field: Field, beside: Mapping[str, Field], trust: Trust, labe
             remedy="whose logs count stands under `certificateAuthorities`",
         )
     if "certificateAuthority" in beside:
-        where = beside["certificateAuthority"]
-        name = where.text()
-        if name not in trust.certificate_authorities:
-            _fail_unknown(where, "certificate authority", name, trust.certificate_authorities)
-        root = trust.certificate_authorities[name]
+        root = _find_named(beside["certificateAuthority"], "certificate authority", trust.certificate_authorities)
     else:
         root = trust.root(beside.get("trustedRoot"))
     found = field.only("issuer", "issuerRegExp", "subject", "subjectRegExp", "subjectKind", "extensions")

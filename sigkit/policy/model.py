@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "sigkit.dev/v1alpha1"
 KIND: Final = "Policy"
+FLAGS: Final = "flags"  # the name, and the place, of a policy that a command's flags compile to
 
 
 class NameRule(Enum):

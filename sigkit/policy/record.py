@@ -15,9 +15,9 @@ from sigkit.errors import Place
 from sigkit.evidence.form import Form
 from sigkit.oci.descriptor import parse_platform
 from sigkit.oci.reference import parse_repository
-from sigkit.policy.decision import SCHEMA, Met, Outcome, PolicyRef, Reason, Record, RefusedEvidence, Request, Standing, Unmet
+from sigkit.policy.decision import SCHEMA, Met, Outcome, PolicyRef, Reason, Record, RefusedEvidence, Request, Standing, Unmet, encode_record
 from sigkit.policy.model import Access, Anything, Commands, Grant, ImageOwn, MountGrant, Network, Users
-from sigkit.strict import parse_json
+from sigkit.strict import encode_json, parse_json
 from sigkit.verify.facts import (
     CertificateLogFact,
     Facts,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _MOST = limits.EVIDENCE_ITEMS * 10
 _TOP = ("schema", "outcome", "decidedAt", "request", "policy", "rule", "tree", "reasons", "facts", "refused", "unchecked", "grant")
+_DERIVED = ("acceptedBy", "hints")  # from the others
 _REASON = ("code", "problem", "place", "expected", "got", "remedy", "standing", "children")
 
 
@@ -50,7 +51,7 @@ def parse_record(raw: bytes, place: Place) -> Record:
     Raises:
         ParseError, LimitError, DigestError, RefError: it is not one, or not of this version; the place has the JSON path.
     """
-    top = parse_json(raw, most_bytes=limits.AUDIT_RECORD_BYTES, place=place).only(_TOP)
+    top = parse_json(raw, most_bytes=limits.AUDIT_RECORD_BYTES, place=place).only((*_TOP, *_DERIVED))
     for name in _TOP:
         if name not in top.object():
             top.fail(f"member {name!r} is missing", expected=name, got="nothing")
@@ -60,7 +61,7 @@ def parse_record(raw: bytes, place: Place) -> Record:
     policy = top.member("policy").only(("name", "digest"))
     rule = top.member("rule").only(("images", "place"))
     tree, grant = top.find("tree"), top.find("grant")
-    return Record(
+    record = Record(
         outcome=Outcome(_choice(top.member("outcome"), *(outcome.value for outcome in Outcome))),
         request=_request(top.member("request")),
         policy=PolicyRef(policy.member("name").text(), _digest(policy.member("digest"))),
@@ -74,6 +75,11 @@ def parse_record(raw: bytes, place: Place) -> Record:
         grant=_grant(grant) if grant else None,
         decided_at=_time(top.member("decidedAt")),
     )
+    derived = encode_record(record)
+    for name in _DERIVED:
+        if name in top.object() and top.object()[name] != derived[name]:
+            top.member(name).fail("not what the rest of the decision says", expected=encode_json(derived[name]).decode())
+    return record
 
 
 def _request(at: Cursor) -> Request:

@@ -24,10 +24,10 @@ from sigkit.errors import (
     WrongKey,
     WrongName,
 )
-from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of
+from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
-from sigkit.policy.explain import Line, fact_lines, reason_lines
+from sigkit.policy.explain import Line, fact_lines, hint_line, reason_lines
 from sigkit.strict import encode_json
 from sigkit.verify.facts import IdentitySigner
 
@@ -54,6 +54,7 @@ _DISTANCE: Final = {
     Unsigned.code: 6,
 }
 _FAR: Final = 9
+_ANOTHER_SIGNED: Final = (WrongKey.code, WrongIdentity.code)
 
 
 class Change(NamedTuple):
@@ -95,7 +96,9 @@ class Why(NamedTuple):
             yield Line(1, "unchecked", f"{left.what}: {left.why}")
         for change in self.changes:
             yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
-        if self.changes:
+        yield from map(hint_line, record.hints())
+        # Where the right one signed, and something else is missing, another signer would be no help.
+        if record.tree is not None and any(leaf.reason.code in _ANOTHER_SIGNED for leaf in _unmet_leaves(record.tree)):
             for signer in self.instead:
                 yield Line(1, "or", f"if {describe_signer(signer)} may vouch for it, let the rule say so: {_as_requirement(signer)}")
 
@@ -103,7 +106,7 @@ class Why(NamedTuple):
 def explain_why(decision: Decision) -> Why:
     """Explain a decision whole."""
     record = record_of(decision)
-    met = {signer_id(signer) for signer in _signers(record.tree)} if record.tree else set()
+    met = {signer_id(signer) for signer in signers_of(record.tree)} if record.tree else set()
     found = {signer_id(facts.signer.signer): facts.signer.signer for facts in record.facts}
     instead = tuple(found[name] for name in sorted(found) if name not in met)
     if record.outcome is Outcome.ALLOW:
@@ -134,11 +137,11 @@ def _cheapest(tree: ReasonTree) -> tuple[tuple[int, int], tuple[Change, ...]]:
     return cost, tuple(dict.fromkeys(change for _, changes in taken for change in changes))
 
 
-def _signers(tree: ReasonTree) -> Iterator[Signer]:
-    if isinstance(tree, Met):
-        yield from tree.by
+def _unmet_leaves(tree: ReasonTree) -> Iterator[Unmet]:
+    if isinstance(tree, Unmet) and not tree.children:
+        yield tree
     for child in tree.children:
-        yield from _signers(child)
+        yield from _unmet_leaves(child)
 
 
 def _tree_lines(tree: ReasonTree, depth: int) -> Iterator[Line]:

@@ -7,21 +7,22 @@ Source: RFC 6962 sections 3.2 and 3.3.
 
 from __future__ import annotations
 
-import calendar
 import hashlib
-from datetime import UTC
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import BadSct, BadSignature
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from cryptography import x509
     from cryptography.x509.certificate_transparency import SignedCertificateTimestamp
 
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def verify_sct(certificate: x509.Certificate, issuer_key: bytes, sct: SignedCertificateTimestamp, key: PublicKey, place: Place) -> datetime:
@@ -40,14 +41,13 @@ def verify_sct(certificate: x509.Certificate, issuer_key: bytes, sct: SignedCert
     from cryptography.x509.certificate_transparency import LogEntryType, Version
 
     try:
-        stated = sct.timestamp
+        stated = sct.timestamp.replace(tzinfo=UTC)  # it is UTC without saying so
         body = certificate.tbs_precertificate_bytes
     except ValueError as err:
         raise BadSct("the promise of a certificate log is malformed", place=place, got=str(err)[:200]) from err
     if sct.version != Version.v1 or sct.entry_type != LogEntryType.PRE_CERTIFICATE:
         raise BadSct("the promise of a certificate log is of another kind", place=place, expected="version 1, of a precertificate")
-    # `timestamp` is UTC without saying so.
-    milliseconds = calendar.timegm(stated.timetuple()) * 1000 + stated.microsecond // 1000
+    milliseconds = (stated - _EPOCH) // _MILLISECOND
     extensions = sct.extension_bytes
     message = b"".join(
         (
@@ -65,4 +65,4 @@ def verify_sct(certificate: x509.Certificate, issuer_key: bytes, sct: SignedCert
         key.verify(sct.signature, message)
     except BadSignature as err:
         raise BadSct("a certificate log did not sign the promise in the certificate", place=place, got=sct.log_id.hex()) from err
-    return stated.replace(tzinfo=UTC)
+    return stated

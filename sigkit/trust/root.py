@@ -105,7 +105,7 @@ class TrustedRoot(Data):
 def root_of_keys(keys: Iterable[TrustedKey], name: str) -> TrustedRoot:
     """Make a trust root of keys alone.
 
-    Its digest covers the keys, in the order of their fingerprints, and not their names.
+    Its digest covers the keys, in the order of their fingerprints, and when each is trusted; not their names.
 
     Raises:
         DuplicateTrustedKey: (ROOT) one key twice, under one name or two.
@@ -118,9 +118,15 @@ def root_of_keys(keys: Iterable[TrustedKey], name: str) -> TrustedRoot:
             raise DuplicateTrustedKey("the same key is given twice", place=Place.operator(item.name), got=got)
         seen[item.key.spki] = item.name
     content = hashlib.sha256(_DIGEST_DOMAIN)
-    for fingerprint in sorted(str(item.key.fingerprint) for item in trusted):
-        content.update(f"{fingerprint}\n".encode("ascii"))
+    for line in sorted(f"{item.key.fingerprint}{_show_window(item.valid)}\n" for item in trusted):
+        content.update(line.encode("ascii"))
     return TrustedRoot(name, Digest("sha256", content.digest()), trusted)
+
+
+def _show_window(window: Window | None) -> str:
+    if window is None:
+        return ""
+    return "".join(f" {when.timestamp():.6f}" if when else " -" for when in (window.start, window.end))
 
 
 def with_keys(root: TrustedRoot, keys: TrustedRoot) -> TrustedRoot:

@@ -17,12 +17,14 @@ from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import MalformedTrustedRoot, UnsupportedTrustedRoot
+from sigkit.keys.certificate import load_certificate
 from sigkit.keys.pem import encode_pem
-from sigkit.keys.public import ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA, parse_public_key
+from sigkit.keys.public import ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA, of_library, parse_public_key
 from sigkit.trust.root import CertificateAuthority, Origin, TimestampAuthority, TransparencyLog, TrustedRoot, Window
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
@@ -62,8 +64,8 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
 
     Raises:
         UnsupportedTrustedRoot: (ROOT) another media type, a hash that is not SHA-256, or a kind of key that is not read.
-        MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice; a key of another kind
-            than stated.
+        MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice; a timestamp authority under
+            two names; a key of another kind than stated.
         LimitError: too big, too many, too deep.
         ParseError: malformed; an unknown or a missing member.
         SigError: a key that is not accepted.
@@ -81,7 +83,7 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
         tuple(_parse_authority(item, source) for item in _items(top, "certificateAuthorities")),
         _parse_logs(top, "tlogs", source),
         _parse_logs(top, "ctlogs", source),
-        tuple(_parse_timestamp_authority(item, source) for item in _items(top, "timestampAuthorities")),
+        _parse_timestamp_authorities(top, source),
     )
 
 
@@ -153,9 +155,55 @@ def _host(url: str) -> str:
 def _parse_authority(cursor: Cursor, source: Origin) -> CertificateAuthority:
     cursor.only(_AUTHORITY_MEMBERS)
     certificates = _parse_chain(cursor)
+    for certificate in certificates:
+        check_issuer(certificate, cursor.at())
     return CertificateAuthority(
         _name(cursor, certificates), certificates, parse_window(cursor.member("validFor")), _text(cursor, "operator"), source
     )
+
+
+def check_issuer(certificate: x509.Certificate, place: Place) -> None:
+    """Refuse an authority's certificate whose key `cryptography` follows in no path, whatever it signed.
+
+    Raises:
+        UnsupportedTrustedRoot: (ROOT) an Ed25519 key.
+        UnsupportedKey: (SIG) another that is not accepted.
+        MalformedTrustedRoot: (ROOT) none at all.
+    """
+    if of_library(_key_in(certificate, place), place).kind == ED25519:
+        raise UnsupportedTrustedRoot(
+            "a certificate authority with a key of a kind that is not verified in certificates",
+            place=place,
+            expected="ECDSA or RSA",
+            got=ED25519,
+            remedy="let an authority with an ECDSA key issue the certificates",
+        )
+
+
+def _key_in(certificate: x509.Certificate, place: Place) -> CertificatePublicKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as err:
+        raise MalformedTrustedRoot("an authority's certificate without a key that can be read", place=place, got=str(err)[:200]) from err
+
+
+def _parse_timestamp_authorities(top: Cursor, source: Origin) -> tuple[TimestampAuthority, ...]:
+    authorities: list[TimestampAuthority] = []
+    for item in _items(top, "timestampAuthorities"):
+        authority = _parse_timestamp_authority(item, source)
+        if any(_is_under_two_names(authority, other, item.at()) for other in authorities):
+            raise MalformedTrustedRoot("one timestamp authority is there under two names", place=item.at(), got=authority.name)
+        authorities.append(authority)
+    return tuple(authorities)
+
+
+def _is_under_two_names(authority: TimestampAuthority, other: TimestampAuthority, place: Place) -> bool:
+    """Tell whether one key would count as two authorities: it may have several windows only under what it counts by."""
+    if authority.operator == other.operator and (authority.operator or authority.name == other.name):
+        return False
+    return _key_in(authority.certificates[0], place) == _key_in(other.certificates[0], place)
 
 
 def _parse_timestamp_authority(cursor: Cursor, source: Origin) -> TimestampAuthority:
@@ -184,7 +232,7 @@ def _parse_chain(cursor: Cursor) -> tuple[x509.Certificate, ...]:
     for item in items:
         raw = item.only(("rawBytes",)).member("rawBytes")
         try:
-            certificate = x509.load_der_x509_certificate(raw.base64())
+            certificate = load_certificate(raw.base64())
             if chain:
                 chain[-1].verify_directly_issued_by(certificate)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as err:

@@ -12,7 +12,7 @@ Source: sigstore/fulcio docs/certificate-specification.md; RFC 5280 sections 4.2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sigkit import limits
 from sigkit.data import Data
@@ -25,9 +25,13 @@ from sigkit.errors import (
     SigkitError,
     UntrustedCertificate,
 )
+from sigkit.keys.certificate import load_certificate
+from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
+from sigkit.tlog.sct import verify_sct
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
-from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked
+from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked, Vouched
+from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, key_of, leaf_policy
 from sigkit.verify.windows import check_certificates, check_window, show_time
 
 if TYPE_CHECKING:
@@ -42,8 +46,6 @@ if TYPE_CHECKING:
     from sigkit.trust.root import CertificateAuthority, TransparencyLog, TrustedRoot
     from sigkit.verify.facts import TimeFact
 
-_PATH_CERTIFICATES: Final = 8  # leaf and anchor included; Fulcio's has three
-
 
 class SigningCertificate(Data):
     """The certificate that evidence brings, and its key. Nothing says yet that anybody vouches for it."""
@@ -53,14 +55,6 @@ class SigningCertificate(Data):
     offered: tuple[x509.Certificate, ...]
     key: PublicKey
     extensions: Mapping[x509.ObjectIdentifier, x509.ExtensionType]
-
-
-class Vouched(Data):
-    """Who signed, and the certificate logs that know of the certificate."""
-
-    signer: SignerFact
-    certificate_logs: tuple[CertificateLogFact, ...]
-    unchecked: tuple[Unchecked, ...]
 
 
 def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCertificate:
@@ -73,10 +67,8 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    from sigkit.keys.public import of_library
-
     try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        certificates = [load_certificate(der) for der in chain]
         for certificate in certificates:
             _ = certificate.issuer, certificate.subject, certificate.extensions  # read now: the library puts it off, and refuses then
         key = certificates[0].public_key()
@@ -111,7 +103,9 @@ def verify_chain(signing: SigningCertificate, times: Sequence[TimeFact], root: T
     _check_leaf(signing, place)
     authority, path = _find_path(signing, times, root.certificate_authorities, place)
     identity = _identity(signing, place)
-    logged, unchecked = _verify_scts(signing, path[1], root.ct_logs, place)
+    issuer = path[1]
+    key = key_of(issuer) if issuer in authority.certificates else of_library(issuer.public_key(), place)
+    logged, unchecked = _verify_scts(signing, key, root.ct_logs, place)
     source = Source(authority.source.name, authority.source.digest, authority.name)
     return Vouched(SignerFact(identity, source), logged, unchecked)
 
@@ -122,7 +116,8 @@ def _find_path(
     """Return the first authority with a path that holds at every time; the refusal is that of the path that came closest."""
     refusals: list[SigkitError] = []
     # The one whose name the certificate carries first: its path is the likely one, and a search without success costs as much.
-    for authority in sorted(authorities, key=lambda authority: not _names_issuer(authority, signing.certificate)):
+    issuer = signing.certificate.issuer
+    for authority in sorted(authorities, key=lambda authority: not _has_name(authority, issuer)):
         try:
             return authority, _verify_path(signing, times, authority, place)
         except SigkitError as err:
@@ -130,17 +125,34 @@ def _find_path(
     raise next((err for err in refusals if not isinstance(err, UntrustedCertificate)), refusals[0])
 
 
-def _names_issuer(authority: CertificateAuthority, leaf: x509.Certificate) -> bool:
-    return any(certificate.subject == leaf.issuer for certificate in authority.certificates)
+def _has_name(authority: CertificateAuthority, name: x509.Name) -> bool:
+    return any(certificate.subject == name for certificate in authority.certificates)
 
 
 def _verify_path(
     signing: SigningCertificate, times: Sequence[TimeFact], authority: CertificateAuthority, place: Place
 ) -> tuple[x509.Certificate, ...]:
-    path = _build_path(signing, authority, place)
+    if signing.certificate in authority.certificates:
+        raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
+    path = _find_short_path(signing, authority) or _build_path(signing, authority, place)
     check_certificates(path, times, place)
     check_window(f"the certificate authority {authority.name}", authority.valid, times, place)
     return path
+
+
+def _find_short_path(signing: SigningCertificate, authority: CertificateAuthority) -> tuple[x509.Certificate, ...] | None:
+    """Return the path if the authority's lowest certificate issued the signer's, and nothing above it has a say in that."""
+    from cryptography.x509 import verification
+
+    leaf, issuing = signing.certificate, find_issuing(authority.certificates)
+    if issuing is None or issuing.certificate.subject != leaf.issuer:
+        return None
+    moment = max(leaf.not_valid_before_utc, issuing.certificate.not_valid_before_utc)
+    try:
+        _verifier(issuing.store, moment).verify(leaf, [])
+    except verification.VerificationError:
+        return None
+    return (leaf, *authority.certificates)
 
 
 def _build_path(signing: SigningCertificate, authority: CertificateAuthority, place: Place) -> tuple[x509.Certificate, ...]:
@@ -148,25 +160,30 @@ def _build_path(signing: SigningCertificate, authority: CertificateAuthority, pl
     from cryptography.x509 import verification
 
     leaf = signing.certificate
-    if leaf in authority.certificates:
-        raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
     moment = max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates))
     *intermediates, anchor = authority.certificates
-    builder = (
-        verification.PolicyBuilder()
-        # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
-        .store(verification.Store([anchor]))
-        .time(moment)
-        .max_chain_depth(_PATH_CERTIFICATES)
-        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
-    )
+    # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
+    store = verification.Store([anchor])
     try:
-        return tuple(builder.build_client_verifier().verify(leaf, [*intermediates, *signing.offered]).chain)
+        return tuple(_verifier(store, moment).verify(leaf, [*intermediates, *signing.offered]).chain)
     except verification.VerificationError as err:
         _refuse_apart(signing, authority, moment, place)
         raise UntrustedCertificate(
             "no authority of the trust root issued the signer's certificate", place=place, expected=authority.name, got=str(err)[:200]
         ) from err
+
+
+def _verifier(store: verification.Store, moment: datetime) -> verification.ClientVerifier:
+    from cryptography.x509 import verification
+
+    return (
+        verification.PolicyBuilder()
+        .store(store)
+        .time(moment)
+        .max_chain_depth(PATH_CERTIFICATES)
+        .extension_policies(ca_policy=authority_policy(), ee_policy=leaf_policy())
+        .build_client_verifier()
+    )
 
 
 def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, moment: datetime, place: Place) -> None:
@@ -181,31 +198,6 @@ def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, 
                     expected=f"one valid at {show_time(moment)}, when the last of them began",
                     got=f"one until {show_time(certificate.not_valid_after_utc)}",
                 )
-
-
-def _authority_policy() -> verification.ExtensionPolicy:
-    from cryptography.x509 import ExtendedKeyUsage, verification
-
-    return verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
-        ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing
-    )
-
-
-def _leaf_policy() -> verification.ExtensionPolicy:
-    from cryptography.x509 import ExtendedKeyUsage, SubjectAlternativeName, verification
-
-    return (
-        verification.ExtensionPolicy.permit_all()
-        .require_present(ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing)
-        .require_present(SubjectAlternativeName, verification.Criticality.AGNOSTIC, None)
-    )
-
-
-def _require_code_signing(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage | None) -> None:
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:
-        raise ValueError("the extended key usage is not for signing code")
 
 
 def _check_leaf(signing: SigningCertificate, place: Place) -> None:
@@ -251,12 +243,9 @@ def _subject(name: x509.GeneralName, place: Place) -> tuple[str, str]:
 
 
 def _verify_scts(
-    signing: SigningCertificate, issuer: x509.Certificate, logs: Sequence[TransparencyLog], place: Place
+    signing: SigningCertificate, issuer: PublicKey, logs: Sequence[TransparencyLog], place: Place
 ) -> tuple[tuple[CertificateLogFact, ...], tuple[Unchecked, ...]]:
     from cryptography import x509
-
-    from sigkit.keys.public import of_library
-    from sigkit.tlog.sct import verify_sct
 
     found = signing.extensions.get(x509.PrecertificateSignedCertificateTimestamps.oid)
     if not isinstance(found, x509.PrecertificateSignedCertificateTimestamps):
@@ -266,13 +255,13 @@ def _verify_scts(
     scts = list(found)
     if len(scts) > limits.LOG_ENTRIES:
         raise MalformedCertificate(f"more than {limits.LOG_ENTRIES} certificate logs", place=place, got=str(len(scts)))
-    issuer_key = of_library(issuer.public_key(), place).spki
     for sct in scts:
-        log = next((log for log in logs if log.log_id == sct.log_id), None)
+        log_id = sct.log_id  # made anew each time that it is asked for
+        log = next((log for log in logs if log.log_id == log_id), None)
         if log is None:
-            unchecked.append(Unchecked(f"certificate log {encode_base64(sct.log_id)}", "the trust root holds no such log"))
+            unchecked.append(Unchecked(f"certificate log {encode_base64(log_id)}", "the trust root holds no such log"))
             continue
-        when = verify_sct(signing.certificate, issuer_key, sct, log.key, place)
+        when = verify_sct(signing.certificate, issuer.spki, sct, log.key, place)
         if not log.valid.holds(when):
             raise OutsideAuthority(f"the certificate log {log.name} was not trusted at that time", place=place, got=str(when))
         facts.append(CertificateLogFact(log.name, when, Source(log.source.name, log.source.digest, log.name), log.operator))

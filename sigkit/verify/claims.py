@@ -46,7 +46,7 @@ Content: TypeAlias = Envelope | MessageSignature | SignedDocument
 
 
 class Claims(Data):
-    """What one piece of evidence claims."""
+    """What one piece of evidence claims. `stamped` is what its timestamps are about."""
 
     place: Place
     form: Form
@@ -54,6 +54,7 @@ class Claims(Data):
     content: Content
     entries: tuple[LogEntry, ...]
     timestamps: tuple[bytes, ...]
+    stamped: bytes
     unknown: tuple[Unchecked, ...] = ()
 
 
@@ -68,7 +69,9 @@ def read_claims(evidence: Evidence, limits: Limits) -> Claims:
     match evidence.form:
         case Form.BUNDLE:
             bundle = parse_bundle(_part(evidence, BUNDLE_PART), limits, place)
-            return Claims(place, evidence.form, bundle.material, bundle.content, bundle.entries, bundle.timestamps)
+            return Claims(
+                place, evidence.form, bundle.material, bundle.content, bundle.entries, bundle.timestamps, bundle.content.signature
+            )
         case Form.SIMPLE_SIGNING:
             return _older(evidence, SignedDocument(_part(evidence, LAYER_PART), _signature(evidence)), limits)
         case Form.ENVELOPE:
@@ -84,6 +87,7 @@ def _older(evidence: Evidence, content: Content, limits: Limits) -> Claims:
     material: Material = KeyMaterial("")
     entries: tuple[LogEntry, ...] = ()
     timestamps: tuple[bytes, ...] = ()
+    stamped = content.signature
     if not parts.keys().isdisjoint((CERTIFICATE_PART, CHAIN_PART, REKOR_BUNDLE_PART, TIMESTAMP_PART)):
         from sigkit.evidence import legacy  # of use to the rare ones that carry more than a signature
 
@@ -95,12 +99,14 @@ def _older(evidence: Evidence, content: Content, limits: Limits) -> Claims:
             entries = (legacy.parse_rekor_bundle(parts[REKOR_BUNDLE_PART], limits, place),)
         if TIMESTAMP_PART in parts:
             timestamps = (legacy.parse_rfc3161(parts[TIMESTAMP_PART], limits, place),)
+            if evidence.form is Form.ENVELOPE:
+                stamped = legacy.find_stamped(timestamps[0], content.signature, parts[LAYER_PART])
     unknown = tuple(
         Unchecked(f"annotation {part}", "its meaning is not known")
         for part in sorted(parts)
         if part not in _PARTS and not (part == _PREDICATE_TYPE and evidence.form is Form.ENVELOPE)
     )
-    return Claims(place, evidence.form, material, content, entries, timestamps, unknown)
+    return Claims(place, evidence.form, material, content, entries, timestamps, stamped, unknown)
 
 
 def _signature(evidence: Evidence) -> bytes:

@@ -8,6 +8,7 @@ Source: sigstore/fulcio docs/oid-info.md; names as sigstore-go's certificate.Ext
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import AmbiguousIdentity, MalformedCertificate
@@ -66,16 +67,21 @@ def read_extensions(extensions: Mapping[x509.ObjectIdentifier, x509.ExtensionTyp
         NotUtf8: (PARSE).
     """
     found: dict[str, str] = {}
-    for oid, extension in extensions.items():
-        dotted = oid.dotted_string
-        number = dotted.removeprefix(ARC)
-        name = NAMES.get(int(number)) if number != dotted and number.isdecimal() else None
-        if name is None:
+    for number, oid in _numbered():
+        extension = extensions.get(oid)
+        if extension is None:
             continue
-        value = decode_extension(int(number), extension.public_bytes(), place)
+        name, value = NAMES[number], decode_extension(number, extension.public_bytes(), place)
         if found.setdefault(name, value) != value:
             raise AmbiguousIdentity("the certificate names two issuers", place=place, expected="one", got=f"{found[name]} and {value}")
     return found
+
+
+@cache
+def _numbered() -> tuple[tuple[int, x509.ObjectIdentifier], ...]:
+    from cryptography import x509
+
+    return tuple((number, x509.ObjectIdentifier(f"{ARC}{number}")) for number in NAMES)
 
 
 def decode_extension(number: int, content: bytes, place: Place) -> str:
@@ -102,6 +108,8 @@ def decode_utf8_string(content: bytes, what: str, place: Place) -> str:
         MalformedCertificate: (SIG) something else, or something after it.
         NotUtf8: (PARSE).
     """
+    if len(content) > 1 and content[0] == _UTF8_STRING and content[1] == len(content) - 2 < 0x80:  # nearly all
+        return decode_utf8(content[2:], place)
     raw = content[2 if len(content) < 2 or content[1] < 0x80 else 2 + (content[1] & 0x7F) :]
     if encode_utf8_string(raw) != content:  # DER has one way to write it
         raise MalformedCertificate(f"{what} is malformed", place=place, expected="a UTF8String in DER")

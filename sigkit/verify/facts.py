@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.errors import Place
     from sigkit.evidence.form import Form
+    from sigkit.trust.root import TransparencyLog
 
 
 class KeySigner(Data):
@@ -122,6 +123,24 @@ class Unchecked(Data):
 
     what: str
     why: str
+
+
+class Attested(Data):
+    """What logs and timestamp authorities prove about a signature, and the logs that prove it: a step on the way to facts."""
+
+    inclusions: tuple[InclusionFact, ...] = ()
+    promises: tuple[PromiseFact, ...] = ()
+    times: tuple[TimeFact, ...] = ()
+    logs: tuple[TransparencyLog, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+
+
+class Vouched(Data):
+    """Who signed, and the certificate logs that know of the certificate: a step on the way to facts."""
+
+    signer: SignerFact
+    certificate_logs: tuple[CertificateLogFact, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 class Facts(Data):

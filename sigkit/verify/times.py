@@ -11,9 +11,11 @@ Source: RFC 3161 section 2.4.2; RFC 5816; RFC 5652 section 5.3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
+from sigkit.keys.certificate import check_serial_number
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.windows import show_time, show_window
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
     from sigkit.errors import Place
     from sigkit.trust.root import TimestampAuthority
+
+
+_KEPT_AUTHORITIES: Final = 32
 
 
 def verify_timestamps(
@@ -89,7 +94,8 @@ def _verify(token: _Token, signature: bytes, authorities: Sequence[TimestampAuth
     """Prove the token by one of the authorities that have its signer: a root may list one with several windows."""
     when = token.when
     for authority in authorities:
-        _check_purpose(authority, place)
+        if not _is_for_timestamps_alone(authority.certificates[0]):
+            raise BadTimestamp("the authority's certificate is not for timestamps alone", place=place, got=authority.name)
         _check_signature(token.response, signature, authority, place)
         if authority.valid.holds(when):
             source = Source(authority.source.name, authority.source.digest, authority.name)
@@ -111,6 +117,8 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
     # Built afresh for each authority: copies of a builder share their lists.
     verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=intermediates, roots=[root]).build()
     try:
+        for embedded in response.signed_data.certificates:
+            check_serial_number(embedded)
         verifier.verify_message(response, signature)
     except (VerificationError, ValueError, KeyError, InvalidVersion) as err:  # certificates in the token are read here
         raise BadTimestamp(
@@ -118,14 +126,13 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
         ) from err
 
 
-def _check_purpose(authority: TimestampAuthority, place: Place) -> None:
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _is_for_timestamps_alone(leaf: x509.Certificate) -> bool:
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    leaf = authority.certificates[0]
     usages = [item for item in leaf.extensions if isinstance(item.value, x509.ExtendedKeyUsage)]
     constraints = [item.value for item in leaf.extensions if isinstance(item.value, x509.BasicConstraints)]
     # RFC 3161 section 2.3: critical and alone. A CA could issue itself any other purpose (timestamp-authority#1416).
     alone = [(item.critical, list(item.value)) for item in usages] == [(True, [ExtendedKeyUsageOID.TIME_STAMPING])]
-    if not alone or any(item.ca for item in constraints):
-        raise BadTimestamp("the authority's certificate is not for timestamps alone", place=place, got=authority.name)
+    return alone and not any(item.ca for item in constraints)

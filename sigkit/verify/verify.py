@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NoCertificateAuthority
 from sigkit.evidence.bundle import CertificateMaterial, MessageSignature
@@ -21,7 +20,7 @@ from sigkit.evidence.statement import parse_statement
 from sigkit.trust.root import TrustedKey
 from sigkit.verify.bind import bind_message, bind_simple_signing, bind_statement
 from sigkit.verify.claims import SignedDocument, read_claims
-from sigkit.verify.facts import Facts, KeySigner, SignerFact, Source
+from sigkit.verify.facts import Attested, Facts, KeySigner, SignerFact, Source, Vouched
 from sigkit.verify.signature import OverArtifact, OverBytes, verify_by_key, verify_signature
 
 if TYPE_CHECKING:
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.evidence.form import Evidence
     from sigkit.limits import Limits
-    from sigkit.trust.root import TransparencyLog, TrustedRoot
+    from sigkit.trust.root import TrustedRoot
     from sigkit.verify.bind import Artifact, Bound
     from sigkit.verify.chain import SigningCertificate
     from sigkit.verify.claims import Claims, Content
-    from sigkit.verify.facts import CertificateLogFact, InclusionFact, PromiseFact, TimeFact, Unchecked
+    from sigkit.verify.facts import TimeFact
     from sigkit.verify.signature import Signed
 
 
@@ -76,22 +75,6 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
         promises=attested.promises,
         certificate_logs=who.certificate_logs,
     )
-
-
-class _Attested(Data):
-    """What logs and timestamp authorities prove about the signature."""
-
-    inclusions: tuple[InclusionFact, ...] = ()
-    promises: tuple[PromiseFact, ...] = ()
-    times: tuple[TimeFact, ...] = ()
-    logs: tuple[TransparencyLog, ...] = ()
-    unchecked: tuple[Unchecked, ...] = ()
-
-
-class _Who(Data):
-    signer: SignerFact
-    certificate_logs: tuple[CertificateLogFact, ...]
-    unchecked: tuple[Unchecked, ...]
 
 
 def _signed(content: Content, artifact: Artifact) -> Signed:
@@ -139,9 +122,9 @@ def _bind(content: Content, artifact: Artifact, limits: Limits, place: Place) ->
 
 def _attest(
     claims: Claims, proved: TrustedKey | SigningCertificate, signed: Signed, root: TrustedRoot, now: datetime, limits: Limits
-) -> _Attested:
+) -> Attested:
     if not claims.entries and not claims.timestamps:
-        return _Attested()
+        return Attested()
     # Local: a signature by key mostly has neither.
     from sigkit.verify.entries import Logged, verify_entries, without_retired
     from sigkit.verify.times import verify_timestamps
@@ -151,13 +134,13 @@ def _attest(
     certificate = None if isinstance(proved, TrustedKey) else proved.der
     logged = Logged(signed, content.signature, payload, proved.key, certificate)
     entries = verify_entries(claims.entries, logged, root.logs, claims.place, limits)
-    stamps, unchecked = verify_timestamps(claims.timestamps, content.signature, root.timestamp_authorities, claims.place)
+    stamps, unchecked = verify_timestamps(claims.timestamps, claims.stamped, root.timestamp_authorities, claims.place)
     if not stamps and not entries.times:
         entries = without_retired(entries, now)
-    return _Attested(entries.inclusions, entries.promises, stamps + entries.times, entries.logs, entries.unchecked + unchecked)
+    return Attested(entries.inclusions, entries.promises, stamps + entries.times, entries.logs, entries.unchecked + unchecked)
 
 
-def _vouch(proved: TrustedKey | SigningCertificate, attested: _Attested, root: TrustedRoot, now: datetime, place: Place) -> _Who:
+def _vouch(proved: TrustedKey | SigningCertificate, attested: Attested, root: TrustedRoot, now: datetime, place: Place) -> Vouched:
     """Prove that logs and signer were trusted at every attested time, and that no time is still to come."""
     if attested.times:
         from sigkit.verify.windows import check_future, check_window
@@ -168,11 +151,10 @@ def _vouch(proved: TrustedKey | SigningCertificate, attested: _Attested, root: T
     if not isinstance(proved, TrustedKey):
         from sigkit.verify.chain import verify_chain
 
-        vouched = verify_chain(proved, attested.times, root, place)
-        return _Who(vouched.signer, vouched.certificate_logs, vouched.unchecked)
+        return verify_chain(proved, attested.times, root, place)
     _check_key_window(proved, attested.times, place)
     signer = KeySigner(proved.key.fingerprint, proved.key.kind, proved.name)
-    return _Who(SignerFact(signer, Source(root.name, root.digest, proved.name)), (), ())
+    return Vouched(SignerFact(signer, Source(root.name, root.digest, proved.name)))
 
 
 def _check_key_window(trusted: TrustedKey, times: Sequence[TimeFact], place: Place) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import NoGoodSignature, NotInIndex, TooDeep, Unsigned
+from sigkit.errors import NoGoodSignature, NotInIndex, SizeMismatch, TooDeep, Unsigned
 from sigkit.gate.admit import Covers, judge, judge_pinned
 from sigkit.gate.children import pin_child
 from sigkit.limits import DEFAULT, INDEX_DEPTH
-from sigkit.oci.manifest import OCI_INDEX, encode_index
+from sigkit.oci.descriptor import Descriptor
+from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index
 from sigkit.oci.reference import Repository, parse_reference
+from sigkit.oci.registry import open_registry
 from sigkit.policy.decision import Allow, Deny
 from tests.simulators import gatehouse
 from tests.simulators.gatehouse import APP, ONE_KEY
 from tests.simulators.images import AMD64, ARM64, describe, push_index, small_image
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
+from tests.simulators.release import Release
 from tests.simulators.verdicts import policy
 
 REPOSITORY = Repository("registry.example", "acme/app")
@@ -58,6 +63,33 @@ def test_c10_the_child_of_a_signed_index_is_allowed_by_the_index(host):
     assert isinstance(decision, Allow)
     assert decision.facts[0].signature.artifact == index
     assert decision.request.chain == (index, AMD.digest)
+
+
+def test_c10_the_child_of_a_signed_index_starts_and_nothing_else_of_it(host):
+    index = push_both(host)
+    host.sign("a", f"{APP}:v1")
+    assert host.run() == 0
+    admitted = host.engine.started[0]
+    assert (admitted.top, admitted.manifest) == (index, AMD.digest)
+
+
+def test_c10_a_signed_child_starts_though_its_index_is_unsigned(host):
+    push_both(host)
+    host.sign("a", f"{APP}@{AMD.digest}")
+    assert host.run() == 0
+    assert host.engine.started[0].manifest == AMD.digest
+
+
+def test_c10_the_index_names_its_child_by_size_too(host):
+    image = small_image(b"sized")
+    image.push(host.registry, REPOSITORY)
+    raw = encode_index([Descriptor(OCI_MANIFEST, image.digest, len(image.manifest) + 1, platform=AMD64)])
+    host.registry.push_manifest(REPOSITORY, "v1", raw, OCI_INDEX)
+    host.sign("a", f"{APP}:v1")
+    with pytest.raises(SizeMismatch):
+        by_index(host, image.digest)
+    with pytest.raises(SizeMismatch):
+        named(host, f"{APP}:v1")
 
 
 def test_c10_the_child_by_its_own_digest_is_unsigned_until_its_index_is_named(host):
@@ -105,3 +137,36 @@ def test_c10_a_child_swapped_into_a_copy_of_the_index_is_refused(host):
     assert isinstance(decision, Deny)
     with pytest.raises(NotInIndex):
         by_index(host, ARM.digest)
+
+
+@pytest.fixture
+def release(tmp_path):
+    with MisbehavingRegistry() as registry:
+        made = Release.prepare(tmp_path, registry.address)
+        with open_registry(RegistryOptions()) as client:
+            push_index(client, Repository(made.address, "t/app"), {AMD64: AMD, ARM64: ARM}, "multi")
+        assert made.sigkit("sign", "--key", "K.key", f"{made.address}/t/app:multi").status == 0
+        yield made
+
+
+def verify(release: Release, *arguments: str):
+    return release.sigkit("verify", "--key", "K.pub", *arguments)
+
+
+def test_c10_a_refused_child_is_told_of_indexes_and_the_accepted_one_of_its_own_in_either_form(release):
+    child, index = f"{release.address}/t/app@{ARM.digest}", f"{release.address}/t/app:multi"
+    alone = verify(release, child)
+    assert alone.status == 1
+    assert "--index REF" in alone.out
+    answer = verify(release, "--output", "json", child).answer
+    assert (answer["acceptedBy"], answer["reasons"][0]["code"]) == ([], Unsigned.code)
+    assert answer["hints"] == ["name-the-index"]
+
+    done = verify(release, "--index", index, child)
+    assert done.status == 0
+    assert "  by index  " in done.out
+    answer = verify(release, "--output", "json", "--index", index, child).answer
+    assert answer["hints"] == []
+    assert answer["acceptedBy"] == [answer["request"]["top"]]
+    assert answer["request"]["manifest"] == str(ARM.digest)
+    assert verify(release, "--platform", "linux/arm64", "--output", "json", index).answer["acceptedBy"] == answer["acceptedBy"]

@@ -1,109 +1,92 @@
-"""C16, no home and nowhere to write: verification needs neither, says what it does without, and leaves nothing behind."""
+"""C16, no home and nowhere to write, as far as nothing is fetched: verification needs neither, and leaves nothing behind."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-from datetime import UTC, datetime
-from pathlib import Path
+import sys
 
 import pytest
 
-from sigkit.evidence.attach import attach
-from sigkit.oci.exchange import RegistryOptions
-from sigkit.oci.reference import parse_reference
-from sigkit.oci.registry import open_registry
-from sigkit.oci.resolve import resolve
-from tests.simulators.command import SIGKIT
-from tests.simulators.misbehaving_registry import MisbehavingRegistry, MisbehavingServer
+from tests.simulators.command import CHECKOUT, SIGKIT
+from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
-from tests.simulators.sigstore import Simulator
-from tests.simulators.trusting import NAME, WHO, fetch, pin_only, publish, write_signed_file
+from tests.simulators.sigstore import FILE, Simulator
+from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
 
-SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
-# Makes one directory read-only for the command that follows, as an image's file system is.
-READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+OF_FILE = ("verify-blob", *WHO, "--bundle", "b.json", "file")
+EMPTY = {"PATH": "/usr/bin:/bin"}
 
-
-@pytest.mark.parametrize("home", [{}, {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}], ids=["unset", "absent"])
-def test_c16_without_a_home_the_verdict_is_the_same_and_no_file_is_made(tmp_path, home):
-    (tmp_path / "root.json").write_bytes(write_signed_file(tmp_path).root())
-    line = [*SIGKIT, "verify-blob", *WHO, "--trusted-root", "root.json", "--bundle", "b.json", "file"]
-    environment = {"PATH": "/usr/bin:/bin", **home}
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json", "file", "root.json"]
-
-
-class Host:
-    """A host without a home, on which an image is verified by a root whose directory is read-only."""
-
-    def __init__(self, directory: Path, release: Release, sim: Simulator) -> None:
-        self.trust = directory / "trust"
-        self.release, self.sim = release, sim
-        self.directory = directory
-
-    def verify(self) -> subprocess.CompletedProcess[str]:
-        line = ["unshare", "--mount", "sh", "-c", READ_ONLY, str(self.directory), *SIGKIT, "verify", *WHO, "--trusted-root", NAME]
-        environment = {"PATH": os.environ["PATH"], "SIGKIT_TRUST": str(self.trust), "TMPDIR": str(self.directory)}
-        before = self.files()
-        line.append(self.release.reference)
-        done = subprocess.run(line, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert self.files() == before
-        assert "SK-SIG" not in done.stdout + done.stderr
-        return done
-
-    def files(self) -> list[tuple[str, bytes]]:
-        return sorted((str(path), path.read_bytes()) for path in self.directory.rglob("*") if path.is_file())
+# Every attempt to write, make, move or remove a file raises an audit event before it happens (PEP 578), also for root.
+WITHOUT_WRITING = f"""
+import os, sys
+CHANGES = set("os.mkdir os.rename os.remove os.rmdir os.link os.symlink os.truncate os.chmod os.utime tempfile.mkstemp".split())
+def refuse(event, arguments):
+    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and arguments[0] != os.devnull
+    if writes or event in CHANGES:
+        print("WRITES", event, arguments, file=sys.stderr, flush=True)
+        os._exit(99)
+sys.path.insert(0, {str(CHECKOUT)!r})
+sys.addaudithook(refuse)
+from sigkit.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
-def host(tmp_path):
-    probe = ["unshare", "--mount", "sh", "-c", READ_ONLY, str(tmp_path), "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("no read-only file system can be made here")
-    (tmp_path / "release").mkdir()
-    (tmp_path / "host").mkdir()
-    sim = Simulator()
+def evidence(tmp_path):
+    case = Simulator().make("message", ("hashedrekord",))
+    for name, raw in (("file", FILE), ("b.json", case.parts["bundle"]), ("root.json", case.root)):
+        (tmp_path / name).write_bytes(raw)
+    return tmp_path
+
+
+def sigkit(home, line, environment=EMPTY):
+    return subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def unable_to_write(*arguments: str) -> list[str]:
+    return [sys.executable, "-I", "-B", "-c", WITHOUT_WRITING, *arguments]
+
+
+@pytest.mark.parametrize("home", [{}, {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}], ids=["unset", "absent"])
+def test_c16_without_a_home_the_verdict_is_the_same_and_no_file_is_made(evidence, home):
+    done = sigkit(evidence, [*SIGKIT, *OF_FILE], {**EMPTY, **home})
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in evidence.iterdir()) == ["b.json", "file", "root.json"]
+
+
+def test_c16_the_hook_sees_a_file_being_written(evidence):
+    done = sigkit(evidence, unable_to_write("key", "generate", "--output-key-prefix", "k"), {**EMPTY, "SIGKIT_PASSWORD": "pw"})
+    assert (done.returncode, done.stderr[:6]) == (99, "WRITES")
+
+
+def test_c16_a_file_is_verified_without_writing_anything_anywhere(evidence):
+    done = sigkit(evidence, unable_to_write(*OF_FILE))
+    assert done.returncode == 0, done.stderr
+
+
+def test_c16_a_refusal_writes_nothing_either_and_stays_one(evidence):
+    (evidence / "file").write_bytes(FILE + b"!")
+    done = sigkit(evidence, unable_to_write(*OF_FILE))
+    assert done.returncode == 1, done.stderr
+
+
+def test_c16_images_in_a_registry_are_verified_without_writing_anything_anywhere(tmp_path):
     with MisbehavingRegistry() as registry:
-        release = Release.prepare(tmp_path / "release", registry.address)
-        with open_registry(RegistryOptions()) as client:
-            resolved = resolve(client, parse_reference(release.reference))
-            name = str(resolved.repository)
-            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
-            sim.change["statement"] = lambda document: {**document, "subject": [subject], "predicateType": SIGNATURE}
-            attach(client, resolved, sim.make("dsse", ("dsse",)).parts["bundle"], SIGNATURE, datetime.now(UTC))
-        yield Host(tmp_path / "host", release, sim)
-
-
-def test_c16a_fresh_metadata_is_used_where_it_cannot_be_written_and_that_is_said(host):
-    fetch(publish(host.sim), host.trust)
-    done = host.verify()
-    assert done.returncode == 0, done.stderr
-    assert f"trusted root {NAME}: checked" in done.stderr
-
-
-def test_c16b_nothing_there_and_the_mirror_up_it_is_fetched_for_this_once(host):
-    tuf = publish(host.sim)
-    with MisbehavingServer(tuf) as mirror:
-        pin_only(tuf, host.trust, mirror.url)
-        done = host.verify()
-    assert done.returncode == 0, done.stderr
-    assert "cannot be kept" in done.stderr
-
-
-def test_c16c_nothing_there_and_the_mirror_down_it_could_not_be_checked(host):
-    tuf = publish(host.sim)
-    with MisbehavingServer(tuf) as mirror:
-        pin_only(tuf, host.trust, mirror.url)
-    done = host.verify()
-    assert done.returncode == 3
+        release = Release.prepare(tmp_path, registry.address)
+        assert release.sign().status == 0
+        for more in ((), (release.reference,), ("--output", "json")):
+            done = sigkit(tmp_path, unable_to_write("verify", "--key", "K.pub", release.reference, *more))
+            assert done.returncode == 0, done.stderr
+        done = sigkit(tmp_path, unable_to_write("inspect", release.reference))
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.root
-def test_c16d_what_another_user_wrote_is_not_used_and_that_is_said(host):
-    fetch(publish(host.sim), host.trust)
-    os.chown(host.trust / NAME / "cache.json", 12345, 12345)
-    done = host.verify()  # its mirror is gone
-    assert done.returncode == 3
-    assert "belongs to another user" in done.stderr
+def test_c16_on_a_disk_that_is_read_only_the_verdict_is_the_same(evidence):
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && cd "$1" && shift && ! touch it 2>/dev/null && exec "$@"'
+    line = ["unshare", "--mount", "sh", "-c", script, "sh", str(evidence), *SIGKIT, *OF_FILE]
+    done = sigkit(evidence, line, {**EMPTY, "HOME": str(evidence), "XDG_CACHE_HOME": str(evidence)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("verified  ")

@@ -4,26 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import run
-from sigkit.keys.files import write_key_pair
-from sigkit.services.serve import running_registry
-
-
-@pytest.fixture
-def image(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    write_key_pair("release", "ecdsa-p256", "pw")
-    (tmp_path / "p.json").write_text('{"a": 1}')
-    write_layout(assemble("hello"), tmp_path / "image")
-    with running_registry(tmp_path / "storage") as address:
-        reference = f"{address}/demo/hello:1.0"
-        assert run(["copy", "oci:image", reference]) == 0
-        capsys.readouterr()
-        yield reference
 
 
 def attest(image: str, *arguments: str) -> int:

@@ -14,20 +14,7 @@ from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.evidence.bundle import parse_bundle
 from sigkit.evidence.envelope import Envelope
-from sigkit.keys.files import write_key_pair
-
-CONTENT = b"some content"
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    write_key_pair("release", "ecdsa-p256", "pw")
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/file.txt").write_bytes(CONTENT)
-    (tmp_path / "p.json").write_text('{"a": 1}')
-    return tmp_path
+from tests.cli.conftest import CONTENT
 
 
 def attest(*arguments: str) -> int:

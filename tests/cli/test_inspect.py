@@ -11,14 +11,11 @@ import pytest
 
 from sigkit import limits
 from sigkit.cli.claims import claims_of
-from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.inspect import BANNER
 from sigkit.cli.main import run
 from sigkit.evidence.form import CERTIFICATE_PART, LAYER_PART, REKOR_BUNDLE_PART, TIMESTAMP_PART, Evidence, Form, Found
 from sigkit.evidence.local import detached_signature, evidence_of_file
-from sigkit.keys.files import write_key_pair
 from sigkit.keys.private import generate
-from sigkit.services.serve import running_registry
 from tests.simulators.evidence_maker import b64, bundle_evidence, log_entry, log_proof, signed, simple_evidence, statement
 
 KEY = generate("ecdsa-p256")
@@ -204,24 +201,24 @@ def test_standard_input_beyond_the_limit_is_refused(monkeypatch, capsys):
     assert "SK-LIMIT-001" in capsys.readouterr().err
 
 
-def test_all_evidence_about_an_image_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    write_key_pair("release", "ecdsa-p256", "pw")
-    (tmp_path / "p.json").write_text('{"a": 1}')
-    write_layout(assemble("hello"), tmp_path / "image")
-    with running_registry(tmp_path / "storage") as address:
-        image = f"{address}/demo/hello:1.0"
-        assert run(["copy", "oci:image", image]) == 0
-        capsys.readouterr()
-        assert "nothing that sigkit reads is attached" in shown(image, capsys)
-        assert run(["sign", "--key", "release.key", image]) == 0
-        assert run(["attest", "--key", "release.key", "--predicate", "p.json", "--type", "https://example.com/t", image]) == 0
-        capsys.readouterr()
-        told = document(image, capsys)
+def test_all_evidence_about_an_image_is_told(image, capsys):
+    assert "nothing that sigkit reads is attached" in shown(image, capsys)
+    assert run(["sign", "--key", "release.key", image]) == 0
+    assert run(["attest", "--key", "release.key", "--predicate", "p.json", "--type", "https://example.com/t", image]) == 0
+    capsys.readouterr()
+    told = document(image, capsys)
     assert told["reference"] == image
     assert {item["summary"]["what"] for item in told["evidence"]} == {"https://example.com/t", "https://sigstore.dev/cosign/sign/v1"}
     assert {item["found"]["via"] for item in told["evidence"]} == {"referrers"}
+
+
+def test_evidence_in_a_layout_is_told_as_that_in_the_registry(image, capsys):
+    assert run(["sign", "--key", "release.key", image]) == 0
+    assert run(["copy", image, "oci:saved"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", "-o", "json", "--layout", "saved", image]) == 0
+    saved = json.loads(capsys.readouterr().out)
+    assert [item["sections"] for item in saved["evidence"]] == [item["sections"] for item in document(image, capsys)["evidence"]]
 
 
 def test_no_change_to_evidence_makes_it_fail(conformance):

@@ -6,11 +6,9 @@ import json
 
 import pytest
 
-from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import run
 from sigkit.errors import Unsigned, WrongKey
 from sigkit.keys.files import write_key_pair
-from sigkit.services.serve import running_registry
 
 POLICY = """\
 apiVersion: sigkit.dev/v1alpha1
@@ -25,19 +23,11 @@ rules:
 """
 
 
-@pytest.fixture
-def image(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    for name in ("release", "second", "other"):
+@pytest.fixture(autouse=True)
+def rules(here):
+    for name in ("second", "other"):
         write_key_pair(name, "ecdsa-p256", "pw")
-    (tmp_path / "policy.yaml").write_text(POLICY)
-    write_layout(assemble("hello"), tmp_path / "image")
-    with running_registry(tmp_path / "storage") as address:
-        reference = f"{address}/demo/hello:1.0"
-        assert run(["copy", "oci:image", reference]) == 0
-        capsys.readouterr()
-        yield reference
+    (here / "policy.yaml").write_text(POLICY)
 
 
 def explain(image: str, *arguments: str) -> int:
@@ -82,4 +72,23 @@ def test_what_could_not_be_asked_is_no_refusal(image, capsys):
     assert explain("127.0.0.1:1/demo/hello:1.0", "--policy", "policy.yaml") == 3
     assert explain(image, "--policy", "nosuch.yaml") == 2
     assert explain(image) == 2
+    capsys.readouterr()
+
+
+def test_what_verify_was_asked_with_can_be_explained(image, capsys):
+    assert run(["sign", "--key", "release.key", image]) == 0
+    assert run(["copy", image, "oci:saved"]) == 0
+    assert run(["attest", "--key", "release.key", "--predicate", "p.json", "--type", "custom", image]) == 0
+    both = ("--key", "release.pub", "--key", "second.pub")
+    for expected, arguments in (
+        (0, ("--layout", "saved", "--offline", "--key", "release.pub")),
+        (0, ("--type", "custom", "--key", "release.pub")),
+        (1, ("--type", "spdxjson", "--key", "release.pub")),
+        (1, ("--threshold", "2", *both)),
+        (1, ("-a", "env=prod", "--key", "release.pub")),
+        (2, ("--type", "custom", "--policy", "policy.yaml")),
+        (2, ("--offline", "--key", "release.pub")),
+    ):
+        command = ["verify-attestation" if "--type" in arguments else "verify", *arguments, image]
+        assert (explain(image, *arguments), run(command)) == (expected, expected), arguments
     capsys.readouterr()

@@ -14,18 +14,7 @@ from sigkit.cli.main import run
 from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.evidence.bundle import MessageSignature, parse_bundle
-from sigkit.keys.files import write_key_pair
-
-CONTENT = b"some content"
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    write_key_pair("release", "ecdsa-p256", "pw")
-    (tmp_path / "file.txt").write_bytes(CONTENT)
-    return tmp_path
+from tests.cli.conftest import CONTENT
 
 
 def sign(*arguments: str) -> int:

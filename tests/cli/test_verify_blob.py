@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
 import pytest
 
@@ -11,17 +12,25 @@ from tests.simulators.sigstore import FILE, Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
 
 
-@pytest.fixture
-def hand(tmp_path):
-    made = Hand(tmp_path)
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """Everything that costs a key's derivation, made once; each test works in its own copy."""
+    directory = tmp_path_factory.mktemp("signed")
+    made = Hand(directory)
     made("key", "generate", "--output-key-prefix", "k")
     made("key", "generate", "--output-key-prefix", "other")
-    (tmp_path / "file").write_bytes(FILE)
-    (tmp_path / "more").write_bytes(FILE + b"!")
+    (directory / "file").write_bytes(FILE)
+    (directory / "more").write_bytes(FILE + b"!")
     made("sign-blob", "--key", "k.key", "--bundle", "b.json", "--output-signature", "s.sig", "file")
-    (tmp_path / "p.json").write_text('{"a": 1}')
+    (directory / "p.json").write_text('{"a": 1}')
     made("attest-blob", "--key", "k.key", "--predicate", "p.json", "--type", "custom", "--bundle", "a.json", "file")
-    return made
+    return directory
+
+
+@pytest.fixture
+def hand(signed, tmp_path):
+    shutil.copytree(signed, tmp_path, dirs_exist_ok=True)
+    return Hand(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
-import pytest
-
-from sigkit.evidence.attach import attach
 from sigkit.keys.private import generate
-from sigkit.oci.exchange import RegistryOptions
-from sigkit.oci.reference import parse_reference
-from sigkit.oci.registry import open_registry
-from sigkit.oci.resolve import resolve
-from tests.simulators.misbehaving_registry import MisbehavingRegistry
-from tests.simulators.release import Release
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
-
-PREDICATE_SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
-
-
-@pytest.fixture
-def release(tmp_path):
-    with MisbehavingRegistry() as registry:
-        yield Release.prepare(tmp_path, registry.address)
-
-
-def signed_by_identity(release, predicate_type=PREDICATE_SIGNATURE) -> None:
-    """Attach the signature of the simulated instance's identity to the image, and write the trusted root beside it."""
-    sim = Simulator()
-    with open_registry(RegistryOptions()) as client:
-        resolved = resolve(client, parse_reference(release.reference))
-        name = str(resolved.repository)
-
-        def statement(document):
-            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
-            return {**document, "subject": [subject], "predicateType": predicate_type}
-
-        sim.change["statement"] = statement
-        case = sim.make("dsse", ("dsse",))
-        attach(client, resolved, case.parts["bundle"], predicate_type, datetime.now(UTC))
-    (release.home / "root.json").write_bytes(case.root)
-
 
 WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
 
 
 def test_the_wanted_identity_is_verified_and_what_was_proved_is_told(release):
-    signed_by_identity(release)
+    release.sign_as(Simulator())
     done = release.sigkit("verify", *WHO, release.reference)
     assert done.status == 0, done.said
     assert done.out.startswith("verified  ")
@@ -59,7 +23,7 @@ def test_the_wanted_identity_is_verified_and_what_was_proved_is_told(release):
 
 
 def test_another_identity_is_refused_and_the_one_that_signed_is_listed(release):
-    signed_by_identity(release)
+    release.sign_as(Simulator())
     wanted = ("--certificate-identity", "other@acme.example", "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
     done = release.sigkit("verify", *wanted, release.reference)
     assert done.status == 1
@@ -68,14 +32,14 @@ def test_another_identity_is_refused_and_the_one_that_signed_is_listed(release):
 
 
 def test_an_expression_must_fit_the_whole_identity(release):
-    signed_by_identity(release)
+    release.sign_as(Simulator())
     rest = ("--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json", release.reference)
     assert release.sigkit("verify", "--certificate-identity-regexp", SUBJECT[:8], *rest).status == 1
     assert release.sigkit("verify", "--certificate-identity-regexp", f"{SUBJECT[:8]}.*", *rest).status == 0
 
 
 def test_another_instance_root_is_not_enough(release):
-    signed_by_identity(release)
+    release.sign_as(Simulator())
     (release.home / "root.json").write_bytes(Simulator().root())
     done = release.sigkit("verify", *WHO, release.reference)
     assert done.status in {1, 3}
@@ -83,7 +47,7 @@ def test_another_instance_root_is_not_enough(release):
 
 
 def test_each_of_several_roots_counts_by_itself(release):
-    signed_by_identity(release)
+    release.sign_as(Simulator())
     (release.home / "other.json").write_bytes(Simulator().root())
     assert release.sigkit("verify", "--trusted-root", "other.json", *WHO, release.reference).status == 0
 
@@ -108,7 +72,7 @@ def test_the_age_of_the_copy_of_the_public_root_is_told(release):
 
 
 def test_an_attestation_is_verified_by_its_type_and_is_no_signature(release):
-    signed_by_identity(release, "https://spdx.dev/Document")
+    release.sign_as(Simulator(), "https://spdx.dev/Document")
     assert release.sigkit("verify-attestation", "--type", "spdxjson", *WHO, release.reference).status == 0
     assert release.sigkit("verify-attestation", "--type", "slsaprovenance1", *WHO, release.reference).status == 1
     assert release.sigkit("verify", *WHO, release.reference).status == 1

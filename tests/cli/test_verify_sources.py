@@ -16,7 +16,6 @@ from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
 from tests.simulators.command import CHECKOUT
 from tests.simulators.images import AMD64, ARM64, push_index, small_image
-from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Done, Release
 
 # Every attempt to use the network raises an audit event before it happens, whichever library makes it (PEP 578).
@@ -31,12 +30,6 @@ sys.addaudithook(refuse)
 from sigkit.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
-
-
-@pytest.fixture
-def release(tmp_path):
-    with MisbehavingRegistry() as registry:
-        yield Release.prepare(tmp_path, registry.address)
 
 
 def without_sockets(release: Release, *arguments: str) -> Done:

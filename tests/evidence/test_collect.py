@@ -312,3 +312,32 @@ def test_the_same_bytes_are_fetched_once():
     shop.older(*(shop.blob(b"signed", SIMPLE_LAYER, **{SIGNATURE_PART: str(number)}) for number in range(5)))
     assert len(shop.collect().evidence) == 5
     assert shop.fetched == 1
+
+
+@pytest.mark.parametrize(("referrers", "via"), [(Referrers.API, "referrers"), (Referrers.NONE, "referrers-tag")])
+def test_a_referrer_with_signatures_of_the_older_form_is_found_whichever_list_names_it(referrers, via):
+    shop = Shop(referrers)
+    layers = [shop.blob(raw, SIMPLE_LAYER, **{SIGNATURE_PART: "c2ln", "foreign": "x"}) for raw in (b"one", b"two")]
+    held = shop.attach(*layers, shop.blob(b"x", "x/y"))
+    if referrers is Referrers.NONE:
+        shop.list_under_tag(held)
+    collected = shop.collect()
+    assert [(item.form, item.found.via, item.found.digest) for item in collected.evidence] == [(Form.SIMPLE_SIGNING, via, held.digest)] * 2
+    assert [item.place.inside for item in collected.evidence] == ["layers[0]", "layers[1]"]
+    assert collected.evidence[0].parts == {LAYER_PART: b"one", SIGNATURE_PART: b"c2ln"}
+    assert len(collected.notes) == 1
+
+
+def test_a_referrer_of_the_older_form_about_another_digest_is_no_evidence():
+    shop = Shop(Referrers.NONE)
+    shop.list_under_tag(shop.attach(shop.blob(b"one", SIMPLE_LAYER), subject=Digest.of(b"another image")))
+    assert shop.collect().evidence == ()
+
+
+def test_signatures_inside_referrers_count_one_by_one():
+    shop = Shop()
+    for number in range(2):
+        shop.attach(*(shop.blob(b"%d %d" % (number, layer), SIMPLE_LAYER) for layer in range(3)))
+    assert len(shop.collect(Limits(evidence_items=6)).evidence) == 6
+    with pytest.raises(EvidenceUnlistable):
+        shop.collect(Limits(evidence_items=5))

@@ -31,8 +31,10 @@ from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, St
 from sigkit.policy.flags import policy_for_keys
 from sigkit.policy.model import AllOf, AnyOf, NameRule, Policy, Rule
 from sigkit.policy.scope import Scope, parse_image_pattern
+from sigkit.trust.bundled import load_public_good
 from sigkit.verify.facts import InclusionFact, TimeFact
 from tests.simulators.altered import altered
+from tests.simulators.identities import keyless
 from tests.simulators.verdicts import IMAGE, NOW, REPOSITORY, facts, policy, request, trusted
 
 SBOM = "https://spdx.dev/Document"
@@ -211,6 +213,15 @@ def test_what_a_log_and_a_time_would_prove_is_listed_as_unchecked_until_they_do(
     assert "transparency log" not in unchecked(verdict(ONE_KEY, logged))
     timed = altered(facts("a"), times=(TimeFact(NOW, "tsa.example", source),))
     assert "time of signing" not in unchecked(verdict(ONE_KEY, timed))
+
+
+def test_what_vouches_for_one_piece_of_evidence_closes_no_open_end_of_another():
+    logged = keyless(load_public_good())
+    found = verdict(ONE_KEY, facts("a"), logged).unchecked
+    why = {item.what: item.why for item in found}
+    assert "the signature by key a (" in why["transparency log"]
+    assert "the signature by key a (" in why["time of signing"]
+    assert [item.what for item in verdict(ONE_KEY, logged).unchecked] == ["tag v1"]
 
 
 def test_without_a_signature_nothing_is_said_about_log_and_time():

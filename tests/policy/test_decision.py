@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigkit.digest import Digest
-from sigkit.errors import BadSignature, Place, SigkitError, UnsupportedKey
+from sigkit.errors import BadSignature, ParseError, Place, SigkitError, UnsupportedKey
 from sigkit.policy.decide import decide
 from sigkit.policy.decision import Allow, Deny, Reason, Record, RefusedEvidence, Warn, encode_decision, encode_record, record_of
 from sigkit.policy.record import parse_record
@@ -142,6 +142,8 @@ def test_the_documents_shape_is_pinned():
             "pids": None,
             "cpus": None,
         },
+        "acceptedBy": [str(IMAGE)],
+        "hints": [],
     }
 
 
@@ -222,3 +224,14 @@ def test_a_refusal_of_evidence_keeps_code_place_and_remedy():
         "secp192r1",
         "make a new key",
     )
+
+
+@pytest.mark.parametrize("member", ["acceptedBy", "hints"])
+def test_a_decision_stored_before_a_member_was_derived_is_read_and_one_that_lies_in_it_is_not(member):
+    decision = DECISIONS["allow"]
+    document = encode_decision(decision)
+    lie = {**document, member: ["something else"]}
+    with pytest.raises(ParseError):
+        parse_record(encode_json(lie), Place("stored"))
+    del document[member]
+    assert parse_record(encode_json(document), Place("stored")) == record_of(decision)

@@ -3,12 +3,14 @@
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import BadSignature, Place, TooMany, all_codes
+from sigkit.errors import BadSignature, Place, TooMany, Unsigned, all_codes
 from sigkit.policy.decide import decide
-from sigkit.policy.decision import Reason, RefusedEvidence, encode_decision
+from sigkit.policy.decision import Hint, Reason, RefusedEvidence, encode_decision
 from sigkit.policy.explain import explain, explain_record
 from sigkit.policy.record import parse_record
 from sigkit.strict import encode_json
+from sigkit.trust.bundled import load_public_good
+from tests.simulators.identities import ISSUER, SUBJECT, keyless
 from tests.simulators.verdicts import IMAGE, NOW, REPOSITORY, facts, policy, private, request
 
 ONE_KEY = "  - images: registry.example/acme/**\n    require: {key: a}\n"
@@ -74,3 +76,41 @@ def test_a_platform_is_shown_only_where_an_index_names_it():
     assert labelled(explained(facts("a")).facts, "manifest") == [str(IMAGE)]
     of_index = explained(facts("a", artifact=Digest.of(b"index")), top=Digest.of(b"index"))
     assert labelled(of_index.facts, "manifest") == [f"{IMAGE} (linux/amd64)"]
+
+
+def test_of_very_much_refused_evidence_the_first_is_told_and_the_rest_counted():
+    many = [RefusedEvidence(Place(f"x{n}"), Reason.of_error(BadSignature("bad", place=Place(f"x{n}")))) for n in range(1_000)]
+    for told in (explained(facts("a"), refused=many).reasons, explained(refused=many).reasons):
+        assert len(told) < 100
+        assert any("980 more" in line.text for line in told)
+
+
+def test_who_counted_is_told_first():
+    signers = labelled(explained(facts("b"), facts("c"), facts("a")).facts, "signed by")
+    assert signers[0].startswith("key a ")
+    assert len(signers) == 3
+
+
+def test_a_promise_that_is_proved_kept_is_not_told_as_unproved():
+    root = load_public_good()
+    rules = f"  - images: registry.example/acme/**\n    require: {{identity: {{issuer: {ISSUER}, subject: {SUBJECT}}}}}\n"
+    both = explained(keyless(root, logs=("log",), promises=("log",)), rules=rules).facts
+    assert (labelled(both, "in log"), labelled(both, "promised")) == (["log at index 0"], [])
+    assert len(labelled(explained(keyless(root, logs=(), promises=("log",)), rules=rules).facts, "promised")) == 1
+
+
+def test_an_index_that_vouches_for_the_image_is_told():
+    index = Digest.of(b"index")
+    told = labelled(explained(facts("a", artifact=index), top=index).facts, "by index")
+    assert len(told) == 1
+    assert f"the index {index} is signed and names the image {IMAGE}" in told[0]
+    assert labelled(explained(facts("a")).facts, "by index") == []
+
+
+def test_an_image_by_its_own_digest_without_evidence_may_be_part_of_an_index():
+    by_digest = {"reference": f"{REPOSITORY}@{IMAGE}"}
+    assert explained(**by_digest).reasons[0].code == Unsigned.code
+    assert explained(**by_digest).hints == (Hint.NAME_THE_INDEX,)
+    assert "--index REF" in explained(**by_digest).lines()[-1].text
+    for other in (explained(), explained(facts("b"), **by_digest), explained(facts("a"), **by_digest)):
+        assert other.hints == ()

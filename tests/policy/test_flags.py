@@ -178,3 +178,27 @@ def test_other_flags_are_another_policy():
 def test_a_text_is_exact_unless_it_is_said_to_be_an_expression():
     assert text_match(WantedText("--certificate-identity", "a.b")) == Exactly("a.b")
     assert text_match(WantedText("--certificate-identity", "", "a.b")) == Expression("a.b")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "flag"),
+    [
+        pytest.param(Wanted(identity(), KEYLESS_DEMANDS, roots=(ROOT,)), keyless(ROOT, logs=()), "--insecure-ignore-tlog", id="log"),
+        pytest.param(
+            Wanted(identity(), KEYLESS_DEMANDS, roots=(ROOT,)), keyless(ROOT, certificate_logs=()), "--insecure-ignore-sct", id="sct"
+        ),
+        pytest.param(Wanted(identity(), Demands(timestamps=1), roots=(ROOT,)), keyless(ROOT), "--use-signed-timestamps", id="timestamp"),
+        pytest.param(Wanted(WantedKeys((trusted("a"),))), facts("a", repository="other.example/x"), "--name any", id="name"),
+        pytest.param(
+            Wanted(WantedKeys((trusted("a"),)), name_rule=NameRule.REPOSITORY),
+            facts("a", repository=None),
+            "leave out --name",
+            id="no-name",
+        ),
+    ],
+)
+def test_what_would_make_it_pass_is_said_in_flags_and_not_in_fields_that_no_file_has(wanted, found, flag):
+    (reason,) = verdict(wanted, found).reasons
+    assert flag in reason.remedy
+    assert "rule" not in reason.remedy
+    assert "`" not in reason.remedy

@@ -139,3 +139,30 @@ def test_a_summary_says_who_is_meant_and_what_must_vouch(check_identity):
     told = "\n".join(summary_lines(check_identity(identity("subject: x@y.example", ", timestamps: 2"))))
     assert "authority ci: identity x@y.example of https://issuer.example, certified by public-good" in told
     assert "logEntries 1, timestamps 2, certificateLogs 1" in told
+
+
+INSTANCE = """\
+apiVersion: sigkit.dev/v1alpha1
+kind: Policy
+authorities:
+  ci: {identity: {issuer: https://issuer.example, subjectRegExp: https://git.example/.+}}
+rules:
+  - images: "**"
+    require: {allOf: [{authority: ci}, {attestation: {type: vuln, by: {authority: ci}}}]}
+"""
+
+
+def test_whose_word_counts_and_when_is_told_with_an_end_that_is_missing(tmp_path):
+    (tmp_path / "policy.yaml").write_text(INSTANCE)
+    summary = check_policy(tmp_path / "policy.yaml")
+    told = [line for line in summary_lines(summary) if " of public-good: from " in line]
+    assert any(line.startswith("  log ") and line.endswith(", no end") for line in told)
+    assert any(", until 20" in line for line in told)
+    trusted = encode_summary(summary)["trusted"]
+    assert len(trusted) == len(told) == len({json.dumps(item) for item in trusted})
+    assert {item["kind"] for item in trusted} == {"certificate authority", "certificate log", "log", "timestamp authority"}
+
+
+def test_an_authority_that_is_named_twice_is_warned_of_once(tmp_path):
+    (tmp_path / "policy.yaml").write_text(INSTANCE)
+    assert len(check_policy(tmp_path / "policy.yaml").warnings) == 1

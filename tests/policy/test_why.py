@@ -127,3 +127,9 @@ def test_what_is_said_to_be_missing_of_a_threshold_is_enough(signers, needed):
         assert len(set(signers)) >= needed
     else:
         assert decision.tree.short == needed - len(set(signers))
+
+
+def test_another_signer_is_offered_only_where_the_right_one_did_not_sign():
+    assert "let the rule say so" in text(decided("{key: a}", facts("b")))
+    attested = facts("a", predicate="https://spdx.dev/Document")
+    assert "let the rule say so" not in text(decided("{key: a}", attested))

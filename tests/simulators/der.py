@@ -36,12 +36,35 @@ def sequence(*parts: bytes) -> bytes:
     return tlv(0x30, *parts)
 
 
+def elements(content: bytes) -> list[bytes]:
+    """Take apart what `sequence` was given."""
+    found = []
+    while content:
+        head = 2 if content[1] < 0x80 else 2 + (content[1] & 0x7F)
+        end = head + (content[1] if head == 2 else int.from_bytes(content[2:head], "big"))
+        found.append(content[:end])
+        content = content[end:]
+    return found
+
+
+def opened(element: bytes) -> bytes:
+    """Return the content of an element."""
+    return element[2 if element[1] < 0x80 else 2 + (element[1] & 0x7F) :]
+
+
+def with_serial(certificate: bytes, serial: bytes) -> bytes:
+    """Return a certificate with another serial number, an INTEGER in DER. Its signature is as it was."""
+    signed, *rest = elements(opened(certificate))
+    version, _, *fields = elements(opened(signed))
+    return sequence(sequence(version, serial, *fields), *rest)
+
+
 def set_of(*parts: bytes) -> bytes:
     return tlv(0x31, *sorted(parts))
 
 
 def integer(value: int) -> bytes:
-    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
 def octets(value: bytes) -> bytes:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from sigkit.evidence.attach import attach
+from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate
 from sigkit.oci.exchange import RegistryOptions
-from sigkit.oci.reference import Repository
+from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
+from sigkit.oci.resolve import resolve
 from tests.simulators.command import SIGKIT
 from tests.simulators.images import SmallImage, small_image
+
+if TYPE_CHECKING:
+    from tests.simulators.sigstore import Simulator
 
 
 class Done(NamedTuple):
@@ -71,6 +78,17 @@ class Release:
     def sign(self, *annotations: str) -> Done:
         """Sign the image, with other annotations for each signature that is to be another."""
         return self.sigkit("sign", "--key", "K.key", *(part for pair in annotations for part in ("-a", pair)), self.reference)
+
+    def sign_as(self, sim: Simulator, predicate_type: str = PREDICATE_SIGNATURE) -> None:
+        """Attach what the simulated instance's identity signs about the image, and write its root.json."""
+        with open_registry(RegistryOptions()) as client:
+            resolved = resolve(client, parse_reference(self.reference))
+            name = str(resolved.repository)
+            subject = {"name": name, "digest": {"sha256": resolved.digest.hex}, "annotations": {"sigkit.dev/repository": name}}
+            sim.change["statement"] = lambda document: {**document, "subject": [subject], "predicateType": predicate_type}
+            case = sim.make("dsse", ("dsse",))
+            attach(client, resolved, case.parts["bundle"], predicate_type, datetime.now(UTC))
+        (self.home / "root.json").write_bytes(case.root)
 
     def verify(self) -> Done:
         """Verify the image with the key that signed it."""

@@ -215,6 +215,7 @@ class Signed:
     def body(self, kind: str) -> Json:
         """Return the body of an entry of the first generation."""
         hash_of = {"algorithm": "sha256", "value": hashlib.sha256(self.message).hexdigest()}
+        envelope_hash = {"algorithm": "sha256", "value": hashlib.sha256(json.dumps(self.envelope()).encode()).hexdigest()}  # as submitted
         payload_hash = {"algorithm": "sha256", "value": hashlib.sha256(self.payload).hexdigest()}
         signature: Json = {"content": b64(self.signature), "publicKey": {"content": b64(self.verifier)}}
         twice = b64(b64(self.signature).encode())
@@ -223,8 +224,8 @@ class Signed:
         version, spec = {
             "hashedrekord": ("0.0.1", {"data": {"hash": hash_of}, "signature": signature}),
             "rekord": ("0.0.1", {"data": {"hash": hash_of}, "signature": {**signature, "format": "x509"}}),
-            "dsse": ("0.0.1", {"envelopeHash": hash_of, "payloadHash": payload_hash, "signatures": [by]}),
-            "intoto": ("0.0.2", {"content": {"envelope": envelope, "hash": hash_of, "payloadHash": payload_hash}}),
+            "dsse": ("0.0.1", {"envelopeHash": envelope_hash, "payloadHash": payload_hash, "signatures": [by]}),
+            "intoto": ("0.0.2", {"content": {"envelope": envelope, "hash": envelope_hash, "payloadHash": payload_hash}}),
         }[kind]
         return {"apiVersion": version, "kind": kind, "spec": spec}
 

@@ -29,11 +29,13 @@ from sigkit.errors import (
     UnsupportedEntry,
     WrongShape,
 )
+from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate
 from sigkit.keys.public import of_library, parse_public_key
 from sigkit.strict import INT64_MAX
 from sigkit.tlog.entry import LogEntry
 from sigkit.tlog.entry_v1 import LoggedBy, LoggedSignature, Over, parse_body, verify_promise
+from sigkit.tlog.entry_v1 import encode_hashedrekord as encode_body
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
 
 PLACE = Place("entry")
@@ -306,3 +308,20 @@ def test_the_leaf_of_a_real_entry_is_made_byte_for_byte(name, vectors):
     details, algorithm = scheme_of(parse_public_key(spki, PLACE), PLACE)
     leaf = encode_hashedrekord(Digest(algorithm, digest), base64.b64decode(signature), CertificateVerifier(der), details)
     assert leaf == base64.b64decode(bundle["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"])
+
+
+def test_a_body_that_is_written_for_a_file_is_read_again():
+    body = encode_body(DIGEST, SIGNATURE, PEM)
+    assert body == json.dumps(body_of("hashedrekord"), separators=(",", ":")).encode()
+    assert parse_body(entry_of(body), PLACE, limits.DEFAULT) == LoggedSignature(Over.ARTIFACT, DIGEST, (LoggedBy(SIGNATURE, PEM),))
+
+
+@pytest.mark.parametrize("name", ["happy-path-v0.1", "happy-path-v0.2", "happy-path-v0.3"])
+def test_the_body_of_a_real_entry_is_made_byte_for_byte(name, vectors):
+    bundle = json.loads((vectors / "sigstore-conformance/test/assets/bundle-verify" / name / "bundle.sigstore.json").read_text())
+    material, signed = bundle["verificationMaterial"], bundle["messageSignature"]
+    chain = material.get("x509CertificateChain", {}).get("certificates") or [material["certificate"]]
+    digest = Digest("sha256", base64.b64decode(signed["messageDigest"]["digest"]))
+    pem = encode_pem("CERTIFICATE", base64.b64decode(chain[0]["rawBytes"]))
+    (entry,) = material["tlogEntries"]
+    assert encode_body(digest, base64.b64decode(signed["signature"]), pem) == base64.b64decode(entry["canonicalizedBody"])

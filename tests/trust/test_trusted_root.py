@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import sigkit.trust
 from sigkit import limits
@@ -37,6 +37,7 @@ from sigkit.trust.bundled import COPIED, age_days, load_public_good
 from sigkit.trust.files import load_trusted_root
 from sigkit.trust.root import Origin, TrustedKey, Window, root_of_keys, with_keys
 from sigkit.trust.trusted_root import parse_trusted_root
+from tests.simulators.der import with_serial
 
 HERE = Place.operator("root.json")
 RAW = (Path(sigkit.trust.__file__).parent / "public_good.json").read_bytes()
@@ -224,6 +225,25 @@ def forged(raw):
     return b64(bytes(der))
 
 
+def self_signed(key):
+    """Return an authority's chain of one certificate, by this key."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "own")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(datetime(2026, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2036, 1, 1, tzinfo=UTC))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    return [{"rawBytes": b64(certificate.public_bytes(serialization.Encoding.DER))}]
+
+
+def renumbered(raw):
+    """Return the certificate with a serial number of zero."""
+    return b64(with_serial(base64.b64decode(raw), b"\2\1\0"))
+
+
+def under_another_name(authorities):
+    return [*authorities, {**authorities[0], "uri": "https://other.example"}]
+
+
 LOG, CA, TSA = ("tlogs", 0), ("certificateAuthorities", 1), ("timestampAuthorities", 0)
 CHAIN = (*CA, "certChain", "certificates")
 REFUSED = {
@@ -268,6 +288,12 @@ REFUSED = {
     "a timestamp chain upside down": (changed(*TSA, "certChain", "certificates", to=upside_down), MalformedTrustedRoot),
     "a forged timestamp certificate": (changed(*TSA, "certChain", "certificates", 0, "rawBytes", to=forged), MalformedTrustedRoot),
     "no certificate": (changed(*CHAIN, 0, "rawBytes", to=b64(b"hello")), MalformedTrustedRoot),
+    "an authority with an Ed25519 key": (
+        changed(*CHAIN, to=self_signed(ed25519.Ed25519PrivateKey.generate())),
+        UnsupportedTrustedRoot,
+    ),
+    "a serial number that is not positive": (changed(*CHAIN, 1, "rawBytes", to=renumbered), MalformedTrustedRoot),
+    "a timestamp authority under two names": (changed("timestampAuthorities", to=under_another_name), MalformedTrustedRoot),
     "too many logs": (changed("tlogs", to=lambda logs: logs[:1] * (limits.TRUSTED_ITEMS + 1)), TooMany),
     "too many certificates": (changed(*CHAIN, to=lambda chain: chain[:1] * (limits.CERTIFICATES + 1)), TooMany),
     "too large": (RAW + b" " * limits.DEFAULT.bundle_bytes, TooLarge),
@@ -282,6 +308,24 @@ def test_a_log_has_one_key_under_two_ids_only_if_both_are_of_one_named_operator(
     logs[1]["operator"] = "two.example"
     with pytest.raises(MalformedTrustedRoot):
         parsed(changed("tlogs", to=logs))
+
+
+@pytest.mark.parametrize("operators", [("one.example",) * 2, ("", ""), ("one.example", "two.example"), ("", "one.example")])
+@pytest.mark.parametrize("name", ["https://timestamp.sigstore.dev/api/v1/timestamp", "https://other.example"])
+def test_one_timestamp_authority_is_there_twice_only_where_it_counts_once(operators, name):
+    first, second = under_another_name(json.loads(RAW)["timestampAuthorities"])
+    document = changed("timestampAuthorities", to=[first | {"operator": operators[0]}, second | {"operator": operators[1], "uri": name}])
+    if operators[0] == operators[1] and (operators[0] or name == first["uri"]):
+        assert len(parsed(document).timestamp_authorities) == 2
+    else:
+        with pytest.raises(MalformedTrustedRoot):
+            parsed(document)
+
+
+def test_an_authority_with_an_Ed25519_key_is_refused_with_what_is_expected():
+    with pytest.raises(UnsupportedTrustedRoot) as caught:
+        parsed(changed(*CHAIN, to=self_signed(ed25519.Ed25519PrivateKey.generate())))
+    assert (caught.value.expected, caught.value.got) == ("ECDSA or RSA", "ed25519")
 
 
 @pytest.mark.parametrize(("document", "error"), [pytest.param(*row, id=name) for name, row in REFUSED.items()])

@@ -126,7 +126,7 @@ NAME = x509.UniformResourceIdentifier("https://git.example/else")
 PATH = (
     Edit(
         "verify.chain",
-        "return tuple(builder.build_client_verifier().verify(leaf, [*intermediates, *signing.offered]).chain)",
+        "return tuple(_verifier(store, moment).verify(leaf, [*intermediates, *signing.offered]).chain)",
         "return (leaf, *authority.certificates)",
     ),
 )
@@ -152,6 +152,10 @@ def issued_after_the_end(sim):
 
 
 CLIMB = (Edit("verify.chain", "verification.Store([anchor])", "verification.Store(list(authority.certificates))"),)
+NAMED = drop("verify.issuing", "if isinstance(extension.value, x509.NameConstraints):")
+LENGTH = (Edit("verify.issuing", "return length is None or depth <= length", "return True"),)
+ABOVE = (Edit("verify.issuing", " and _is_path(certificates)", ""),)
+FOR_SERVERS = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
 EXCLUDED = x509.NameConstraints(None, [x509.UniformResourceIdentifier("git.example")])
 CERTIFICATES = "check_certificates(path, times, place)"
 CHAIN = {
@@ -163,14 +167,14 @@ CHAIN = {
     "a certificate for servers": Row(
         issued(usages=[ExtendedKeyUsageOID.SERVER_AUTH]),
         "SK-ROOT-005",
-        drop("verify.chain", "if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:"),
+        drop("verify.issuing", "if usage is not None and ExtendedKeyUsageOID.CODE_SIGNING not in usage:"),
     ),
     "a certificate without a purpose": Row(
         issued(usages=[]),
         "SK-ROOT-005",
         (
             Edit(
-                "verify.chain",
+                "verify.issuing",
                 "        .require_present(ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_code_signing)\n",
                 "",
             ),
@@ -180,7 +184,7 @@ CHAIN = {
     "a certificate that is its own authority": Row(
         its_own_authority,
         "SK-ROOT-005",
-        (*drop("verify.chain", "if leaf in authority.certificates:"), Edit("verify.chain", "path[1]", "path[-1]")),
+        (*drop("verify.chain", "if signing.certificate in authority.certificates:"), Edit("verify.chain", "path[1]", "path[-1]")),
     ),
     "an authority's certificate": Row(
         issued(more=[(x509.BasicConstraints(ca=True, path_length=None), True)]),
@@ -204,7 +208,11 @@ CHAIN = {
     ),
     "a name that the anchor excludes": Row(anchored(1, (EXCLUDED, True)), "SK-ROOT-005", CLIMB),
     "a path longer than the anchor allows": Row(anchored(0), "SK-ROOT-005", CLIMB),
-    "an anchor for servers": Row(anchored(1, (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)), "SK-ROOT-005", CLIMB),
+    "an anchor for servers": Row(anchored(1, FOR_SERVERS), "SK-ROOT-005", CLIMB),
+    # Once more, where the path ends at the intermediate because nothing above it is said to bind the signer.
+    "a name that an anchor above excludes": Row(anchored(1, (EXCLUDED, True)), "SK-ROOT-005", NAMED),
+    "a path longer than an anchor above allows": Row(anchored(0), "SK-ROOT-005", LENGTH),
+    "an anchor above for servers": Row(anchored(1, FOR_SERVERS), "SK-ROOT-005", ABOVE),
     "an authority after its window": Row(
         ca_window(-DAY, timedelta()),
         "SK-TIME-003",

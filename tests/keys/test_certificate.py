@@ -1,0 +1,46 @@
+"""Certificates are loaded, or refused, without a warning."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigkit.keys.certificate import load_certificate
+from tests.simulators import der
+from tests.simulators.sigstore import Simulator
+
+CERTIFICATE = Simulator().ca.anchor.certificate.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("serial", [1, 127, 128, 2**158])
+def test_a_positive_serial_number_is_read(serial):
+    assert load_certificate(der.with_serial(CERTIFICATE, der.integer(serial))).serial_number == serial
+
+
+@pytest.mark.parametrize(
+    "serial", [b"\2\1\0", b"\2\1\xff", b"\2\2\x80\0", b"\2\2\0\0"], ids=["zero", "minus one", "negative", "zero in two bytes"]
+)
+def test_another_serial_number_is_refused(serial):
+    with pytest.raises(ValueError, match="serial"):
+        load_certificate(der.with_serial(CERTIFICATE, serial))
+
+
+def test_a_serial_number_in_a_certificate_of_version_1_is_looked_at_too():
+    signed, *rest = der.elements(der.opened(CERTIFICATE))
+    _, _, *fields = der.elements(der.opened(signed))
+    with pytest.raises(ValueError, match="positive"):
+        load_certificate(der.sequence(der.sequence(b"\2\1\0", *fields), *rest))
+
+
+@given(position=st.integers(min_value=0), bit=st.integers(0, 7), end=st.integers(0, len(CERTIFICATE)))
+def test_nothing_but_a_refusal_leaves_it_and_no_warning(position, bit, end):
+    raw = bytearray(CERTIFICATE)
+    raw[position % len(raw)] ^= 1 << bit
+    for damaged in (bytes(raw), CERTIFICATE[:end]):
+        try:
+            load_certificate(damaged)
+        except (ValueError, x509.InvalidVersion):
+            continue
