@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.keys.private import generate
+from sigkit.keys.public import parse_public_key
 from sigkit.services.exchange import Request
 from sigkit.services.log.ed25519ph import verifies_digest
 from sigkit.services.log.hashedrekord import terms_of
@@ -207,6 +208,7 @@ def changed(**changes):
     return body
 
 
+PEM = parse_public_key(spki(SIGNER), PLACE).encode_pem()
 OTHER = ec.generate_private_key(ec.SECP256R1())
 REFUSED = [
     pytest.param(b"", id="nothing"),
@@ -224,6 +226,8 @@ REFUSED = [
     pytest.param(changed(signature__verifier__keyDetails="PKIX_ED25519"), id="pure Ed25519"),
     pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(spki(OTHER))}), id="another key"),
     pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(b"key")}), id="no key"),
+    pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(PEM)}), id="a key in PEM"),
+    pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(spki(SIGNER)), "raw_bytes": b64(spki(SIGNER))}), id="bytes twice"),
     pytest.param(changed(signature__verifier__x509Certificate={"rawBytes": b64(b"0")}), id="key and certificate"),
     pytest.param(
         changed(signature__verifier={"x509Certificate": {"rawBytes": b64(b"0")}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}),
