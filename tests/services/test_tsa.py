@@ -162,9 +162,9 @@ def test_no_two_timestamps_have_one_serial_number(authorities):
         pytest.param(raw_query(identifier="1.2." + ".".join(["4294967295"] * 30)), id="a huge identifier"),
     ],
 )
-def test_query_is_refused_in_gateway_s_form(authorities, body):
+def test_query_is_refused(authorities, body):
     answer = post(authorities, body)
-    assert (answer.status, document(answer)["code"]) == (400, 3)
+    assert (answer.status, document(answer)["code"]) == (400, 400)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_query_in_json_is_refused(authorities, members):
 
 def test_query_that_is_too_long_is_refused(authorities):
     answer = post(authorities, raw_query(der.element(0xA0, b"\0" * 1024)))
-    assert answer.status == 413
+    assert (answer.status, set(document(answer))) == (400, {"code", "message"})
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/timestamp-reply"])
@@ -219,7 +219,7 @@ def test_flipped_bit_in_a_query_is_refused_or_another_query(at, bit):
 def test_authority_whose_certificate_is_not_valid_signs_nothing(authorities, days):
     authorities.clock.advance(days=days)
     answer = post(authorities, raw_query())
-    assert (answer.status, document(answer)["code"]) == (500, 13)
+    assert (answer.status, document(answer)["code"]) == (500, 500)
 
 
 # --- the authority
