@@ -76,6 +76,17 @@ def test_what_did_not_change_is_not_fetched_again(machine, sim):
     assert sim.asked == ["2.root.json", "timestamp.json"]
 
 
+def test_of_two_timestamps_of_one_version_the_first_stays(machine, sim):
+    machine.online()
+    seen = machine.kept.files["timestamp.json"]
+    sim.timestamp.expires = sim.now + 300 * DAY
+    sim.sign("timestamp")
+    client = machine.client(sim)
+    client.refresh()
+    assert client.expires == sim.now + 7 * DAY
+    assert machine.kept.files["timestamp.json"] == seen
+
+
 def test_what_changed_is_got(machine, sim):
     machine.online()
     sim.targets_files[NAME] = b"another"
