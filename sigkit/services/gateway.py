@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.services.exchange import Answer, Request, json_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
@@ -41,7 +41,7 @@ def gateway_answer(err: GatewayError) -> Answer:
 
 async def route(
     request: Request,
-    handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]],
+    handlers: Mapping[tuple[str, str], Callable[[Request], Awaitable[Answer]]],
     error_answer: Callable[[GatewayError], Answer] = gateway_answer,
 ) -> Answer:
     """Answer by the handler of method and path; HEAD is answered as GET is."""
