@@ -222,6 +222,17 @@ def test_a_role_that_is_delegated_to_lists_its_own_paths_and_no_others(machine, 
     assert machine.client().target("keys-1") == b"keys"
 
 
+def test_a_circle_of_delegations_ends(machine, sim):
+    delegate(sim, "there", paths=["*"], files={})
+    delegate(sim, "back", paths=["*"], files={})
+    key = sim.signers["timestamp"][0].public_key
+    for here, other in (("there", "back"), ("back", "there")):
+        role = DelegatedRole(other, [key.keyid], 1, terminating=False, paths=["*"])
+        sim.delegated[here].delegations = Delegations({key.keyid: key}, {other: role})
+        sim.sign(here)
+    refused(TargetNotListed, lambda: machine.client(sim).target("app"))
+
+
 def test_metadata_of_another_role_is_not_a_role_s(machine, sim):
     sim.files["timestamp.json"] = sim.files[f"{sim.snapshot.version}.snapshot.json"]
     refused(MalformedMetadata, machine.online)
