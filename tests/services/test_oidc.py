@@ -384,8 +384,10 @@ def test_code_expires_soon(browser, clock):
     assert document(browser.redeem(code))["error"] == "invalid_grant"
 
 
-def test_page_gives_its_code_once(browser):
-    browser.code()
+def test_page_gives_its_code_once_and_to_a_reader(browser):
+    browser.oidc.logins.approve(browser.user_code(), PERSON)
+    assert ask(browser.oidc, "HEAD", headers(browser.answer)["location"].removeprefix(URL)).status == 404
+    assert browser.page().status == 303
     assert browser.page().status == 410
 
 
