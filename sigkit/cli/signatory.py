@@ -53,6 +53,8 @@ def prepare(output: Output, flags: SigningFlags) -> Setup:
         SigkitError: a file cannot be read or used; the place is the operator's.
     """
     _check_flags(flags)
+    if flags.services_cacert is not None:  # looked at before anything is asked: whether a service wants it is known too late
+        _load_certificates(flags.services_cacert)
     services = _load_services(output, flags)
     key = None
     if flags.key_path is not None:
