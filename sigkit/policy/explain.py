@@ -108,6 +108,8 @@ def fact_lines(facts: Facts, depth: int) -> Iterator[Line]:
 def _vouching_lines(facts: Facts, depth: int) -> Iterator[Line]:
     for inclusion in facts.inclusions:
         yield Line(depth, "in log", f"{inclusion.log} at index {inclusion.index}")
+        for witness in inclusion.witnesses:
+            yield Line(depth, "witness", f"{witness.rpartition('+')[0]}, of that log's tree")
     for promise in facts.promises:
         yield Line(depth, "promised", f"by log {promise.log} for index {promise.index}; not proved to be there")
     for logged in facts.certificate_logs:
