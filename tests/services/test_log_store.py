@@ -328,12 +328,12 @@ def test_a_batch_that_was_never_synced_was_never_there(root):
     assert fill(root).size == 2
 
 
-def test_a_journal_whose_sync_failed_takes_nothing_more(root, monkeypatch):
-    journal, records = Journal.open(str(root / "journal"))
-    monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.sync=1*eio;log.journal.sync=2*eio;log.journal.sync=3*eio")
-    with pytest.raises(LogHalted):
-        journal.append(Record(1, (b"x",), records[-1].checkpoint))
-    monkeypatch.delenv("SIGKIT_FAILPOINTS")
-    with pytest.raises(LogHalted):
-        journal.append(Record(1, (b"x",), records[-1].checkpoint))
+def test_a_journal_whose_sync_failed_takes_nothing_more():
+    reading, writing = os.pipe()  # which can be written to and not be synced
+    journal = Journal("journal", writing, 0)
+    for _ in range(2):
+        with pytest.raises(LogHalted):
+            journal.append(Record(1, (b"x",), "checkpoint"))
     journal.close()
+    with open(reading, "rb") as file:
+        assert file.read().count(b"SKL1") == 1

@@ -75,6 +75,7 @@ class TileLog:
         self._appending = threading.Lock()
         self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
         self._recent: dict[bytes, list[int]] = {}  # terms of what is not in the index yet
+        self._not_before = 0  # the size of the log before which nothing is filed
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
         self._journal, records = Journal.open(os.path.join(root, JOURNAL))
@@ -281,7 +282,7 @@ class TileLog:
         """Return what is to be filed, if the journal has grown. Of all steps of filing each may be repeated after a crash."""
         with self._guard:
             size, start, end = self._head.size, self._base, self._head.size // WIDTH * WIDTH
-            if size - start < self._filed_at:
+            if size < max(start + self._filed_at, self._not_before):
                 return None
             rows = tuple((term, entry) for term, entries in self._recent.items() for entry in entries)
             return Filing(size, end, tuple(self._whole_tiles(start, end)), rows)
@@ -293,7 +294,8 @@ class TileLog:
                 self._files.put(tile, data)
             self._index.add(filing.rows, filing.size)
         except (FileUnwritable, DatabaseUnusable):
-            return False  # the entries are durable where they are; it is tried again, and a journal without space says so itself
+            self._give_up(filing)
+            return False
         return True
 
     def end_filing(self, filing: Filing) -> None:
@@ -302,13 +304,18 @@ class TileLog:
             try:
                 self._journal.replace(Record(filing.end, tuple(self._tail[filing.end - self._base :]), self._head.checkpoint))
             except FileUnwritable:
-                return  # as in `write_filing`
+                self._give_up(filing)
+                return
             with self._guard:
                 self._tree.forget(filing.end)
                 del self._tail[: filing.end - self._base]
                 self._base = filing.end
                 kept = ((term, [entry for entry in entries if entry >= filing.size]) for term, entries in self._recent.items())
                 self._recent = {term: entries for term, entries in kept if entries}
+
+    def _give_up(self, filing: Filing) -> None:
+        # The entries are durable where they are, and a journal without space says so itself. It is tried again, but not for each batch.
+        self._not_before = filing.size + self._filed_at
 
     def _whole_tiles(self, start: int, end: int) -> Iterator[tuple[Tile, bytes]]:
         """Give the tiles that become whole between two sizes, and what they hold: entries first, the highest level last."""
