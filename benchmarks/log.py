@@ -1,7 +1,6 @@
 """The log of the stack: durable appends through its HTTP server, and what a million entries cost.
 
-    python -m benchmarks.log                     32 and 512 clients
-    python -m benchmarks.log URL                 the same clients against another server of Rekor's second generation
+    python -m benchmarks.log                     32 and 512 clients, in turns with Rekor's own POSIX server if .ci/go-peers built it
     python -m benchmarks.log fill 1000000        disk, opening, proofs
 
 A sync of the same disk is timed in the same run: latencies are told as multiples of it. Requests are signed before the clock starts, and
@@ -13,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
+from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate, parse_private_key
 from sigkit.limits import BodyLimits
 from sigkit.services.app import Mount
@@ -32,6 +33,7 @@ from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import TileLog
 from sigkit.services.serve import running
 from sigkit.strict import encode_base64, encode_json
+from tests.simulators import go_peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,32 +124,63 @@ async def load(url: str, clients: int, bodies: list[bytes]) -> tuple[float, list
     return len(taken) / (time.perf_counter() - start), sorted(taken)
 
 
-def processor_ms(pid: int | None) -> float:
-    """Return the processor time that a process has used; 0 where none is known."""
-    if pid is None:
-        return 0.0
+def processor_ms(pid: int) -> float:
+    """Return the processor time that a process has used."""
     ticks = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
     return sum(map(int, ticks)) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def race(url: str, pid: int | None, home: Path) -> None:
-    """Measure a server with 32 and with 512 clients."""
+@contextlib.contextmanager
+def served_by_rekor(home: Path) -> Iterator[tuple[str, int] | None]:
+    """Serve the real Rekor over a directory, if it is there."""
+    program = go_peers.find("rekor-posix")
+    if program is None:
+        yield None
+        return
+    (home / "rekor.pem").write_bytes(encode_pem("PRIVATE KEY", generate("ed25519").pkcs8()))
+    (home / "rekor").mkdir()
+    ports = [free_port() for _ in range(3)]
+    named = dict(zip(("--http-port", "--grpc-port", "--http-metrics-port"), map(str, ports), strict=True))
+    named |= {"--http-address": "127.0.0.1", "--hostname": ORIGIN, "--storage-dir": str(home / "rekor")}
+    named |= {"--signer-filepath": str(home / "rekor.pem"), "--checkpoint-interval": "1s"}
+    command = [str(program), "serve", *(word for pair in named.items() for word in pair)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not listens(ports[0]):
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{ports[0]}", process.pid
+        process.terminate()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Tell whether something listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def race(name: str, url: str, pid: int, clients: int, home: Path) -> None:
+    """Measure a server with so many clients."""
     import uvloop
 
-    for clients in (32, 512):
-        bodies = signed_requests(40_000)
-        before = sync_ms(home)
-        used = processor_ms(pid)
-        rate, taken = uvloop.run(load(url, clients, bodies))
-        used = processor_ms(pid) - used
-        sync = statistics.mean((before, sync_ms(home)))
-        middle, late = (taken[int(len(taken) * part)] * 1000 for part in (0.5, 0.99))
-        print(
-            f"{clients:4} clients: {rate:7.0f} appends/s, median {middle:6.1f} ms, p99 {late:6.1f} ms"
-            f" = {late / sync:5.1f} syncs of {sync:.2f} ms; slowest {taken[-1] * 1000:.0f} ms"
-            f"; processor {used / len(taken):.3f} ms each",
-            flush=True,
-        )
+    bodies = signed_requests(40_000)
+    before = sync_ms(home)
+    used = processor_ms(pid)
+    rate, taken = uvloop.run(load(url, clients, bodies))
+    used = processor_ms(pid) - used
+    sync = statistics.mean((before, sync_ms(home)))
+    middle, late = (taken[int(len(taken) * part)] * 1000 for part in (0.5, 0.99))
+    print(
+        f"{name:6} {clients:4} clients: {rate:7.0f} appends/s, median {middle:6.1f} ms, p99 {late:6.1f} ms"
+        f" = {late / sync:5.1f} syncs of {sync:.2f} ms; slowest {taken[-1] * 1000:.0f} ms"
+        f"; processor {used / len(taken):.3f} ms each",
+        flush=True,
+    )
 
 
 def fill(count: int, home: Path) -> None:
@@ -199,11 +232,12 @@ def main() -> None:
         home = Path(name)
         if arguments[:1] == ["fill"]:
             fill(int(arguments[1]), home)
-        elif arguments:
-            race(arguments[0], None, home)
         else:
-            with served(home) as (url, pid):
-                race(url, pid, home)
+            with served(home) as ours, served_by_rekor(home) as theirs:
+                for clients in (32, 512):
+                    race("sigkit", *ours, clients, home)
+                    if theirs is not None:
+                        race("rekor", *theirs, clients, home)
 
 
 if __name__ == "__main__":

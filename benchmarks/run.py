@@ -23,7 +23,7 @@ from benchmarks import corpus
 from benchmarks.many import many, thousand
 from benchmarks.measure import Subject, compare, table
 from sigkit.cli.demo_image import assemble, write_layout
-from tests.simulators import peer_root
+from tests.simulators import peer_root, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,28 @@ def verify(bench: Bench) -> str:
     )
     goal = "`sigkit verify --key` ≤ 2.5 times cosign; `sigkit --help` ≤ 3 times `import click`"
     return table("Cold verify, signed image, docker-registry on loopback", rows, "cosign verify --key", goal)
+
+
+def sign(bench: Bench) -> str:
+    """Signing with an identity's token, against a stack in this process."""
+    with stacks.running(bench.home / "stack") as stack:
+        image = f"{stack.url.removeprefix('http://')}/bench/hello:1"
+        bench.do("copy", "oci:image", image)
+        (bench.home / "token").write_text(stack.token(), encoding="ascii")
+        root, config = (str(stack.client(name)) for name in ("trusted_root.json", "signing_config.json"))
+        ours = ("--trusted-root", root, "--signing-config", config, "--identity-token", "token", "--yes")
+        token = f"--identity-token={bench.home / 'token'}"
+        theirs = (f"--trusted-root={root}", f"--signing-config={config}", token, "-y", "--allow-http-registry")
+        rows = compare(
+            [
+                bench.sigkit("sigkit sign", "sign", *ours, image),
+                bench.peers("cosign sign", "cosign", "sign", *theirs, image),
+                bench.entering(),
+            ],
+            rounds=15,
+        )
+    goal = "`sigkit sign` ≤ 2 times cosign"
+    return table("Keyless sign: certificate, timestamp, log entry and upload, all at a stack on loopback", rows, "cosign sign", goal)
 
 
 def run(bench: Bench) -> str:
@@ -211,7 +233,16 @@ def core(bench: Bench) -> str:
     return core_alone.measure()
 
 
-SECTIONS = {"verify": verify, "run": run, "runtime": runtime, "pull": pull, "core": core, "many": many, "thousand": thousand}
+SECTIONS = {
+    "verify": verify,
+    "sign": sign,
+    "run": run,
+    "runtime": runtime,
+    "pull": pull,
+    "core": core,
+    "many": many,
+    "thousand": thousand,
+}
 
 
 def main() -> None:

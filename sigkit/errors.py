@@ -1970,6 +1970,16 @@ class SameIdentityTwice(PolicyError):
     code = "SK-POLICY-029"
 
 
+class NotWitnessed(PolicyError):
+    """The signature is good and in a log, but fewer witnesses signed the log's tree than the rule asks for.
+
+    Without witnesses a log can show one tree to whoever signs and another to everybody else. Sign again with a log that these witnesses
+    follow, or lower `witnesses`.
+    """
+
+    code = "SK-POLICY-040"
+
+
 # --- INTERNAL ---------------------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,8 @@ def prepare(output: Output, flags: SigningFlags) -> Setup:
         SigkitError: a file cannot be read or used; the place is the operator's.
     """
     _check_flags(flags)
+    if flags.services_cacert is not None:  # looked at before anything is asked: whether a service wants it is known too late
+        _load_certificates(flags.services_cacert)
     services = _load_services(output, flags)
     key = None
     if flags.key_path is not None:
@@ -164,6 +166,8 @@ def _check_flags(flags: SigningFlags) -> None:
 
 def _load_services(output: Output, flags: SigningFlags) -> Services | None:
     """Return the instance that is named, for an identity the public one by default, or None for a key alone."""
+    if flags.signing_config is None and flags.trusted_root is None and flags.key_path is not None:
+        return None
     from sigkit import durable, limits
     from sigkit.cli.trusting import opened_roots
     from sigkit.errors import Place
@@ -171,8 +175,6 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
     from sigkit.trust.pins import is_name
     from sigkit.trust.signing_config import parse_signing_config
 
-    if flags.signing_config is None and flags.trusted_root is None and flags.key_path is not None:
-        return None
     name = flags.trusted_root or NAME
     with opened_roots(output, "network") as roots:
         if flags.signing_config is not None:

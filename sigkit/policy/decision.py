@@ -384,7 +384,7 @@ def encode_facts(facts: Facts) -> dict[str, Json]:
             "annotations": dict(signature.annotations),
         },
         "signer": {"signer": encode_signer(facts.signer.signer), "source": _source(facts.signer.source)},
-        "inclusions": [_entry(fact) for fact in facts.inclusions],
+        "inclusions": [_entry(fact) | ({"witnesses": list(fact.witnesses)} if fact.witnesses else {}) for fact in facts.inclusions],
         "promises": [_entry(fact) for fact in facts.promises],
         "certificateLogs": [
             {"log": fact.log, "time": encode_time(fact.when), "operator": fact.operator, "source": _source(fact.source)}
@@ -404,7 +404,7 @@ def encode_facts(facts: Facts) -> dict[str, Json]:
     }
 
 
-def _entry(fact: InclusionFact | PromiseFact) -> Json:
+def _entry(fact: InclusionFact | PromiseFact) -> dict[str, Json]:
     return {"log": fact.log, "index": fact.index, "operator": fact.operator, "source": _source(fact.source)}
 
 

@@ -23,6 +23,7 @@ from sigkit.errors import (
     NotASignature,
     NotLogged,
     NotTimestamped,
+    NotWitnessed,
     OtherKey,
     Place,
     SigkitError,
@@ -173,6 +174,7 @@ def describe_leaf(require: KeyRequirement | IdentityRequirement) -> str:
         (demands.log_inclusions, "logInclusions"),
         (demands.timestamps, "timestamps"),
         (demands.certificate_logs, "certificateLogs"),
+        (demands.witnesses, "witnesses"),
     )
     extra = "".join(f", {what} {number}" for number, what in counts if number)
     match require:
@@ -238,6 +240,7 @@ def _lacking(fact: Facts, require: KeyRequirement | IdentityRequirement) -> tupl
         (NotLogged, "transparency logs that prove it", _inclusions(fact, require.anchor), demands.log_inclusions),
         (NotTimestamped, "timestamp authorities", _stamps(fact, require.anchor), demands.timestamps),
         (CertificateNotLogged, "certificate logs", _certificate_logs(fact, require.anchor), demands.certificate_logs),
+        (NotWitnessed, "witnesses", _witnesses(fact, require), demands.witnesses),
     )
     return tuple((error, what, there, wanted) for error, what, there, wanted in counted if there < wanted)
 
@@ -258,6 +261,12 @@ def _stamps(fact: Facts, anchor: Anchor | None) -> int:
 
 def _certificate_logs(fact: Facts, anchor: Anchor | None) -> int:
     return _operators((item.source, item.operator, item.log) for item in fact.certificate_logs if _counts(item.source, anchor))
+
+
+def _witnesses(fact: Facts, require: KeyRequirement | IdentityRequirement) -> int:
+    """Count those of the witnesses asked for that signed one tree with the entry in it: of two trees each could be shown to one reader."""
+    asked = {witness.identifier for witness in require.demands.witnessed_by}
+    return max((len(asked.intersection(item.witnesses)) for item in fact.inclusions if _counts(item.source, require.anchor)), default=0)
 
 
 def _counts(source: Source, anchor: Anchor | None) -> bool:
@@ -406,4 +415,5 @@ _FIELDS: Final = {
     "transparency logs that prove it": ("logInclusions", "with --insecure-ignore-tlog"),
     "timestamp authorities": ("timestamps", "without --use-signed-timestamps"),
     "certificate logs": ("certificateLogs", "with --insecure-ignore-sct"),
+    "witnesses": ("witnesses", "without a policy that asks for witnesses"),
 }

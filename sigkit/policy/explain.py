@@ -145,6 +145,8 @@ def fact_lines(facts: Facts, depth: int) -> Iterator[Line]:
 def _vouching_lines(facts: Facts, depth: int) -> Iterator[Line]:
     for inclusion in facts.inclusions:
         yield Line(depth, "in log", f"{inclusion.log} at index {inclusion.index}")
+        for witness in inclusion.witnesses:
+            yield Line(depth, "witness", f"{witness.rpartition('+')[0]}, of that log's tree")
     proved = {(inclusion.log, inclusion.index) for inclusion in facts.inclusions}
     for promise in facts.promises:
         if (promise.log, promise.index) in proved:

@@ -17,6 +17,7 @@ from sigkit.keys.public import parse_public_key
 from sigkit.policy.document import meant
 from sigkit.policy.expression import find_fault
 from sigkit.policy.identity import AnyText, Exactly, Expression, IdentityPattern
+from sigkit.policy.load_witnesses import parse_witnesses
 from sigkit.policy.model import (
     KEYLESS_DEMANDS,
     NO_DEMANDS,
@@ -25,7 +26,7 @@ from sigkit.policy.model import (
     IdentityRequirement,
     KeyRequirement,
 )
-from sigkit.trust.root import TrustedKey, TrustedRoot
+from sigkit.trust.root import TrustedKey, TrustedRoot, with_witnesses
 from sigkit.trust.store import NO_ALLOWANCE, Allowance
 from sigkit.verify.extensions import NAMES
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.policy.document import Field
     from sigkit.policy.identity import IssuerMatch, TextMatch
+    from sigkit.tlog.cosignature import NoteKey
     from sigkit.trust.store import RootStore
 
     ReadFile = Callable[[str], bytes]
@@ -49,7 +51,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,2}")
 _DAYS = re.compile(r"([0-9]{1,4})d", re.ASCII)
 _EXTENSIONS: Final = tuple(dict.fromkeys(name for name in NAMES.values() if name != "issuer"))
-_DEMANDS: Final = ("logEntries", "logInclusions", "timestamps", "certificateLogs")
+_DEMANDS: Final = ("logEntries", "logInclusions", "timestamps", "certificateLogs", "witnesses")
 
 
 class Root(Data):
@@ -102,9 +104,12 @@ class Trust:
 
     def roots_of(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[Root, ...]:
         """Return the roots that these count on, each once."""
-        anchors = dict.fromkeys(leaf.anchor for leaf in leaves)
+        counted: dict[Anchor | None, dict[str, NoteKey]] = {}
+        for leaf in leaves:
+            named = {witness.identifier: witness for witness in leaf.demands.witnessed_by}
+            counted.setdefault(leaf.anchor, {}).update(named)
         known = (*self.trusted_roots.values(), *self.certificate_authorities.values())
-        return tuple(root for root in known if root.anchor in anchors)
+        return tuple(_witnessed(root, tuple(counted[root.anchor].values())) for root in known if root.anchor in counted)
 
     def unnamed(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[str, ...]:
         """Return what is defined and stands in none of these."""
@@ -120,6 +125,12 @@ class Trust:
             *(f"certificate authority `{name}`" for name in certifying),
             *(f"authority `{name}`" for name in authorities),
         )
+
+
+def _witnessed(root: Root, witnesses: tuple[NoteKey, ...]) -> Root:
+    if not witnesses:
+        return root
+    return Root(with_witnesses(root.root, witnesses), root.anchor, root.digest, root.defaults, root.names_issuers)
 
 
 def _trusted(root: TrustedRoot, name: str) -> Root:
@@ -380,11 +391,14 @@ def _parse_extensions(field: Field) -> Mapping[str, TextMatch]:
 
 
 def _parse_demands(found: Mapping[str, Field], defaults: Demands) -> Demands:
+    witnessed_by, witnesses = parse_witnesses(found["witnesses"]) if "witnesses" in found else ((), 0)
     return Demands(
         log_entries=_parse_number(found, "logEntries", defaults.log_entries),
         log_inclusions=_parse_number(found, "logInclusions", defaults.log_inclusions),
         timestamps=_parse_number(found, "timestamps", defaults.timestamps),
         certificate_logs=_parse_number(found, "certificateLogs", defaults.certificate_logs),
+        witnesses=witnesses,
+        witnessed_by=witnessed_by,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sigkit.policy.identity import IdentityPattern
     from sigkit.policy.scope import Scope
     from sigkit.strict import Json
+    from sigkit.tlog.cosignature import NoteKey
     from sigkit.trust.root import TrustedKey, TrustedRoot
 
 API_VERSION: Final = "sigkit.dev/v1alpha1"
@@ -60,13 +61,16 @@ class Remap(Data):
 class Demands(Data):
     """What must vouch for a signature beside its signer: each number counts distinct operators, all within one piece of evidence.
 
-    `log_entries` counts logs that include the entry or promised to; `log_inclusions` only those that prove it.
+    `log_entries` counts logs that include the entry or promised to; `log_inclusions` only those that prove it. `witnesses` is how many of
+    `witnessed_by` must have signed one tree that includes it.
     """
 
     log_entries: int = 0
     log_inclusions: int = 0
     timestamps: int = 0
     certificate_logs: int = 0
+    witnesses: int = 0
+    witnessed_by: tuple[NoteKey, ...] = ()
 
 
 NO_DEMANDS: Final = Demands()

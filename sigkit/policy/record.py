@@ -137,7 +137,7 @@ def _facts(at: Cursor) -> Facts:
             annotations=signature.member("annotations").texts(limits.ANNOTATIONS),
         ),
         signer=SignerFact(_signer(signer.member("signer")), _source(signer.member("source"))),
-        inclusions=tuple(InclusionFact(*_entry(item)) for item in at.member("inclusions").items(limits.LOG_ENTRIES)),
+        inclusions=tuple(_inclusion(item) for item in at.member("inclusions").items(limits.LOG_ENTRIES)),
         times=tuple(_time_fact(item) for item in at.member("times").items(limits.TIMESTAMPS)),
         unchecked=_unchecked(at.member("unchecked")),
         promises=tuple(PromiseFact(*_entry(item)) for item in _items_or_none(_grown(at, "promises"))),
@@ -174,8 +174,13 @@ def _source(at: Cursor) -> Source:
     return Source(at.member("root").text(), _digest(at.member("rootDigest")), at.member("authority").text())
 
 
-def _entry(at: Cursor) -> tuple[str, int, Source, str]:
-    at.only(("log", "index", "operator", "source"))
+def _inclusion(at: Cursor) -> InclusionFact:
+    witnesses = tuple(item.text() for item in _items_or_none(_grown(at, "witnesses")))
+    return InclusionFact(*_entry(at, "witnesses"), witnesses)
+
+
+def _entry(at: Cursor, *more: str) -> tuple[str, int, Source, str]:
+    at.only(("log", "index", "operator", "source", *more))
     return at.member("log").text(), at.member("index").integer(), _source(at.member("source")), _operator(at)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.services.exchange import Answer, Request, json_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
@@ -39,7 +39,11 @@ def gateway_answer(err: GatewayError) -> Answer:
     return json_answer(err.status, {"code": err.code, "message": err.message, "details": []})
 
 
-async def route(request: Request, handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]]) -> Answer:
+async def route(
+    request: Request,
+    handlers: Mapping[tuple[str, str], Callable[[Request], Awaitable[Answer]]],
+    error_answer: Callable[[GatewayError], Answer] = gateway_answer,
+) -> Answer:
     """Answer by the handler of method and path; HEAD is answered as GET is."""
     path = "/" + request.path.lstrip("/")  # a base URL with a slash at its end makes two
     method = "GET" if request.method == "HEAD" else request.method
@@ -52,7 +56,7 @@ async def route(request: Request, handlers: dict[tuple[str, str], Callable[[Requ
             raise GatewayError(404, NOT_FOUND, "Not Found")
         return await handler(request)
     except GatewayError as err:
-        return gateway_answer(err)
+        return error_answer(err)
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:

@@ -18,7 +18,7 @@ import os
 import re
 from datetime import timedelta
 from html import escape
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import parse_qsl, quote, urlencode
 
 from sigkit.data import NOTHING
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from sigkit.clock import Clock
-    from sigkit.services.logins import Page
+    from sigkit.services.logins import Page, Started
     from sigkit.strict import Json
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -189,7 +189,7 @@ class OidcIssuer:
         _check_client(form, request.headers.get("authorization", ""))
         challenge = _challenge(form)
         _check_scope(form)
-        started = await self._start(challenge, nonce=form.get("nonce", ""))
+        started = await self._start(challenge, form.get("nonce", ""))
         return json_answer(
             200,
             {
@@ -203,9 +203,9 @@ class OidcIssuer:
             _NO_STORE,
         )
 
-    async def _start(self, challenge: str, **details: str) -> Any:  # noqa: ANN401 - what Logins.start returns
+    async def _start(self, challenge: str, nonce: str, redirect: str | None = None, answer: str = "") -> Started:
         try:
-            return await asyncio.to_thread(lambda: self.logins.start(challenge, **details))
+            return await asyncio.to_thread(self.logins.start, challenge, redirect=redirect, answer=answer, nonce=nonce)
         except TooMany as err:
             raise OAuthError("temporarily_unavailable", err.problem, 429) from err
 
@@ -220,14 +220,13 @@ class OidcIssuer:
             raise OAuthError("unsupported_response_type", "response_type is code")
         challenge = _challenge(query)
         _check_scope(query)
-        details = {"redirect": redirect, "answer": query.get("state", ""), "nonce": query.get("nonce", "")}
-        started = await self._start(challenge, **details)
+        started = await self._start(challenge, query.get("nonce", ""), redirect, query.get("state", ""))
         return Answer(303, (("Location", f"{self.url}/oidc/login/{started.secret}"), *_NO_STORE))
 
     async def _send_page(self, request: Request) -> Answer:
         handle = request.path.removeprefix("/oidc/login/")
         page = await asyncio.to_thread(self.logins.page, handle)
-        if request.method not in {"GET", "HEAD"} or page is None:
+        if request.method != "GET" or page is None:  # not HEAD: the code would be gone with an answer that nobody reads
             return _page(404, "No such login", "<p>It has ended. Start again.</p>")
         match page.stage:
             case Stage.PENDING:

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sigkit import limits
 from sigkit.errors import AddressUnusable, FileUnreadable, MissingExtra, Place
 from sigkit.services.app import App, Mount
 from sigkit.services.registry import RegistryService, RegistryVariant
@@ -130,7 +131,7 @@ def until_told() -> Iterator[threading.Event]:
 
 def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
     try:
-        import httptools  # noqa: F401 - named below; imported here to say what is missing
+        import httptools  # noqa: F401 - uvicorn's protocol imports it; here to say what is missing
         import uvicorn
         import uvloop  # noqa: F401 - the same
     except ImportError as err:
@@ -139,10 +140,12 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
             place=Place(f"server on {listen}"),
             remedy="python -m pip install 'sigkit[serve]'",
         ) from err
+    from sigkit.services.protocol import BoundedProtocol
+
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -151,6 +154,7 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_STOP_S,
+        limit_concurrency=limits.HTTP_CONNECTIONS,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )

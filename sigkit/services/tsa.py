@@ -17,7 +17,7 @@ from sigkit.data import Data
 from sigkit.errors import Place, SigkitError
 from sigkit.services import der, pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
-from sigkit.services.gateway import GatewayError, invalid, read_body, route
+from sigkit.services.gateway import INVALID_ARGUMENT, GatewayError, invalid, read_body, route
 from sigkit.strict import INT64_MAX, parse_json
 
 if TYPE_CHECKING:
@@ -170,20 +170,21 @@ class TimestampAuthority:
 
     async def answer(self, request: Request) -> Answer:
         """Answer a request; whatever is wrong with it is answered too."""
-        return await route(
-            request,
-            {
-                ("POST", "/api/v1/timestamp"): self._take_query,
-                ("GET", "/api/v1/timestamp/certchain"): self._send_chain,
-                ("GET", "/ping"): self._ping,
-            },
-        )
+        handlers = {
+            ("POST", "/api/v1/timestamp"): self._take_query,
+            ("GET", "/api/v1/timestamp/certchain"): self._send_chain,
+            ("GET", "/ping"): self._ping,
+        }
+        return await route(request, handlers, _error_answer)
 
     async def _take_query(self, request: Request) -> Answer:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in {_QUERY_TYPE, _JSON_TYPE}:
-            raise GatewayError(415, 415, f"unsupported media type, {_QUERY_TYPE} or {_JSON_TYPE} only")
-        raw = await read_body(request, _MOST_BODY_BYTES)
+            raise GatewayError(415, INVALID_ARGUMENT, f"unsupported media type, {_QUERY_TYPE} or {_JSON_TYPE} only")
+        try:
+            raw = await read_body(request, _MOST_BODY_BYTES)
+        except GatewayError as err:
+            raise invalid(f"Error generating timestamp response: {err.message}") from err  # theirs has no 413
         try:
             query = parse_query(raw) if media_type == _QUERY_TYPE else parse_json_query(raw)
         except (der.MalformedDer, SigkitError) as err:
@@ -196,6 +197,10 @@ class TimestampAuthority:
 
     async def _ping(self, _: Request) -> Answer:
         return json_answer(200, {"status": "SERVING"})
+
+
+def _error_answer(err: GatewayError) -> Answer:
+    return json_answer(err.status, {"code": err.status, "message": err.message})
 
 
 def parse_query(raw: bytes) -> Query:

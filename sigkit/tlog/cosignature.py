@@ -43,12 +43,18 @@ class NoteKey(Data):
     key: PublicKey
     log_id: bytes  # 32 bytes, of which a line has the first four
 
+    @property
+    def identifier(self) -> str:
+        """The name, and the whole of what a line has the beginning of: no two keys share one."""
+        return f"{self.name}+{self.log_id.hex()}"
+
 
 class Cosignature(Data):
     """What was proved: this witness signed the tree, at a time of its own clock; None where it makes no claim about it."""
 
     witness: str
     time: datetime | None
+    identifier: str
 
 
 def parse_note_key(text: str, place: Place) -> NoteKey:
@@ -98,7 +104,7 @@ def verify_cosignatures(note: Note, witnesses: Sequence[NoteKey], place: Place) 
         lines = [line for line in note.signatures if (line.name, line.key_id) == (witness.name, witness.log_id[:4])]
         times = [_verify_line(line.signature, note.text, witness, place) for line in lines]
         if times:
-            found.append(Cosignature(witness.name, times[0]))
+            found.append(Cosignature(witness.name, times[0], witness.identifier))
     return tuple(found)
 
 

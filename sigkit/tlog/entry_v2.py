@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
-    from sigkit.strict import Json
 
 KIND: Final = ("hashedrekord", "0.0.2")
 # What each kind of key signs for such a log: the name of the scheme, and the hash of the digest.
@@ -67,11 +66,14 @@ def encode_hashedrekord(digest: Digest, signature: bytes, verifier: Verifier, ke
 
     Source: RFC 8785: members sorted, no white space. Everything in it is ASCII.
     """
-    raw = verifier.der if isinstance(verifier, CertificateVerifier) else verifier.spki
-    name = "x509Certificate" if isinstance(verifier, CertificateVerifier) else "publicKey"
-    who: dict[str, Json] = {"keyDetails": key_details, name: {"rawBytes": strict.encode_base64(raw)}}
-    record: Json = {
-        "data": {"algorithm": _HASH_NAMES[digest.algorithm], "digest": strict.encode_base64(digest.value)},
-        "signature": {"content": strict.encode_base64(signature), "verifier": dict(sorted(who.items()))},
-    }
-    return strict.encode_json({"apiVersion": KIND[1], "kind": KIND[0], "spec": {"hashedRekordV002": record}})
+    if isinstance(verifier, CertificateVerifier):  # sorted, "x509Certificate" and "publicKey" both come after "keyDetails"
+        name, raw = "x509Certificate", verifier.der
+    else:
+        name, raw = "publicKey", verifier.spki
+    # A log writes one for each request, and nothing in it needs an escape: names, and base64.
+    return (
+        f'{{"apiVersion":"{KIND[1]}","kind":"{KIND[0]}","spec":{{"hashedRekordV002":{{'
+        f'"data":{{"algorithm":"{_HASH_NAMES[digest.algorithm]}","digest":"{strict.encode_base64(digest.value)}"}},'
+        f'"signature":{{"content":"{strict.encode_base64(signature)}",'
+        f'"verifier":{{"keyDetails":"{key_details}","{name}":{{"rawBytes":"{strict.encode_base64(raw)}"}}}}}}}}}}}}'
+    ).encode("ascii")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from sigkit.keys.public import PublicKey
+    from sigkit.tlog.cosignature import NoteKey
 
 _DIGEST_DOMAIN = b"sigkit.trusted-keys/1\n"
 
@@ -57,7 +58,7 @@ class TransparencyLog(Data):
 
     `log_id` is what entries call it; `checkpoint_key_id` the four bytes of its line under a checkpoint, where the root states them;
     `origin` the first line of its checkpoints (the host of its URL, for logs of the second generation). Evidence of one operator counts
-    once.
+    once. `witnesses` are those whose signatures under its checkpoints are looked at: a policy names them, no trusted root does.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TransparencyLog(Data):
     checkpoint_key_id: bytes | None
     origin: str
     source: Origin
+    witnesses: tuple[NoteKey, ...] = ()
 
 
 class CertificateAuthority(Data):
@@ -137,6 +139,25 @@ def with_keys(root: TrustedRoot, keys: TrustedRoot) -> TrustedRoot:
         keys.keys,
         root.certificate_authorities,
         root.logs,
+        root.ct_logs,
+        root.timestamp_authorities,
+    )
+
+
+def with_witnesses(root: TrustedRoot, witnesses: tuple[NoteKey, ...]) -> TrustedRoot:
+    """Return the root with these witnesses of all its logs. Its digest stays: whose word counts is what it was."""
+    logs = (
+        TransparencyLog(
+            log.name, log.log_id, log.key, log.valid, log.operator, log.checkpoint_key_id, log.origin, log.source, witnesses=witnesses
+        )
+        for log in root.logs
+    )
+    return TrustedRoot(
+        root.name,
+        root.digest,
+        root.keys,
+        root.certificate_authorities,
+        tuple(logs),
         root.ct_logs,
         root.timestamp_authorities,
     )

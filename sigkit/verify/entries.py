@@ -189,12 +189,24 @@ def _verify_inclusion(
     # The first line of a v1 checkpoint holds the tree's number, which the trust root does not know.
     origin = log.origin if (entry.kind, entry.version) == _V2 else None
     others = _verify_checkpoint(proof, log, origin, place)
+    witnesses = _verify_witnesses(proof, log, place)
+    seen = {identifier.rpartition("+")[0] for identifier in witnesses}
     # The log's own signature is under the index in its tree; the one that counts over its shards is signed with a promise only.
     index = proof.index if entry.promise is None else entry.index
-    unchecked = [Unchecked(f"cosignature of {name}", "the trust root holds no such witness") for name in others]
+    unchecked = [Unchecked(f"cosignature of {name}", "the trust root holds no such witness") for name in others if name not in seen]
     if index != entry.index:
         unchecked.append(Unchecked(f"index {entry.index} over all shards of the log {log.name}", "the log did not sign it"))
-    return (InclusionFact(log.name, index, source, log.operator),), tuple(unchecked)
+    return (InclusionFact(log.name, index, source, log.operator, witnesses),), tuple(unchecked)
+
+
+def _verify_witnesses(proof: InclusionProof, log: TransparencyLog, place: Place) -> tuple[str, ...]:
+    """Return which of the log's witnesses signed the tree of the proof; the checkpoint is proved to be of that."""
+    if not log.witnesses:
+        return ()
+    from sigkit.tlog.cosignature import verify_cosignatures
+    from sigkit.tlog.note import parse_note
+
+    return tuple(found.identifier for found in verify_cosignatures(parse_note(proof.checkpoint, place), log.witnesses, place))
 
 
 def _verify_checkpoint(proof: InclusionProof, log: TransparencyLog, origin: str | None, place: Place) -> tuple[str, ...]:

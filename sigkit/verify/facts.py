@@ -75,12 +75,16 @@ class SignerFact(Data):
 
 
 class InclusionFact(Data):
-    """This log includes the entry of this very signature, at this index. `operator` is who runs the log, "" where the root says nothing."""
+    """This log includes the entry of this very signature, at this index. `operator` is who runs the log, "" where the root says nothing.
+
+    `witnesses` signed the tree that includes it: each by its name and the whole id of its key.
+    """
 
     log: str
     index: int
     source: Source
     operator: str = ""
+    witnesses: tuple[str, ...] = ()
 
 
 class PromiseFact(Data):

@@ -13,7 +13,7 @@ from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
-from sigkit.tlog.merkle import verify_inclusion
+from sigkit.tlog.merkle import node_hash, verify_inclusion
 from sigkit.tlog.note import encode_line
 from sigkit.tlog.proof import verify_consistency
 from sigkit.tlog.tile import encode_entries
@@ -95,6 +95,18 @@ def test_sizes_at_the_end_of_64_bits_are_refused_before_anything_is_hashed(size)
         verify_consistency(1, bytes(32), size, bytes(32), [bytes(32)] * 63, PLACE)
     with pytest.raises(MalformedCheckpoint):
         parse_checkpoint(f"{ORIGIN}\n{size}\n{encode_base64(bytes(32))}\n", PLACE)
+
+
+@pytest.mark.attack("sigstore-rust, Merkle proofs")
+@pytest.mark.parametrize("bits", [63, 64])
+def test_a_tree_beyond_63_bits_is_refused_though_its_proof_leads_to_its_root_hash(bits):
+    root = bytes(32)
+    for _ in range(bits):
+        root = node_hash(root, bytes(32))
+    with pytest.raises(BadConsistencyProof):
+        verify_consistency(1, bytes(32), 2**bits, root, [bytes(32)] * bits, PLACE)
+    with pytest.raises(BadInclusionProof):
+        verify_inclusion(bytes(32), 0, 2**bits, [bytes(32)] * bits, root, PLACE)
 
 
 @pytest.mark.attack("sigstore-rust, Merkle proofs")

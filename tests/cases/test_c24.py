@@ -163,6 +163,7 @@ def test_c24_only_the_name_of_an_existing_entry_is_taken_and_only_if_it_is_one(s
     session.server.on("POST", "/log1/*").status(409, Location=location)
     with pytest.raises(AnswerUnusable):
         sign(session, registry, 1)
+    assert session.server.seen("GET", "/log1/*") == []
 
 
 def test_c24_an_existing_entry_is_waited_for_until_a_checkpoint_covers_it(session, registry):

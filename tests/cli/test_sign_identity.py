@@ -16,6 +16,7 @@ from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 from tests.simulators.sigstore_authorities import new_key
 from tests.simulators.sigstore_services import SUBJECT, SigstoreServer, _Public, wall_simulator
+from tests.simulators.tls_identity import TlsIdentity
 
 FILES = ("--signing-config", "sc.json", "--trusted-root", "tr.json")
 CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME", "SPIFFE_ENDPOINT_SOCKET", "SIGSTORE_ID_TOKEN")
@@ -258,6 +259,19 @@ def test_a_key_signs_with_its_certificate(here, server, capsys):
     (here / "K.key").write_bytes(encode_pem("PRIVATE KEY", generate("ecdsa-p256").pkcs8()))
     assert blob("--key", "K.key", "--cert", "c.pem") == 2
     assert "another key" in capsys.readouterr().err
+
+
+def test_a_private_authority_for_the_services_tls_is_named_and_else_refused(here, capsys):
+    identity = TlsIdentity.make(here, "localhost")
+    with SigstoreServer(wall_simulator(), identity.server_context()) as server:
+        (here / "sc.json").write_bytes(server.instance.config())
+        (here / "tr.json").write_bytes(server.sim.root())
+        (here / "token").write_text(server.instance.token())
+        assert blob("--identity-token", "token") == 3
+        assert "SK-NET-" in capsys.readouterr().err
+        assert server.log == []
+        assert blob("--identity-token", "token", "--services-cacert", "ca.pem") == 0
+        assert blob("--identity-token", "token", "--services-cacert", "absent.pem") == 2
 
 
 def test_nothing_is_written_over_what_signing_reads(here):

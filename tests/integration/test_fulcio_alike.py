@@ -24,7 +24,7 @@ from sigkit.services.issuer_list import SCHEMA, parse_issuers
 from sigkit.services.issuers import CiIssuer
 from sigkit.services.oidc import OidcIssuer
 from sigkit.verify.extensions import NAMES
-from tests.simulators.authorities import Authorities, Foreign, ask, chain, key_request, make_authorities, new_key, signing_request
+from tests.simulators.authorities import Authorities, Foreign, ask, chain, document, key_request, make_authorities, new_key, signing_request
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 
 if TYPE_CHECKING:
@@ -80,8 +80,12 @@ class Scene:
         theirs = found["signedCertificateDetachedSct"]["chain"]["certificates"][0]
         return x509.load_pem_x509_certificate(theirs.encode()), chain(self.ours.certify(token, **body))[0]
 
-    def statuses(self, token: str, body: dict[str, Any]) -> tuple[int, int]:
-        return ask_fulcio(self.port, token, body)[0], self.ours.certify(token, **body).status
+    def refusals(self, token: str, body: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return what both say of a wrong request: status, code, and the members of the answer."""
+        status, theirs = ask_fulcio(self.port, token, body)
+        answer = self.ours.certify(token, **body)
+        ours = document(answer)
+        return (status, theirs.get("code"), sorted(theirs)), (answer.status, ours.get("code"), sorted(ours))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +245,7 @@ def test_the_same_is_refused_alike(scene):
     person: dict[str, Any] = {"sub": "1234", "email": "mia@acme.example", "email_verified": True}
     good, now = both.token(**person), int(time.time())
     body, key = key_request(new_key(), "mia@acme.example"), new_key()
-    assert both.statuses(good, body) == (200, 200)
+    both.both(good, body)
     stolen = {"publicKeyRequest": body["publicKeyRequest"] | {"publicKey": key_request(key, "")["publicKeyRequest"]["publicKey"]}}
     wrong = {
         "another audience": (both.token(**person, aud="other"), body),
@@ -256,8 +260,9 @@ def test_the_same_is_refused_alike(scene):
         "nothing to certify": (good, {}),
         "no request": (good, {"certificateSigningRequest": "AAAA"}),
     }
-    answers = {name: both.statuses(token, asked) for name, (token, asked) in wrong.items()}
-    assert answers == dict.fromkeys(wrong, (400, 400))
+    answers = {name: both.refusals(token, asked) for name, (token, asked) in wrong.items()}
+    refused = (400, 3, ["code", "details", "message"])
+    assert answers == dict.fromkeys(wrong, (refused, refused))
 
 
 def test_tokens_of_the_stack_s_issuer_are_taken_by_fulcio(made, tmp_path, fulcio):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.simulators import real_sigstore
 from tests.simulators.command import SIGKIT
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
+KEPT = ("Content-Type", "X-Log-Index", "x-log-index")
+CURVES = {"ecdsa-p256": ec.SECP256R1(), "ecdsa-p384": ec.SECP384R1(), "ecdsa-p521": ec.SECP521R1()}
 PERSON = "mia@acme.example"
 WORKLOAD = f"spiffe://{real_sigstore.TRUST_DOMAIN}/builder"
 
@@ -84,10 +91,44 @@ def test_a_statement_is_logged_and_cosign_verifies_it(real, sigkit, peer, home):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_key_is_vouched_for(real, sigkit, home):
-    sigkit("key", "generate", "--output-key-prefix", "k")
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa"])
+def test_a_key_of_any_kind_that_logs_take_is_vouched_for(real, sigkit, home, kind):
+    key = rsa.generate_private_key(65537, 3072) if kind == "rsa" else ec.generate_private_key(CURVES[kind])
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (home / "k.key").write_bytes(private)
+    (home / "k.pub").write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
     document = json.loads(sigkit(*SIGN, "--key", "k.key", "-o", "json", "file"))
     assert (len(document["logs"]), len(document["times"])) == (1, 1)
+    sigkit("verify-blob", "--key", "k.pub", "--trusted-root", "trusted_root.json", "--use-signed-timestamps", "--bundle", "b.json", "file")
+
+
+def test_an_entry_that_rekor_has_already_is_read_from_its_tiles(real, sigkit, home):
+    """An RSA signature is the same each time, so the second is a conflict. Rekor's own server serves no reads: its files do."""
+    config = json.loads((home / "signing_config.json").read_text())
+    rekor = urlsplit(config["rekorTlogUrls"][0]["url"])
+
+    def core(seen: Seen) -> Reply:
+        if seen.method == "GET":
+            return Reply(200, (), (real.home / "rekor" / seen.path.removeprefix("/api/v2/")).read_bytes())
+        connection = http.client.HTTPConnection("127.0.0.1", rekor.port, timeout=60)
+        try:
+            connection.request(seen.method, seen.target, seen.body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return Reply(answer.status, tuple((name, value) for name, value in answer.getheaders() if name in KEPT), answer.read())
+        finally:
+            connection.close()
+
+    key = rsa.generate_private_key(65537, 2048)
+    form = serialization.PrivateFormat.PKCS8
+    (home / "k.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    with MisbehavingServer(core) as front:
+        config["rekorTlogUrls"][0]["url"] = front.url
+        (home / "signing_config.json").write_text(json.dumps(config))
+        first, second = (json.loads(sigkit(*SIGN, "--key", "k.key", "-o", "json", "file"))["logs"] for _ in range(2))
+        assert first == second
+        assert len(front.seen("POST")) == 2
+        assert front.seen("GET", "/api/v2/checkpoint")
 
 
 def test_the_real_authoritys_words_are_handed_on(real, home):

@@ -10,6 +10,7 @@ from sigkit.digest import Digest
 from sigkit.errors import (
     FileUnreadable,
     MalformedExpression,
+    MalformedKey,
     MalformedPolicy,
     MalformedTrustedRoot,
     Place,
@@ -18,9 +19,11 @@ from sigkit.errors import (
     SigkitError,
     TooLarge,
 )
+from sigkit.keys.private import generate
 from sigkit.policy.identity import AnyText, Exactly, Expression
 from sigkit.policy.load import load_policy, parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, NO_DEMANDS, AttestationRequirement, Demands, IdentityRequirement, KeyRequirement
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
 from sigkit.trust.bundled import load_public_good
 from tests.simulators import verdicts
 from tests.simulators.identities import chain_pem
@@ -328,3 +331,33 @@ def test_files_lie_beside_the_policy(tmp_path):
         load_policy(tmp_path / "policy.yaml")
     assert caught.value.place.inside.startswith("3:")
     assert "relative to the policy file" in caught.value.remedy
+
+
+WITNESS = encode_note_key("w.example", COSIGNATURE_TYPE, generate("ed25519").public)
+SAME_KEY = generate("ed25519").public
+TWICE = ", ".join(encode_note_key(name, COSIGNATURE_TYPE, SAME_KEY) for name in ("a.example", "b.example"))
+
+
+def test_witnesses_are_counted_all_or_as_many_as_are_asked_for():
+    for wanted, number in (("", 1), ("atLeast: 1, ", 1)):
+        found = required("{authority: r}", f"authorities: {{r: {{key: a, witnesses: {{{wanted}of: [{WITNESS}]}}}}}}\n")
+        assert found.demands.witnesses == number
+        assert [witness.name for witness in found.demands.witnessed_by] == ["w.example"]
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "refusal"),
+    [
+        pytest.param(f"{{of: [{WITNESS}], atLeast: 2}}", MalformedPolicy, id="more than there are"),
+        pytest.param(f"{{of: [{WITNESS}], atLeast: 0}}", MalformedPolicy, id="none of them"),
+        pytest.param("{of: []}", MalformedPolicy, id="an empty list"),
+        pytest.param("{atLeast: 1}", MalformedPolicy, id="no list"),
+        pytest.param("{of: [junk]}", MalformedKey, id="no key"),
+        pytest.param(f"{{of: [{encode_note_key('l.example', 1, SAME_KEY)}]}}", MalformedPolicy, id="a log's key"),
+        pytest.param(f"{{of: [{TWICE}]}}", SameKeyTwice, id="one key under two names"),
+    ],
+)
+def test_witnesses_that_cannot_be_meant_are_refused(witnesses, refusal):
+    with pytest.raises(refusal) as caught:
+        required("{authority: r}", f"authorities: {{r: {{key: a, witnesses: {witnesses}}}}}\n")
+    assert caught.value.status() == 2

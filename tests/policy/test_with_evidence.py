@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 
@@ -11,6 +13,7 @@ from sigkit.errors import (
     CertificateNotLogged,
     NoGoodSignature,
     NotLogged,
+    NotWitnessed,
     Place,
     SigkitError,
     UntrustedCertificate,
@@ -19,11 +22,16 @@ from sigkit.errors import (
 )
 from sigkit.evidence.form import Evidence, Form, Found
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
+from sigkit.keys.private import generate
 from sigkit.policy.decide import decide, decide_blob
-from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence
+from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, encode_decision, encode_facts
 from sigkit.policy.flags import Wanted, WantedIdentity, WantedText, policy_for_flags, requirement_for_flags
 from sigkit.policy.load import parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, Policy, Unverified
+from sigkit.policy.record import parse_record
+from sigkit.strict import encode_json
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.note import encode_line, key_id_of
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
@@ -181,3 +189,60 @@ def test_flags_name_the_identity_that_signed_instead():
     decision = judge(policy_for_flags(wanted), sim.make())
     assert code(decision) == WrongIdentity.code
     assert f"identity {SUBJECT} of {ISSUER}" in decision.reasons[0].got
+
+
+WITNESSES = tuple(generate("ed25519") for _ in range(3))
+NAMES = ("w0.example", "w1.example", "w2.example")
+WITNESS_KEYS = tuple(encode_note_key(name, COSIGNATURE_TYPE, key.public) for name, key in zip(NAMES, WITNESSES, strict=True))
+
+
+def cosigned(*numbers: int, over=lambda text: text):
+    """Return a change of the log's notes: witnesses add their lines."""
+
+    def change(note: str) -> str:
+        text = over(note[: note.index("\n\n") + 1])
+        for number in numbers:
+            key_id = key_id_of(NAMES[number], COSIGNATURE_TYPE, WITNESSES[number].public.spki[-32:])
+            signature = WITNESSES[number].sign(f"cosignature/v1\ntime 1700000000\n{text}".encode())
+            note += encode_line(NAMES[number], key_id, (1_700_000_000).to_bytes(8, "big") + signature)
+        return note
+
+    return change
+
+
+def witnessed(change, at_least: int | None = None, witnesses=WITNESS_KEYS):
+    sim = Simulator(change=dict(SIGNED))
+    sim.log2.change["note"] = change
+    wanted = f"atLeast: {at_least}, " if at_least is not None else ""
+    policy = by_authority(f"{{identity: {WHO}, trustedRoot: ours, witnesses: {{{wanted}of: [{', '.join(witnesses)}]}}}}", sim)
+    return judge(policy, sim.make(logs=("v2",)))
+
+
+@pytest.mark.attack("split view")
+def test_k_of_n_witnesses_must_have_signed_the_tree():
+    assert isinstance(witnessed(cosigned(0, 2), 2), Allow)
+    assert isinstance(witnessed(cosigned(0, 1, 2)), Allow)
+    for change, at_least in ((cosigned(1), 2), (cosigned(), 1), (cosigned(0, 1), None)):
+        assert code(witnessed(change, at_least)) == NotWitnessed.code
+
+
+def test_one_witness_counts_once_and_strangers_never():
+    assert code(witnessed(cosigned(0, 0), 2)) == NotWitnessed.code
+    assert code(witnessed(cosigned(0, 1, 2), 1, witnesses=(OTHER_WITNESS,))) == NotWitnessed.code
+
+
+OTHER_WITNESS = encode_note_key("w0.example", COSIGNATURE_TYPE, generate("ed25519").public)
+
+
+def test_a_witness_whose_line_is_of_another_tree_refuses_the_evidence():
+    assert isinstance(witnessed(cosigned(0, 1, over=lambda text: f"{text}more\n"), 1), Deny)
+
+
+def test_who_witnessed_stands_in_the_decision_and_is_read_back():
+    decision = witnessed(cosigned(0, 2), 2)
+    (inclusion,) = decision.facts[0].inclusions
+    assert [witness.partition("+")[0] for witness in inclusion.witnesses] == ["w0.example", "w2.example"]
+    document = json.loads(encode_json(encode_facts(decision.facts[0])))
+    assert document["inclusions"][0]["witnesses"] == list(inclusion.witnesses)
+    assert parse_record(encode_json(encode_decision(decision)), HERE).facts == decision.facts
+    assert not any("cosignature" in item.what for item in decision.facts[0].unchecked)

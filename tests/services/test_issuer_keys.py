@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import ssl
+from typing import Any
 
 import pytest
 
 from sigkit.errors import Kind, SigkitError
-from sigkit.net.session import Session
+from sigkit.net.address import Nearness
+from sigkit.net.session import Call, Session
 from sigkit.services.issuer_keys import KEPT_S, IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
 from tests.simulators.authorities import Foreign
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.tls_identity import TlsIdentity
 
+ISSUER = "https://issuer.example"
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -176,6 +179,43 @@ def test_server_of_an_unknown_authority_is_refused_as_NET(keys, tmp_path):
         provider.url = provider.url.replace("127.0.0.1", "localhost")
         assert refused(keys, provider) is Kind.NET
         assert not provider.log
+
+
+class _Answered:
+    """A reply from a server on the open network."""
+
+    status = 200
+    nearness = Nearness.PUBLIC
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def read_all(self, _: int) -> bytes:
+        return self.raw
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Recorded:
+    """A session that only notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def send(self, call: Call) -> _Answered:
+        self.calls.append(call)
+        found = {"issuer": ISSUER, "jwks_uri": "https://10.0.0.1/keys"} if len(self.calls) == 1 else {"keys": []}
+        return _Answered(json.dumps(found).encode())
+
+
+def test_issuer_on_the_open_network_can_name_nothing_nearer():
+    session: Any = _Recorded()
+    assert IssuerKeySets({}, session).find(Issuer(ISSUER, OwnIssuer()), "key-1") is None
+    assert [call.named_by for call in session.calls] == [Nearness.LOOPBACK, Nearness.PUBLIC]
 
 
 def test_key_without_a_name_is_never_found(keys, provider):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigkit.errors import LogHalted, Place, SigkitError, UnavailError
+from sigkit.errors import FileUnwritable, LogHalted, Place, SigkitError, UnavailError
 from sigkit.keys.private import parse_private_key
 from sigkit.services.log.store import TileLog
 from sigkit.tlog.checkpoint import verify_checkpoint
@@ -177,6 +177,19 @@ def test_a_log_whose_disk_failed_takes_nothing_more_until_it_is_opened_anew(tmp_
         # The entry was not answered; it may be there all the same, and then once.
         assert log.append_many([b"x"])[0].index == 1
         assert log.head().size == 2
+
+
+@pytest.mark.parametrize("step", ["append", "written"])
+def test_what_found_no_space_is_not_in_the_journal_when_the_next_batch_follows(step, tmp_path, monkeypatch):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"log.journal.{step}=enospc")
+    with TileLog.open(root, KEY) as log:
+        with pytest.raises(FileUnwritable):
+            log.append_many([b"x"])
+        assert log.append_many([b"y"])[0].index == 1
+    with TileLog.open(root, KEY) as log:
+        assert (log.head().size, log.find(1)) == (2, b"y")
 
 
 def test_a_log_without_space_to_be_made_in_leaves_nothing_that_looks_like_one(append_with_fault, tmp_path, monkeypatch):

@@ -6,14 +6,18 @@ import asyncio
 import base64
 import contextlib
 import json
+from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
 
 from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.keys.private import generate
+from sigkit.keys.public import parse_public_key
 from sigkit.services.exchange import Request
 from sigkit.services.log.ed25519ph import verifies_digest
 from sigkit.services.log.hashedrekord import terms_of
@@ -207,6 +211,7 @@ def changed(**changes):
     return body
 
 
+PEM = parse_public_key(spki(SIGNER), PLACE).encode_pem()
 OTHER = ec.generate_private_key(ec.SECP256R1())
 REFUSED = [
     pytest.param(b"", id="nothing"),
@@ -224,6 +229,8 @@ REFUSED = [
     pytest.param(changed(signature__verifier__keyDetails="PKIX_ED25519"), id="pure Ed25519"),
     pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(spki(OTHER))}), id="another key"),
     pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(b"key")}), id="no key"),
+    pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(PEM)}), id="a key in PEM"),
+    pytest.param(changed(signature__verifier__publicKey={"rawBytes": b64(spki(SIGNER)), "raw_bytes": b64(spki(SIGNER))}), id="bytes twice"),
     pytest.param(changed(signature__verifier__x509Certificate={"rawBytes": b64(b"0")}), id="key and certificate"),
     pytest.param(
         changed(signature__verifier={"x509Certificate": {"rawBytes": b64(b"0")}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}),
@@ -249,16 +256,41 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(root):
     assert (status, answer["code"]) == (413, 8)
 
 
-def test_an_entry_too_large_for_a_bundle_is_refused(root):
-    key = rsa.generate_private_key(65537, 2048)
-    body, _ = requested()
-    record = body["hashedRekordRequestV002"]
-    record["digest"] = b64(Digest.of(b"x").value)
-    record["signature"]["content"] = b64(key.sign(b"x", padding.PKCS1v15(), hashes.SHA256()))
-    record["signature"]["verifier"] = {"publicKey": {"rawBytes": b64(spki(key))}, "keyDetails": "PKIX_RSA_PKCS1V15_2048_SHA256"}
-    assert run(root, lambda client: client.add(body))[0] == 201
-    record["signature"]["verifier"]["publicKey"]["rawBytes"] = b64(spki(key) + bytes(70_000))
-    assert run(root, lambda client: client.add(body))[0] == 400
+def certified(octets):
+    """Return a request with a certificate that has an extension of so many bytes."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    now = Clock().now
+    certificate = (
+        x509.CertificateBuilder(name, name, SIGNER.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(octets)), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("jane@example.com")]), critical=False)
+        .sign(SIGNER, hashes.SHA256())
+    )
+    body, _ = requested(b"%d" % octets)
+    raw = certificate.public_bytes(serialization.Encoding.DER)
+    who = {"x509Certificate": {"rawBytes": b64(raw)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    body["hashedRekordRequestV002"]["signature"]["verifier"] = who
+    return body
+
+
+def test_an_entry_too_large_for_a_bundle_is_refused_and_no_other_of_its_batch(root):
+    async def act(client):
+        return await asyncio.gather(*map(client.add, [requested()[0], certified(60_000), requested(b"other")[0], certified(30_000)]))
+
+    assert [status for status, _ in run(root, act)] == [201, 400, 201, 201]
+
+
+def test_an_entry_by_certificate_is_found_by_its_identity_also_when_the_index_is_made_again(root):
+    async def search(client):
+        answer = await client.send("POST", "/api/v2/index/retrieve", {"email": "jane@example.com"})
+        return json.loads(answer.body)["logIndexes"]
+
+    async def act(client):
+        assert (await client.add(certified(10)))[0] == 201
+        return await search(client)
+
+    assert run(root, act) == ["1"]
+    assert run(root, search) == ["1"]
 
 
 def test_a_method_or_path_that_is_not_there_is_refused(root):

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from sigkit.errors import DatabaseUnusable, FileUnwritable, LockTimeout, LogDamaged, Place, TooLarge, UnsupportedKey
+from sigkit.errors import DatabaseUnusable, FileUnwritable, LockTimeout, LogDamaged, LogHalted, Place, TooLarge, UnsupportedKey
 from sigkit.keys.private import generate
 from sigkit.services.log.index import term_of
+from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.store import TileLog
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
@@ -262,3 +263,77 @@ def test_an_entry_that_was_altered_on_the_disk_is_found_by_the_check(root):
     flip(root / "tile/entries/002", 5)
     with TileLog.open(root, KEY) as log, pytest.raises(LogDamaged):
         log.check()
+
+
+def remove_index(root):
+    for path in root.glob("index.sqlite*"):
+        path.unlink()
+
+
+@pytest.fixture
+def rolled_back(root, tmp_path):
+    """A log whose journal is older than its files and its index; nothing else is."""
+    fill(root, entries(100))
+    shutil.copy(root / "journal", tmp_path / "old")
+    fill(root, entries(400, 100), filed_at=1)
+    os.replace(tmp_path / "old", root / "journal")
+    return root
+
+
+def test_a_journal_older_than_the_files_is_refused_without_an_index(rolled_back):
+    remove_index(rolled_back)
+    damaged(rolled_back)
+
+
+def test_a_journal_older_than_the_index_is_refused_without_the_files(rolled_back):
+    shutil.rmtree(rolled_back / "tile")
+    damaged(rolled_back)
+
+
+def test_a_journal_that_goes_on_otherwise_than_the_files_is_refused(root, tmp_path):
+    shutil.copytree(root, tmp_path / "other")
+    fill(root, entries(300), filed_at=1)
+    fill(tmp_path / "other", entries(300, 1_000))
+    os.replace(tmp_path / "other" / "journal", root / "journal")
+    remove_index(root)
+    damaged(root)
+
+
+def test_a_journal_that_leaves_entries_out_is_refused(root):
+    fill(root, entries(3))
+    head = fill(root)
+    journal, _ = Journal.open(str(root / "journal"))
+    journal.append(Record(head.size + 1, (b"x",), head.checkpoint))
+    journal.close()
+    damaged(root)
+
+
+def test_a_batch_whose_end_nobody_heard_of_stops_the_log_and_is_there_when_it_is_opened_again(root):
+    with TileLog.open(root, KEY) as log:
+        with log.batch([b"x"], [()]) as batch:
+            log.sync(batch)
+        assert log.head().size == 1
+        with pytest.raises(LogHalted):
+            log.append_many([b"y"])
+    with TileLog.open(root, KEY) as log:
+        assert (log.head().size, log.find(1)) == (2, b"x")
+        assert log.append_many([b"x"])[0].index == 1
+
+
+def test_a_batch_that_was_never_synced_was_never_there(root):
+    with TileLog.open(root, KEY) as log:
+        with log.batch([b"x"], [()]):
+            pass
+        assert log.append_many([b"y"])[0].index == 1
+    assert fill(root).size == 2
+
+
+def test_a_journal_whose_sync_failed_takes_nothing_more():
+    reading, writing = os.pipe()  # which can be written to and not be synced
+    journal = Journal("journal", writing, 0)
+    for _ in range(2):
+        with pytest.raises(LogHalted):
+            journal.append(Record(1, (b"x",), "checkpoint"))
+    journal.close()
+    with open(reading, "rb") as file:
+        assert file.read().count(b"SKL1") == 1

@@ -168,6 +168,18 @@ def test_malformed_verifier_is_refused(device, verifier):
     assert device.error(verifier=verifier) == "invalid_grant"
 
 
+@pytest.mark.parametrize("verifier", ["guessed", "v" * 129, "v" * 42 + "!"])
+def test_verifier_that_is_easily_guessed_is_refused_even_by_its_own_challenge(oidc, clock, verifier):
+    device = Device(oidc, clock, code_challenge=challenge(verifier))
+    device.approve()
+    assert device.error(verifier=verifier) == "invalid_grant"
+
+
+def test_verifier_of_other_letters_is_refused(device):
+    device.approve()
+    assert device.error(verifier="\u00e9" * 43) == "invalid_grant"
+
+
 def test_unknown_device_code_is_refused(device):
     device.approve()
     assert device.error(device_code="x" * 43) == "invalid_grant"
@@ -372,8 +384,10 @@ def test_code_expires_soon(browser, clock):
     assert document(browser.redeem(code))["error"] == "invalid_grant"
 
 
-def test_page_gives_its_code_once(browser):
-    browser.code()
+def test_page_gives_its_code_once_and_to_a_reader(browser):
+    browser.oidc.logins.approve(browser.user_code(), PERSON)
+    assert ask(browser.oidc, "HEAD", headers(browser.answer)["location"].removeprefix(URL)).status == 404
+    assert browser.page().status == 303
     assert browser.page().status == 410
 
 

@@ -271,9 +271,9 @@ def rename(stack, url: str) -> None:
 
 def test_an_address_that_the_url_does_not_say_is_asked_for(stack):
     rename(stack, "https://stack.example")
-    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory)):
+    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory), tls=Tls("cert.pem", "key.pem")):
         pass
-    assert "--listen" in caught.value.remedy
+    assert caught.value.remedy == "--listen 0.0.0.0:443"
 
 
 def test_a_url_with_tls_needs_certificate_or_proxy(stack):

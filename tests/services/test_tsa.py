@@ -155,6 +155,9 @@ def test_no_two_timestamps_have_one_serial_number(authorities):
         pytest.param(raw_query(parameters=der.octets(b"x")), id="parameters"),
         pytest.param(raw_query() + b"\0", id="something after it"),
         pytest.param(raw_query()[:-1], id="cut off"),
+        pytest.param(b"\x30\x81" + raw_query()[1:], id="a length that is longer than it must be"),
+        pytest.param(b"\x30\x80" + raw_query()[2:] + b"\0\0", id="a length that is not told"),
+        pytest.param(raw_query(identifier="2.16.840.1.101.3.4.2.1").replace(b"\x06\x09\x60", b"\x06\x0a\x80\x60"), id="leading zeros"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"\x30\x00", id="an empty sequence"),
         pytest.param(der.sequence(der.integer(1), der.sequence()), id="an empty imprint"),
@@ -162,9 +165,9 @@ def test_no_two_timestamps_have_one_serial_number(authorities):
         pytest.param(raw_query(identifier="1.2." + ".".join(["4294967295"] * 30)), id="a huge identifier"),
     ],
 )
-def test_query_is_refused_in_gateway_s_form(authorities, body):
+def test_query_is_refused(authorities, body):
     answer = post(authorities, body)
-    assert (answer.status, document(answer)["code"]) == (400, 3)
+    assert (answer.status, document(answer)["code"]) == (400, 400)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_query_in_json_is_refused(authorities, members):
 
 def test_query_that_is_too_long_is_refused(authorities):
     answer = post(authorities, raw_query(der.element(0xA0, b"\0" * 1024)))
-    assert answer.status == 413
+    assert (answer.status, set(document(answer))) == (400, {"code", "message"})
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/timestamp-reply"])
@@ -219,7 +222,7 @@ def test_flipped_bit_in_a_query_is_refused_or_another_query(at, bit):
 def test_authority_whose_certificate_is_not_valid_signs_nothing(authorities, days):
     authorities.clock.advance(days=days)
     answer = post(authorities, raw_query())
-    assert (answer.status, document(answer)["code"]) == (500, 13)
+    assert (answer.status, document(answer)["code"]) == (500, 500)
 
 
 # --- the authority

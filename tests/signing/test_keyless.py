@@ -32,7 +32,8 @@ from sigkit.errors import (
 )
 from sigkit.evidence.bundle import CertificateMaterial, parse_bundle
 from sigkit.keys.private import generate, parse_private_key
-from sigkit.signing.blob import sign_file
+from sigkit.signing.blob import attest_file, sign_file
+from sigkit.signing.predicate import Predicate
 from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
 from tests.simulators.sessions import HERE, Session
 from tests.simulators.sigstore_authorities import Tsa, new_key
@@ -113,6 +114,13 @@ def test_what_becomes_public_is_told_before_anything_is_sent(session):
     session.told.agree = refuse
     with pytest.raises(NotAgreed):
         sign(session, email="a@acme.example", email_verified=True)
+    assert session.server.log == []
+
+
+def test_a_statement_larger_than_evidence_may_be_is_refused_as_LIMIT_before_anything_is_public(session):
+    predicate = Predicate("https://example.com/t", {"a": "x" * 2_000})
+    with session.signatory() as signatory, pytest.raises(TooLarge):
+        attest_file(CONTENT, "file", predicate, signatory, session.time, limits.Limits(bundle_bytes=2_000))
     assert session.server.log == []
 
 
@@ -497,9 +505,6 @@ def test_a_certificate_of_another_key_is_refused_as_BIND_before_anything_is_sent
 
 
 def test_the_entry_of_a_statement_in_a_log_of_the_first_generation_is_of_its_payload(session):
-    from sigkit.signing.blob import attest_file
-    from sigkit.signing.predicate import Predicate
-
     with session.signatory(v1(session)) as signatory:
         attested = attest_file(CONTENT, "file", Predicate("https://example.com/t", {"a": 1}), signatory, session.time)
     assert attested.facts.inclusions

@@ -176,6 +176,10 @@ class MisbehavingServer:
             reply = self.core(seen)
         return (fault.change(seen, reply) if fault else reply), fault
 
+    def open_connections(self) -> int:
+        """Return how many connections this server has not ended."""
+        return len(self._server._open)  # noqa: SLF001 (its own)
+
     def pause(self, seconds: float) -> bool:
         """Wait; tell whether the server is still running."""
         return not self._stopping.wait(seconds)

@@ -27,6 +27,7 @@ from tests.simulators.sigstore_authorities import new_key
 from tests.simulators.sigstore_logs import Json, compact
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 AUDIENCE = "sigstore"
@@ -274,10 +275,10 @@ class Instance:
 class SigstoreServer(MisbehavingServer):
     """The instance, running. `server.instance.sim` is the simulator behind it."""
 
-    def __init__(self, sim: Simulator | None = None) -> None:
+    def __init__(self, sim: Simulator | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.instance = Instance(sim or Simulator())
-        super().__init__(self.instance)
-        self.instance.url = self.url
+        super().__init__(self.instance, tls=tls)
+        self.instance.url = self.url.replace("127.0.0.1", "localhost") if tls else self.url
 
     @property
     def sim(self) -> Simulator:

@@ -76,6 +76,17 @@ def test_what_did_not_change_is_not_fetched_again(machine, sim):
     assert sim.asked == ["2.root.json", "timestamp.json"]
 
 
+def test_of_two_timestamps_of_one_version_the_first_stays(machine, sim):
+    machine.online()
+    seen = machine.kept.files["timestamp.json"]
+    sim.timestamp.expires = sim.now + 300 * DAY
+    sim.sign("timestamp")
+    client = machine.client(sim)
+    client.refresh()
+    assert client.expires == sim.now + 7 * DAY
+    assert machine.kept.files["timestamp.json"] == seen
+
+
 def test_what_changed_is_got(machine, sim):
     machine.online()
     sim.targets_files[NAME] = b"another"
@@ -209,6 +220,17 @@ def test_a_role_that_is_delegated_to_lists_its_own_paths_and_no_others(machine, 
     assert client.target("keys-1") == b"keys"
     refused(TargetNotListed, lambda: client.target("other"))
     assert machine.client().target("keys-1") == b"keys"
+
+
+def test_a_circle_of_delegations_ends(machine, sim):
+    delegate(sim, "there", paths=["*"], files={})
+    delegate(sim, "back", paths=["*"], files={})
+    key = sim.signers["timestamp"][0].public_key
+    for here, other in (("there", "back"), ("back", "there")):
+        role = DelegatedRole(other, [key.keyid], 1, terminating=False, paths=["*"])
+        sim.delegated[here].delegations = Delegations({key.keyid: key}, {other: role})
+        sim.sign(here)
+    refused(TargetNotListed, lambda: machine.client(sim).target("app"))
 
 
 def test_metadata_of_another_role_is_not_a_role_s(machine, sim):

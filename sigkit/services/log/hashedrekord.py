@@ -13,23 +13,33 @@ from typing import TYPE_CHECKING, Final
 from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import SIZES, Digest
-from sigkit.errors import BadSignature, MalformedCertificate, Place, UnsupportedEntry
+from sigkit.errors import BadSignature, MalformedCertificate, MalformedKey, Place, UnsupportedEntry
 from sigkit.keys.public import ED25519, of_library, parse_public_key
 from sigkit.services.log.ed25519ph import verifies_digest
 from sigkit.services.log.index import term_of
+from sigkit.strict import Cursor
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography import x509
 
     from sigkit.keys.public import PublicKey
-    from sigkit.strict import Cursor
 
 HASH: Final = "hash"
 KEY: Final = "key"
 IDENTITY: Final = "identity"
 
 _HASHES: Final = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
+_CAMEL: Final = {
+    "hashed_rekord_request_v002": "hashedRekordRequestV002",
+    "key_details": "keyDetails",
+    "public_key": "publicKey",
+    "raw_bytes": "rawBytes",
+    "x509_certificate": "x509Certificate",
+}
+_CERTIFICATE: Final = frozenset({"x509Certificate", "x509_certificate"})
 _OLDER: Final = ("dsseRequestV002", "dsse_request_v002")
 _POINT_BYTES: Final = 32
 
@@ -52,26 +62,21 @@ def parse_request(raw: bytes, place: Place, most_bytes: int) -> Signed:
     top = strict.parse_json(raw, most_bytes=most_bytes, place=place, depth=16)
     if any(name in top.object() for name in _OLDER):
         raise UnsupportedEntry("invalid type, must be hashedrekord", place=place, got="dsse")
-    record = _member(
-        _only(top, "hashedRekordRequestV002", "hashed_rekord_request_v002"), "hashedRekordRequestV002", "hashed_rekord_request_v002"
-    )
-    record.only(("digest", "signature"))
-    signature = record.member("signature").only(("content", "verifier"))
-    content = signature.member("content").base64()
-    who = _only(signature.member("verifier"), "keyDetails", "key_details", "publicKey", "public_key", "x509Certificate", "x509_certificate")
-    key, certificate = _read_verifier(who)
+    (record,) = _take(top, ("hashedRekordRequestV002",))
+    of_digest, of_signature = _take(record, ("digest", "signature"))
+    of_content, who = _take(of_signature, ("content", "verifier"))
+    content, value = of_content.base64(), of_digest.base64()
+    key, certificate, raw, stated = _read_verifier(who)
     key_details, algorithm = scheme_of(key, who.at())
-    stated = _member(who, "keyDetails", "key_details")
     if stated.text() != key_details:
         raise UnsupportedEntry(
             "the key is of another kind than its details", place=stated.at(), expected=key_details, got=stated.text()[:80]
         )
-    value = record.member("digest").base64()
     if len(value) != SIZES[algorithm]:
         raise UnsupportedEntry("a digest of another length", place=place, expected=f"{SIZES[algorithm]} bytes", got=f"{len(value)} bytes")
     digest = Digest(algorithm, value)
     _verify(key, content, digest)
-    verifier = KeyVerifier(key.spki) if certificate is None else CertificateVerifier(_raw(who, "x509Certificate", "x509_certificate"))
+    verifier = KeyVerifier(raw) if certificate is None else CertificateVerifier(raw)
     return Signed(encode_hashedrekord(digest, content, verifier, key_details), _terms(digest, key, certificate))
 
 
@@ -82,7 +87,7 @@ def terms_of(leaf: bytes) -> tuple[bytes, ...]:
         return ()
     record = top.member("spec").member("hashedRekordV002")
     data = record.member("data")
-    key, certificate = _read_verifier(record.member("signature").member("verifier"))
+    key, certificate, *_ = _read_verifier(record.member("signature").member("verifier"))
     return _terms(Digest(_HASHES[data.member("algorithm").text()], data.member("digest").base64()), key, certificate)
 
 
@@ -95,38 +100,42 @@ def _terms(digest: Digest, key: PublicKey, certificate: x509.Certificate | None)
     )
 
 
-def _read_verifier(who: Cursor) -> tuple[PublicKey, x509.Certificate | None]:
-    given = [name for name in ("publicKey", "public_key", "x509Certificate", "x509_certificate") if name in who.object()]
-    if len(given) != 1:
-        who.fail("not exactly one key or certificate", expected="publicKey or x509Certificate")
-    if given[0].startswith("public"):
-        return parse_public_key(_raw(who, "publicKey", "public_key"), who.at()), None
+def _read_verifier(who: Cursor) -> tuple[PublicKey, x509.Certificate | None, bytes, Cursor]:
+    """Return the key, its certificate if there is one, the bytes of either, and the stated details."""
+    is_key = _CERTIFICATE.isdisjoint(who.object())
+    stated, given = _take(who, ("keyDetails", "publicKey" if is_key else "x509Certificate"))
+    raw = _take(given, ("rawBytes",))[0].base64()
+    if is_key:
+        key = parse_public_key(raw, given.at())
+        if raw != key.spki:  # clients make the leaf anew from the key: PEM or a compressed point would give another
+            raise MalformedKey("the key is not written as DER in its one form", place=given.at())
+        return key, None, raw, stated
     from cryptography import x509
 
     try:
-        certificate = x509.load_der_x509_certificate(_raw(who, "x509Certificate", "x509_certificate"))
-        key = certificate.public_key()
+        certificate = x509.load_der_x509_certificate(raw)
+        of_certificate = certificate.public_key()
     except (ValueError, TypeError) as err:
-        raise MalformedCertificate("the bytes are not a certificate", place=who.at(), got=str(err)[:200]) from err
-    return of_library(key, who.at()), certificate
+        raise MalformedCertificate("the bytes are not a certificate", place=given.at(), got=str(err)[:200]) from err
+    return of_library(of_certificate, given.at()), certificate, raw, stated
 
 
-def _raw(who: Cursor, name: str, other: str) -> bytes:
-    return _member(_only(_member(who, name, other), "rawBytes", "raw_bytes"), "rawBytes", "raw_bytes").base64()
+def _take(cursor: Cursor, names: Sequence[str]) -> list[Cursor]:
+    """Return exactly these members, each in either spelling of protobuf's JSON; a member that is there in both is there twice.
 
-
-def _only(cursor: Cursor, *names: str) -> Cursor:
-    return cursor.only(names)
-
-
-def _member(cursor: Cursor, name: str, other: str) -> Cursor:
-    """Return a member by either spelling; by both is by none."""
-    found = cursor.find(other)
-    if found is None:
-        return cursor.member(name)
-    if cursor.find(name) is not None:
-        cursor.fail("a member is there in both spellings", got=name)
-    return found
+    Raises:
+        WrongShape: one is missing, there twice, or unknown.
+    """
+    found: dict[str, Cursor] = {}
+    for spelled, value in cursor.object().items():
+        name = _CAMEL.get(spelled, spelled)
+        if name not in names:
+            cursor.only(names)
+        if name in found:
+            cursor.fail("a member is there in both spellings", got=name)
+        if value is not None:
+            found[name] = Cursor(value, f"{cursor.path}.{name}", cursor.place)
+    return [found.get(name) or cursor.member(name) for name in names]
 
 
 def _verify(key: PublicKey, signature: bytes, digest: Digest) -> None:

@@ -127,7 +127,10 @@ class Journal:
             raise
         os.close(self._file)
         self._file = -1
-        self._file = os.open(self._path, _FLAGS)
+        try:
+            self._file = os.open(self._path, _FLAGS)
+        except OSError as err:
+            raise FileUnwritable(f"cannot open the log's journal: {err.strerror}", place=Place(self._path)) from err
         self.size_bytes = os.lseek(self._file, 0, os.SEEK_END)
         self._halted = False
 

@@ -39,8 +39,8 @@ from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
+from sigkit.services.log.opening import check_files, check_head, index_rows, tile_hashes
 from sigkit.services.log.tree import Tree
-from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_consistency, prove_inclusion, root_of, verify_consistency
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, encode_entries, parse_tile_path, tile_root
@@ -75,16 +75,18 @@ class TileLog:
         self._appending = threading.Lock()
         self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
         self._recent: dict[bytes, list[int]] = {}  # terms of what is not in the index yet
+        self._not_before = 0  # the size of the log before which nothing is filed
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
         self._journal, records = Journal.open(os.path.join(root, JOURNAL))
         try:
             self._base = records[0].start
             self._tail = self._replay(records)
-            self._tree = Tree(self._tile_hashes(self._base), self._files.leaf_hashes)
+            self._tree = Tree(tile_hashes(self._files, self._base), self._files.leaf_hashes)
             self._tree.extend(map(leaf_hash, self._tail))
-            self._head = self._check_head(records[-1].checkpoint)
-            self._check_files()
+            self._head = check_head(records[-1].checkpoint, self._tree, key.public, origin, Place(root))
+            end = self._head.size // WIDTH * WIDTH
+            check_files(self._files, self._whole_tiles(self._base, end), end, root)
             self._index = Index(os.path.join(root, "index.sqlite"))
         except BaseException:
             self._journal.close()
@@ -281,7 +283,7 @@ class TileLog:
         """Return what is to be filed, if the journal has grown. Of all steps of filing each may be repeated after a crash."""
         with self._guard:
             size, start, end = self._head.size, self._base, self._head.size // WIDTH * WIDTH
-            if size - start < self._filed_at:
+            if size < max(start + self._filed_at, self._not_before):
                 return None
             rows = tuple((term, entry) for term, entries in self._recent.items() for entry in entries)
             return Filing(size, end, tuple(self._whole_tiles(start, end)), rows)
@@ -293,7 +295,8 @@ class TileLog:
                 self._files.put(tile, data)
             self._index.add(filing.rows, filing.size)
         except (FileUnwritable, DatabaseUnusable):
-            return False  # the entries are durable where they are; it is tried again, and a journal without space says so itself
+            self._give_up(filing)
+            return False
         return True
 
     def end_filing(self, filing: Filing) -> None:
@@ -302,13 +305,18 @@ class TileLog:
             try:
                 self._journal.replace(Record(filing.end, tuple(self._tail[filing.end - self._base :]), self._head.checkpoint))
             except FileUnwritable:
-                return  # as in `write_filing`
+                self._give_up(filing)
+                return
             with self._guard:
                 self._tree.forget(filing.end)
                 del self._tail[: filing.end - self._base]
                 self._base = filing.end
                 kept = ((term, [entry for entry in entries if entry >= filing.size]) for term, entries in self._recent.items())
                 self._recent = {term: entries for term, entries in kept if entries}
+
+    def _give_up(self, filing: Filing) -> None:
+        # The entries are durable where they are, and a journal without space says so itself. It is tried again, but not for each batch.
+        self._not_before = filing.size + self._filed_at
 
     def _whole_tiles(self, start: int, end: int) -> Iterator[tuple[Tile, bytes]]:
         """Give the tiles that become whole between two sizes, and what they hold: entries first, the highest level last."""
@@ -386,47 +394,10 @@ class TileLog:
         tail: list[bytes] = []
         if self._base % WIDTH:
             raise LogDamaged("the journal begins within a tile", place=Place(self._root, "journal"), got=str(self._base))
-        for record in records:
-            if record.start != self._base + len(tail):
-                raise LogDamaged("the journal leaves entries out", place=Place(self._root, "journal"))
+        for record in records:  # that none is missing or there twice is seen by the tree that they make
             tail += record.leaves
             self._remember(record.start, record.leaves, [self._terms(leaf) for leaf in record.leaves])
         return tail
-
-    def _tile_hashes(self, base: int) -> Iterator[bytes]:
-        """Give the hash of each whole tile of leaves: from the tiles above where those are whole, else by hashing."""
-        tiles = base // WIDTH
-        for number in range(tiles // WIDTH):
-            yield from self._files.hashes(Tile(1, number, WIDTH))
-        for number in range(tiles // WIDTH * WIDTH, tiles):
-            yield tile_root(self._files.leaf_hashes(number))
-
-    def _check_head(self, text: str) -> Head:
-        """Return the head if the log's key signed it and the tree is the one that it signed."""
-        place = Place(self._root)
-        signed = verify_checkpoint(text, self._key.public, self.log_id, self.origin, place).checkpoint
-        size = self._tree.size
-        root = root_of(size, self._tree.node)
-        if (signed.size, signed.root) != (size, root):
-            raise LogDamaged(
-                "the log's files do not make the tree that it signed last",
-                place=place,
-                expected=f"{signed.size} {signed.root.hex()}",
-                got=f"{size} {root.hex()}",
-            )
-        return Head(size, root, text)
-
-    def _check_files(self) -> None:
-        """Compare the files that the journal would write, if they are there, and find out whether the journal is older than they are."""
-        start, end = self._base, self._head.size // WIDTH * WIDTH
-        for tile, data in self._whole_tiles(start, end):
-            if self._files.holds(tile) and self._files.read(tile) != data:
-                raise LogDamaged("a file of the log is of another tree", place=Place(self._root, tile.path))
-        beyond = Tile(ENTRIES, end // WIDTH, WIDTH)
-        if self._files.holds(beyond):
-            raise LogDamaged(
-                "the log's files go beyond what it signed last: its journal is an old copy", place=Place(self._root, beyond.path)
-            )
 
     def _catch_up(self) -> None:
         """Let the index cover all that is filed, also one that was removed."""
@@ -437,12 +408,7 @@ class TileLog:
         start = self._index.size // WIDTH
         for first in range(start, self._base // WIDTH, _REINDEXED_TILES):
             last = min(first + _REINDEXED_TILES, self._base // WIDTH)
-            rows = [
-                (term, number * WIDTH + at)
-                for number in range(first, last)
-                for at, leaf in enumerate(self._files.entries(number))
-                for term in (leaf_term(leaf), *self._terms(leaf))
-            ]
+            rows = index_rows(self._files, self._terms, first, last)
             self._index.add(rows, last * WIDTH)
 
     def check(self) -> None:
