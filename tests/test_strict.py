@@ -127,7 +127,7 @@ def test_a_refusal_is_short_however_long_the_name_that_it_is_about():
 
 @pytest.mark.parametrize("unit", [b"{}", b"[]", b"1.5", b'{"":[]}'])
 def test_more_values_than_a_document_has_are_refused_before_any_is_made(unit):
-    raw = b"[" + b",".join([unit] * limits.JSON_VALUES) + b"]"
+    raw = b"[" + b",".join([unit] * (limits.JSON_VALUES + 1)) + b"]"
     with pytest.raises(TooMany):
         strict.parse_json(raw, most_bytes=len(raw))
 
