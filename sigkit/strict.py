@@ -82,12 +82,18 @@ def parse_json(
 
     Raises:
         TooLarge, TooDeep: (LIMIT) by the arguments above.
+        TooMany: (LIMIT) more values than any document has.
         NotUtf8, MalformedJson: (PARSE) anything that RFC 8259 or a second reader could see otherwise.
     """
     if len(raw) > most_bytes:
         raise TooLarge(f"more than {most_bytes} bytes", place=place, got=f"{len(raw)} bytes")
     text = decode_utf8(raw, place)
-    _check_depth(text, depth, place)
+    brackets = text.count("[") + text.count("{")
+    # Between two values stands a comma, and a bracket before the first: 8 MiB of `{},{}` would be 200 MiB of objects.
+    if brackets + text.count(",") > limits.JSON_VALUES:
+        raise TooMany(f"more than {limits.JSON_VALUES} values", place=place)
+    if brackets > depth:
+        _check_depth(text, depth, place)
     try:
         value = (_DECODER if most_integer == INT64_MAX else _decoder(most_integer)).decode(text)
     except _Refused as err:
@@ -149,8 +155,6 @@ _BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def _check_depth(text: str, depth: int, place: Place) -> None:
-    if text.count("[") + text.count("{") <= depth:
-        return
     # What is escaped lies in strings, or the parser stops there; without it every second part between quotes is a string.
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     level = 0

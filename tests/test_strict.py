@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit import strict
-from sigkit.errors import Kind, Place, SigkitError
+from sigkit import limits, strict
+from sigkit.errors import Kind, Place, SigkitError, TooMany
 
 FILE = Place("file.json")
 
@@ -123,3 +123,15 @@ def test_a_refusal_is_short_however_long_the_name_that_it_is_about():
     with pytest.raises(SigkitError) as caught:
         strict.parse_json(raw, most_bytes=200_000).texts(10)
     assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize("unit", [b"{}", b"[]", b"1.5", b'{"":[]}'])
+def test_more_values_than_a_document_has_are_refused_before_any_is_made(unit):
+    raw = b"[" + b",".join([unit] * (limits.JSON_VALUES + 1)) + b"]"
+    with pytest.raises(TooMany):
+        strict.parse_json(raw, most_bytes=len(raw))
+
+
+def test_as_many_values_as_are_allowed_are_read():
+    raw = b"[" + b",".join([b"1"] * limits.JSON_VALUES) + b"]"
+    assert len(strict.parse_json(raw, most_bytes=len(raw)).items(limits.JSON_VALUES)) == limits.JSON_VALUES

@@ -27,14 +27,14 @@ def describe_certificate(section: Section, der: bytes, place: Place) -> None:
     """Add what the certificate says: who, by whom, when, and every extension of Fulcio by its name."""
     from cryptography import x509
 
-    from sigkit.keys.certificate import load_certificate
+    from sigkit.keys.certificate import load_certificate, refusals
 
+    malformed = refusals()
     try:
         certificate = load_certificate(der)
-    except (ValueError, x509.InvalidVersion) as err:
+    except malformed as err:
         section.stops.append(WrongShape(f"not a certificate that is read: {err}", place=place, got=f"{len(der)} bytes"))
         return
-    malformed = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
     def say(label: str, read: Callable[[], Json]) -> None:
         try:
@@ -67,10 +67,9 @@ def describe_certificate(section: Section, der: bytes, place: Place) -> None:
 
 def describe_timestamp(section: Section, der: bytes, place: Place) -> None:
     """Add what the timestamp says: when, about which hash, by whose certificate if that is inside."""
-    from cryptography import x509
     from rfc3161_client import decode_timestamp_response
 
-    from sigkit.keys.certificate import load_certificate
+    from sigkit.keys.certificate import load_certificate, refusals
 
     try:
         response = decode_timestamp_response(der)
@@ -83,7 +82,7 @@ def describe_timestamp(section: Section, der: bytes, place: Place) -> None:
         ]
         inside = [load_certificate(raw) for raw in sorted(response.signed_data.certificates)]
         section.rows += [("certificate inside", certificate.subject.rfc4514_string()) for certificate in inside]
-    except (ValueError, x509.InvalidVersion) as err:
+    except refusals() as err:
         section.stops.append(WrongShape(f"not a timestamp that can be read: {err}", place=place, got=f"{len(der)} bytes"))
 
 

@@ -85,21 +85,26 @@ def open_source(flags: ConnectionFlags, source: SourceFlags, *references: Refere
 
 
 def find_in_layout(registry: Registry, reference: Reference) -> Reference:
-    """Return the reference; with the digest of the only image in a layout that does not know its tag.
+    """Return the reference; with the digest of the only image in a layout, if nobody named that one there.
 
-    What was copied to a layout keeps its name only by the tag that somebody gave it there.
+    What was copied to a layout keeps its name only by the tag that somebody gave it: an image with another tag is another one. `latest`
+    is no name, since every image has it that was copied without one.
 
     Raises:
-        AbsentReference: (REF) the layout has no such tag, and not one image alone.
+        AbsentReference: (REF) the layout has no such tag, and not one image alone that has none.
     """
-    from sigkit.oci.layout import Layout
-    from sigkit.oci.reference import Reference
+    from sigkit.oci.layout import TAG_ANNOTATION, Layout
+    from sigkit.oci.reference import DEFAULT_TAG, Reference
 
     if not isinstance(registry, Layout) or reference.tag is None or reference.digest is not None:
         return reference
     if registry.fetch_manifest(reference.repository, reference.tag) is not None:
         return reference
-    return Reference(reference.text, reference.repository, reference.tag, registry.find_entry(None).digest)
+    only = registry.find_entry(None)
+    named = only.annotations.get(TAG_ANNOTATION, DEFAULT_TAG)
+    if named != DEFAULT_TAG and not named.endswith(f":{reference.tag}"):  # podman and containerd write the whole name
+        only = registry.find_entry(reference.tag)  # refused there, with the tags that there are
+    return Reference(reference.text, reference.repository, reference.tag, only.digest)
 
 
 def _check_files(flags: ConnectionFlags) -> None:

@@ -47,16 +47,22 @@ def choose_policy(
         SigkitError: a key, trusted root or policy cannot be used; the place is the operator's.
     """
     context = click.get_current_context()
-    from_environment = context.get_parameter_source("policy") is click.core.ParameterSource.ENVIRONMENT
     if flags.keys and flags.identity:
         raise click.UsageError("--key and an identity exclude each other: a policy can ask for both.", context)
     if flags.keys or flags.identity:
-        if flags.policy and not from_environment:
+        if flags.policy and not is_policy_of_environment(context):
             raise click.UsageError("--policy says who must have signed: write the key or the identity into it.", context)
         from sigkit.policy.flags import policy_for_flags
 
         return policy_for_flags(wanted_by(output, flags, reach, asked, attestation_type))
-    beside = (("--name", flags.name), ("--trusted-root", flags.trusted_root), ("--type", attestation_type))
+    beside = (
+        ("--name", flags.name),
+        ("--trusted-root", flags.trusted_root),
+        ("--type", attestation_type),
+        ("--use-signed-timestamps", flags.use_signed_timestamps),
+        ("--insecure-ignore-tlog", flags.insecure_ignore_tlog),
+        ("--insecure-ignore-sct", flags.insecure_ignore_sct),
+    )
     for flag, given in (*beside, *asked.given()):
         if given:
             raise click.UsageError(f"{flag} goes with --key or an identity; a policy says it in its rules.", context)
@@ -71,6 +77,11 @@ def choose_policy(
         "(--certificate-identity with --certificate-oidc-issuer).",
         context,
     )
+
+
+def is_policy_of_environment(context: click.Context) -> bool:
+    """Tell whether the policy is that of SIGKIT_POLICY, which gives way to flags that name a signer."""
+    return context.get_parameter_source("policy") is click.core.ParameterSource.ENVIRONMENT
 
 
 def choose_host_policy(

@@ -214,15 +214,13 @@ def _parse_certificate(cursor: Cursor) -> bytes:
 
 def _is_self_issued(der: bytes, cursor: Cursor) -> bool:
     # Local: a bundle of version 0.3 needs no X.509 to be read, nor does one by key.
-    from cryptography import x509
-
-    from sigkit.keys.certificate import load_certificate
+    from sigkit.keys.certificate import read_certificate
 
     try:
-        certificate = load_certificate(der)
-        return certificate.issuer == certificate.subject
-    except (ValueError, x509.InvalidVersion):  # the second is none of the first
+        certificate = read_certificate(der)
+    except ValueError:
         cursor.fail("not a certificate in DER")
+    return certificate.issuer == certificate.subject
 
 
 def _parse_entries(material: Cursor, version: str, limits: Limits) -> tuple[LogEntry, ...]:

@@ -59,10 +59,12 @@ def find_stamped(stamp: bytes, signature: bytes, envelope: bytes) -> bytes:
     """
     from rfc3161_client import decode_timestamp_response
 
+    from sigkit.keys.certificate import refusals
+
     try:
         imprint = decode_timestamp_response(stamp).tst_info.message_imprint
         algorithm = _IMPRINT_ALGORITHMS.get(imprint.hash_algorithm.dotted_string, "")
-    except (ValueError, KeyError):  # for verification to say
+    except refusals():  # for verification to say
         return signature
     return envelope if algorithm and hashlib.new(algorithm, envelope).digest() == imprint.message else signature
 

@@ -19,16 +19,39 @@ _VERSION: Final = 0xA0
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Load one certificate; the library puts off the rest of the parsing.
+    """Load one certificate, for whoever shows as much of it as can be read; the library puts off the rest of the parsing.
 
     Raises:
         ValueError: it is malformed, or its serial number is not positive.
-        InvalidVersion: of x509.
+        Exception: one of `refusals`, here or where a part is asked for.
     """
     from cryptography import x509
 
     check_serial_number(der)
     return x509.load_der_x509_certificate(der)
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Load one certificate, and read at once what the library puts off: nothing in it is refused later, or by another exception.
+
+    Raises:
+        ValueError: it is malformed, at whatever depth, or its serial number is not positive.
+    """
+    try:
+        certificate = load_certificate(der)
+        _ = certificate.issuer, certificate.subject, certificate.extensions
+    except refusals() as err:
+        raise ValueError(str(err)) from err
+    return certificate
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Return what the library raises where it reads something malformed: in a name KeyError and TypeError too, for a type of string."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    malformed = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+    return ValueError, TypeError, KeyError, UnsupportedAlgorithm, *malformed
 
 
 def check_serial_number(der: bytes) -> None:

@@ -91,11 +91,14 @@ def policy_for_flags(wanted: Wanted) -> Policy:
     """Compile flags to a policy of one rule: any image that is signed as wanted may do what is asked for.
 
     Raises:
-        MalformedOption: (PARSE) a threshold beyond the keys, an issuer or a subject that is missing or given twice, or an unknown type.
+        MalformedOption: (PARSE) a threshold beyond the keys, an issuer or a subject that is missing or given twice, an unknown type, or
+            annotations of an attestation.
         MalformedExpression: (PARSE) an expression is malformed.
         DuplicateTrustedKey: (ROOT) one key twice.
         RootError: an identity is asked for, and no trusted root is given.
     """
+    if wanted.annotations and wanted.attestation_type:  # nothing would look at them
+        raise MalformedOption("annotations are asked of signatures, not of attestations", place=Place.operator("-a"), remedy="leave out -a")
     keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
     require = requirement_for_flags(wanted)
     scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 from sigkit import durable, limits
 from sigkit.data import NOTHING
@@ -147,7 +147,23 @@ def _parse_rule(field: Field, trust: Trust) -> Rule:
     mode = Mode(found["mode"].choice(*(mode.value for mode in Mode))) if "mode" in found else Mode.ENFORCE
     annotations = _parse_annotations(found["annotations"]) if "annotations" in found else NOTHING
     require = _parse_require(found["require"], trust)
+    if annotations and not _asks_signature(require):
+        found["annotations"].fail(
+            "`annotations` mean nothing where only attestations are asked for", remedy="remove it, or ask for a signature"
+        )
     return Rule(scope, require, name_rule, field.place(), remaps=remaps, mode=mode, run=run, annotations=annotations)
+
+
+def _asks_signature(require: Requirement) -> bool:
+    match require:
+        case KeyRequirement() | IdentityRequirement():
+            return True
+        case AttestationRequirement():
+            return False
+        case AllOf(of, _) | AnyOf(of, _) | AtLeast(_, of, _):
+            return any(map(_asks_signature, of))
+        case _:
+            assert_never(require)
 
 
 def _parse_annotations(field: Field) -> Mapping[str, str]:

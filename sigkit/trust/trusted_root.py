@@ -17,7 +17,7 @@ from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.digest import Digest
 from sigkit.errors import MalformedTrustedRoot, UnsupportedTrustedRoot
-from sigkit.keys.certificate import load_certificate
+from sigkit.keys.certificate import read_certificate
 from sigkit.keys.pem import encode_pem
 from sigkit.keys.public import ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA, of_library, parse_public_key
 from sigkit.trust.root import CertificateAuthority, Origin, TimestampAuthority, TransparencyLog, TrustedRoot, Window
@@ -221,7 +221,6 @@ def _name(cursor: Cursor, certificates: tuple[x509.Certificate, ...]) -> str:
 
 
 def _parse_chain(cursor: Cursor) -> tuple[x509.Certificate, ...]:
-    from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     listed = cursor.member("certChain").only(("certificates",)).member("certificates")
@@ -232,10 +231,10 @@ def _parse_chain(cursor: Cursor) -> tuple[x509.Certificate, ...]:
     for item in items:
         raw = item.only(("rawBytes",)).member("rawBytes")
         try:
-            certificate = load_certificate(raw.base64())
+            certificate = read_certificate(raw.base64())
             if chain:
                 chain[-1].verify_directly_issued_by(certificate)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as err:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as err:
             raise MalformedTrustedRoot(
                 "a certificate is malformed, or did not issue the one before it", place=raw.at(), got=f"{type(err).__name__} {err}"[:200]
             ) from err

@@ -25,7 +25,7 @@ from sigkit.errors import (
     SigkitError,
     UntrustedCertificate,
 )
-from sigkit.keys.certificate import load_certificate
+from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
 from sigkit.tlog.sct import verify_sct
@@ -64,22 +64,10 @@ def parse_signing_certificate(chain: Sequence[bytes], place: Place) -> SigningCe
         MalformedCertificate: (SIG) not X.509 in DER.
         UnsupportedKey, MalformedKey: (SIG) a key that is not accepted.
     """
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-
     try:
-        certificates = [load_certificate(der) for der in chain]
-        for certificate in certificates:
-            _ = certificate.issuer, certificate.subject, certificate.extensions  # read now: the library puts it off, and refuses then
+        certificates = [read_certificate(der) for der in chain]
         key = certificates[0].public_key()
-    except (
-        ValueError,
-        KeyError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as err:
+    except refusals() as err:
         raise MalformedCertificate("the certificate is malformed", place=place, got=str(err)[:200]) from err
     leaf, *offered = certificates
     extensions = {extension.oid: extension.value for extension in leaf.extensions}

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
-from sigkit.keys.certificate import check_serial_number
+from sigkit.keys.certificate import check_serial_number, refusals
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
 from sigkit.verify.windows import show_time, show_window
 
@@ -83,7 +83,7 @@ def _parse(stamp: bytes, place: Place) -> _Token:
         response = decode_timestamp_response(stamp)
         when = response.tst_info.gen_time
         tokens = [_Token(response, signer.issuer, signer.serial_number, when) for signer in response.signed_data.signer_infos]
-    except (ValueError, KeyError) as err:  # an encoding that is not DER, or an unknown type, at whatever depth: parts are read late
+    except refusals() as err:  # at whatever depth: parts are read late
         raise BadTimestamp("a timestamp is malformed", place=place, got=f"{len(stamp)} bytes") from err
     if len(tokens) != 1:
         raise BadTimestamp("a timestamp has exactly one signer", place=place, expected="1", got=str(len(tokens)))
@@ -109,7 +109,6 @@ def _verify(token: _Token, signature: bytes, authorities: Sequence[TimestampAuth
 
 
 def _check_signature(response: TimeStampResponse, signature: bytes, authority: TimestampAuthority, place: Place) -> None:
-    from cryptography.x509 import InvalidVersion
     from rfc3161_client import VerificationError, VerifierBuilder
 
     leaf, *intermediates = authority.certificates
@@ -120,7 +119,7 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
         for embedded in response.signed_data.certificates:
             check_serial_number(embedded)
         verifier.verify_message(response, signature)
-    except (VerificationError, ValueError, KeyError, InvalidVersion) as err:  # certificates in the token are read here
+    except (VerificationError, *refusals()) as err:  # certificates in the token are read here
         raise BadTimestamp(
             "the timestamp does not verify", place=place, expected=f"signed by {authority.name}, about this signature", got=str(err)[:200]
         ) from err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -13,10 +14,12 @@ from sigkit import limits
 from sigkit.cli.claims import claims_of
 from sigkit.cli.inspect import BANNER
 from sigkit.cli.main import run
-from sigkit.evidence.form import CERTIFICATE_PART, LAYER_PART, REKOR_BUNDLE_PART, TIMESTAMP_PART, Evidence, Form, Found
+from sigkit.errors import WrongShape
+from sigkit.evidence.form import BUNDLE_PART, CERTIFICATE_PART, LAYER_PART, REKOR_BUNDLE_PART, TIMESTAMP_PART, Evidence, Form, Found
 from sigkit.evidence.local import detached_signature, evidence_of_file
 from sigkit.keys.private import generate
 from tests.simulators.evidence_maker import b64, bundle_evidence, log_entry, log_proof, signed, simple_evidence, statement
+from tests.simulators.sigstore import Simulator
 
 KEY = generate("ecdsa-p256")
 
@@ -253,6 +256,17 @@ def changed(document, choose: random.Random):
     except (ValueError, IndexError):
         holder[key] = holder[key][: choose.randrange(len(holder[key]) + 1)]
     return copy
+
+
+def test_a_name_in_a_certificate_that_the_library_gives_up_on_stops_no_other_line():
+    case = Simulator().make()
+    document = json.loads(case.parts["bundle"])
+    slot = document["verificationMaterial"]["certificate"]
+    raw = base64.b64decode(slot["rawBytes"])
+    slot["rawBytes"] = b64(raw.replace(b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03\x03"))  # a BIT STRING for a common name
+    found = claims(Evidence(Form.BUNDLE, {BUNDLE_PART: json.dumps(document).encode()}, Found("b.json", None, "file")))
+    assert "identity" in rows(found, "certificate")
+    assert stops(found) == [WrongShape.code]
 
 
 def test_the_layer_of_another_document_is_told_as_such():

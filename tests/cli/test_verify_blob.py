@@ -46,6 +46,8 @@ def hand(signed, tmp_path):
         pytest.param(("verify-blob-attestation", "--key", "k.pub", "--type", "vuln", "--bundle", "a.json", "file"), 1, id="another type"),
         pytest.param(("verify-blob", "--key", "k.pub", "file"), 2, id="no evidence"),
         pytest.param(("verify-blob", "--bundle", "b.json", "file"), 2, id="no signer"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--policy", "p.json", "--bundle", "b.json", "file"), 2, id="a policy, of images"),
+        pytest.param(("verify-blob", "--key", "k.pub", "--name", "repository", "--bundle", "b.json", "file"), 2, id="a name, of images"),
         pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "absent", "file"), 2, id="an absent bundle"),
         pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "absent"), 2, id="an absent file"),
         pytest.param(("verify-blob", "--key", "k.pub", "--bundle", "b.json", "--signature", "s.sig", "file"), 2, id="two evidences"),

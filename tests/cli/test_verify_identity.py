@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from sigkit.keys.private import generate
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
@@ -82,6 +84,13 @@ def test_annotations_can_be_asked_for(release):
     release.sign("env=prod")
     assert release.sigkit("verify", "--key", "K.pub", "-a", "env=prod", release.reference).status == 0
     assert release.sigkit("verify", "--key", "K.pub", "-a", "env=test", release.reference).status == 1
+
+
+@pytest.mark.parametrize("flag", ["--use-signed-timestamps", "--insecure-ignore-tlog", "--insecure-ignore-sct"])
+def test_what_a_policy_would_not_hear_is_a_usage_error_beside_it(release, flag):
+    done = release.sigkit("verify", "--policy", "policy.yaml", flag, release.reference)
+    assert done.status == 2
+    assert f"{flag} goes with --key or an identity" in done.said
 
 
 def other_key(release) -> None:

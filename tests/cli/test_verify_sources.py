@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from sigkit.errors import MalformedReference, NotInIndex, OtherArtifact, Unsigned, WrongName
+from sigkit.errors import AbsentReference, MalformedReference, NotInIndex, OtherArtifact, Unsigned, WrongName
 from sigkit.evidence.collect import collect
 from sigkit.evidence.form import BUNDLE_PART
 from sigkit.limits import DEFAULT
 from sigkit.oci.exchange import RegistryOptions
+from sigkit.oci.layout import TAG_ANNOTATION
 from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
 from tests.simulators.command import CHECKOUT
@@ -68,6 +69,27 @@ def test_the_name_that_is_judged_is_the_one_given_wherever_the_layout_lies(relea
     done = without_sockets(release, "verify", "--key", "K.pub", "--layout", "image", "registry.example/other/app:v1")
     assert done.status == 1
     assert WrongName.code in done.out
+
+
+def test_the_only_image_of_a_layout_is_not_taken_for_another_tag_than_it_has_there(release):
+    assert release.sign().status == 0
+    assert release.sigkit("copy", release.reference, "oci:image").status == 0
+    index = release.home / "image" / "index.json"
+    copied = index.read_text()
+
+    def verified(name: str | None) -> Done:
+        """Verify `app:other` in the layout whose image has this name."""
+        unnamed, whole = "example.unnamed", f'"{TAG_ANNOTATION}":"latest"'
+        assert whole in copied
+        index.write_text(copied.replace(whole, f'"{TAG_ANNOTATION if name else unnamed}":"{name}"'))
+        return release.sigkit("verify", "--key", "K.pub", "--layout", "image", f"{release.address}/t/app:other")
+
+    refused = verified("1.0")
+    assert (refused.status, AbsentReference.code in refused.err) == (3, True)
+    assert "no tag 'other' in the layout" in refused.said
+    assert "tags: 1.0" in refused.said
+    assert verified("registry.example/t/app:1.0").status == 3
+    assert [verified(name).status for name in (None, "latest", "other", "registry.example/t/app:other")] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("offline", [(), ("--offline",)])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.keys.certificate import load_certificate
+from sigkit.keys.certificate import load_certificate, read_certificate
 from tests.simulators import der
 from tests.simulators.sigstore import Simulator
 
@@ -41,6 +40,27 @@ def test_nothing_but_a_refusal_leaves_it_and_no_warning(position, bit, end):
     raw[position % len(raw)] ^= 1 << bit
     for damaged in (bytes(raw), CERTIFICATE[:end]):
         try:
-            load_certificate(damaged)
-        except (ValueError, x509.InvalidVersion):
+            read_certificate(damaged)
+        except ValueError:
             continue
+
+
+COMMON_NAME = b"\x06\x03\x55\x04\x03"
+
+
+@pytest.mark.parametrize("tag", [*range(0x20), 0x80, 0xA0])
+def test_a_name_of_whatever_type_of_string_is_read_or_refused_at_once(tag):
+    raw = CERTIFICATE.replace(COMMON_NAME + b"\x0c", COMMON_NAME + bytes((tag,)))
+    assert raw != CERTIFICATE or tag == 0x0C
+    try:
+        certificate = read_certificate(raw)
+    except ValueError:
+        return
+    assert certificate.subject.rfc4514_string()
+
+
+def test_a_malformed_extension_is_refused_at_once():
+    raw = CERTIFICATE.replace(b"\x30\x06\x01\x01\xff\x02\x01", b"\x30\x06\x01\x01\xff\x04\x01")  # the length of paths, as no number
+    assert load_certificate(raw) != load_certificate(CERTIFICATE)
+    with pytest.raises(ValueError, match="asn1"):
+        read_certificate(raw)

@@ -232,6 +232,6 @@ def test_a_decision_stored_before_a_member_was_derived_is_read_and_one_that_lies
     document = encode_decision(decision)
     lie = {**document, member: ["something else"]}
     with pytest.raises(ParseError):
-        parse_record(encode_json(lie), Place("stored"))
+        parse_record(json.dumps(lie).encode(), Place("stored"))
     del document[member]
     assert parse_record(encode_json(document), Place("stored")) == record_of(decision)

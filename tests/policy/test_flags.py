@@ -140,6 +140,7 @@ def test_every_root_holds_the_keys_and_keys_alone_are_a_root():
         pytest.param(by_keys("a", threshold=0), MalformedOption, id="threshold-of-none"),
         pytest.param(by_keys(), MalformedOption, id="no-key"),
         pytest.param(by_keys("a", "a"), DuplicateTrustedKey, id="one-key-twice"),
+        pytest.param(by_keys("a", attestation_type="spdxjson", annotations={"env": "prod"}), MalformedOption, id="annotated-attestation"),
         pytest.param(by_keys("a", attestation_type="nosuch"), MalformedOption, id="unknown-type"),
         pytest.param(by_keys("a", attestation_type="https://sigstore.dev/cosign/sign/v1"), MalformedOption, id="type-of-signatures"),
         pytest.param(Wanted(identity(), KEYLESS_DEMANDS), MalformedOption, id="identity-without-a-root"),

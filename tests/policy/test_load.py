@@ -532,3 +532,22 @@ def test_a_damaged_policy_is_read_or_refused_and_nothing_else(at, cut, put):
 def test_bytes_that_are_no_policy_are_refused(raw):
     with pytest.raises(SigkitError):
         parse_policy(raw, Place.operator("policy.yaml"), read_key)
+
+
+@pytest.mark.parametrize(
+    ("require", "accepted"),
+    [
+        ("{attestation: {type: spdxjson, by: {key: a}}}", False),
+        ("{anyOf: [{attestation: {type: spdxjson, by: {key: a}}}, {attestation: {type: vuln, by: {key: b}}}]}", False),
+        ("{allOf: [{attestation: {type: spdxjson, by: {key: a}}}, {key: a}]}", True),
+    ],
+    ids=["one", "several", "and-a-signature"],
+)
+def test_annotations_that_nothing_would_be_compared_with_are_refused(require, accepted):
+    text = f"{HEAD}{KEYS}rules:\n  - images: reg.example/app\n    require: {require}\n    annotations: {{env: prod}}\n"
+    if accepted:
+        assert load(text).rules[0].annotations == {"env": "prod"}
+        return
+    err = refused(text)
+    assert isinstance(err, MalformedPolicy)
+    assert err.place.inside.startswith("10:")

@@ -38,6 +38,7 @@ from sigkit.trust.files import load_trusted_root
 from sigkit.trust.root import Origin, TrustedKey, Window, root_of_keys, with_keys
 from sigkit.trust.trusted_root import parse_trusted_root
 from tests.simulators.der import with_serial
+from tests.simulators.sigstore import Simulator
 
 HERE = Place.operator("root.json")
 RAW = (Path(sigkit.trust.__file__).parent / "public_good.json").read_bytes()
@@ -401,3 +402,12 @@ def test_the_copy_that_comes_along_is_the_one_whose_age_is_told():
     copied = ("sha256:6494e21ea73fa7ee769f85f57d5a3e6a08725eae1e38c755fc3517c9e6bc0b66", date(2026, 10, 20))
     assert (str(load_public_good().digest), COPIED) == copied
     assert age_days(COPIED + 40 * DAY) == 40
+
+
+def test_a_timestamp_authority_whose_certificate_is_malformed_inside_is_refused_as_ROOT():
+    sim = Simulator()
+    sim.tsa.more = [(x509.UnrecognizedExtension(x509.BasicConstraints.oid, b"\1"), False)]
+    sim.tsa.certify(sim.clock.now + DAY)
+    with pytest.raises(MalformedTrustedRoot) as caught:
+        parsed(sim.root())
+    assert caught.value.place.inside == "$.timestampAuthorities[0].certChain.certificates[0].rawBytes"

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.errors import MalformedCertificate, NotUtf8, OutsideCertificate, Place, SigkitError, UntrustedCertificate
+from sigkit.errors import MalformedCertificate, NotUtf8, OutsideCertificate, Place, SigkitError, UntrustedCertificate, WrongShape
 from sigkit.evidence.form import CHAIN_PART
 from sigkit.verify.extensions import NAMES, decode_extension, encode_extension
 from sigkit.verify.facts import IdentitySigner
@@ -162,3 +162,19 @@ def test_no_flipped_bit_of_a_certificate_proves_another_signer_or_leaves_another
     except SigkitError:
         return
     assert facts == case.judge()
+
+
+@pytest.mark.parametrize(("version", "error"), [("0.2", WrongShape), ("0.3", MalformedCertificate)])
+def test_a_name_of_a_type_of_string_that_the_library_gives_up_on_is_refused_and_no_bug(sim, version, error):
+    case = sim.make("message", ("hashedrekord",), version=version)
+
+    def spoil(bundle):
+        material = bundle["verificationMaterial"]
+        given = material["certificate"] if version == "0.3" else material["x509CertificateChain"]["certificates"][0]
+        raw = base64.b64decode(given["rawBytes"])
+        given["rawBytes"] = base64.b64encode(raw.replace(b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03\x03")).decode()
+        if version != "0.3":  # an intermediate that the bundle brings is read too, and sooner
+            material["x509CertificateChain"]["certificates"].append(dict(given))
+
+    with pytest.raises(error):
+        case.with_bundle(spoil).judge()

@@ -34,7 +34,9 @@ def verdict(case):
 
 @pytest.mark.parametrize("authority", load_public_good().certificate_authorities, ids=lambda authority: authority.valid.start.date())
 def test_a_path_to_an_authority_of_the_public_good_instance_ends_at_its_lowest_certificate(authority):
-    assert find_issuing(authority.certificates).certificate == authority.certificates[0]
+    issuing = find_issuing(authority.certificates)
+    assert issuing
+    assert issuing.certificate == authority.certificates[0]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,8 @@ SAID = {  # by an authority's certificate, and whether a signer beneath it is ac
 
 def case_of(sim, *said):
     """Return a case under a chain of authorities, the anchor first, whose certificates have these extensions."""
-    ca, valid, issuer, chain = sim.ca, (sim.clock.now - DAY, sim.clock.now + DAY), None, []
+    ca, valid, issuer = sim.ca, (sim.clock.now - DAY, sim.clock.now + DAY), None
+    chain: list[x509.Certificate] = []
     for number, extensions in enumerate(said):
         key = new_key()
         issuer = Link(certify(f"authority {number}", key, issuer, valid, extensions), key)

@@ -108,3 +108,14 @@ def test_no_flipped_bit_of_a_timestamp_proves_more_or_leaves_another_exception(p
     except SigkitError:
         return
     assert set(facts.times) <= set(case.judge().times)
+
+
+@pytest.mark.parametrize("form", ["dsse", "att"])
+@pytest.mark.parametrize("embedded", [True, False], ids=["with its certificate", "without"])
+def test_a_signer_s_name_of_a_type_of_string_that_the_library_gives_up_on_is_refused_as_TIME(sim, form, embedded):
+    sim.tsa.embedded = [sim.tsa.leaf.certificate] if embedded else []
+    stamp = sim.tsa.stamp
+    common_name = b"\x06\x03\x55\x04\x03"
+    sim.tsa.stamp = lambda signature: stamp(signature).replace(common_name + b"\x0c", common_name + b"\x03")
+    with pytest.raises(BadTimestamp):
+        sim.make(form, ("dsse",)).judge()
