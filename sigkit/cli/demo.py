@@ -230,7 +230,7 @@ class Story:
         proves = "an identity signed, a log holds it and an authority dates it, on this machine alone; another identity is refused"
         with self._step("Sign without a key: a private sigstore, and the token of a CI job", proves):
             self._run("stack", "init", "stack")
-            with running_stack(self._home / "stack") as stack:
+            with running_stack(str(self._home / "stack")) as stack:
                 self._show("sigkit stack up stack &")
                 self._sign_as_job(stack.address, stack.config.url)
 

@@ -208,7 +208,7 @@ class _Recorded:
 
     def send(self, call: Call) -> _Answered:
         self.calls.append(call)
-        found = {"issuer": ISSUER, "jwks_uri": "https://10.0.0.1/keys"} if len(self.calls) == 1 else {"keys": []}
+        found: Any = {"issuer": ISSUER, "jwks_uri": "https://10.0.0.1/keys"} if len(self.calls) == 1 else {"keys": []}
         return _Answered(json.dumps(found).encode())
 
 
