@@ -115,11 +115,12 @@ def _check_signature(response: TimeStampResponse, signature: bytes, authority: T
     root = intermediates.pop() if intermediates else leaf
     # Built afresh for each authority: copies of a builder share their lists.
     verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=intermediates, roots=[root]).build()
+    refused: tuple[type[Exception], ...] = (VerificationError, *refusals())
     try:
         for embedded in response.signed_data.certificates:
             check_serial_number(embedded)
         verifier.verify_message(response, signature)
-    except (VerificationError, *refusals()) as err:  # certificates in the token are read here
+    except refused as err:  # certificates in the token are read here
         raise BadTimestamp(
             "the timestamp does not verify", place=place, expected=f"signed by {authority.name}, about this signature", got=str(err)[:200]
         ) from err

@@ -82,7 +82,8 @@ def test_the_only_image_of_a_layout_is_not_taken_for_another_tag_than_it_has_the
         unnamed, whole = "example.unnamed", f'"{TAG_ANNOTATION}":"latest"'
         assert whole in copied
         index.write_text(copied.replace(whole, f'"{TAG_ANNOTATION if name else unnamed}":"{name}"'))
-        return release.sigkit("verify", "--key", "K.pub", "--layout", "image", f"{release.address}/t/app:other")
+        done: Done = release.sigkit("verify", "--key", "K.pub", "--layout", "image", f"{release.address}/t/app:other")
+        return done
 
     refused = verified("1.0")
     assert (refused.status, AbsentReference.code in refused.err) == (3, True)
