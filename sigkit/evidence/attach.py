@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Resolved
 
-EMPTY: Final = b"{}"
+_EMPTY: Final = b"{}"
 
 
 def attach(registry: Registry, resolved: Resolved, bundle: bytes, predicate_type: str, created: datetime) -> Descriptor:
@@ -49,7 +49,7 @@ def attach(registry: Registry, resolved: Resolved, bundle: bytes, predicate_type
         "org.opencontainers.image.created": format_time(created),
     }
     layer = Descriptor(BUNDLE_TYPE, Digest.of(bundle), len(bundle))
-    config = Descriptor(OCI_EMPTY, Digest.of(EMPTY), len(EMPTY), artifact_type=BUNDLE_TYPE)
+    config = Descriptor(OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), artifact_type=BUNDLE_TYPE)
     raw = strict.encode_json(
         {
             "schemaVersion": 2,
@@ -62,7 +62,7 @@ def attach(registry: Registry, resolved: Resolved, bundle: bytes, predicate_type
         }
     )
     manifest = Descriptor(OCI_MANIFEST, Digest.of(raw), len(raw), annotations, BUNDLE_TYPE)
-    registry.push_blob(repository, config.digest, EMPTY)
+    registry.push_blob(repository, config.digest, _EMPTY)
     registry.push_blob(repository, layer.digest, bundle)
     push_referrer(registry, repository, resolved.digest, manifest, raw)
     return manifest

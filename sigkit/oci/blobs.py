@@ -18,7 +18,7 @@ import re
 from typing import IO, TYPE_CHECKING, Final, cast
 
 from sigkit.data import Data
-from sigkit.digest import CHUNK_BYTES, VerifyingReader
+from sigkit.digest import CHUNK_BYTES, Digest, VerifyingReader
 from sigkit.errors import BlobAbsent, FileUnreadable, Place, SizeMismatch, TooLarge, Unreachable
 from sigkit.net.hop import FilePart
 from sigkit.net.retry import ATTEMPTS
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sigkit.digest import Digest
     from sigkit.net.address import Deadline
     from sigkit.net.session import Reply
     from sigkit.net.url import Url
@@ -179,6 +178,20 @@ def push_blob(exchange: Exchange, repository: Repository, digest: Digest, source
             return
 
 
+def check_push(exchange: Exchange, repository: Repository) -> None:
+    """Raise unless the registry lets this caller begin an upload there; the upload is given up again.
+
+    A blob that is there already would be no proof: `push_blob` asks for nothing then.
+
+    Raises:
+        OtherHostRefused: (NET) the registry wants uploads sent to another host.
+        ServerFailed, AccessDenied, Unreachable, TimedOut: (UNAVAIL) it does not.
+
+    Source: OCI distribution-spec 1.1, "Pushing a blob in chunks", "Canceling a blob upload".
+    """
+    _Upload(exchange, repository, Digest.of(b""), b"").give_up()
+
+
 class _Session(Data):
     url: Url
     least_chunk_bytes: int
@@ -212,6 +225,11 @@ class _Upload:
                     raise
                 url, at = self._uploaded(url)
         self._finish(url, b"")
+
+    def give_up(self) -> None:
+        """Open an upload and cancel it; a registry that cannot cancel forgets it in its own time."""
+        with self._send("DELETE", self._open().url, None) as reply:
+            reply.discard()
 
     def _open(self) -> _Session:
         url = self._exchange.url(self._repository, "blobs/uploads/")

@@ -118,6 +118,10 @@ class Layout:
         """Tell whether there is a file of that name."""
         return os.path.exists(self._blob(digest))
 
+    def check_push(self, repository: Repository) -> None:  # noqa: ARG002 - see above
+        """Raise unless the directory of blobs is there or can be made."""
+        _make_directory(os.path.join(self.path, "blobs"))
+
     def push_blob(self, repository: Repository, digest: Digest, source: bytes | Path) -> None:  # noqa: ARG002 - see above
         """Store a blob, if its bytes have that digest."""
         path = self._blob(digest)

@@ -60,6 +60,10 @@ class Registry(Protocol):
         """Tell whether the registry says that it has this blob."""
         ...
 
+    def check_push(self, repository: Repository) -> None:
+        """Raise unless something may be stored there; nothing is."""
+        ...
+
     def push_blob(self, repository: Repository, digest: Digest, source: bytes | Path) -> None:
         """Store a blob; storing it again changes nothing."""
         ...
@@ -108,6 +112,10 @@ class RegistryClient:
     def has_blob(self, repository: Repository, digest: Digest) -> bool:
         """Tell whether the registry says that it has this blob."""
         return blobs.has_blob(self._exchange, repository, digest)
+
+    def check_push(self, repository: Repository) -> None:
+        """Raise unless something may be stored there; see `blobs.check_push`."""
+        blobs.check_push(self._exchange, repository)
 
     def push_blob(self, repository: Repository, digest: Digest, source: bytes | Path) -> None:
         """Store a blob; see `blobs.push_blob`."""

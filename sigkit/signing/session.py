@@ -1,7 +1,7 @@
 """Sign or attest an image and attach the evidence: once, and only what verifies.
 
-Before a key signs again, what it has signed already is looked for; before anything becomes public, the registry is given
-the blob that says nothing. The finished bundle is verified, by the root that its readers have, before it is pushed.
+Before a key signs again, what it has signed already is looked for; before anything becomes public, the registry is asked
+whether it takes a push. The finished bundle is verified, by the root that its readers have, before it is pushed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import SigkitError
-from sigkit.evidence.attach import EMPTY, attach
+from sigkit.evidence.attach import attach
 from sigkit.evidence.collect import collect
 from sigkit.evidence.form import Form, Found, evidence_of_bundle
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
@@ -105,7 +105,7 @@ def _attach_once(
             if there and evidence.found.digest:
                 return Signed(added=False, manifest=evidence.found.digest, facts=there)
     if by.publishes:
-        registry.push_blob(resolved.repository, Digest.of(EMPTY), EMPTY)  # a registry that refuses it does so before anything is public
+        registry.check_push(resolved.repository)  # a registry that takes nothing says so before anything is public
     made = by.make(thing)
     finished = evidence_of_bundle(made.bundle, Found(str(resolved.repository), None, "file"))
     facts = verify_finished(finished, Artifact.of(resolved.digest), by.root, made.complete, clock, limits)

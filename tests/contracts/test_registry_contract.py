@@ -176,6 +176,12 @@ def test_blob_comes_back_byte_for_byte(place, tmp_path, size, kind):
         assert b"".join(reader) == data
 
 
+def test_asking_whether_a_push_is_taken_stores_nothing(place):
+    registry, repository = place
+    registry.check_push(repository)
+    assert not registry.has_blob(repository, Digest.of(b""))
+
+
 def test_blob_beyond_the_limit_is_refused(place):
     registry, repository = place
     descriptor = Descriptor("application/x", Digest.of(b"0123"), 4)
