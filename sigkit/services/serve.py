@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
-from sigkit.errors import AddressUnusable, FileUnreadable, MissingExtra, Place
+from sigkit.errors import AddressUnusable, FileUnreadable, Place
 from sigkit.services.app import App, Mount
+from sigkit.services.extra import need_extra
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.storage import Storage
 
@@ -130,16 +131,9 @@ def until_told() -> Iterator[threading.Event]:
 
 
 def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
-    try:
-        import httptools  # noqa: F401 - uvicorn's protocol imports it; here to say what is missing
-        import uvicorn
-        import uvloop  # noqa: F401 - the same
-    except ImportError as err:
-        raise MissingExtra(
-            f"the server needs {err.name}, which is not installed",
-            place=Place(f"server on {listen}"),
-            remedy="python -m pip install 'sigkit[serve]'",
-        ) from err
+    need_extra(Place(f"server on {listen}"), "httptools", "uvicorn", "uvloop")
+    import uvicorn
+
     from sigkit.services.protocol import BoundedProtocol
 
     config = uvicorn.Config(

@@ -10,12 +10,16 @@ import ssl
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from sigkit.clock import SystemClock
 from sigkit.digest import Digest
 from sigkit.errors import EXIT_USAGE, AddressUnusable, FileUnreadable, LockTimeout, MissingExtra
+from sigkit.services.extra import REQUIREMENTS
+from sigkit.services.oidc import OidcIssuer
 from sigkit.services.serve import Tls, running_registry
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -133,7 +137,22 @@ def test_missing_server_is_named_with_the_command_that_installs_it(tmp_path, mon
     with pytest.raises(MissingExtra) as caught, running_registry(tmp_path / "registry"):
         pass
     assert "httptools" in caught.value.problem
-    assert caught.value.remedy == "python -m pip install 'sigkit[serve]'"
+    assert caught.value.remedy.startswith(f"{sys.executable} -m pip install ")
+    assert "httptools>=" in caught.value.remedy
+
+
+def test_package_for_tokens_is_missed_when_the_issuer_is_opened_not_when_somebody_logs_in(tmp_path, monkeypatch):
+    OidcIssuer.create(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(MissingExtra, match="jwt"):
+        OidcIssuer.open(str(tmp_path), "http://127.0.0.1:1", SystemClock())
+
+
+def test_packages_that_are_named_are_those_of_the_extra_and_never_a_package_of_this_name():
+    # On the package index `sigkit` is somebody else's.
+    declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
+    assert sorted(REQUIREMENTS) == sorted(declared)
+    assert not any(requirement.startswith("sigkit") for requirement in REQUIREMENTS)
 
 
 @pytest.fixture(scope="module")
