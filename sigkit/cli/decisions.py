@@ -109,11 +109,14 @@ def wanted_by(output: Output, flags: PolicyFlags, reach: Reach, asked: AskedFlag
     Raises:
         SigkitError: a key or trusted root cannot be used; the place is the operator's.
     """
-    from sigkit.policy.flags import Wanted
+    from sigkit.policy.flags import Wanted, WantedIdentity, check_identity
     from sigkit.policy.model import NameRule
 
+    signer = _signer(flags, asked)
+    if isinstance(signer, WantedIdentity):
+        check_identity(signer)  # before a trust root is opened, whose age is told
     return Wanted(
-        _signer(flags, asked),
+        signer,
         _demands(flags),
         NameRule(flags.name or NameRule.IF_SIGNED.value),
         key_values(asked.annotations, "-a"),

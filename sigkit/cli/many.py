@@ -5,6 +5,7 @@ What is kept in memory does not grow with their number, but for their names.
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from sigkit.cli.connect import open_source, parse_image
-from sigkit.cli.inputs import place_of, read_input
+from sigkit.cli.inputs import STDIN, place_of, read_input
 from sigkit.cli.progress import Counter
 from sigkit.text import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from sigkit.cli.output import Output
@@ -32,20 +34,36 @@ SCHEMA: Final = "sigkit.verify-many/1"
 AT_A_TIME: Final = 8  # round trips overlap; the checks themselves take a hundredth of their time
 AHEAD: Final = 64  # verdicts that may wait for a slow image before them; one is a few kilobytes
 MOST_BYTES: Final = 16 * 2**20  # 100,000 references of 160 bytes
+_COMMENT: Final = re.compile(r"(?:^|\s)#.*")
 
 
-def listed_images(path: str | None) -> tuple[str, ...]:
-    """Read references from a file, one a line; empty lines and those that begin with # are passed over.
+def listed_images(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Read references from files, one a line; `#` begins a comment, at the start of a line or behind a space.
 
     Raises:
+        UsageError: standard input is named twice.
+        MalformedReference: (REF) a line is none; the place is the file's line.
         FileUnreadable: (UNAVAIL), NotUtf8: (PARSE), TooLarge: (LIMIT); the place is the operator's.
     """
-    if path is None:
-        return ()
+    if paths.count(STDIN) > 1:
+        raise click.UsageError("Standard input can be read once.", click.get_current_context())
+    return tuple(image for path in paths for image in _lines_of(path))
+
+
+def _lines_of(path: str) -> Iterator[str]:
+    from sigkit.errors import MalformedReference, Place
     from sigkit.strict import decode_utf8
 
-    lines = (line.strip() for line in decode_utf8(read_input(path, MOST_BYTES), place_of(path)).splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    place = place_of(path)
+    for number, line in enumerate(decode_utf8(read_input(path, MOST_BYTES), place).splitlines(), 1):
+        image = _COMMENT.sub("", line).strip()
+        if not image:
+            continue
+        try:
+            parse_image(image)
+        except MalformedReference as err:
+            raise err.within(Place.operator(place.source, f"line {number}, {image}")) from err
+        yield image
 
 
 def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
@@ -80,6 +98,8 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
                     statuses.add(teller.tell(result, as_cosign))
             finally:
                 counter.clear()
+    if failed := teller.failed:
+        output.note(f"next  `sigkit verify IMAGE` with the same flags says why, and what to do: {failed} of {len(images)} are not verified")
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
 
 
@@ -89,6 +109,7 @@ class _Teller:
     def __init__(self, output: Output, images: tuple[str, ...]) -> None:
         self._output, self._images = output, images
         self._told = 0
+        self.failed = 0  # of those that were told
         self._listing = output.listing({"schema": SCHEMA}, "images")
 
     def __enter__(self) -> Self:
@@ -106,6 +127,7 @@ class _Teller:
 
     def tell(self, result: _Result, as_cosign: tuple[str, ...]) -> int:
         """Print the result of the next image, and return its status."""
+        from sigkit.errors import EXIT_DONE
         from sigkit.policy.decision import Record
 
         output, image = self._output, self._images[self._told]
@@ -118,7 +140,9 @@ class _Teller:
         else:
             output.answer((_line(output, image, result),), None)
         self._told += 1
-        return result.exit_status() if isinstance(result, Record) else result.exit_status
+        status = result.exit_status() if isinstance(result, Record) else result.exit_status
+        self.failed += status != EXIT_DONE
+        return status
 
 
 def _judge(reference: Reference, platform: Platform, asking: Asking, registry: Registry, form: str | None) -> _Told:
@@ -147,7 +171,8 @@ def _line(output: Output, image: str, result: _Result) -> str:
 
     if not isinstance(result, Record):
         return f"{output.word(status_word(result.exit_status), sys.stdout)}  {escape(image)}  {escape(result.problem)}  [{result.code}]"
-    line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(result.request.pinned_text())}"
+    digest = f"  {result.request.top}" if result.request.tag is not None else ""  # else it stands in the name
+    line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(image)}{digest}"
     for reason in result.reasons[:1]:
         found = f", found: {escape(reason.got)}" if reason.got else ""
         line += f"  {escape(reason.problem)}{found}  [{reason.code}]"

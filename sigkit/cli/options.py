@@ -97,7 +97,7 @@ class ImageFlags(NamedTuple):
     """Which images."""
 
     images: tuple[str, ...]
-    listed: str | None
+    listed: tuple[str, ...]
 
 
 class EvidenceFlags(NamedTuple):
@@ -284,7 +284,15 @@ image_options = grouped(
     "named",
     ImageFlags,
     click.argument("images", nargs=-1, metavar="IMAGE..."),
-    click.option("-f", "--file", "listed", type=FILE, metavar="FILE", help="A file of images, one a line; `-` for standard input."),
+    click.option(
+        "-f",
+        "--file",
+        "listed",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="A file of images, one a line; `-` for standard input. Can be given several times.",
+    ),
 )
 layout_option = click.option(
     "--layout", type=DIRECTORY, metavar="DIR", help="Read the image and its evidence from this OCI layout. No connection is made."

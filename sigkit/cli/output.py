@@ -336,6 +336,17 @@ class Command(click.Command):
             at_once(["--help"] if self.name == "run" else ["-h", "--help"], click.Context.get_help, "Show this message and exit.")
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and refuse an option with one value that is given twice: click would take the last without a word."""
+        try:
+            if not ctx.resilient_parsing:
+                _refuse_twice(ctx, self.make_parser(ctx).parse_args(list(args))[2])
+            return super().parse_args(ctx, args)
+        except click.BadOptionUsage as err:
+            if any(isinstance(param, click.Option) and param.is_flag and err.option_name in param.opts for param in self.params):
+                err.message += f" Write {err.option_name} alone, or leave it out."
+            raise
+
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as the reader of stdout can see it."""
         return drawn(super().get_help(ctx), sys.stdout)
@@ -347,6 +358,13 @@ class Command(click.Command):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n")
         super().format_epilog(ctx, formatter)
+
+
+def _refuse_twice(ctx: click.Context, order: Sequence[click.Parameter]) -> None:
+    once = [param for param in order if isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)]
+    for number, param in enumerate(once):
+        if param in once[:number]:
+            raise click.UsageError(f"{max(param.opts, key=len)} is given twice.", ctx)
 
 
 EXITS = "Exit codes: 0 verified or done · 1 refused · 2 usage · 3 could not check."

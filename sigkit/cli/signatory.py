@@ -95,7 +95,7 @@ def open_signatory(output: Output, setup: Setup) -> Iterator[Signatory]:
 
     flags = setup.flags
     config, root, place = setup.services
-    consent = Consent(output, agreed=flags.yes)
+    consent = Consent(agreed=flags.yes)
     with Client(Watcher(output), NetOptions(ca_file=flags.services_cacert), patience_s=flags.wait_s) as client:
         instance = Instance(config, root, client, SystemClock(), place)
         if setup.key is not None:
@@ -128,8 +128,7 @@ class Watcher:
 class Consent:
     """Tells what becomes public before it does; on a terminal it asks, unless the user has agreed already."""
 
-    def __init__(self, output: Output, *, agreed: bool) -> None:
-        self._output = output
+    def __init__(self, *, agreed: bool) -> None:
         self._agreed = agreed
 
     def __call__(self, publication: Publication) -> None:
@@ -141,10 +140,9 @@ class Consent:
             *(f"  at        {escape(service)}" for service in publication.services),
             *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
         )
+        tell("\n".join(lines))  # with --quiet too: it is no progress report
         if self._agreed or not sys.stdin.isatty():
-            self._output.note("\n".join(lines))
             return
-        tell("\n".join(lines))
         if not click.confirm("Go on?", err=True):
             from sigkit.errors import NotAgreed, Place
 
@@ -227,7 +225,7 @@ def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
 
     place = Place.operator("--identity-token")
     if not os.path.exists(text):
-        output.detail("a token on the command line can be read by other users of this machine; give a file")
+        output.note("a token on the command line can be read by other users of this machine; give a file")
         return parse_identity_token(text, place), "--identity-token"
     raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=Place.operator(text))
     return parse_identity_token(strict.decode_utf8(raw, Place.operator(text)), Place.operator(text)), text

@@ -97,13 +97,13 @@ def check_source(source: SourceFlags, named: ImageFlags) -> None:
     context = click.get_current_context()
     if source.bundle and (source.layout is not None or source.by_index is not None):
         raise click.UsageError("--bundle is about the digest in IMAGE alone: --layout and --index read images.", context)
-    if (source.bundle or source.by_index is not None) and (named.listed is not None or len(named.images) != 1):
+    if (source.bundle or source.by_index is not None) and (named.listed or len(named.images) != 1):
         raise click.UsageError("--bundle and --index go with one IMAGE.", context)
 
 
 def verify_images(output: Output, named: ImageFlags, asking: Asking) -> int:
     """Verify one image and tell all about it, or several with a line each; return the exit status."""
-    if named.listed is not None or len(named.images) != 1:
+    if named.listed or len(named.images) != 1:
         from sigkit.cli.many import listed_images, verify_many
 
         return verify_many(output, (*named.images, *listed_images(named.listed)), asking)

@@ -185,6 +185,16 @@ def text_match(wanted: WantedText) -> TextMatch:
     return Expression(check_expression(wanted.expression, Place.operator(regexp)))
 
 
+def check_identity(wanted: WantedIdentity) -> None:
+    """Raise unless subject and issuer are each given once.
+
+    Raises:
+        MalformedOption, MalformedExpression: (PARSE) as `text_match`.
+    """
+    for text in (wanted.issuer, wanted.subject):
+        text_match(text)
+
+
 def _keys(wanted: WantedKeys, demands: Demands) -> Requirement:
     leaves = tuple(KeyRequirement(key, _FLAGS, demands) for key in wanted.keys)
     if not 1 <= wanted.threshold <= len(leaves):

@@ -11,7 +11,7 @@ import pytest
 
 from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import COMMANDS, run
-from sigkit.errors import all_codes
+from sigkit.errors import EXIT_RUN_USAGE, EXIT_USAGE, all_codes
 from sigkit.keys.files import write_key_pair
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
@@ -76,6 +76,34 @@ def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
 def test_an_unknown_option_is_a_usage_error():
     assert sigkit("verify", "--no-such").returncode == 2
     assert sigkit("run", "--no-such").returncode == 125
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verify --key k --layout a --layout b registry.example/app",
+        "verify --key k -ojson -otext registry.example/app",
+        "verify --certificate-identity a --certificate-identity b registry.example/app",
+        "sign --key a --key b registry.example/app",
+        "run --key k --user 1 --user 2 registry.example/app",
+        "stack token --lifetime 1 --lifetime 2 s a@b",
+    ],
+)
+def test_an_option_with_one_value_is_not_taken_twice(line):
+    done = sigkit(*line.split())
+    assert done.returncode in {EXIT_USAGE, EXIT_RUN_USAGE}
+    assert "is given twice" in done.stderr + done.stdout
+
+
+def test_what_follows_the_image_of_run_may_be_given_twice():
+    assert "twice" not in sigkit("run", "--key", "absent", "registry.example/app", "tool", "--user", "1", "--user", "2").stderr
+
+
+@pytest.mark.parametrize("given", ["--offline=true", "--insecure-ignore-tlog=false"])
+def test_a_flag_with_a_value_is_answered_with_how_to_write_it(given):
+    done = sigkit("verify", given, "registry.example/app")
+    assert done.returncode == EXIT_USAGE
+    assert f"Write {given.partition('=')[0]} alone" in done.stderr
 
 
 def test_usage_errors_are_JSON_when_JSON_is_asked_for_anywhere():

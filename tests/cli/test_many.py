@@ -73,6 +73,30 @@ def test_a_malformed_name_anywhere_in_the_list_is_told_before_anything_is_asked(
     assert reg.seen("*", "*") == []
 
 
+def test_lists_add_up_and_a_comment_may_stand_behind_a_name(release):
+    (release.home / "a.txt").write_text(f"{release.reference} # the release\n")
+    (release.home / "b.txt").write_text(f"# more\n\n{release.address}/t/app:absent\n")
+    done = release.sigkit("verify", "--key", "K.pub", "-f", "a.txt", "-f", "b.txt")
+    assert done.status == 3
+    verified, unchecked = done.out.splitlines()
+    assert re.fullmatch(rf"verified  {release.reference}  sha256:[0-9a-f]{{64}}", verified)
+    assert unchecked.startswith(f"could not check  {release.address}/t/app:absent  ")
+    assert "`sigkit verify IMAGE`" in done.err
+    assert "1 of 2" in done.err
+
+
+def test_a_line_that_is_no_name_is_told_with_its_file_and_number(release):
+    (release.home / "list.txt").write_text(f"{release.reference}\n\nNot/A/Name\n")
+    done = release.sigkit("verify", "--key", "K.pub", "-f", "list.txt")
+    assert done.status == 2
+    assert "list.txt: line 3, Not/A/Name" in done.err
+
+
+def test_standard_input_is_read_once(release):
+    done = release.sigkit("verify", "--key", "K.pub", "-f", "-", "-f", "-")
+    assert done.status == 2
+
+
 def test_results_come_in_order_whichever_is_finished_first():
     later = threading.Event()
 

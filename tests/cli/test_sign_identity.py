@@ -182,6 +182,19 @@ def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server
     assert f"{server.url}/log2" in said
 
 
+@pytest.mark.parametrize("agreed", [(), ("--yes",)])
+def test_what_becomes_public_is_told_though_quiet(here, capsys, agreed):
+    assert run(["--quiet", "sign-blob", *FILES, "--bundle", "b.json", "--identity-token", "token", *agreed, "file"]) == 0
+    assert f"signer    {SUBJECT}" in capsys.readouterr().err
+
+
+def test_a_token_on_the_command_line_is_warned_of(here, capsys):
+    assert blob("--identity-token", (here / "token").read_text().strip()) == 0
+    assert "can be read by other users" in capsys.readouterr().err
+    assert blob("--identity-token", "token") == 0
+    assert "can be read by other users" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("", 130)])
 def test_on_a_terminal_it_is_asked(here, monkeypatch, server, typed, status):
     monkeypatch.setattr(sys, "stdin", Keyboard(typed))

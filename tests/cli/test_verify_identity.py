@@ -58,6 +58,7 @@ def test_an_identity_without_an_issuer_is_a_usage_error(release):
     done = release.sigkit("verify", "--certificate-identity", "a@b.example", release.reference)
     assert done.status == 2
     assert "--certificate-oidc-issuer" in done.said
+    assert "trust root" not in done.said  # no root is opened first, whose age would be told
 
 
 def test_a_key_and_an_identity_exclude_each_other(release):
