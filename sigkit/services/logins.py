@@ -246,6 +246,11 @@ class Logins:
         return self._clock.now().timestamp()
 
 
+def is_user_code(text: str) -> bool:
+    """Tell whether this has the form of a user code, as people read it."""
+    return text == show_user_code(text.replace("-", "")) and bool(_USER_CODE.fullmatch(text.replace("-", "")))
+
+
 def show_user_code(code: str) -> str:
     """Write a user code as people read it."""
     return f"{code[:4]}-{code[4:]}"

@@ -28,7 +28,7 @@ from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.extra import need_extra
 from sigkit.services.gateway import GatewayError, read_body, route
 from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
-from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, Granted, Logins, Stage
+from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, Granted, Logins, Stage, is_user_code
 from sigkit.strict import Cursor, encode_base64, encode_json
 
 if TYPE_CHECKING:
@@ -245,8 +245,9 @@ class OidcIssuer:
         return _page(410, "Done", "<p>This login has been used. This window can be closed.</p>")
 
     async def _send_help(self, request: Request) -> Answer:
-        code = request.query.get("user_code", "CODE")[:16]
-        return _page(200, "Log in", _ask_operator(code))
+        code = request.query.get("user_code", "")
+        # Whoever made the link chose this, and the operator copies the line into a shell.
+        return _page(200, "Log in", _ask_operator(code if is_user_code(code) else "CODE"))
 
     async def _send_token(self, request: Request) -> Answer:
         form = await _read_form(request)

@@ -16,7 +16,9 @@ from urllib.parse import parse_qs, urlencode
 
 from sigkit import limits, strict
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, RequestRefused
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused
+from sigkit.net.address import is_loopback_name
+from sigkit.net.url import parse_url
 from sigkit.signing.client import Ask, Patience
 from sigkit.signing.token import parse_identity_token
 
@@ -91,6 +93,7 @@ def discover(client: Client, issuer: str) -> Endpoints:
 
     Raises:
         AnswerUnusable: (UNAVAIL) it calls itself otherwise (OpenID Discovery section 4.3), or knows no PKCE.
+        UrlRefused, PlainHttpRefused: (NET) its page is none that a browser may be sent to.
         WrongShape: (PARSE) the document is malformed.
         SigkitError: as `Client.ask`; a redirect is refused, which could put another's document in its place (CVE-2026-49478).
     """
@@ -104,9 +107,11 @@ def discover(client: Client, issuer: str) -> Endpoints:
     if "S256" not in known:
         raise AnswerUnusable("the issuer knows no PKCE", place=answer.place(), expected="S256", got=", ".join(known) or "none")
     device = top.find("device_authorization_endpoint")
+    authorization = top.member("authorization_endpoint")
+    _check_page(authorization.text(), authorization.at())
     return Endpoints(
         issuer,
-        top.member("authorization_endpoint").text(),
+        authorization.text(),
         top.member("token_endpoint").text(),
         device.text() if device else "",
         answer.nearness,
@@ -145,7 +150,7 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
         "client_id": client_id,
         "code_verifier": proof.verifier,
     }
-    token = _token_of(_post(client, endpoints, endpoints.token, fields))
+    token = _token_of(_post(client, endpoints, endpoints.token, fields), endpoints)
     if not hmac.compare_digest(token.nonce.encode("utf-8"), nonce.encode("utf-8")):
         raise LoginForged("the token is the answer to another login", place=Place(endpoints.token), expected="the nonce that was sent")
     return token
@@ -164,6 +169,7 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
     fields = {"client_id": client_id, "scope": SCOPE, "code_challenge": proof.challenge, "code_challenge_method": "S256"}
     top = _post(client, endpoints, endpoints.device, fields).json()
     page = top.find("verification_uri_complete") or top.member("verification_uri")
+    _check_page(page.text(), page.at())
     window.show_code(page.text(), top.member("user_code").text())
     interval = top.find("interval")
     wait_s = interval.integer(1, _LONGEST_INTERVAL_S) if interval else _INTERVAL_S
@@ -179,7 +185,7 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
         client.timer.sleep(wait_s)
         answer = _post(client, endpoints, endpoints.token, fields, (200, 400))
         if answer.status == 200:
-            return _token_of(answer)
+            return _token_of(answer, endpoints)
         error = answer.json().member("error").text()
         if error not in _PENDING:
             raise LoginFailed(f"the login was refused: {error}", place=answer.place())
@@ -217,6 +223,16 @@ def _post(client: Client, endpoints: Endpoints, url: str, fields: Mapping[str, s
         raise LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got) from err
 
 
-def _token_of(answer: Answer) -> IdentityToken:
+def _token_of(answer: Answer, endpoints: Endpoints) -> IdentityToken:
     cursor: Cursor = answer.json().member("id_token")
-    return parse_identity_token(cursor.text(), cursor.at())
+    token = parse_identity_token(cursor.text(), cursor.at())
+    if token.issuer != endpoints.issuer:  # OpenID Connect Core section 3.1.3.7, number 2
+        raise LoginForged("the token is another issuer's", place=cursor.at(), expected=endpoints.issuer, got=token.issuer[:200])
+    return token
+
+
+def _check_page(url: str, place: Place) -> None:
+    """Refuse what a browser would take for a file, a script or an option, and pages that anybody on the way could write."""
+    origin = parse_url(url, place).origin
+    if origin.scheme == "http" and not is_loopback_name(origin.host):
+        raise PlainHttpRefused("a page to log in at without TLS", place=place, expected=f"https://{origin.authority}", got=url[:200])

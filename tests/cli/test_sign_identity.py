@@ -182,6 +182,7 @@ def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server
     assert f"{server.url}/log2" in said
 
 
+@pytest.mark.attack("silent publication")
 @pytest.mark.parametrize("agreed", [(), ("--yes",)])
 def test_what_becomes_public_is_told_though_quiet(here, capsys, agreed):
     assert run(["--quiet", "sign-blob", *FILES, "--bundle", "b.json", "--identity-token", "token", *agreed, "file"]) == 0

@@ -150,6 +150,16 @@ def test_device_is_told_where_and_what_to_enter(device):
     assert device.started["user_code"].encode() in page.body
 
 
+@pytest.mark.attack("command of the approval page")
+@pytest.mark.parametrize(
+    "chosen", ["%3Brm%20-rf%20~%3B%23", "%24%28id%29", "BCDF-GHJK%3B", "bcdf-ghjk", "BCDFGHJK", "BCDF-GHJ", "-BCDFGHJK"]
+)
+def test_the_command_that_the_operator_copies_holds_a_code_and_nothing_that_a_link_chose(oidc, chosen):
+    page = ask(oidc, "GET", f"/oidc/approve?user_code={chosen}").body.decode()
+    assert "approve DIR CODE --email" in page
+    assert "rm" not in page.replace("approves", "").replace("Terminal", "").replace("terminal", "")
+
+
 def test_device_code_works_once(device):
     device.approve()
     assert device.poll().status == 200

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, RedirectRefused
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, NetError, RedirectRefused
 from sigkit.signing.client import Client
 from sigkit.signing.interactive import discover, login_in_browser, login_on_device
 from sigkit.signing.listener import LoopbackListener
@@ -148,6 +148,37 @@ def test_an_issuer_that_calls_itself_otherwise_or_knows_no_PKCE_is_refused(sessi
 
 def log_in_on_device(session, client, person):
     return login_on_device(client, discover(client, session.server.instance.issuer), "sigstore", person)
+
+
+@pytest.mark.attack("page of a hostile issuer")
+@pytest.mark.parametrize(
+    "page",
+    ["file:///etc/passwd", "javascript:alert(1)", "--new-window", "http://issuer.example/login", "https://mia@issuer.example/", ""],
+)
+def test_a_browser_is_sent_to_no_page_that_is_not_one_of_the_web(session, client, person, page):
+    session.server.instance.change["discovery"] = lambda document: document | {"authorization_endpoint": page}
+    with pytest.raises(NetError):
+        log_in(session, client, person)
+    assert person.shown == []
+
+
+@pytest.mark.attack("page of a hostile issuer")
+def test_nobody_is_shown_a_page_of_a_device_login_that_is_not_one_of_the_web(session, client, person):
+    session.server.on("POST", "/oidc/device").change = lambda _, reply: reply.__class__(
+        200, (), reply.body.replace(session.server.instance.issuer.encode(), b"file:///tmp")
+    )
+    with pytest.raises(NetError):
+        log_in_on_device(session, client, person)
+    assert person.shown == []
+
+
+@pytest.mark.attack("token of another issuer")
+@pytest.mark.parametrize("way", ["browser", "device"])
+def test_a_token_of_another_issuer_than_the_one_that_was_logged_in_at_is_refused_as_IDENT(session, client, person, way):
+    issuer = session.server.instance.issuer
+    session.server.instance.change["claims of the login"] = lambda claims: claims | {"iss": f"{issuer}-b"}
+    with pytest.raises(LoginForged, match="another issuer"):
+        (log_in if way == "browser" else log_in_on_device)(session, client, person)
 
 
 def test_a_login_by_a_code_gives_a_token_once_the_code_is_entered(session, client, person):

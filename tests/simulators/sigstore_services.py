@@ -268,7 +268,8 @@ class Instance:
             known["polls"] -= 1
             return answer({"error": self.changed("pending", "authorization_pending")}, 400)
         nonce = None if device else self.changed("nonce of the login", known["nonce"])
-        token = self.token(sub="CgVhbGljZQ", email="alice@acme.example", email_verified=True, nonce=nonce)
+        claims = {"sub": "CgVhbGljZQ", "email": "alice@acme.example", "email_verified": True, "nonce": nonce}
+        token = self.token(**self.changed("claims of the login", claims))
         return answer({"id_token": token, "access_token": token, "token_type": "Bearer"})
 
 
