@@ -71,7 +71,7 @@ class App:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request = Request(scope["method"], path, _parse_query(scope["query_string"]), headers, body.chunks())
         try:
-            answer = await _ask(mount.core, request)
+            answer = _FROM_A_PAGE if _is_from_a_page(request) else await _ask(mount.core, request)
             try:
                 if not await body.drain():
                     answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
@@ -98,6 +98,19 @@ class _Nothing:
 
 
 _NOWHERE: Final = Mount("", _Nothing(), BodyLimits(0))
+_FROM_A_PAGE: Final = whole_answer(403, b"not from a web page\n", (("Content-Type", "text/plain"),))
+
+
+def _is_from_a_page(request: Request) -> bool:
+    """Tell whether a page in a browser sends a request that changes something.
+
+    A browser on this machine reaches loopback, so any page that it shows could push, delete and start logins; one whose host is made to
+    resolve to loopback could read the answers as well. No page of a service here sends any but GET, and no client that is no browser has
+    an origin.
+
+    Source: Fetch standard, "append a request Origin header": with every method but GET and HEAD.
+    """
+    return request.method not in {"GET", "HEAD"} and "origin" in request.headers
 
 
 async def _ask(core: Core, request: Request) -> Answer:

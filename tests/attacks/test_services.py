@@ -106,6 +106,14 @@ def test_token_of_a_megabyte_is_refused_as_LIMIT_without_the_memory_for_its_part
     assert refused(stack, token) is Kind.LIMIT
 
 
+@pytest.mark.attack("slow to parse")
+def test_no_service_parses_more_of_an_unknown_client_than_its_requests_have(stack, rekor):
+    slow = b"{" + b",".join(b'"%d":0' % number for number in range(40_000)) + b"}"
+    assert ask(stack.ca, "POST", "/api/v2/signingCert", slow).status == 413
+    assert add(rekor, slow).status == 413
+    assert post_form(stack.oidc, "/oidc/device", {"scope": "x" * 20_000}).status == 413
+
+
 @pytest.mark.attack("CVE-2025-66506, CVE-2025-66564")
 def test_huge_object_identifier_is_refused(stack):
     huge = der.element(der.OBJECT_IDENTIFIER, b"\x81" * 900 + b"\x01")

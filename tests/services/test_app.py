@@ -68,3 +68,19 @@ def test_each_core_takes_bodies_of_its_own_size():
     assert call("POST", "/api/v2/x", b"12345678901").status == 413
     assert call("POST", "/api/v2/x", [b"123456", b"78901"]).status == 413
     assert call("POST", "/v2/x", b"12345678901").status == 200
+
+
+@pytest.mark.attack("web page against loopback")
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:5000"])
+def test_a_page_in_a_browser_changes_nothing(method, origin):
+    answered = CALLER(method, "/v2/a/b/manifests/1", b"x", {"Origin": origin})
+    assert answered is not None
+    assert (answered.status, answered.body) == (403, b"not from a web page\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_page_that_was_reached_by_a_link_is_answered(method):
+    answered = CALLER(method, "/v2/", b"", {"Origin": "https://issuer.example"})
+    assert answered is not None
+    assert answered.status == 200
