@@ -331,11 +331,12 @@ def _observe(note: str, log: Opened) -> Observed:
 
 
 def _say(observed: Observed) -> str:
-    return "seen      " + _WORDS[observed.seen.value].format(before=observed.before)
+    others = f"; of its other trees {observed.other_trees} were seen before" if observed.other_trees else ""
+    return "seen      " + _WORDS[observed.seen.value].format(before=observed.before) + others
 
 
 def _tell(observed: Observed) -> dict[str, Json]:
-    return {"seen": observed.seen.value, "sizeBefore": observed.before}
+    return {"seen": observed.seen.value, "sizeBefore": observed.before, "otherTrees": observed.other_trees}
 
 
 def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[Cosignature]:

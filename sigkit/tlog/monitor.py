@@ -1,6 +1,8 @@
 """The last checkpoint of each log that was seen on this machine, so that a log that forks or shrinks is noticed.
 
-A log is known by the first line of its checkpoints and its key. What was seen is replaced only by what continues it, under a lock, durably,
+A log is known by the first line of its checkpoints and its key; one of the first generation has several trees, each with a number behind
+the log's name, and each is followed for itself. Whoever shows a numbered tree under a name that had none, or the other way, shows a fork: a
+number alone must not make a log a new one. What was seen is replaced only by what continues it, under a lock, durably,
 before anybody is answered; what contradicts it is kept beside it, because the two checkpoints together prove the log's fault.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "SIGKIT_CHECKPOINTS"
 _NOTE_BYTES: Final = 64 << 10
+_TREE: Final = re.compile("[0-9a-f]{64}(?:-[0-9a-f]{16})?", re.ASCII)
 
 
 class Seen(Enum):
@@ -36,10 +40,11 @@ class Seen(Enum):
 
 
 class Observed(Data):
-    """What was found: how the checkpoint stands to the one seen before, and how many leaves that had."""
+    """What was found: how the checkpoint stands to the one seen before, how many leaves that had, and how many other trees the log has."""
 
     seen: Seen
     before: int
+    other_trees: int = 0
 
 
 def default_directory() -> str | None:
@@ -82,10 +87,14 @@ class Monitor:
         except OSError as err:
             message = f"cannot make the directory of checkpoints: {err.strerror}"
             raise FileUnwritable(message, place=Place(self._directory)) from err
-        path = os.path.join(self._directory, _name(new, log))
-        with durable.lock(f"{path}.lock"):
+        family, number = _names(new, log)
+        path = os.path.join(self._directory, family + number)
+        with durable.lock(os.path.join(self._directory, f"{family}.lock")):
             old = self._load(path, log)
-            observed = Observed(Seen.FIRST, 0) if old is None else self._compare(path, old, new, note, prove, place)
+            if old is not None:
+                observed = self._compare(path, old, new, note, prove, place)
+            else:
+                observed = Observed(Seen.FIRST, 0, self._count_others(family, number, note, new, place))
             if observed.seen is not Seen.SAME:
                 durable.write(path, note.encode("utf-8"), mode=0o600, point="monitor.checkpoint")
             return observed
@@ -95,6 +104,19 @@ class Monitor:
             return None
         place = Place(path)
         return verify_head(strict.decode_utf8(durable.read(path, most_bytes=_NOTE_BYTES, place=place), place), log, place)
+
+    def _count_others(self, family: str, number: str, note: str, new: Checkpoint, place: Place) -> int:
+        """Return how many other trees of a log were seen; a log has either one without a number, or any that have one."""
+        others = [name for name in os.listdir(self._directory) if _TREE.fullmatch(name) and name.startswith(family)]
+        if others and (not number or family in others):
+            kept = self._keep(os.path.join(self._directory, others[0]), note)
+            raise LogForked(
+                f"the log shows another tree under the same name and key; what it shows is kept, in {kept}",
+                place=place,
+                expected="the tree that was seen before",
+                got=new.origin[:200],
+            )
+        return len(others)
 
     def _compare(
         self, path: str, old: Checkpoint, new: Checkpoint, note: str, prove: Callable[[int, Checkpoint], Sequence[bytes]], place: Place
@@ -125,6 +147,8 @@ class Monitor:
         return kept
 
 
-def _name(checkpoint: Checkpoint, log: KnownLog) -> str:
-    """Return a file's name for a log: an origin is anybody's text and no name of a file."""
-    return hashlib.sha256(checkpoint.origin.encode("utf-8") + b"\n" + log.key.spki).hexdigest()
+def _names(checkpoint: Checkpoint, log: KnownLog) -> tuple[str, str]:
+    """Return a file's name for a log, and what is put behind it for its tree: an origin is anybody's text and no name of a file."""
+    name, _, number = checkpoint.origin.partition(" - ") if log.origin is None else (checkpoint.origin, "", "")
+    family = hashlib.sha256(name.encode("utf-8") + b"\n" + log.key.spki).hexdigest()
+    return family, f"-{hashlib.sha256(number.encode('utf-8')).hexdigest()[:16]}" if number else ""

@@ -144,3 +144,37 @@ def test_a_checkpoint_that_cannot_be_kept_is_not_called_seen(tmp_path, monkeypat
         observe(Monitor(str(tmp_path / "seen")), log)
     monkeypatch.delenv("SIGKIT_FAILPOINTS")
     assert observe(Monitor(str(tmp_path / "seen")), log).seen is Seen.FIRST
+
+
+def numbered(number):
+    """Return a log of the first generation: its checkpoints are signed under its name, and their first line has a number as well."""
+    log = Log(b"a", b"b")
+    text = f"{ORIGIN} - {number}\n2\n{encode_base64(root_hash(log.leaves))}\n"
+    return f"{text}\n{encode_line(ORIGIN, known().log_id, KEY.sign(text.encode()))}"
+
+
+def observe_numbered(monitor, number):
+    return monitor.observe(numbered(number), KnownLog(KEY.public, known().log_id, None), lambda *_: (), PLACE)
+
+
+@pytest.mark.attack("fork by a tree's number")
+def test_a_number_behind_its_name_makes_no_new_log_of_one_that_was_seen(monitor):
+    observe(monitor, Log(b"a", b"b", b"c"))
+    with pytest.raises(LogForked):
+        observe_numbered(monitor, 7)
+    assert observe(monitor, Log(b"a", b"b", b"c")).seen is Seen.SAME
+
+
+@pytest.mark.attack("fork by a tree's number")
+def test_a_name_without_a_number_is_no_new_log_where_its_trees_have_one(monitor):
+    observe_numbered(monitor, 7)
+    with pytest.raises(LogForked):
+        observe(monitor, Log(b"a", b"b", b"c"))
+    assert observe_numbered(monitor, 7).seen is Seen.SAME
+
+
+def test_another_tree_of_a_log_that_was_seen_is_told(monitor):
+    assert observe_numbered(monitor, 7).other_trees == 0
+    second = observe_numbered(monitor, 8)
+    assert (second.seen, second.other_trees) == (Seen.FIRST, 1)
+    assert observe_numbered(monitor, "1/../../x - 9").other_trees == 2
