@@ -1359,6 +1359,7 @@ class NoSuchPlatform(RefError):
     """
 
     code = "SK-REF-004"
+    exit_status = EXIT_UNCHECKED
 
 
 class NotAnImage(RefError):

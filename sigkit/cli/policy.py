@@ -82,7 +82,7 @@ def explain(
     from sigkit.policy.explain import explain as explain_shortly
     from sigkit.policy.why import encode_why, explain_why
 
-    check_source(source, ImageFlags((image,), None))
+    check_source(source, ImageFlags((image,), ()), platform_text)
     policy = choose_host_policy(output, wanted, asked, attestation_type, source.reach)
     decision, notes, _ = decide_one(image, Asking(policy, platform_text, connection, source))
     why, headline = explain_why(decision), explain_shortly(decision)

@@ -83,12 +83,12 @@ def command(
     """
     from sigkit.cli.decisions import choose_policy
 
-    check_source(source, named)
+    check_source(source, named, platform_text)
     policy = choose_policy(output, wanted, asked, reach=source.reach)
     return verify_images(output, named, Asking(policy, platform_text, connection, source))
 
 
-def check_source(source: SourceFlags, named: ImageFlags) -> None:
+def check_source(source: SourceFlags, named: ImageFlags, platform_text: str | None) -> None:
     """Refuse flags about where evidence lies that exclude each other.
 
     Raises:
@@ -97,6 +97,8 @@ def check_source(source: SourceFlags, named: ImageFlags) -> None:
     context = click.get_current_context()
     if source.bundle and (source.layout is not None or source.by_index is not None):
         raise click.UsageError("--bundle is about the digest in IMAGE alone: --layout and --index read images.", context)
+    if source.bundle and platform_text is not None:
+        raise click.UsageError("--bundle is about the digest in IMAGE alone: nothing is read that could say its --platform.", context)
     if (source.bundle or source.by_index is not None) and (named.listed or len(named.images) != 1):
         raise click.UsageError("--bundle and --index go with one IMAGE.", context)
 
@@ -117,18 +119,24 @@ def decide_image(reference: Reference, platform: Platform, asking: Asking, regis
         SigkitError: no decision can be made.
     """
     from sigkit.clock import SystemClock
-    from sigkit.gate.admit import judge, judge_pinned
+    from sigkit.gate.admit import judge_pinned
     from sigkit.limits import DEFAULT
 
     if asking.source.layout is not None:
         reference = find_in_layout(registry, reference)
     if asking.source.by_index is None:
-        judgement = judge(reference, platform, asking.policy, registry, SystemClock(), DEFAULT)
+        from sigkit.oci.resolve import resolve_and_pin
+
+        pinned = resolve_and_pin(registry, reference, platform)
     else:
         from sigkit.gate.children import pin_child
 
         pinned = pin_child(registry, reference, parse_image(asking.source.by_index), platform)
-        judgement = judge_pinned(pinned, asking.policy, registry, SystemClock(), DEFAULT)
+    if asking.platform_text is not None:  # else the image's own configuration is not read: nobody said what it must be for
+        from sigkit.oci.resolve import check_built_for
+
+        pinned = check_built_for(registry, pinned)
+    judgement = judge_pinned(pinned, asking.policy, registry, SystemClock(), DEFAULT)
     return Decided(judgement.decision, judgement.notes, judgement.evidence)
 
 
@@ -138,11 +146,11 @@ def decide_one(image: str, asking: Asking) -> Decided:
     Raises:
         SigkitError: no decision can be made.
     """
-    reference, platform = parse_image(image), asking.platform()
+    reference = parse_image(image)
     if asking.source.bundle:
-        return _decide_by_files(reference, platform, asking)
+        return _decide_by_files(reference, asking)
     with open_source(asking.connection, asking.source, reference) as registry:
-        return decide_image(reference, platform, asking, registry)
+        return decide_image(reference, asking.platform(), asking, registry)
 
 
 def _verify_one(output: Output, image: str, asking: Asking) -> int:
@@ -175,7 +183,7 @@ def _where(record: Record, source: SourceFlags) -> str:
     return escape(f"{layout}{record.request.pinned_text()}")
 
 
-def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -> Decided:
+def _decide_by_files(reference: Reference, asking: Asking) -> Decided:
     from sigkit.cli.inputs import read_input
     from sigkit.clock import SystemClock
     from sigkit.evidence.local import evidence_of_file
@@ -183,4 +191,4 @@ def _decide_by_files(reference: Reference, platform: Platform, asking: Asking) -
     from sigkit.limits import DEFAULT
 
     found = tuple(evidence_of_file(read_input(path, DEFAULT.bundle_bytes), path, DEFAULT) for path in asking.source.bundle)
-    return Decided(judge_named(reference, found, platform, asking.policy, SystemClock().now(), DEFAULT), (), found)
+    return Decided(judge_named(reference, found, asking.policy, SystemClock().now(), DEFAULT), (), found)

@@ -56,7 +56,7 @@ def command(
     from sigkit.cli.decisions import choose_policy
     from sigkit.cli.verify import Asking, check_source, verify_images
 
-    check_source(source, named)
+    check_source(source, named, platform_text)
     if not wanted.keys and not wanted.identity:
         raise click.UsageError("Say who must have attested: --key FILE or an identity; with a policy it is `sigkit verify --policy`.")
     policy = choose_policy(output, wanted, asked, attestation_type, source.reach)

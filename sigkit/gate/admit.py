@@ -213,7 +213,7 @@ def _admit(decision: Allow | Warn, pinned: Pinned, asked: Asked, confinement: Co
         top=request.top,
         manifest=request.manifest,
         config=pinned.manifest.config.digest,
-        platform=request.platform,
+        platform=pinned.platform,
         command=asked.command,
         environment=asked.environment,
         confinement=confinement,

@@ -25,7 +25,7 @@ def pin_child(registry: Registry, child: Reference, index: Reference, platform: 
         registry: what is asked.
         child: has a digest.
         index: of the same repository.
-        platform: written down; what was asked for is the digest.
+        platform: of what is named by the digest, if that is an index; else written down.
 
     Raises:
         MalformedReference: (REF) the child has no digest, or the index is in another repository; the place is the operator's.
@@ -44,7 +44,7 @@ def pin_child(registry: Registry, child: Reference, index: Reference, platform: 
     own = resolve_and_pin(registry, child, platform)
     found = own.manifest if own.manifest_digest == child.digest else resolve(registry, child).document
     check_child(found, named, Place(child.text))
-    return Pinned(child, (*chain, *own.chain[1:]), platform, own.manifest)
+    return Pinned(child, (*chain, *own.chain[1:]), platform, own.manifest, own.built_for or named.platform)
 
 
 def _find(registry: Registry, index: Reference, wanted: Digest) -> tuple[tuple[Digest, ...], Descriptor]:

@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 
     from sigkit.evidence.form import Evidence
     from sigkit.limits import Limits
-    from sigkit.oci.descriptor import Platform
     from sigkit.oci.reference import Reference
     from sigkit.policy.decision import Decision
     from sigkit.policy.model import Policy
 
 
-def judge_named(
-    reference: Reference, evidence: Sequence[Evidence], platform: Platform, policy: Policy, now: datetime, limits: Limits
-) -> Decision:
+def judge_named(reference: Reference, evidence: Sequence[Evidence], policy: Policy, now: datetime, limits: Limits) -> Decision:
     """Decide about the digest that `reference` names, by the evidence given.
 
     Nothing can be admitted by it: whether there is such an image, or for which platform, nobody looked.
@@ -40,6 +37,6 @@ def judge_named(
             remedy="add the digest (`sigkit tree IMAGE` prints it); the image itself is not read",
         )
     digest = reference.digest
-    request = Request(reference.text, reference.repository, None, digest, (digest,), digest, None, platform)
+    request = Request(reference.text, reference.repository, None, digest, (digest,), digest, None, None)
     proved = prove(evidence, Artifact.of(digest), policy.roots, now, limits)
     return decide(proved.facts, proved.refused, request, policy, now)

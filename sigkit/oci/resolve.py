@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sigkit import limits
 from sigkit.data import Data
 from sigkit.digest import Digest, check_digest
-from sigkit.errors import AbsentReference, AmbiguousDocument, NotAnImage, Place, SizeMismatch, TooDeep
+from sigkit.errors import AbsentReference, AmbiguousDocument, NoSuchPlatform, NotAnImage, Place, SizeMismatch, TooDeep
 from sigkit.oci.manifest import Index, Manifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -34,12 +34,16 @@ class Resolved(Data):
 
 
 class Pinned(Data):
-    """One image for one platform: all digests from the top document down to the image's manifest."""
+    """One image for one platform: all digests from the top document down to the image's manifest.
+
+    `platform` is what was asked for, `built_for` what the index or the configuration says; None where neither was read.
+    """
 
     reference: Reference
     chain: tuple[Digest, ...]
     platform: Platform
     manifest: Manifest
+    built_for: Platform | None = None
 
     @property
     def repository(self) -> Repository:
@@ -95,13 +99,35 @@ def resolve_and_pin(registry: Registry, reference: Reference, platform: Platform
     resolved = resolve(registry, reference)
     chain = [resolved.digest]
     document = resolved.document
+    place = Place(str(reference))
+    built_for: Platform | None = None
     while isinstance(document, Index):
         if len(chain) > limits.INDEX_DEPTH:
-            raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=Place(str(reference)))
-        child = document.select(platform)
+            raise TooDeep(f"more than {limits.INDEX_DEPTH} indexes inside each other", place=place)
+        try:
+            child = document.select(platform)
+        except NoSuchPlatform as err:
+            raise err.within(place) from err
         document = fetch_child(registry, reference.repository, child)
         chain.append(child.digest)
-    return Pinned(reference, tuple(chain), platform, _expect_image(document, Place(str(reference))))
+        built_for = child.platform
+    return Pinned(reference, tuple(chain), platform, _expect_image(document, place), built_for)
+
+
+def check_built_for(registry: Registry, pinned: Pinned) -> Pinned:
+    """Read from the image's configuration what it was built for, and prove that this runs on the platform asked for.
+
+    Raises:
+        NoSuchPlatform: (REF) it does not.
+        SigkitError: the configuration cannot be read, or is malformed.
+    """
+    from sigkit.oci.image import check_platform, parse_image_config
+
+    config, place = pinned.manifest.config, Place(str(pinned.reference))
+    raw = registry.fetch_blob(pinned.repository, config, most_bytes=limits.CONFIG_BYTES)
+    parsed = parse_image_config(raw, Place(f"{pinned.repository}@{config.digest}"))
+    check_platform(parsed, pinned.platform, place)
+    return Pinned(pinned.reference, pinned.chain, pinned.platform, pinned.manifest, parsed.platform)
 
 
 def fetch_child(registry: Registry, repository: Repository, child: Descriptor) -> Manifest | Index:

@@ -106,7 +106,8 @@ class Request(Data):
     """The image that is asked for. The digests are what is decided about; the text is for display only.
 
     `tag` is None for a reference with a digest. `chain` leads from the digest asked for, through indexes, to the image's manifest.
-    `config` is None where only the digest was given and no document was read.
+    `config` is None where only the digest was given and no document was read. `platform` is what the index or the configuration says that
+    the image was built for, None where neither was read.
     """
 
     reference: str
@@ -116,7 +117,7 @@ class Request(Data):
     chain: tuple[Digest, ...]
     manifest: Digest
     config: Digest | None
-    platform: Platform
+    platform: Platform | None
 
     @classmethod
     def of(cls, pinned: Pinned) -> Request:
@@ -130,7 +131,7 @@ class Request(Data):
             chain=pinned.chain,
             manifest=pinned.chain[-1],
             config=pinned.manifest.config.digest,
-            platform=pinned.platform,
+            platform=pinned.built_for,
         )
 
     def pinned_text(self) -> str:
@@ -324,7 +325,7 @@ def encode_request(request: Request) -> dict[str, Json]:
         "chain": [str(digest) for digest in request.chain],
         "manifest": str(request.manifest),
         "config": str(request.config) if request.config else None,
-        "platform": str(request.platform),
+        "platform": str(request.platform) if request.platform else None,
     }
 
 

@@ -101,11 +101,9 @@ def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, float]]:
 
 def _digests(record: Record) -> Iterator[Line]:
     request = record.request
-    if request.top == request.manifest:  # nobody named a platform: only the image's configuration could say
-        yield Line(1, "manifest", str(request.manifest))
-        return
-    yield Line(1, "index", str(request.top))
-    yield Line(1, "manifest", f"{request.manifest} ({request.platform})")
+    if request.top != request.manifest:
+        yield Line(1, "index", str(request.top))
+    yield Line(1, "manifest", f"{request.manifest} ({request.platform})" if request.platform else str(request.manifest))
 
 
 def _index(record: Record, index: Digest) -> str:

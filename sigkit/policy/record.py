@@ -84,7 +84,7 @@ def parse_record(raw: bytes, place: Place) -> Record:
 
 def _request(at: Cursor) -> Request:
     at.only(("reference", "registry", "path", "tag", "top", "chain", "manifest", "config", "platform"))
-    platform, config = at.member("platform"), at.find("config")
+    platform, config = at.find("platform"), at.find("config")
     return Request(
         reference=at.member("reference").text(),
         repository=parse_repository(f"{at.member('registry').text()}/{at.member('path').text()}", at.at()),
@@ -93,7 +93,7 @@ def _request(at: Cursor) -> Request:
         chain=tuple(_digest(item) for item in at.member("chain").items(limits.INDEX_DEPTH + 2)),
         manifest=_digest(at.member("manifest")),
         config=_digest(config) if config else None,
-        platform=parse_platform(platform.text(), platform.at()),
+        platform=parse_platform(platform.text(), platform.at()) if platform else None,
     )
 
 

@@ -131,7 +131,7 @@ class Pins:
         if not self.holds(name):
             known = ", ".join(self.names()) or "none"
             raise NoSuchRoot("no trust root of this name is pinned here", place=Place.operator(name), expected=f"one of: {known}", got=name)
-        for path in (self.path(name), self.path(name, "pin.json")):
+        for path in (os.path.dirname(self.path(name)), self.path(name), self.path(name, "pin.json")):
             _check_owner(path)
         place = Place.operator(self.path(name, "pin.json"))
         top = strict.parse_json(
@@ -189,7 +189,8 @@ class Pins:
                 )
             return
         try:
-            os.makedirs(self.path(name), mode=0o700, exist_ok=True)
+            for directory in (os.path.dirname(self.path(name)), self.path(name)):  # `makedirs` gives its mode to the last one alone
+                os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as err:
             raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place.operator(self.path(name))) from err
         for file, raw in files.items():
@@ -254,5 +255,6 @@ def _check_owner(path: str) -> None:
         raise FileUnreadable(f"cannot read the file: {err.strerror}", place=Place.operator(path)) from err
     if found.st_uid not in {0, os.geteuid()}:
         raise UnsafeRootStore("it belongs to another user", place=Place(path), expected=f"user {os.geteuid()}", got=f"user {found.st_uid}")
-    if found.st_mode & _OTHERS_WRITE:
+    # With the sticky bit, as in /tmp, others may add names, and neither remove nor rename those of this user.
+    if found.st_mode & _OTHERS_WRITE and not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
         raise UnsafeRootStore("others may write it", place=Place(path), expected="mode 0700", got=f"mode {stat.S_IMODE(found.st_mode):04o}")

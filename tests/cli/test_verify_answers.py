@@ -38,11 +38,33 @@ def reason(answer: Any) -> Any:
 def test_the_wrong_platform(release):
     with open_registry(RegistryOptions()) as client:
         push_index(client, Repository(release.address, "t/app"), {AMD64: small_image(b"amd")}, "multi")
-    said, answer = both(release, f"{release.address}/t/app:multi", 1, "--platform", "linux/s390x")
-    assert said.startswith(f"refused {NoSuchPlatform.code} ")
+    image = f"{release.address}/t/app:multi"
+    said, answer = both(release, image, 3, "--platform", "linux/s390x")
+    assert said.startswith(f"could not check {NoSuchPlatform.code} ")
     assert "linux/amd64" in said
+    assert f"where {image}" in said
     error = answer["error"]
     assert (answer["schema"], error["code"], error["got"]) == ("sigkit.error/1", NoSuchPlatform.code, "linux/amd64")
+
+
+def test_the_wrong_platform_of_an_image_without_an_index(release):
+    release.sign()
+    said, answer = both(release, release.reference, 3, "--platform", "linux/s390x")
+    assert said.startswith(f"could not check {NoSuchPlatform.code} the image is built for linux/amd64")
+    assert answer["error"]["place"]["source"] == release.reference
+    ours = verify(release, release.reference, "--output", "json", "--platform", "linux/amd64")
+    assert (ours.status, ours.answer["request"]["platform"]) == (0, "linux/amd64")
+
+
+def test_the_platform_of_an_image_is_not_said_by_who_did_not_read_it(release):
+    release.sign()
+    answer = verify(release, release.reference, "--output", "json").answer
+    assert answer["request"]["platform"] is None
+
+
+def test_a_platform_is_not_asked_of_evidence_in_files(release):
+    bundle = ("--bundle", "b.json", "--platform", "linux/amd64")
+    assert verify(release, f"{release.address}/t/app@sha256:{'0' * 64}", *bundle).status == 2
 
 
 def test_the_wrong_key(release):

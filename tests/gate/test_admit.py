@@ -253,7 +253,7 @@ def test_an_admission_names_what_was_decided_and_nothing_else(host, allowed):
     admission = admit(allowed, Asked(), host.ports)
     request = allowed.decision.request
     assert (admission.top, admission.manifest, admission.config) == (request.top, request.manifest, request.config)
-    assert admission.platform == request.platform
+    assert admission.platform == allowed.pinned.platform
     assert admission.policy_digest == allowed.decision.policy.digest
     assert (admission.command, admission.entrypoint, admission.environment) == (None, None, ())
     assert (admission.expires_at - host.clock.now()).total_seconds() == ADMISSION_LIFETIME_S

@@ -5,7 +5,6 @@ import pytest
 from sigkit import limits
 from sigkit.digest import Digest
 from sigkit.errors import (
-    EXIT_REFUSED,
     EXIT_UNCHECKED,
     AbsentReference,
     AmbiguousDocument,
@@ -123,7 +122,8 @@ def test_platform_that_is_not_there_is_refused_with_those_that_are(registry):
     with pytest.raises(NoSuchPlatform) as caught:
         resolve_and_pin(registry, reference(":v1"), AMD64)
     assert caught.value.got == "linux/arm64/v8"
-    assert caught.value.status() == EXIT_REFUSED
+    assert caught.value.place.source == str(reference(":v1"))
+    assert caught.value.status() == EXIT_UNCHECKED
 
 
 def test_artifact_is_no_image(registry):

@@ -305,6 +305,26 @@ def test_a_pin_that_others_may_write_is_no_pin(machine, name):
         machine.offline()
 
 
+@pytest.mark.attack("planted root")
+def test_a_pin_in_a_directory_in_which_others_may_rename_it_is_no_pin(machine):
+    machine.pin()
+    machine.directory.chmod(0o770)
+    with pytest.raises(UnsafeRootStore):
+        machine.offline()
+    machine.directory.chmod(0o1777)  # as /tmp: each may rename what is theirs
+    machine.offline()
+
+
+def test_no_directory_of_roots_is_made_that_others_may_write(machine):
+    before = os.umask(0)
+    try:
+        Pins(str(machine.directory / "below" / "roots")).pin_repository("acme", "https://m.example", b"{}")
+    finally:
+        os.umask(before)
+    for part in ("below/roots", "below/roots/acme"):
+        assert (machine.directory / part).stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.root
 def test_what_another_user_wrote_is_not_used(machine):
     machine.pin()
