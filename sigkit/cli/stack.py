@@ -118,6 +118,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
 
     One process owns the directory. Without TLS it listens on loopback only.
     """
+    from sigkit.clock import SystemClock
     from sigkit.services.stack.restore import go_on
     from sigkit.services.stack.run import serve_stack
 
@@ -128,7 +129,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
         )
 
     if restored:
-        go_on(directory)
+        go_on(directory, SystemClock())
     serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), ready=ready)
 
 

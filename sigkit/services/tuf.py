@@ -43,6 +43,7 @@ ONLINE_ROLES: Final = ("timestamp", "snapshot")
 _METADATA: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.(?:root|snapshot|targets)\.json", re.ASCII)
 _TARGET: Final = re.compile(r"targets/[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_SKIPPED: Final = 1_000  # versions; signed at half of its life, a timestamp gets as many in nine years
 _JSON: Final = (("Content-Type", "application/json"),)
 _CHANGING: Final = (*_JSON, ("Cache-Control", "no-cache"))
 _LASTING: Final = (*_JSON, ("Cache-Control", "public, max-age=31536000, immutable"))
@@ -153,6 +154,20 @@ class Repository:
                 self._sign(snapshot, "snapshot", self._online_keys("snapshot", root), now)
                 timestamp.signed.snapshot_meta.version = snapshot.signed.version
             self._sign(timestamp, "timestamp", self._online_keys("timestamp", root), now)
+
+    def resign_beyond(self, now: datetime) -> None:
+        """Sign timestamp and snapshot under versions that nobody has seen: clients refuse what is older than what they have had.
+
+        For a copy that is older than what clients may have seen. What the offline keys signed meanwhile it cannot know of.
+
+        Raises:
+            FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
+        """
+        with self._locked():
+            snapshot, timestamp = self._load("snapshot"), self._load("timestamp")
+            for metadata in (snapshot, timestamp):
+                metadata.signed.version += _SKIPPED
+            self._sign_online(self._load("targets"), snapshot, timestamp, now)
 
     def publish(self, offline: str, targets: Mapping[str, bytes], now: datetime) -> None:
         """Make these the targets, instead of those that there are; the operator's command.

@@ -17,13 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigkit import durable
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
-from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, NoStack, Place, StackExists, StackRestored
+from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, MetadataRolledBack, NoStack, Place, StackExists, StackRestored
 from sigkit.services.log.hashedrekord import parse_request
 from sigkit.services.stack.backup import make_backup
-from sigkit.services.stack.cores import opened_log
+from sigkit.services.stack.cores import open_repository, opened_log
 from sigkit.services.stack.restore import go_on
 from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import encode, read_status
+from sigkit.services.tuf import TRUSTED_ROOT
+from sigkit.trust.store import Memory
+from sigkit.trust.tuf import Client
 from tests.simulators import stacks
 
 if TYPE_CHECKING:
@@ -71,7 +74,7 @@ def appending(stack: stacks.Stack) -> Iterator[list[dict[str, str]]]:
 
 
 def restored(backup: Path, url: str) -> stacks.Stack:
-    go_on(str(backup))
+    go_on(str(backup), SystemClock())
     return stacks.Stack(backup, url)
 
 
@@ -115,14 +118,52 @@ def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):
     with pytest.raises(StackRestored) as caught, running_stack(str(tmp_path / "backup")):
         pass
     assert (caught.value.status(), "docs/stack.md" in caught.value.remedy) == (EXIT_USAGE, True)
-    go_on(str(tmp_path / "backup"))
+    go_on(str(tmp_path / "backup"), SystemClock())
     assert (tmp_path / "backup" / "restored.json").exists()
     with running_stack(str(tmp_path / "backup")):
         pass
 
 
+class Served:
+    """A mirror that hands out the files of a stack's repository."""
+
+    def __init__(self, stack: Path) -> None:
+        self.tuf = stack / "tuf"
+
+    def fetch_metadata(self, name: str, most_bytes: int) -> bytes | None:
+        del most_bytes
+        path = self.tuf / "metadata" / name
+        return path.read_bytes() if path.exists() else None
+
+    def fetch_target(self, path: str, most_bytes: int) -> bytes | None:
+        del most_bytes
+        return (self.tuf / "targets" / path).read_bytes()
+
+    def place(self, name: str) -> Place:
+        return Place(name)
+
+
+@pytest.mark.attack("rolled-back copy of a repository")
+def test_clients_that_saw_newer_metadata_than_the_backup_has_follow_the_restored_stack(stack, tmp_path):
+    make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    now, kept = SystemClock().now(), Memory({}, "cache")
+    original = open_repository(str(stack.directory))
+    original.resign_timestamp(now)
+
+    def update(directory: Path) -> bytes:
+        client = Client(original.initial_root, Place("pin"), kept, Served(directory), now)
+        client.refresh()
+        return client.target(TRUSTED_ROOT)
+
+    update(stack.directory)
+    with pytest.raises(MetadataRolledBack):
+        update(tmp_path / "backup")
+    go_on(str(tmp_path / "backup"), SystemClock())
+    assert update(tmp_path / "backup") == (stack.directory / "clients" / TRUSTED_ROOT).read_bytes()
+
+
 def test_going_on_with_what_is_no_backup_changes_nothing(stack):
-    go_on(str(stack.directory))
+    go_on(str(stack.directory), SystemClock())
     assert not (stack.directory / "restored.json").exists()
 
 
