@@ -21,7 +21,7 @@ from sigkit.evidence.entries import parse_entries
 from sigkit.keys.pem import encode_pem
 from sigkit.signing.client import Ask
 from sigkit.signing.rekor_existing import existing_index, existing_uuid, read_existing
-from sigkit.tlog.entry import InclusionProof, LogEntry
+from sigkit.tlog.entry_v1 import parse_logged
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
 from sigkit.verify.entries import verify_entries
 from sigkit.verify.signature import OverBytes
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
     from sigkit.errors import Place
     from sigkit.signing.client import Client, Patience
-    from sigkit.strict import Cursor, Json
+    from sigkit.strict import Json
+    from sigkit.tlog.entry import LogEntry
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import Service
     from sigkit.verify.entries import Logged
@@ -41,7 +42,6 @@ VERSIONS: Final = (V1, V2)
 _PATH_V1: Final = "/api/v1/log/entries"
 _PATH_V2: Final = "/api/v2/log/entries"
 _CONFLICT: Final = 409
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def log_signature(client: Client, service: Service, logged: Logged, root: TrustedRoot, until: Patience) -> LogEntry:
@@ -101,7 +101,7 @@ def _log_v1(client: Client, base: str, logged: Logged, until: Patience) -> tuple
     answer = client.ask(Ask("POST", base + _PATH_V1, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), body), until)
     if answer.status == _CONFLICT:
         answer = client.ask(Ask("GET", f"{base}{_PATH_V1}/{existing_uuid(answer)}", limits.LOG_ANSWER_BYTES), until)
-    return _parse_v1(answer.json()), answer.place()
+    return parse_logged(answer.json()), answer.place()
 
 
 def _proposed(logged: Logged, place: Place) -> Json:
@@ -132,43 +132,6 @@ def _digest(logged: Logged, algorithm: str, place: Place) -> Digest:
     if found is None:
         raise UnsupportedEntry("the log wants a digest that is not known", place=place, expected=algorithm)
     return found
-
-
-def _parse_v1(top: Cursor) -> LogEntry:
-    """Read the one entry of an answer.
-
-    Source: sigstore/rekor openapi.yaml, LogEntry.
-    """
-    entries = top.object()
-    if len(entries) != 1:
-        top.fail("not exactly one entry", expected="1", got=str(len(entries)))
-    entry = top.member(next(iter(entries)))
-    body = entry.member("body").base64()
-    proof = entry.member("verification").member("inclusionProof")
-    kind = strict.parse_json(body, most_bytes=limits.LOG_ANSWER_BYTES, place=entry.member("body").at())
-    return LogEntry(
-        index=entry.member("logIndex").integer(),
-        log_id=_hex(entry.member("logID")),
-        kind=kind.member("kind").text(),
-        version=kind.member("apiVersion").text(),
-        integrated_time=entry.member("integratedTime").integer(),
-        promise=entry.member("verification").member("signedEntryTimestamp").base64(),
-        proof=InclusionProof(
-            index=proof.member("logIndex").integer(),
-            size=proof.member("treeSize").integer(),
-            root=_hex(proof.member("rootHash")),
-            hashes=tuple(_hex(item) for item in proof.member("hashes").items(limits.PROOF_HASHES)),
-            checkpoint=proof.member("checkpoint").text(),
-        ),
-        body=body,
-    )
-
-
-def _hex(cursor: Cursor) -> bytes:
-    text = cursor.text()
-    if len(text) != 64 or set(text) - _HEX:
-        cursor.fail("not a hash", expected="64 characters of lower-case hex")
-    return bytes.fromhex(text)
 
 
 def _place_of(base: str) -> Place:
