@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
 from sigkit.data import Data
+from sigkit.errors import SigkitError, UnavailError
 from sigkit.limits import BodyLimits
 from sigkit.services.exchange import Answer, Refused, Request, Slice, error_answer, whole_answer
 
@@ -118,6 +119,8 @@ async def _ask(core: Core, request: Request) -> Answer:
         return await core.answer(request)
     except Refused as err:  # of the body, in a core that has no form of its own for it
         return error_answer(err.status, err.code, err.message, err.headers)
+    except SigkitError as err:  # a full disk, a damaged file: no core's form has a word for it
+        return error_answer(503 if isinstance(err, UnavailError) else 500, "UNKNOWN", f"{err.code} {err.problem}")
 
 
 class _Body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sigkit.errors import FileUnwritable, LogDamaged, Place
 from sigkit.limits import BodyLimits
 from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Answer, Request, whole_answer
@@ -84,3 +85,19 @@ def test_a_page_that_was_reached_by_a_link_is_answered(method):
     answered = CALLER(method, "/v2/", b"", {"Origin": "https://issuer.example"})
     assert answered is not None
     assert answered.status == 200
+
+
+class Failing:
+    """Fails as a service does whose disk is full, or whose files are damaged."""
+
+    async def answer(self, request: Request) -> Answer:
+        raise (FileUnwritable if request.path.endswith("full") else LogDamaged)("cannot go on", place=Place("/srv/stack"))
+
+
+@pytest.mark.parametrize(("path", "status"), [("/full", 503), ("/damaged", 500)])
+def test_a_service_that_cannot_go_on_says_so_and_not_where_its_files_are(path, status):
+    answered = Caller(App([Mount("", Failing(), BodyLimits(10))]))("GET", path)
+    assert answered is not None
+    assert answered.status == status
+    assert b"cannot go on" in answered.body
+    assert b"/srv" not in answered.body

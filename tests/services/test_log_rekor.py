@@ -256,14 +256,14 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(root):
     assert (status, answer["code"]) == (413, 8)
 
 
-def certified(octets):
-    """Return a request with a certificate that has an extension of so many bytes."""
+def certified(octets, names=("jane@example.com",)):
+    """Return a request with a certificate of these names that has an extension of so many bytes."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
     now = Clock().now
     certificate = (
         x509.CertificateBuilder(name, name, SIGNER.public_key(), 1, now, now + timedelta(days=1))
         .add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(octets)), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("jane@example.com")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name) for name in names]), critical=False)
         .sign(SIGNER, hashes.SHA256())
     )
     body, _ = requested(b"%d" % octets)
@@ -291,6 +291,21 @@ def test_an_entry_by_certificate_is_found_by_its_identity_also_when_the_index_is
 
     assert run(root, act) == ["1"]
     assert run(root, search) == ["1"]
+
+
+@pytest.mark.attack("thousands of names")
+def test_a_certificate_of_thousands_of_names_costs_the_index_a_few(root):
+    names = [f"n{number}@x.example" for number in range(1_500)]
+
+    async def act(client):
+        assert (await client.add(certified(10, names)))[0] == 201
+        found = []
+        for name in (names[0], names[15], names[16], names[-1]):
+            answer = await client.send("POST", "/api/v2/index/retrieve", {"email": name})
+            found.append(json.loads(answer.body)["logIndexes"])
+        return found
+
+    assert run(root, act) == [["1"], ["1"], [], []]
 
 
 def test_a_method_or_path_that_is_not_there_is_refused(root):

@@ -42,6 +42,8 @@ _CAMEL: Final = {
 _CERTIFICATE: Final = frozenset({"x509Certificate", "x509_certificate"})
 _OLDER: Final = ("dsseRequestV002", "dsse_request_v002")
 _POINT_BYTES: Final = 32
+# An entry is found by so many names of its certificate: anybody may log one with thousands, and each costs memory and a row.
+_MOST_NAMES: Final = 16
 
 
 class Signed(Data):
@@ -150,6 +152,7 @@ def _identities(certificate: x509.Certificate) -> tuple[str, ...]:
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return (*names.get_values_for_type(x509.RFC822Name), *names.get_values_for_type(x509.UniformResourceIdentifier))
+        found = (*names.get_values_for_type(x509.RFC822Name), *names.get_values_for_type(x509.UniformResourceIdentifier))
+        return found[:_MOST_NAMES]
     except (x509.ExtensionNotFound, ValueError):  # a certificate of another shape is logged all the same: its key signed
         return ()
