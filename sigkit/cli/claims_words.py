@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final
 from sigkit import strict
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.errors import MalformedBase64
+from sigkit.evidence.bundle import describe_hint
 
 if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
 
 SHOWN_MEMBERS: Final = 12  # of a predicate, and subjects, certificates and the like
 SHOWN_TEXT: Final = 200
-_KEY_BYTES: Final = 32
 
 
 class Checkpoint(Data):
@@ -83,15 +82,8 @@ def message_digest(message: Cursor) -> str | None:
 
 
 def hint(cursor: Cursor) -> str:
-    """Return the hint, and the fingerprint that it is where it is one: `sigkit key public -o json` shows the same of a key."""
-    hint = text(cursor.find("hint"))
-    if not hint:
-        return "a key that is not named"
-    try:
-        raw = strict.decode_base64(hint)
-    except MalformedBase64:
-        raw = b""
-    return f"a key with the hint {hint}" + (f" (sha256:{raw.hex()})" if len(raw) == _KEY_BYTES else "")
+    """Return the fingerprint that the hint is, or else the hint: `sigkit key public` shows the same of a key."""
+    return describe_hint(text(cursor.find("hint")) or "")
 
 
 def pairs(cursor: Cursor | None) -> Json:

@@ -163,9 +163,8 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
         output.detail(escape(note))
     lines = decision_lines(output, decision, sys.stdout, verdict_word(record))
     if record.reasons and (record.facts or record.refused):
-        lines.append(
-            f"  next        sigkit inspect {_where(record, asking.source)} · sigkit policy explain, with the flags of this command"
-        )
+        lines.append(f"  next        sigkit inspect {_where(record, asking.source)}")
+        lines.append("  next        sigkit policy explain, with the flags of this command")
     if output.form == "cosign":
         from sigkit.cli.as_cosign import answer_as_cosign, cosign_lines
 

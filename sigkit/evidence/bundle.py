@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from sigkit import limits as all_limits
 from sigkit import strict
 from sigkit.data import Data
-from sigkit.digest import Digest
-from sigkit.errors import MalformedDigest, UnsupportedEvidence
+from sigkit.digest import SIZES, Digest
+from sigkit.errors import MalformedBase64, MalformedDigest, UnsupportedEvidence
 from sigkit.evidence.envelope import Envelope, parse_envelope
 
 if TYPE_CHECKING:
@@ -98,6 +98,17 @@ def parse_bundle(raw: bytes, limits: Limits, place: Place) -> Bundle:
         _parse_entries(material, version, limits),
         _parse_timestamps(material, limits),
     )
+
+
+def describe_hint(hint: str) -> str:
+    """Name a key by its hint, for people: by its fingerprint where the hint is one in base64, as cosign writes it."""
+    if not hint:
+        return "a key without a hint"
+    try:
+        raw = strict.decode_base64(hint)
+    except MalformedBase64:
+        raw = b""
+    return f"key {Digest('sha256', raw)}" if len(raw) == SIZES["sha256"] else f"a key whose hint is {hint[:100]}"
 
 
 def encode_bundle(hint: str, content: Content) -> bytes:

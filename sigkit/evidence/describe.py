@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sigkit.data import Data
 from sigkit.errors import SigkitError
-from sigkit.evidence.bundle import KeyMaterial, MessageSignature, parse_bundle
+from sigkit.evidence.bundle import KeyMaterial, MessageSignature, describe_hint, parse_bundle
 from sigkit.evidence.envelope import parse_envelope_document
 from sigkit.evidence.form import BUNDLE_PART, CERTIFICATE_PART, LAYER_PART, Form
 from sigkit.evidence.statement import PREDICATE_SIGNATURE, parse_statement
@@ -49,5 +49,5 @@ def _signer_and_content(evidence: Evidence, limits: Limits) -> tuple[str, Conten
         return signer, parse_envelope_document(evidence.parts[LAYER_PART], limits, evidence.place)
     bundle = parse_bundle(evidence.parts[BUNDLE_PART], limits, evidence.place)
     material = bundle.material
-    signer = f"key with hint {material.hint or 'none'}" if isinstance(material, KeyMaterial) else "a certificate"
+    signer = describe_hint(material.hint) if isinstance(material, KeyMaterial) else "a certificate"
     return signer, bundle.content

@@ -81,6 +81,9 @@ class _Said(Data):
 
 
 _SIGNED: Final = _Said(attested=False)
+# There is evidence, and none of it holds: nobody should sign that away.
+_ASK: Final = "do not use it: compare the digest with the one that its publisher names, and ask there for evidence about it"
+_PUBLIC_GOOD: Final = "public-good"  # whose services sign without further ado
 
 
 def is_signature(fact: Facts) -> bool:
@@ -310,11 +313,17 @@ def _reason(
 
 
 def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
-    suffix, into = ("", "") if case.thing is Thing.IMAGE else ("-blob", " --bundle OUT")
+    """Return the command that makes what is missing. What is said to a person is a comment of the shell, so that the line can be pasted."""
+    thing, suffix, into = ("image", "", "") if case.thing is Thing.IMAGE else ("file", "-blob", " --bundle OUT")
     verb = f"attest{suffix} --type {said.predicate_type or 'TYPE'} --predicate PREDICATE" if said.attested else f"sign{suffix}"
+    yours = f"if the {thing} is yours; else ask its publisher"
     if isinstance(require, KeyRequirement):
-        return f"sigkit {verb} --key KEY{into} {case.artifact}"
-    return f"sigkit {verb}{into} {case.artifact}, as {require.identity}"
+        return f"sigkit {verb} --key KEY{into} {case.artifact}  # {yours}"
+    import shlex
+
+    root = require.anchor.name
+    services = "" if root == _PUBLIC_GOOD else f" --trusted-root {shlex.quote(root)} --signing-config CONFIG"
+    return f"sigkit {verb}{services}{into} {case.artifact}  # as {require.identity}, {yours}"
 
 
 def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: _Said, place: Place, demand: str) -> Reason:
@@ -327,7 +336,10 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
         types = ", ".join(sorted({fact.signature.predicate_type or "a signature" for fact in mine}))
         if said.attested:
             return _reason(case, NoAttestation, f"{who} made no attestation of this type", place, demand, types, remedy)
-        return _reason(case, NotASignature, f"{who} attested, but did not sign", place, demand, f"attestations only: {types}", remedy)
+        problem, got = f"{who} attested, but did not sign", f"attestations only: {types}"
+        if any(fact.signature.predicate_type is None for fact in mine):
+            problem, got = f"{who} signed it as a file, not as an image", "the signature of a file"
+        return _reason(case, NotASignature, problem, place, demand, got, remedy)
     others = [_as_found(fact, require) for fact in told]
     others += [f"a key that is not trusted here ({item.got or item.place})" for item in children if item.code == OtherKey.code]
     verb = "attested" if said.attested else "signed"
@@ -338,7 +350,7 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
     what = "attestation" if said.attested else "signature"
     if children:
         problem = f"no {what} by {who} among {len(children)} piece{'s' if len(children) > 1 else ''} of evidence"
-        return _reason(case, NoGoodSignature, problem, place, demand, "", remedy, children)
+        return _reason(case, NoGoodSignature, problem, place, demand, "", _ASK, children)
     if said.attested:
         types = ", ".join(sorted({fact.signature.predicate_type or "a signature" for fact in case.facts}))
         return _reason(case, NoAttestation, "no attestation of this type is there", place, demand, types or "no evidence", remedy)
@@ -374,7 +386,8 @@ def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | Id
 
 
 def _wrong_name(case: Case, mine: list[Facts], place: Place) -> Reason:
-    sign = f"sigkit sign --key KEY {case.artifact}" if any(isinstance(fact.signer.signer, KeySigner) for fact in mine) else "sign it again"
+    key = "--key KEY " if any(isinstance(fact.signer.signer, KeySigner) for fact in mine) else ""
+    sign = f"sigkit sign {key}{case.artifact}  # if it is yours"
     names = dict.fromkeys(sorted(fact.signature.repository for fact in mine if fact.signature.repository is not None))
     expected = f"the name {case.wanted_name}"
     if names:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from sigkit.clock import format_time
 from sigkit.data import Data
+from sigkit.errors import OtherKey, WrongIdentity, WrongKey
 from sigkit.policy.decision import Hint, Met, Outcome, Standing, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
@@ -48,6 +49,7 @@ class Explanation(Data):
         return (*self.facts, *self.unchecked, *self.reasons, *steps)
 
 
+_NAMES_THE_OTHERS = (WrongKey.code, WrongIdentity.code)
 _SHOWN = 20  # pieces of evidence, or parts of a rule, that are told one by one: an image can have 1,000 signatures
 _WORDS = {Outcome.ALLOW: "allowed", Outcome.WARN: "warned", Outcome.DENY: "refused"}
 
@@ -177,10 +179,12 @@ def reason_lines(reason: Reason, depth: int, label: str = "because") -> Iterator
         yield Line(depth + 1, "wanted", reason.expected)
     if reason.got:
         yield Line(depth + 1, "found", reason.got)
-    for child in reason.children[:_SHOWN]:
+    # Who signed instead stands in `found` already; a block for each says nothing more.
+    children = [child for child in reason.children if not (reason.code in _NAMES_THE_OTHERS and child.code == OtherKey.code)]
+    for child in children[:_SHOWN]:
         yield from reason_lines(child, depth + 1)
-    if len(reason.children) > _SHOWN:
-        yield Line(depth + 1, "because", f"{len(reason.children) - _SHOWN} more reasons; `sigkit policy explain` lists them all")
+    if len(children) > _SHOWN:
+        yield Line(depth + 1, "because", f"{len(children) - _SHOWN} more reasons; `sigkit policy explain` lists them all")
 
 
 def _walk(reason: Reason) -> Iterator[Reason]:

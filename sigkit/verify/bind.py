@@ -102,23 +102,27 @@ def bind_simple_signing(signed: SimpleSigning, artifact: Artifact, payload_diges
     return Bound(fact, _untold(signed.untold))
 
 
-def bind_message(message: MessageSignature, artifact: Artifact, place: Place) -> Bound:
+def check_stated(message: MessageSignature, artifact: Artifact, place: Place) -> None:
     """Prove that nothing beside a signature over the artifact's own bytes speaks of another artifact.
 
-    The signature itself is what binds; the digest that the bundle states is not signed, and must be right all the same.
+    The digest that a bundle states is not signed, and must be right all the same. It is compared before the signature is checked, which
+    fails too where the file was changed, and could not say why.
 
     Raises:
         OtherArtifact: (BIND) the stated digest is another's.
         DigestNotCompared: (BIND) it is by an algorithm by which the artifact's is not known.
     """
-    if message.digest:
-        known = artifact.by(message.digest.algorithm)
-        if known is None:
-            raise DigestNotCompared(
-                "the stated digest was not compared", place=place, expected=str(artifact.digest), got=str(message.digest)
-            )
-        if known != message.digest:
-            raise OtherArtifact("the evidence names another artifact", place=place, expected=str(known), got=str(message.digest))
+    if not message.digest:
+        return
+    known = artifact.by(message.digest.algorithm)
+    if known is None:
+        raise DigestNotCompared("the stated digest was not compared", place=place, expected=str(artifact.digest), got=str(message.digest))
+    if known != message.digest:
+        raise OtherArtifact("it is the signature of a file with another digest", place=place, expected=str(known), got=str(message.digest))
+
+
+def bind_message(artifact: Artifact) -> Bound:
+    """Return what a signature over the artifact's own bytes says: it is what binds."""
     return Bound(SignatureFact(artifact.digest, None, artifact.digest, None, NOTHING), ())
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sigkit import strict
 from sigkit.data import Data
 from sigkit.errors import BadSignature, DigestNotCompared, OtherKey
+from sigkit.evidence.bundle import describe_hint
 
 if TYPE_CHECKING:
     from sigkit.errors import Place
@@ -46,7 +47,8 @@ def verify_by_key(signed: Signed, signature: bytes, hint: str, root: TrustedRoot
         place: of the evidence.
 
     Raises:
-        BadSignature: (SIG) the key that the hint names did not make it, nor did another.
+        BadSignature: (SIG) the key that the hint names did not make it, nor did another; or nothing names a key, and it may as well be that
+            the file was changed.
         OtherKey: (SIG) the hint names none of the root's keys, and none of them made it.
         DigestNotCompared: (BIND) the artifact is not known by a digest that such a key signs.
     """
@@ -65,11 +67,16 @@ def verify_by_key(signed: Signed, signature: bytes, hint: str, root: TrustedRoot
         raise uncompared
     if hinted:
         raise BadSignature("the signature is not valid for the key that it names", place=place, expected=_describe(hinted[0]))
+    trusted_keys = " or ".join(map(_describe, root.keys)) or "a key: none is trusted"
+    if not hint and isinstance(signed, OverArtifact) and root.keys:
+        raise BadSignature(
+            "the signature does not fit this file and key: the file was changed, or another key signed", place=place, expected=trusted_keys
+        )
     raise OtherKey(
         "no trusted key made this signature",
         place=place,
-        expected=" or ".join(map(_describe, root.keys)) or "a key: none is trusted",
-        got=f"a key whose hint is {hint[:100]}" if hint else "a key without a hint",
+        expected=trusted_keys,
+        got=describe_hint(hint),
     )
 
 

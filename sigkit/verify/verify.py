@@ -18,7 +18,7 @@ from sigkit.evidence.envelope import Envelope, pre_authentication_encoding
 from sigkit.evidence.simple_signing import parse_simple_signing
 from sigkit.evidence.statement import parse_statement
 from sigkit.trust.root import TrustedKey
-from sigkit.verify.bind import bind_message, bind_simple_signing, bind_statement
+from sigkit.verify.bind import bind_message, bind_simple_signing, bind_statement, check_stated
 from sigkit.verify.claims import SignedDocument, read_claims
 from sigkit.verify.facts import Attested, Facts, KeySigner, SignerFact, Source, Vouched
 from sigkit.verify.signature import OverArtifact, OverBytes, verify_by_key, verify_signature
@@ -59,6 +59,8 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
         RootError: the root holds nobody who could vouch for it.
     """
     claims = read_claims(evidence, limits)
+    if isinstance(claims.content, MessageSignature):
+        check_stated(claims.content, artifact, claims.place)
     signed = _signed(claims.content, artifact)
     proved = _prove_signature(claims, signed, root)
     bound = _bind(claims.content, artifact, limits, claims.place)
@@ -115,7 +117,7 @@ def _bind(content: Content, artifact: Artifact, limits: Limits, place: Place) ->
         case SignedDocument():
             return bind_simple_signing(parse_simple_signing(content.payload, limits, place), artifact, Digest.of(content.payload), place)
         case MessageSignature():
-            return bind_message(content, artifact, place)
+            return bind_message(artifact)
         case _:
             assert_never(content)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 
 import pytest
@@ -55,6 +56,34 @@ def hand(signed, tmp_path):
 )
 def test_a_file_gets_its_verdict(hand, arguments, expected):
     hand(*arguments, status=expected)
+
+
+def test_a_changed_file_is_named_as_the_cause(hand):
+    said = hand("verify-blob", "--key", "k.pub", "--bundle", "b.json", "more", status=1).out
+    assert "the signature of a file with another digest" in said
+    for content in (FILE, FILE + b"!"):
+        assert f"sha256:{hashlib.sha256(content).hexdigest()}" in said
+    assert "next        do not use it" in said
+
+
+def test_a_bare_signature_that_does_not_fit_is_blamed_on_nobody(hand):
+    said = hand("verify-blob", "--key", "k.pub", "--signature", "s.sig", "more", status=1).out
+    assert "the file was changed, or another key signed" in said
+    assert "signed, but not by" not in said
+
+
+def test_the_signature_of_a_file_is_called_so_when_an_image_is_asked_for(hand):
+    image = f"registry.example/acme/app@sha256:{hashlib.sha256(FILE).hexdigest()}"
+    said = hand("verify", "--key", "k.pub", "--bundle", "b.json", image, status=1).out
+    assert "signed it as a file, not as an image" in said
+    said = hand("verify", "--key", "k.pub", "--bundle", "b.json", f"{image[:-1]}{'0' if image[-1] != '0' else '1'}", status=1).out
+    assert "the signature of a file with another digest" in said
+
+
+def test_another_key_is_named_by_its_fingerprint_once(hand):
+    said = hand("verify-blob", "--key", "other.pub", "--bundle", "b.json", "file", status=1).out
+    found = json.loads(hand("key", "public", "--key", "k.pub", "--output", "json").out)["fingerprint"]
+    assert said.count(found) == 1
 
 
 def test_an_identity_is_told_of_a_file(hand, tmp_path):

@@ -50,7 +50,9 @@ def read_key(path: str) -> bytes:
     return private(path.removesuffix(".pub")).public.encode_pem()
 
 
-def request(reference: str = f"{REPOSITORY}:v1", *, top: Digest = IMAGE, manifest: Digest = IMAGE) -> Request:
+def request(
+    reference: str = f"{REPOSITORY}:v1", *, top: Digest = IMAGE, manifest: Digest = IMAGE, platform: Platform | None = LINUX
+) -> Request:
     parsed = parse_reference(reference)
     return Request(
         reference=reference,
@@ -60,7 +62,7 @@ def request(reference: str = f"{REPOSITORY}:v1", *, top: Digest = IMAGE, manifes
         chain=(top,) if top == manifest else (top, manifest),
         manifest=manifest,
         config=Digest.of(b"config"),
-        platform=LINUX,
+        platform=platform,
     )
 
 

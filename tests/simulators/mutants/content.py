@@ -109,6 +109,15 @@ def by_another_key_under_its_hint(sim):
     return replace(sim.make("dsse", (), "key"), keys=(other.public_pem(),))
 
 
+def of_a_file_by_a_key_that_is_not_named(sim):
+    def change(bundle):
+        del bundle["verificationMaterial"]["publicKey"]["hint"]
+        return bundle
+
+    sim.change["bundle"] = change
+    return replace(sim.make("message", (), "key"), keys=(Simulator().public_pem(),))
+
+
 def ed25519_by_digest(sim):
     sim.key = ed25519.Ed25519PrivateKey.generate()
     return replace(sim.make("message", ("hashedrekord",)), content=None)
@@ -135,5 +144,6 @@ SIGNED = {
         (Edit("verify.signature", "if not fitting:", "if not fitting:\n        return None\n    if False:"),),
     ),
     "another key": Row(by_another_key, "SK-SIG-002", ANY_KEY),
+    "a file's signature by a key that nothing names": Row(of_a_file_by_a_key_that_is_not_named, "SK-SIG-001", ANY_KEY),
     "another key under the hint of a trusted one": Row(by_another_key_under_its_hint, "SK-SIG-001", ANY_KEY),
 }
