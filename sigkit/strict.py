@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 INT64_MAX = 2**63 - 1
 UINT64_MAX = 2**64 - 1
+_PEM = "-----BEGIN "
 _SHOWN_CHARACTERS = 80  # of one value in a refusal: refusals are kept, logged and counted
 
 
@@ -100,13 +101,20 @@ def parse_json(
         raise MalformedJson(err.args[0], place=place) from err
     except json.JSONDecodeError as err:
         inside = Place("", f"{err.lineno}:{err.colno}")
-        raise MalformedJson(err.msg[0].lower() + err.msg[1:], place=inside.within(place)) from err
+        raise MalformedJson(f"not JSON: {_why_no_json(text, err)}", place=inside.within(place)) from err
     except RecursionError as err:
         raise TooDeep(f"nested deeper than {depth}", place=place) from err
     # Other escapes are no halves, and a bundle's checkpoint has some: its dash, its line ends. One character is found soonest.
     if any(escape.startswith(("ud", "uD")) for escape in text.split("\\")[1:]):
         _check_surrogates(value, place)
     return Cursor(value, "$", place)
+
+
+def _why_no_json(text: str, err: json.JSONDecodeError) -> str:
+    if text.startswith(_PEM):
+        label = text[len(_PEM) :].partition("-----")[0]
+        return f"it looks like PEM, {label[:_SHOWN_CHARACTERS]!r}"
+    return err.msg[0].lower() + err.msg[1:].removesuffix(" starting at")
 
 
 class _Refused(ValueError):

@@ -14,6 +14,7 @@ _BACKGROUND = "running containers in the background is not in this version. `sig
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
 _TLS = "certificates are always verified. For a private authority there is --registry-cacert FILE, for plain HTTP --allow-http-registry."
 _CREDENTIALS = "the credentials that `podman login` or `docker login` stored are used (--authfile names others)."
+_HARDWARE = "keys on hardware and in key services are not in this version; a key is a file."
 _LIMITS = "the limits are --memory, --cpus and --pids-limit."
 _PID_1 = "the program is process 1, and gets the signals that `sigkit run` gets. Leave it out."
 
@@ -26,6 +27,7 @@ _OPTIONS = {
     "--new-bundle-format": "there is no other form to choose: bundles are written and read. Leave it out.",
     "--k8s-keychain": _CREDENTIALS,
     **dict.fromkeys(("--tlog-upload", "--private-infrastructure"), _NO_LOG),
+    **dict.fromkeys(("--sk", "--slot"), _HARDWARE),
     "-y": "it is --yes, for the commands that sign.",
     "--fulcio-auth-flow": "it is --login browser or --login device.",
     "--oidc-provider": "the CI job's own token is found by itself; any other is given with --identity-token FILE.",
@@ -38,14 +40,31 @@ _OPTIONS_OF_SIGN = {
     **dict.fromkeys(
         ("--upload", "--bundle", "--payload", "--output-signature"), "a signature is always attached to the image in its registry."
     ),
-    **dict.fromkeys(("--sk", "--slot"), "keys on hardware and in key services are not in this version; a key is a file."),
 }
 _OPTIONS_OF_VERIFY = {
     "--type": _ATTESTATIONS,
+    **dict.fromkeys(
+        ("--rekor-url", "--timestamp-server-url"), "evidence brings its proofs along, which are checked offline by --trusted-root."
+    ),
+    **dict.fromkeys(
+        ("--certificate-chain", "--ca-roots", "--ca-intermediates", "--certificate", "--timestamp-certificate-chain", "--sct"),
+        "whose authorities count is said by --trusted-root FILE (`sigkit trust create` makes one of certificates), or by a policy.",
+    ),
+    "--max-workers": "eight images are verified at a time. Leave it out.",
+    "--attachment": "only signatures and attestations are read.",
+    "--signature-digest-algorithm": "the key says the algorithm. Leave it out.",
+    **dict.fromkeys(("--sk", "--slot"), _HARDWARE),
     "--check-claims": "the digest and the name that were signed are always compared.",
     **dict.fromkeys(("--signature", "--payload"), "evidence about an image is read from its registry, or from --bundle FILE."),
     "--local-image": "it is --layout DIR.",
     "--experimental-oci11": "the referrers of an image are always read. Leave it out.",
+}
+_OPTIONS_OF_VERIFY_ATTESTATION = {"--policy": "a policy says in its rules what must be attested: `sigkit verify --policy`."}
+_OPTIONS_OF_FILES = {
+    **_OPTIONS_OF_VERIFY,
+    "--type": "it is `sigkit verify-blob-attestation --type TYPE`.",
+    "--policy": "a policy is about images; a file's signer is --key FILE or an identity.",
+    "--name": "it is about images; no repository is signed with a file.",
 }
 _OPTIONS_OF_RUN = {
     **dict.fromkeys(("-d", "--detach"), _BACKGROUND),
@@ -77,10 +96,22 @@ _OPTIONS_OF_RUN = {
     "--privileged": "there is no such switch. The policy's rule grants each thing by name, under `run:`.",
     "--mount": "write it as -v SOURCE:TARGET[:ro].",
 }
+_OPTIONS_OF = {
+    "run": _OPTIONS_OF_RUN,
+    "sign": _OPTIONS_OF_SIGN,
+    "verify": _OPTIONS_OF_VERIFY,
+    "verify-attestation": {**_OPTIONS_OF_VERIFY, **_OPTIONS_OF_VERIFY_ATTESTATION},
+    "verify-blob": _OPTIONS_OF_FILES,
+    "verify-blob-attestation": _OPTIONS_OF_FILES,
+}
 _COMMANDS = {
     **dict.fromkeys(("attach",), "evidence that exists is carried by `sigkit copy`; new evidence by `sigkit sign` and `sigkit attest`."),
     **dict.fromkeys(("ps", "exec", "stop", "kill", "logs", "rm"), _BACKGROUND),
     **dict.fromkeys(("login", "logout"), _CREDENTIALS),
+    **dict.fromkeys(("save", "load"), "it is `sigkit copy`, with oci:DIR as one of the two sides."),
+    "triangulate": "`sigkit tree IMAGE` lists what is attached, and where.",
+    "download": "`sigkit inspect IMAGE` shows the evidence, `sigkit copy IMAGE oci:DIR` fetches it.",
+    "clean": "signatures are deleted with the registry's own tools.",
     "generate-key-pair": "it is `sigkit key generate`.",
     "public-key": "it is `sigkit key public`.",
     "initialize": "it is `sigkit trust init NAME --mirror URL --root FILE`.",
@@ -94,7 +125,7 @@ _COMMANDS = {
 def explain_option(err: click.NoSuchOption) -> click.UsageError:
     """Return the error with what to do instead, where the option is one that others have."""
     command = err.ctx.info_name if err.ctx else ""
-    own = {"run": _OPTIONS_OF_RUN, "sign": _OPTIONS_OF_SIGN, "verify": _OPTIONS_OF_VERIFY}.get(command or "", {})
+    own = _OPTIONS_OF.get(command or "", {})
     instead = own.get(err.option_name) or _OPTIONS.get(err.option_name)
     return click.UsageError(f"There is no {err.option_name} here: {instead}", err.ctx) if instead else err
 

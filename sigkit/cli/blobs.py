@@ -26,11 +26,11 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     """Verify the evidence about one file, print the verdict, and return the exit status.
 
     Raises:
-        UsageError: no signer is named, or a policy or a rule for names is, or no evidence.
+        UsageError: no signer is named, or no evidence.
         SigkitError: a file cannot be read, or a key or trusted root cannot be used.
     """
     from sigkit import limits
-    from sigkit.cli.decisions import is_policy_of_environment, wanted_by
+    from sigkit.cli.decisions import wanted_by
     from sigkit.clock import SystemClock
     from sigkit.gate.prove import prove
     from sigkit.policy.blob import encode_blob_decision
@@ -38,13 +38,8 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     from sigkit.policy.flags import WantedKeys, requirement_for_flags, roots_with_keys
     from sigkit.policy.model import FLAGS
 
-    context = click.get_current_context()
     if bool(flags.keys) == bool(flags.identity):
         raise click.UsageError("Say who must have signed: --key FILE, or --certificate-identity with --certificate-oidc-issuer.")
-    if flags.policy and not is_policy_of_environment(context):
-        raise click.UsageError("--policy is about images: a file's signer is --key FILE or an identity.", context)
-    if flags.name:
-        raise click.UsageError("--name is about images: no repository is signed with a file.", context)
     wanted = wanted_by(output, flags, "nothing", attestation_type=attestation_type)
     require = requirement_for_flags(wanted)
     keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()

@@ -72,7 +72,10 @@ def _inspect_file(path: str) -> tuple[dict[str, Json], list[str]]:
     raw = read_input(path, DEFAULT.bundle_bytes)
     try:
         evidence = evidence_of_file(raw, name, DEFAULT)
-    except SigkitError:  # it is told below, with whatever else can be read
+    except SigkitError as err:
+        if not raw.lstrip().startswith(b"{"):  # there is nothing in it to show
+            raise err.within(place_of(path)) from err
+        # It is told below, with whatever else can be read.
         evidence = evidence_of_bundle(raw, Found(name, None, "file"))
     shown, lines = _show(evidence, escape(name))
     return {"file": name, "evidence": [shown]}, lines

@@ -34,8 +34,6 @@ class PolicyFlags(NamedTuple):
     """What must have signed: keys, an identity, or what a policy says."""
 
     keys: tuple[str, ...]
-    policy: str | None
-    name: str | None
     certificate_identity: str
     certificate_identity_regexp: str
     certificate_oidc_issuer: str
@@ -49,6 +47,8 @@ class PolicyFlags(NamedTuple):
     insecure_ignore_tlog: bool
     insecure_ignore_sct: bool
     use_signed_timestamps: bool
+    policy: str | None = None
+    name: str | None = None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., An
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(function)
         def command(*args: Any, **values: Any) -> R:  # noqa: ANN401 - click's
-            own = {name: values.pop(name) for name in kind._fields}
+            own = {name: values.pop(name) for name in kind._fields if name in values}
             return function(*args, **values, **{argument: kind(**own)})
 
         for option in reversed(options):
@@ -217,24 +217,22 @@ registry_options = grouped(
     ),
 )
 
-policy_options = grouped(
-    "wanted",
-    PolicyFlags,
-    click.option(
-        "--key", "keys", multiple=True, type=FILE, metavar="FILE", help="A public key that must have signed. Several: any one of them."
-    ),
-    click.option(
-        "--policy",
-        type=FILE,
-        metavar="FILE",
-        envvar="SIGKIT_POLICY",
-        help=f"A trust policy. Also SIGKIT_POLICY; `run` and `pull` fall back to {HOST_POLICY}.",
-    ),
-    click.option(
-        "--name",
-        type=NameChoice(),
-        help="With --key or an identity: what the signed repository must be. if-signed (the default): if one is signed, the one asked for.",
-    ),
+_key_option = click.option(
+    "--key", "keys", multiple=True, type=FILE, metavar="FILE", help="A public key that must have signed. Several: any one of them."
+)
+_policy_option = click.option(
+    "--policy",
+    type=FILE,
+    metavar="FILE",
+    envvar="SIGKIT_POLICY",
+    help=f"A trust policy. Also SIGKIT_POLICY; `run` and `pull` fall back to {HOST_POLICY}.",
+)
+_name_option = click.option(
+    "--name",
+    type=NameChoice(),
+    help="With --key or an identity: what the signed repository must be. if-signed (the default): if one is signed, the one asked for.",
+)
+_identity_options = (
     *(
         click.option(f"--{name}", default="", metavar=metavar, help=text)
         for name, metavar, text in (
@@ -260,6 +258,9 @@ policy_options = grouped(
     click.option("--insecure-ignore-sct", is_flag=True, help="Ask an identity's certificate for no promise of a certificate log."),
     click.option("--use-signed-timestamps", is_flag=True, help="Ask for a timestamp by an authority of the trusted root."),
 )
+policy_options = grouped("wanted", PolicyFlags, _key_option, _policy_option, _name_option, *_identity_options)
+attester_options = grouped("wanted", PolicyFlags, _key_option, _name_option, *_identity_options)  # a policy has its types in its rules
+file_signer_options = grouped("wanted", PolicyFlags, _key_option, *_identity_options)  # policies and names are about images
 
 asked_options = grouped(
     "asked",

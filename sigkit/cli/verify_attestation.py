@@ -9,9 +9,9 @@ import click
 from sigkit.cli.options import (
     asked_options,
     attestation_option,
+    attester_options,
     image_options,
     platform_option,
-    policy_options,
     registry_options,
     source_options,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @image_options
 @attestation_option
 @asked_options
-@policy_options
+@attester_options
 @source_options
 @platform_option
 @registry_options

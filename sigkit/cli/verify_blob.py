@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import evidence_options, policy_options
+from sigkit.cli.options import evidence_options, file_signer_options
 from sigkit.cli.output import EXITS, Command, Output
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.argument("artifact", metavar="FILE")
 @evidence_options
-@policy_options
+@file_signer_options
 @click.pass_obj
 def command(output: Output, artifact: str, evidence: EvidenceFlags, wanted: PolicyFlags) -> int:
     """Check the signature of FILE, of standard input (`-`), or of what has a digest (sha256:HEX), against a key or an identity.

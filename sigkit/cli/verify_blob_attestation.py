@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import attestation_option, evidence_options, policy_options
+from sigkit.cli.options import attestation_option, evidence_options, file_signer_options
 from sigkit.cli.output import EXITS, Command, Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("artifact", metavar="FILE")
 @attestation_option
 @evidence_options
-@policy_options
+@file_signer_options
 @click.pass_obj
 def command(output: Output, artifact: str, attestation_type: str, evidence: EvidenceFlags, wanted: PolicyFlags) -> int:
     """Check that FILE, standard input (`-`), or what has a digest (sha256:HEX) has an attestation of this type by a key or an identity.

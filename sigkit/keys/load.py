@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, limits
-from sigkit.errors import MalformedKey, MalformedPem, Place, RefusedKeyEncryption
+from sigkit.errors import FileUnreadable, MalformedKey, MalformedPem, Place, RefusedKeyEncryption
 from sigkit.keys.pem import is_pem, parse_pem
 from sigkit.keys.public import PUBLIC_LABELS, parse_public_key
 
@@ -29,7 +29,7 @@ def load_public(path: str) -> PublicKey:
         ParseError, SigError: as `parse_public_key`.
     """
     place = Place.operator(path)
-    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    raw = _read(path, place)
     if _PRIVATE_MARK in raw:
         raise MalformedPem(
             "this is a private key",
@@ -52,7 +52,7 @@ def load_public_of(path: str, password: Callable[[], str]) -> PublicKey:
         FileUnreadable, ParseError, SigError: as `load_public` and `load_private`.
     """
     place = Place.operator(path)
-    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    raw = _read(path, place)
     if is_pem(raw) and _PRIVATE_MARK not in raw:
         return parse_public_key(raw, place)
     if not is_pem(raw):
@@ -79,7 +79,7 @@ def load_private(path: str, password: Callable[[], str]) -> PrivateKey:
     from sigkit.keys.private import parse_private_key
 
     place = Place.operator(path)
-    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    raw = _read(path, place)
     if not is_pem(raw):
         return parse_private_key(raw, place)
     if _OLD_ENCRYPTION in raw:
@@ -102,3 +102,12 @@ def _not_read(form: str, place: Place) -> RefusedKeyEncryption:
         got=form,
         remedy="openssl pkey -in OLD.key -out NEW.key writes it unencrypted; or make a new key",
     )
+
+
+def _read(path: str, place: Place) -> bytes:
+    try:
+        return durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
+    except FileUnreadable as err:
+        if "://" in path:  # as cosign names keys that are no files
+            err.remedy = "a key is a file: variables, URLs, key services and hardware are not in this version"
+        raise

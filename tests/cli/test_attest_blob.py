@@ -18,7 +18,8 @@ from tests.cli.conftest import CONTENT
 
 
 def attest(*arguments: str) -> int:
-    return run(["attest-blob", "--key", "release.key", "--type", "https://example.com/t", "--bundle", "b.json", *arguments])
+    typed = () if "--type" in arguments else ("--type", "https://example.com/t")
+    return run(["attest-blob", "--key", "release.key", *typed, "--bundle", "b.json", *arguments])
 
 
 def statement(here):

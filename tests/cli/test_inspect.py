@@ -193,6 +193,15 @@ def test_a_bundle_that_is_not_there_is_not_looked_for_on_a_registry(tmp_path, mo
     assert run(["inspect", name]) == 2
 
 
+@pytest.mark.parametrize("content", ["-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "plain text", ""])
+def test_what_is_no_document_at_all_is_refused(tmp_path, capsys, content):
+    (tmp_path / "x.pub").write_text(content)
+    assert run(["inspect", str(tmp_path / "x.pub")]) == 2
+    said = capsys.readouterr().err
+    assert "not JSON" in said
+    assert ("it looks like PEM, 'PUBLIC KEY'" in said) == content.startswith("-----")
+
+
 def test_standard_input_is_a_bundle(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(signed(KEY)).encode())))
     assert document("-", capsys)["file"] == "standard input"

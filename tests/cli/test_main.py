@@ -412,6 +412,17 @@ def test_what_is_left_to_do_when_a_command_ends_is_done(left):
         ("sign --key k --registry-password=x registry.example/app", "podman login"),
         ("verify --key k --check-claims=false registry.example/app", "always compared"),
         ("verify --key k --local-image registry.example/app", "--layout DIR"),
+        ("verify --rekor-url https://log.example registry.example/app", "checked offline"),
+        ("verify-blob --ca-roots roots.pem file", "--trusted-root"),
+        ("verify --max-workers 3 registry.example/app", "eight"),
+        ("verify-attestation --policy p --type custom registry.example/app", "sigkit verify --policy"),
+        ("verify-blob --policy p file", "about images"),
+        ("verify-blob --name any file", "about images"),
+        ("verify-blob --key env://KEY --signature s file", "a key is a file"),
+        ("sign --key gcpkms://projects/p registry.example/app", "a key is a file"),
+        ("save registry.example/app", "sigkit copy"),
+        ("triangulate registry.example/app", "sigkit tree"),
+        ("download signature registry.example/app", "sigkit inspect"),
     ],
 )
 def test_what_a_pipeline_of_cosign_says_is_refused_with_what_to_do(line, says):

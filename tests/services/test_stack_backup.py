@@ -210,6 +210,19 @@ def fill(stack: stacks.Stack, count: int) -> None:
         log.append_many(leaves)
 
 
+def test_an_entry_that_was_damaged_long_ago_is_not_copied_as_if_it_were_whole(stack, tmp_path):
+    fill(stack, 1_100)
+    path = stack.directory / "log" / "state" / "tile" / "entries" / "000"
+    raw = bytearray(path.read_bytes())
+    raw[5_000] ^= 1
+    path.write_bytes(raw)
+    with opened_log(str(stack.directory)):
+        pass  # which reads no entry that is in a file
+    with pytest.raises(LogDamaged):
+        make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert not (tmp_path / "backup").exists()
+
+
 def test_a_log_that_files_its_tiles_meanwhile_is_copied_as_one_tree(stack, tmp_path):
     fill(stack, 1_000)
     state = stack.directory / "log" / "state"

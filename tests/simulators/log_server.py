@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from sigkit.errors import Place
 from sigkit.keys.private import generate
 from sigkit.limits import BodyLimits
 from sigkit.services.app import Mount
@@ -16,11 +17,15 @@ from sigkit.services.serve import running
 from sigkit.tlog.cosignature import encode_note_key
 from sigkit.tlog.known import KnownLog
 from sigkit.tlog.note import ED25519_TYPE
+from sigkit.tlog.proof import prove_consistency
+from sigkit.tlog.tile import TileNodes
 from tests.simulators.sigstore_logs import Clock, LogV1, root_hash, spki
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sigkit.tlog.tile import Tile
 
 ORIGIN = "127.0.0.1"
 KEY = generate("ed25519")
@@ -164,3 +169,14 @@ def growth(old: int, leaves: list[bytes]) -> list[bytes]:
 
 def _json(value: Any) -> Answer:
     return whole_answer(200, json.dumps(value).encode(), (("Content-Type", "application/json"),))
+
+
+def growth_by_tiles(log: TileLog, old: int, new: int) -> tuple[bytes, ...]:
+    """Return the proof of growth that anybody makes of the static files of a log."""
+
+    def read(tile: Tile) -> bytes:
+        found = log.read(tile.path)
+        assert found is not None
+        return found
+
+    return prove_consistency(old, new, TileNodes(new, read, Place("tiles")))

@@ -35,6 +35,7 @@ from sigkit.errors import (
 )
 from sigkit.services.log.batch import Appended, Batch, Filing
 from sigkit.services.log.files import TileFiles
+from sigkit.services.log.growing import check_growth, whole_tiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
@@ -42,7 +43,7 @@ from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, 
 from sigkit.services.log.opening import check_files, check_head, index_rows, tile_hashes
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
-from sigkit.tlog.proof import prove_consistency, prove_inclusion, root_of, verify_consistency
+from sigkit.tlog.proof import prove_inclusion
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, encode_entries, parse_tile_path, tile_root
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class TileLog:
             self._tree.extend(map(leaf_hash, self._tail))
             self._head = check_head(records[-1].checkpoint, self._tree, key.public, origin, Place(root))
             end = self._head.size // WIDTH * WIDTH
-            check_files(self._files, self._whole_tiles(self._base, end), end, root)
+            check_files(self._files, whole_tiles(self._tree, self._tail, self._base, end), end, root)
             self._index = Index(os.path.join(root, "index.sqlite"))
         except BaseException:
             self._journal.close()
@@ -212,24 +213,10 @@ class TileLog:
 
     def _grow(self, new: Sequence[bytes]) -> tuple[Head, dict[int, tuple[bytes, ...]]]:
         """Let the tree grow in memory, and return its signed head and the proof of each new entry."""
-        old = self._head
-        size = old.size + len(new)
         with self._guard:
             self._tree.extend(map(leaf_hash, new))
-            root, proofs = self._check_growth(old, size, new)
-        return sign_head(self.origin, self._key, size, root), proofs
-
-    def _check_growth(self, old: Head, size: int, new: Sequence[bytes]) -> tuple[bytes, dict[int, tuple[bytes, ...]]]:
-        """Return the new tree's root hash and the proofs in it, each checked as a client would."""
-        place = Place(self._root)
-        node = self._tree.node
-        root = root_of(size, node)
-        verify_consistency(old.size, old.root, size, root, prove_consistency(old.size, size, node), place)
-        proofs = {}
-        for index, leaf in enumerate(new, old.size):
-            proofs[index] = prove_inclusion(index, size, node)
-            verify_inclusion(leaf_hash(leaf), index, size, proofs[index], root, place)
-        return root, proofs
+            root, proofs = check_growth(self._tree, self._head, new, Place(self._root))
+        return sign_head(self.origin, self._key, self._tree.size, root), proofs
 
     def sync(self, batch: Batch) -> None:
         """Make a batch durable: waits for the disk.
@@ -286,7 +273,7 @@ class TileLog:
             if size < max(start + self._filed_at, self._not_before):
                 return None
             rows = tuple((term, entry) for term, entries in self._recent.items() for entry in entries)
-            return Filing(size, end, tuple(self._whole_tiles(start, end)), rows)
+            return Filing(size, end, tuple(whole_tiles(self._tree, self._tail, start, end)), rows)
 
     def write_filing(self, filing: Filing) -> bool:
         """Write tiles and index, and tell whether that was done. Batches may be appended meanwhile."""
@@ -317,17 +304,6 @@ class TileLog:
     def _give_up(self, filing: Filing) -> None:
         # The entries are durable where they are, and a journal without space says so itself. It is tried again, but not for each batch.
         self._not_before = filing.size + self._filed_at
-
-    def _whole_tiles(self, start: int, end: int) -> Iterator[tuple[Tile, bytes]]:
-        """Give the tiles that become whole between two sizes, and what they hold: entries first, the highest level last."""
-        for number in range(start // WIDTH, end // WIDTH):
-            at = number * WIDTH - self._base
-            yield Tile(ENTRIES, number, WIDTH), encode_entries(self._tail[at : at + WIDTH])
-        level = 0
-        while count_at(level, end) >= WIDTH:
-            for number in range(count_at(level, start) // WIDTH, count_at(level, end) // WIDTH):
-                yield Tile(level, number, WIDTH), self._tree.row(HEIGHT * level, number * WIDTH, (number + 1) * WIDTH)
-            level += 1
 
     # --- reading
 
@@ -382,11 +358,6 @@ class TileLog:
         """Return the proof of an entry in the tree that had `size` leaves."""
         with self._guard:
             return prove_inclusion(index, size, self._tree.node)
-
-    def prove_growth(self, old: int, new: int) -> tuple[bytes, ...]:
-        """Return the proof that the tree of `old` leaves is the beginning of that of `new`."""
-        with self._guard:
-            return prove_consistency(old, new, self._tree.node)
 
     # --- opening and closing
 

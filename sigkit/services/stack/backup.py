@@ -1,7 +1,8 @@
 """A copy of a stack, taken while it runs, from which it can be served again.
 
 Each service's files are copied in the order that its own rules make safe: those that point come before those that are pointed to, so the
-copy holds whatever it names. The log is copied until no batch was filed in between, opened, and its last checkpoint checked.
+copy holds whatever it names. Each log is copied until no batch was filed in between, opened, and every file of it proved to be of the tree
+that it signed last.
 
 The keys in offline/ are not in it, nor are they anywhere that this process reads.
 """
@@ -61,7 +62,9 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
             _copy_services(directory, built)
         except OSError as err:
             raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or into))) from err
-        with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock):
+        with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock) as certificates:
+            for tiles in (log, certificates.tiles):
+                tiles.check()
             head = log.head()
         root = encode_base64(head.root)
         document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "log_size": head.size, "log_root": root}
