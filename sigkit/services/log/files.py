@@ -43,8 +43,7 @@ class TileFiles:
         Raises:
             LogDamaged: (TLOG) it is absent, or cannot be read.
         """
-        path = self._path(tile)
-        place = Place(path)
+        path, place = self._path(tile), self.place(tile)
         try:
             return durable.read(path, most_bytes=_BUNDLE_BYTES if tile.level == ENTRIES else _TILE_BYTES, place=place)
         except FileUnreadable as err:
@@ -60,12 +59,16 @@ class TileFiles:
 
     def hashes(self, tile: Tile) -> tuple[bytes, ...]:
         """Return the hashes of a whole tile."""
-        return split_hashes(self.read(tile), WIDTH, Place(self._path(tile)))
+        return split_hashes(self.read(tile), WIDTH, self.place(tile))
 
     def entries(self, number: int) -> Sequence[bytes]:
         """Return the entries of a whole bundle."""
         tile = Tile(ENTRIES, number, WIDTH)
-        return parse_entries(self.read(tile), WIDTH, Place(self._path(tile)))
+        return parse_entries(self.read(tile), WIDTH, self.place(tile))
+
+    def place(self, tile: Tile) -> Place:
+        """Return where a tile lies."""
+        return Place(self._path(tile))
 
     def _path(self, tile: Tile) -> str:
         return os.path.join(self._root, tile.path)

@@ -8,6 +8,7 @@ from sigkit.errors import LogDamaged, Place
 from sigkit.services.log.head import Head
 from sigkit.services.log.index import leaf_term
 from sigkit.tlog.checkpoint import verify_checkpoint
+from sigkit.tlog.merkle import leaf_hash
 from sigkit.tlog.note import ED25519_TYPE, key_id_of
 from sigkit.tlog.proof import root_of
 from sigkit.tlog.tile import ENTRIES, WIDTH, Tile, tile_root
@@ -71,11 +72,13 @@ def index_rows(files: TileFiles, terms: Callable[[bytes], Sequence[bytes]], firs
     """Return what the index holds of the entries in some whole bundles.
 
     Raises:
-        LogDamaged, MalformedTile: (TLOG) a file is gone or cut.
+        LogDamaged, MalformedTile: (TLOG) a file is gone, cut, or of other entries than the tree's.
     """
-    return [
-        (term, number * WIDTH + at)
-        for number in range(first, last)
-        for at, leaf in enumerate(files.entries(number))
-        for term in (leaf_term(leaf), *terms(leaf))
-    ]
+    rows = []
+    for number in range(first, last):
+        leaves = files.entries(number)
+        if tuple(map(leaf_hash, leaves)) != files.leaf_hashes(number):
+            raise LogDamaged("a bundle holds other entries than the tree", place=files.place(Tile(ENTRIES, number, WIDTH)))
+        for at, leaf in enumerate(leaves, number * WIDTH):
+            rows += ((term, at) for term in (leaf_term(leaf), *terms(leaf)))
+    return rows
