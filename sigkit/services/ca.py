@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from sigkit.services.tokens import TokenVerifier
     from sigkit.strict import Cursor, Json
 
-_ROOT_KEY: Final = "ca-root.key"
-_ROOT_CERTIFICATE: Final = "ca-root.pem"
+_ROOT: Final = "ca-root"
 _KEY: Final = "ca.key"
 _CHAIN: Final = "ca-chain.pem"
 
@@ -93,8 +92,7 @@ class CertificateAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        root = pki.make_root(os.path.join(offline, _ROOT_KEY), name, f"{name} root", clock.now())
-        pki.write_chain(os.path.join(offline, _ROOT_CERTIFICATE), [root.certificate])
+        pki.make_root(offline, _ROOT, name, f"{name} root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -108,8 +106,7 @@ class CertificateAuthority:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        (certificate,) = pki.load_chain(os.path.join(offline, _ROOT_CERTIFICATE))
-        root = pki.Authority(certificate, pki.load_key(os.path.join(offline, _ROOT_KEY)))
+        root = pki.load_root(offline, _ROOT)
         key = pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=True, path_length=0), True),
@@ -118,7 +115,7 @@ class CertificateAuthority:
         ]
         subject = pki.subject_name(name, f"{name} intermediate")
         intermediate = pki.issue(root, key.public_key(), subject, clock.now(), extensions)
-        pki.write_chain(os.path.join(directory, _CHAIN), [intermediate, certificate])
+        pki.write_chain(os.path.join(directory, _CHAIN), [intermediate, root.certificate])
 
     @classmethod
     def open(cls, directory: str, tokens: TokenVerifier, log: ct.CertificateLog, clock: Clock) -> Self:

@@ -7,6 +7,7 @@ Source: sigstore/fulcio docs/certificate-specification.md for what a chain holds
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -135,19 +136,33 @@ def key_usage(*uses: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{use: use in uses for use in _KEY_USES})
 
 
-def make_root(key_path: str, name: str, common_name: str, now: datetime) -> Authority:
-    """Make a root's key at `key_path`, and its certificate."""
+def make_root(offline: str, stem: str, name: str, common_name: str, now: datetime) -> None:
+    """Make a root's key and certificate in `offline`, as `STEM.key` and `STEM.pem`.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) they are there, no space, no permission.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = make_key(key_path, ec.SECP384R1)
+    key = make_key(os.path.join(offline, f"{stem}.key"), ec.SECP384R1)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=True, path_length=1), True),
         (key_usage("key_cert_sign", "crl_sign"), True),
     ]
     subject = subject_name(name, common_name)
     certificate = sign_certificate(key.public_key(), subject, subject, key, (now, now + ROOT_LIFETIME), extensions)
-    return Authority(certificate, key)
+    write_chain(os.path.join(offline, f"{stem}.pem"), [certificate])
+
+
+def load_root(offline: str, stem: str) -> Authority:
+    """Read what `make_root` made.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedKey, MalformedCertificate: (SIG).
+    """
+    return Authority(load_chain(os.path.join(offline, f"{stem}.pem"))[0], load_key(os.path.join(offline, f"{stem}.key")))
 
 
 def issue(

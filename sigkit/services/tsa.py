@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
 
-_ROOT_KEY: Final = "tsa-root.key"
-_ROOT_CERTIFICATE: Final = "tsa-root.pem"
+_ROOT: Final = "tsa-root"
 _KEY: Final = "tsa.key"
 _CHAIN: Final = "tsa-chain.pem"
 
@@ -76,8 +75,7 @@ class TimestampAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        root = pki.make_root(os.path.join(offline, _ROOT_KEY), name, f"{name} timestamp root", clock.now())
-        pki.write_chain(os.path.join(offline, _ROOT_CERTIFICATE), [root.certificate])
+        pki.make_root(offline, _ROOT, name, f"{name} timestamp root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -91,8 +89,7 @@ class TimestampAuthority:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        (certificate,) = pki.load_chain(os.path.join(offline, _ROOT_CERTIFICATE))
-        root = pki.Authority(certificate, pki.load_key(os.path.join(offline, _ROOT_KEY)))
+        root = pki.load_root(offline, _ROOT)
         key = pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
@@ -101,7 +98,7 @@ class TimestampAuthority:
         ]
         subject = pki.subject_name(name, f"{name} timestamps")
         leaf = pki.issue(root, key.public_key(), subject, clock.now(), extensions)
-        pki.write_chain(os.path.join(directory, _CHAIN), [leaf, certificate])
+        pki.write_chain(os.path.join(directory, _CHAIN), [leaf, root.certificate])
 
     @classmethod
     def open(cls, directory: str, clock: Clock) -> Self:

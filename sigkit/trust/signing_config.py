@@ -17,7 +17,7 @@ from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NoService, UnsupportedSigningConfig
-from sigkit.trust.trusted_root import parse_trusted_root, parse_window
+from sigkit.trust.trusted_root import parse_window
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.limits import Limits
     from sigkit.strict import Cursor
-    from sigkit.trust.root import TrustedRoot, Window
+    from sigkit.trust.root import Window
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
-CLIENT_MEDIA_TYPE: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _MEMBERS: Final = ("mediaType", "caUrls", "oidcUrls", "rekorTlogUrls", "rekorTlogConfig", "tsaUrls", "tsaConfig")
 _MOST_NUMBER: Final = 2**31 - 1  # of versions and counts: protobuf's uint32, which readers in Java hold as int
 _URL: Final = re.compile(r"https?://[!-~]+", re.ASCII)
@@ -76,13 +75,6 @@ class SigningConfig(Data):
     timestamp_selector: Selector
 
 
-class ClientTrustConfig(Data):
-    """What a client of an instance needs, in one document."""
-
-    root: TrustedRoot
-    signing: SigningConfig
-
-
 def parse_signing_config(raw: bytes, place: Place, limits: Limits) -> SigningConfig:
     """Read a signing config of version 0.2.
 
@@ -98,23 +90,17 @@ def parse_signing_config(raw: bytes, place: Place, limits: Limits) -> SigningCon
         ParseError: malformed; an unknown or a missing member; services without the rule for how many must answer.
     """
     top = strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth)
-    return _parse_config(top, Digest.of(raw))
-
-
-def parse_client_trust_config(raw: bytes, name: str, place: Place, limits: Limits) -> ClientTrustConfig:
-    """Read a trusted root and a signing config in one document; the digests are of its parts, written compactly.
-
-    Raises:
-        UnsupportedTrustedRoot: (ROOT) another media type.
-        SigkitError: as `parse_trusted_root` and `parse_signing_config`.
-    """
-    top = strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth)
-    _check_type(top, CLIENT_MEDIA_TYPE)
-    top.only(("mediaType", "trustedRoot", "signingConfig"))
-    root, config = top.member("trustedRoot"), top.member("signingConfig")
-    return ClientTrustConfig(
-        parse_trusted_root(strict.encode_json(root.value), name, root.at(), limits),
-        _parse_config(config, Digest.of(strict.encode_json(config.value))),
+    _check_type(top)
+    top.only(_MEMBERS)
+    logs, authorities = _parse_services(top, "rekorTlogUrls"), _parse_services(top, "tsaUrls")
+    return SigningConfig(
+        Digest.of(raw),
+        _parse_services(top, "caUrls"),
+        _parse_services(top, "oidcUrls"),
+        logs,
+        _parse_selector(top, "rekorTlogConfig", logs),
+        authorities,
+        _parse_selector(top, "tsaConfig", authorities),
     )
 
 
@@ -171,25 +157,10 @@ def _start(service: Service) -> float:
     return start.timestamp() if start else 0.0
 
 
-def _check_type(top: Cursor, expected: str) -> None:
+def _check_type(top: Cursor) -> None:
     kind = top.member("mediaType")
-    if kind.text() != expected:
-        raise UnsupportedSigningConfig("not a signing config that is read", place=kind.at(), expected=expected, got=kind.text()[:200])
-
-
-def _parse_config(top: Cursor, digest: Digest) -> SigningConfig:
-    _check_type(top, MEDIA_TYPE)
-    top.only(_MEMBERS)
-    logs, authorities = _parse_services(top, "rekorTlogUrls"), _parse_services(top, "tsaUrls")
-    return SigningConfig(
-        digest,
-        _parse_services(top, "caUrls"),
-        _parse_services(top, "oidcUrls"),
-        logs,
-        _parse_selector(top, "rekorTlogConfig", logs),
-        authorities,
-        _parse_selector(top, "tsaConfig", authorities),
-    )
+    if kind.text() != MEDIA_TYPE:
+        raise UnsupportedSigningConfig("not a signing config that is read", place=kind.at(), expected=MEDIA_TYPE, got=kind.text()[:200])
 
 
 def _parse_services(top: Cursor, name: str) -> tuple[Service, ...]:

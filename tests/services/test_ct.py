@@ -150,7 +150,8 @@ def test_other_chain_is_refused_and_not_kept(authorities, spoil):
 @pytest.mark.parametrize("name", ["evil", "acme"])
 def test_chain_of_another_root_is_refused(authorities, tmp_path, name):
     now = authorities.clock.now()
-    root = pki.make_root(str(tmp_path / "evil.key"), name, f"{name} root", now)
+    pki.make_root(str(tmp_path), "evil", name, f"{name} root", now)
+    root = pki.load_root(str(tmp_path), "evil")
     asked = precertificate(authorities, issuer=root.certificate, signer=root.key)
     for certificates in ([asked, root.certificate], [asked, root.certificate, authorities.ca.chain[-1]]):
         assert submit(authorities, *certificates).status == 400

@@ -10,16 +10,13 @@ import pytest
 from sigkit import limits
 from sigkit.errors import MalformedTrustedRoot, NoService, Place, TooMany, UnsupportedSigningConfig, WrongShape
 from sigkit.trust.signing_config import (
-    CLIENT_MEDIA_TYPE,
     AnyOne,
     EveryOne,
     Exactly,
     needed,
-    parse_client_trust_config,
     parse_signing_config,
     select,
 )
-from tests.simulators.sigstore import Simulator
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PLACE = Place("signing_config.json")
@@ -138,11 +135,3 @@ def test_two_of_one_operator_are_not_two():
 def test_a_selector_says_how_many_must_answer():
     logs = parse(document(rekorTlogUrls=[service(f"https://{n}", operator=str(n)) for n in range(3)])).logs
     assert [needed(selector, logs) for selector in (AnyOne(), EveryOne(), Exactly(2))] == [1, 3, 2]
-
-
-def test_root_and_services_come_in_one_document_too():
-    root = json.loads(Simulator().make("message", ("hashedrekord",)).root)
-    raw = json.dumps({"mediaType": CLIENT_MEDIA_TYPE, "trustedRoot": root, "signingConfig": document()}).encode()
-    found = parse_client_trust_config(raw, "both", PLACE, limits.DEFAULT)
-    assert found.root.name == "both"
-    assert found.signing.logs[0].url == "https://log.example"

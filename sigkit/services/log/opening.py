@@ -74,7 +74,7 @@ def index_rows(files: TileFiles, terms: Callable[[bytes], Sequence[bytes]], firs
     Raises:
         LogDamaged, MalformedTile: (TLOG) a file is gone, cut, or of other entries than the tree's.
     """
-    rows = []
+    rows: list[tuple[bytes, int]] = []
     for number in range(first, last):
         leaves = files.entries(number)
         if tuple(map(leaf_hash, leaves)) != files.leaf_hashes(number):

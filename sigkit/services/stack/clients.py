@@ -15,7 +15,7 @@ from sigkit.errors import Place
 from sigkit.keys.public import parse_public_key
 from sigkit.strict import parse_json
 from sigkit.trust.root import TrustedRoot, Window
-from sigkit.trust.signing_config import CLIENT_MEDIA_TYPE, Service
+from sigkit.trust.signing_config import Service
 from sigkit.trust.write import (
     WRITTEN,
     certificate_authority_of,
@@ -38,6 +38,7 @@ TRUSTED_ROOT: Final = "trusted_root.json"
 SIGNING_CONFIG: Final = "signing_config.json"
 TRUST_CONFIG: Final = "trust_config.json"  # both in one, which sigstore-python takes
 INITIAL_ROOT: Final = "root.json"  # of TUF, which `cosign initialize` takes
+_TRUST_CONFIG_TYPE: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _TARGET_SIGNING_CONFIG: Final = "signing_config.v0.2.json"
 
 
@@ -95,7 +96,7 @@ def write(directory: str, published: Documents, initial_root: bytes) -> None:
     """
     place = Place(directory)
     both = {
-        "mediaType": CLIENT_MEDIA_TYPE,
+        "mediaType": _TRUST_CONFIG_TYPE,
         "trustedRoot": parse_json(published.trusted_root, most_bytes=len(published.trusted_root), place=place).value,
         "signingConfig": parse_json(published.signing_config, most_bytes=len(published.signing_config), place=place).value,
     }
