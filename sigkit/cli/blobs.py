@@ -31,6 +31,7 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     """
     from sigkit import limits
     from sigkit.cli.decisions import wanted_by
+    from sigkit.cli.output import status_word
     from sigkit.clock import SystemClock
     from sigkit.gate.prove import prove
     from sigkit.policy.blob import encode_blob_decision
@@ -49,6 +50,9 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, FLAGS), now, limits.DEFAULT)
     decision = decide_blob(proved.facts, proved.refused, thing, require, now)
     output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
+    for reason in decision.reasons:
+        word = status_word(decision.exit_status())
+        output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape(reason.problem)}  [{reason.code}]")
     return decision.exit_status()
 
 

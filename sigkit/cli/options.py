@@ -156,6 +156,19 @@ class HostPath(click.types.StringParamType):
         return [CompletionItem(incomplete, type=self.name)]
 
 
+class PredicateType(click.types.StringParamType):
+    """A type of attestations: a URI, or a name that a shell can complete."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer cosign's names."""
+        from click.shell_completion import CompletionItem
+
+        from sigkit.evidence.predicate_types import PREDICATE_TYPES
+
+        del ctx, param
+        return [CompletionItem(name) for name in PREDICATE_TYPES if name.startswith(incomplete)]
+
+
 class NameChoice(click.Choice[str]):
     """A rule for names. What podman's `run --name` is for is said to whoever means that."""
 
@@ -321,6 +334,7 @@ predicate_options = grouped(
         "--type",
         "predicate_type",
         default="custom",
+        type=PredicateType(),
         show_default=True,
         metavar="TYPE",
         help="Its type: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link; custom takes any text.",
@@ -328,8 +342,10 @@ predicate_options = grouped(
 )
 
 _ATTESTED = "What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom."
-attestation_option = click.option("--type", "attestation_type", required=True, metavar="TYPE", help=_ATTESTED)
-asked_type_option = click.option("--type", "attestation_type", default="", metavar="TYPE", help=f"{_ATTESTED} Default: a signature.")
+attestation_option = click.option("--type", "attestation_type", required=True, type=PredicateType(), metavar="TYPE", help=_ATTESTED)
+asked_type_option = click.option(
+    "--type", "attestation_type", default="", type=PredicateType(), metavar="TYPE", help=f"{_ATTESTED} Default: a signature."
+)
 evidence_options = grouped(
     "evidence",
     EvidenceFlags,

@@ -28,7 +28,16 @@ _WORDS = {
     EXIT_UNCHECKED: "could not check",
     EXIT_RUN_USAGE: "usage error",
 }
-_COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "bug": "red", "warned": "yellow"}
+_COLOURS = {"refused": "red", "usage error": "yellow", "could not check": "yellow", "failed": "red", "bug": "red", "warned": "yellow"}
+
+# The commands whose answer is a check. Of the others what is not done has failed.
+_CHECKING = frozenset(
+    (
+        "",  # before any is known
+        *("verify", "verify-attestation", "verify-blob", "verify-blob-attestation", "policy explain", "run", "pull"),
+        *("log get", "log verify", "log checkpoint", "log search"),
+    )
+)
 
 _IN_ASCII = str.maketrans({"└": "`", "├": "|", "│": "|", "─": "-", "·": "-", "…": "..."})
 
@@ -42,6 +51,7 @@ class Output:
         self.verbosity = 0
         self.quiet = False
         self.colour = True
+        self.command = ""  # without the program's name
         self._stdout_left = False
         self._stdout_failed = False
 
@@ -120,6 +130,11 @@ class Output:
         if not self.quiet:
             tell(text)
 
+    def tell_again(self, text: str) -> None:
+        """Tell in a line on stderr what stdout holds, where that leads elsewhere (`>/dev/null`): a refusal must not be lost there."""
+        if not sys.stdout.isatty() and not _is_one_file(sys.stdout, sys.stderr):
+            self.note(text)
+
     def detail(self, text: str) -> None:
         """Tell something on stderr with `-v`."""
         if self.verbosity:
@@ -136,11 +151,13 @@ class Output:
         return self.colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def error(self, err: SigkitError, status: int) -> int:
-        """Print a refusal, at most four lines, and return `status`."""
+        """Print a refusal in a few lines, and return `status`."""
         if self.json:
             self._print_failure(error_document(err, status))
             return status
         word = "bug" if err.kind is Kind.INTERNAL else status_word(err.status())
+        if err.status() == EXIT_UNCHECKED and word != "bug" and self.command not in _CHECKING:
+            word = "failed"
         place = escape(str(err.place))
         tell(f"{self.word(word, sys.stderr)}  {err.code}  {escape(err.problem)}")
         if place:
@@ -152,7 +169,9 @@ class Output:
         for excerpt in getattr(err, "__notes__", ()):
             for line in excerpt.splitlines():
                 tell(f"  {escape(line)}")
-        tell(f"  next      {escape(err.remedy) + ' · ' if err.remedy else ''}sigkit why {err.code}")
+        for step in (err.remedy, f"sigkit why {err.code}"):  # each on a line, to be copied
+            if step:
+                tell(f"  next      {escape(step, 2000)}")
         return status
 
     def usage_error(self, err: click.ClickException, status: int) -> int:
@@ -169,6 +188,13 @@ class Output:
             tell(f"  usage     {context.get_usage().removeprefix('Usage: ')}")
             tell(f"  next      {context.command_path} --help")
         return status
+
+
+def _is_one_file(one: TextIO, other: TextIO) -> bool:
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):  # closed, or no files
+        return False
 
 
 class Listing:
@@ -340,6 +366,7 @@ class Command(click.Command):
         """Parse the arguments, and refuse an option with one value that is given twice: click would take the last without a word."""
         try:
             if not ctx.resilient_parsing:
+                ctx.ensure_object(Output).command = ctx.command_path.partition(" ")[2]
                 _refuse_twice(ctx, self.make_parser(ctx).parse_args(list(args))[2])
             return super().parse_args(ctx, args)
         except click.BadOptionUsage as err:

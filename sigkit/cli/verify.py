@@ -171,6 +171,9 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
         answer_as_cosign(output, cosign_lines(record, asking.policy, evidence, asking.attestation_type), lines)
     else:
         output.answer(lines, encode_record(record))
+        for reason in record.reasons[:1]:
+            word = verdict_word(record)
+            output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape(reason.problem)}  [{reason.code}]")
     return record.exit_status()
 
 

@@ -8,7 +8,7 @@ from sigkit import strict
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import MalformedOption, Place, WrongShape
-from sigkit.evidence.predicate_types import PREDICATE_CUSTOM, PREDICATE_TYPES, REQUIRED_MEMBERS, predicate_type_of
+from sigkit.evidence.predicate_types import EXACT, ONE_OF, PREDICATE_CUSTOM, PREDICATE_TYPES, REQUIRED_MEMBERS, predicate_type_of
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.limits import Limits
-    from sigkit.strict import Json
+    from sigkit.strict import Cursor, Json
 
 
 class Predicate(Data):
@@ -48,8 +48,21 @@ def parse_predicate(raw: bytes, type_name: str, now: datetime, limits: Limits, p
     if isinstance(top.value, str):
         top.fail("text as a predicate, which no verifier reads", expected="a JSON object (for SPDX: its JSON form, --type spdxjson)")
     members = top.object()
+    _check_form(predicate_type, top)
+    return Predicate(predicate_type, members)
+
+
+def _check_form(predicate_type: str, top: Cursor) -> None:
+    """Refuse what no reader of the type would take for one; whether it is whole is for them to say."""
+    members = top.object()
     for name in REQUIRED_MEMBERS.get(predicate_type, ()):
         top.member(name)
-    if predicate_type == PREDICATE_TYPES["link"] and members["_type"] != "link":
-        raise WrongShape("not a link", place=top.member("_type").at(), expected="'link'", got=strict.describe(members["_type"]))
-    return Predicate(predicate_type, members)
+    if predicate_type in EXACT:
+        name, wanted = EXACT[predicate_type]
+        if members[name] != wanted:
+            raise WrongShape(
+                "not of this type", place=top.member(name).at(), expected=strict.describe(wanted), got=strict.describe(members[name])
+            )
+    either = ONE_OF.get(predicate_type, ())
+    if either and not any(isinstance(found := members.get(name), str) and found.startswith(start) for name, start in either):
+        top.fail("not of this type", expected=" or ".join(f"{name} {start}…" for name, start in either))

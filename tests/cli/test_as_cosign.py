@@ -81,10 +81,10 @@ def attest(release, kind: str, predicate: str) -> None:
 
 
 def test_of_attestations_each_that_counted_is_an_envelope_on_a_line(release):
-    for kind, predicate in (("spdxjson", '{"n":1}'), ("spdxjson", '{"n":2}'), ("cyclonedx", '{"n":3}')):
+    for kind, predicate in (("https://a.example/1", '{"n":1}'), ("https://a.example/1", '{"n":2}'), ("https://a.example/2", '{"n":3}')):
         attest(release, kind, predicate)
     assert release.sign().status == 0
-    asked = ("verify-attestation", "--key", "K.pub", "--type", "spdxjson", "--output", "cosign")
+    asked = ("verify-attestation", "--key", "K.pub", "--type", "https://a.example/1", "--output", "cosign")
     done = release.sigkit(*asked, release.reference)
     assert done.status == 0, done.said
     envelopes = [json.loads(line) for line in done.out.splitlines()]
@@ -96,13 +96,13 @@ def test_of_attestations_each_that_counted_is_an_envelope_on_a_line(release):
 
 
 def test_of_an_image_without_that_attestation_nothing_is_printed(release):
-    attest(release, "cyclonedx", "{}")
+    attest(release, "https://a.example/2", "{}")
     done = release.sigkit("verify-attestation", "--key", "K.pub", "--type", "spdxjson", "--output", "cosign", release.reference)
     assert (done.status, done.out) == (1, "")
 
 
 def test_attestations_are_no_signatures_in_this_form_either(release):
-    attest(release, "cyclonedx", "{}")
+    attest(release, "https://a.example/2", "{}")
     assert release.sigkit("verify", "--output", "cosign", "--key", "K.pub", release.reference).out == ""
     assert release.sign().status == 0
     assert len(json.loads(release.sigkit("verify", "--output", "cosign", "--key", "K.pub", release.reference).out)) == 1

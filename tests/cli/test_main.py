@@ -161,6 +161,14 @@ def test_a_layout_that_is_not_there_is_the_users_to_mend(tmp_path):
     assert "nosuch" in done.stderr
 
 
+@pytest.mark.parametrize(("line", "word"), [("tree 127.0.0.1:1/a", "failed"), ("pull --key {} 127.0.0.1:1/a", "could not check")])
+def test_what_checks_nothing_fails_and_does_not_fail_to_check(line, word, tmp_path):
+    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    done = sigkit(*line.format(tmp_path / "release.pub").split(), SIGKIT_ROOT=str(tmp_path / "store"))
+    assert done.stderr.startswith(f"{word}  SK-UNAVAIL-007")
+    assert [step.split()[:2] for step in done.stderr.splitlines()[-2:]] == [["next", "check"], ["next", "sigkit"]]  # each on a line
+
+
 def test_a_target_that_holds_something_else_is_the_users_to_mend(tmp_path):
     write_layout(assemble("hello"), tmp_path / "image")
     (tmp_path / "file").write_text("mine")
@@ -305,6 +313,8 @@ def test_the_shell_completes_commands_options_choices_files_and_codes():
     assert complete("sigkit", "verify", "--key", "rel") == ["file,rel"]
     assert complete("sigkit", "policy", "check", "pol") == ["file,pol"]
     assert complete("sigkit", "run", "--root", "st") == ["dir,st"]
+    for command in ("attest", "attest-blob", "verify-attestation"):
+        assert complete("sigkit", command, "--type", "slsaprovenance0") == ["plain,slsaprovenance02"]
     assert "plain,SK-DIGEST-002" in complete("sigkit", "why", "sk-dig")
 
 
@@ -493,4 +503,4 @@ def test_a_layout_named_with_a_tag_is_answered_with_its_directory(tmp_path):
     (tmp_path / "image").mkdir()
     done = sigkit("copy", f"oci:{tmp_path / 'image'}:1.0", "127.0.0.1:1/app")
     assert done.returncode == 2
-    assert f"without a tag: oci:{tmp_path / 'image'} " in done.stderr
+    assert f"without a tag: oci:{tmp_path / 'image'}\n" in done.stderr

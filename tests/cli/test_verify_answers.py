@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sigkit.keys.private import generate
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
+from tests.simulators.command import SIGKIT
 from tests.simulators.images import AMD64, push_index, small_image
 from tests.simulators.release import Done, Release
 from tests.simulators.sigstore import Simulator
@@ -65,6 +67,17 @@ def test_the_platform_of_an_image_is_not_said_by_who_did_not_read_it(release):
 def test_a_platform_is_not_asked_of_evidence_in_files(release):
     bundle = ("--bundle", "b.json", "--platform", "linux/amd64")
     assert verify(release, f"{release.address}/t/app@sha256:{'0' * 64}", *bundle).status == 2
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_refusal_is_told_on_stderr_where_stdout_leads_elsewhere(release, form):
+    done = verify(release, release.reference, "--output", form)
+    assert done.status == 1
+    assert done.err.startswith(f"refused  {release.reference}  ")
+    assert f"[{Unsigned.code}]" in done.err
+    command = ["sh", "-c", '"$@" 2>&1', "sh", *SIGKIT, "verify", "--key", "K.pub", release.reference]
+    both = subprocess.run(command, cwd=release.home, capture_output=True, text=True, timeout=60, check=False)
+    assert both.stdout.count(Unsigned.code) == 2  # the answer's reason, and its `sigkit why`: not again
 
 
 def test_the_wrong_key(release):

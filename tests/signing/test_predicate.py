@@ -52,6 +52,13 @@ def test_what_is_no_type_of_attestation_is_a_usage_error(name):
         pytest.param("spdx", b"SPDXVersion: SPDX-2.3", MalformedJson, id="tag-value"),
         pytest.param("cyclonedx", b"[]", WrongShape, id="a list"),
         pytest.param("cyclonedx", b'{"a":1,"a":2}', MalformedJson, id="a member twice"),
+        pytest.param("cyclonedx", b'{"specVersion":"1.5"}', WrongShape, id="no bomFormat"),
+        pytest.param("cyclonedx", b'{"bomFormat":"CycloneDX"}', WrongShape, id="no specVersion"),
+        pytest.param("cyclonedx", b'{"bomFormat":"SPDX","specVersion":"1.5"}', WrongShape, id="another bomFormat"),
+        pytest.param("spdxjson", b'{"name":"x"}', WrongShape, id="no spdxVersion"),
+        pytest.param("spdxjson", b'{"spdxVersion":"CycloneDX"}', WrongShape, id="another spdxVersion"),
+        pytest.param("openvex", b'{"statements":[]}', WrongShape, id="no @context"),
+        pytest.param("openvex", b'{"@context":"https://openvex.dev/ns"}', WrongShape, id="no statements"),
         pytest.param("slsaprovenance", b'{"builder":{}}', WrongShape, id="no buildType"),
         pytest.param("slsaprovenance02", b'{"buildType":"t"}', WrongShape, id="no builder"),
         pytest.param("slsaprovenance1", b'{"buildDefinition":{}}', WrongShape, id="no runDetails"),
@@ -65,6 +72,11 @@ def test_a_predicate_that_readers_of_its_type_cannot_read_is_a_usage_error(name,
         parse(raw, name)
     assert caught.value.status() == 2
     assert caught.value.place.source == "p.json"
+
+
+def test_SPDX_3_is_known_by_its_context():
+    context = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
+    assert parse(f'{{"@context":"{context}","@graph":[]}}'.encode(), "spdxjson").members["@context"] == context
 
 
 def test_a_predicate_larger_than_evidence_may_be_is_refused_as_LIMIT():
