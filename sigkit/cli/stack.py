@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 import random
 import socket
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sigkit.cli.options import DIRECTORY, FILE
-from sigkit.cli.output import EXITS, Command, Output
-from sigkit.errors import AddressUnusable, Place, UnnamableIdentity
+from sigkit.cli.output import EXITS, Output
+from sigkit.cli.stack_directory import StackCommand, directory_argument
+from sigkit.cli.stack_people import approve, token
+from sigkit.errors import AddressUnusable, Place
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sigkit.services.serve import Tls
     from sigkit.services.stack.run import RunningStack
 
 
 _PORTS = range(20_000, 30_000)
-
-
-def _directory(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("directory", type=DIRECTORY, metavar="DIR", envvar="SIGKIT_STACK")(function)
 
 
 @click.group(name="stack")
@@ -38,7 +33,7 @@ def command() -> None:
 
 
 @command.command(
-    cls=Command,
+    cls=StackCommand,
     name="init",
     epilog=EXITS,
     examples="""
@@ -46,7 +41,7 @@ def command() -> None:
     sigkit stack init /srv/stack --name acme --url https://sigstore.acme.example --offline /media/usb/stack-keys
     """,
 )
-@_directory
+@directory_argument
 @click.option("--name", default="stack", show_default=True, metavar="NAME", help="Who runs it: the organisation in its certificates.")
 @click.option(
     "--url", metavar="URL", help="Where clients reach it; http://127.0.0.1:PORT on a free port unless given. It cannot be changed."
@@ -99,7 +94,7 @@ def _free_port() -> int:
 
 
 @command.command(
-    cls=Command,
+    cls=StackCommand,
     name="up",
     epilog=EXITS,
     examples="""
@@ -107,7 +102,7 @@ def _free_port() -> int:
     sigkit stack up /srv/stack --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem
     """,
 )
-@_directory
+@directory_argument
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
@@ -141,8 +136,8 @@ def _tls(certificate: str | None, key: str | None) -> Tls | None:
     return Tls(certificate, key) if certificate is not None and key is not None else None
 
 
-@command.command(cls=Command, name="down", epilog=EXITS, examples="sigkit stack down ./stack")
-@_directory
+@command.command(cls=StackCommand, name="down", epilog=EXITS, examples="sigkit stack down ./stack")
+@directory_argument
 @click.pass_obj
 def down(output: Output, directory: str) -> None:
     """Stop the process that serves the stack, and wait until it has ended."""
@@ -155,8 +150,8 @@ def down(output: Output, directory: str) -> None:
     )
 
 
-@command.command(cls=Command, name="status", epilog=EXITS, examples="sigkit stack status ./stack --output json")
-@_directory
+@command.command(cls=StackCommand, name="status", epilog=EXITS, examples="sigkit stack status ./stack --output json")
+@directory_argument
 @click.pass_obj
 def status(output: Output, directory: str) -> None:
     """Say whether the stack runs, how large it is, and what expires when."""
@@ -167,8 +162,8 @@ def status(output: Output, directory: str) -> None:
     output.answer(describe(read), encode(read))
 
 
-@command.command(cls=Command, name="backup", epilog=EXITS, examples="sigkit stack backup ./stack /media/backup/stack-2026-01-31")
-@_directory
+@command.command(cls=StackCommand, name="backup", epilog=EXITS, examples="sigkit stack backup ./stack /media/backup/stack-2026-01-31")
+@directory_argument
 @click.argument("into", type=DIRECTORY, metavar="DEST")
 @click.pass_obj
 def backup(output: Output, directory: str, into: str) -> None:
@@ -194,7 +189,7 @@ def backup(output: Output, directory: str, into: str) -> None:
 
 
 @command.command(
-    cls=Command,
+    cls=StackCommand,
     name="renew",
     epilog=EXITS,
     examples="""
@@ -202,7 +197,7 @@ def backup(output: Output, directory: str, into: str) -> None:
     sigkit stack renew ./stack --offline /media/usb/stack-keys --rotate timestamp
     """,
 )
-@_directory
+@directory_argument
 @click.option("--offline", type=DIRECTORY, metavar="DIR", help="Where the offline keys are; DIR/offline unless given.")
 @click.option("--rotate", type=click.Choice(["root", "targets", "snapshot", "timestamp"]), help="Give this role of TUF a new key as well.")
 @click.pass_obj
@@ -230,14 +225,14 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 
 
 @command.command(
-    cls=Command,
+    cls=StackCommand,
     name="publish",
     epilog=EXITS,
     examples="""
     sigkit stack publish ./stack --trusted-root trusted_root.json --signing-config signing_config.json --offline ./stack-keys
     """,
 )
-@_directory
+@directory_argument
 @click.option("--trusted-root", required=True, type=FILE, metavar="FILE", help="The trust root that clients get from now on.")
 @click.option("--signing-config", required=True, type=FILE, metavar="FILE", help="The services that clients sign with from now on.")
 @click.option("--offline", type=DIRECTORY, metavar="DIR", help="Where the offline keys are; DIR/offline unless given.")
@@ -257,94 +252,5 @@ def publish(output: Output, directory: str, trusted_root: str, signing_config: s
     )
 
 
-@command.command(
-    cls=Command,
-    name="token",
-    epilog=EXITS,
-    examples="""
-    sigkit stack token ./stack https://ci.acme.example/app > token
-    sigkit stack token ./stack https://ci.acme.example/app --claim sourceRepositoryURI=https://git.acme.example/app --lifetime 3600
-    sigkit stack token ./stack mia@acme.example
-    """,
-)
-@_directory
-@click.argument("subject")
-@click.option("--lifetime", "lifetime_s", type=click.IntRange(1, 86_400), default=600, show_default=True, metavar="SECONDS")
-@click.option("--audience", default="sigstore", show_default=True, help="Whom the token is for.")
-@click.option(
-    "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="Another claim; Fulcio's extension names reach the certificate."
-)
-@click.pass_obj
-def token(output: Output, directory: str, subject: str, lifetime_s: int, audience: str, claims: tuple[str, ...]) -> None:
-    """Print an identity token for SUBJECT: a workload's URI, or a person's e-mail address.
-
-    Whoever holds it can sign in that name until it ends. The stack need not run.
-    """
-    from sigkit.clock import SystemClock
-    from sigkit.services.stack import layout
-    from sigkit.services.stack.cores import open_issuer
-
-    clock = SystemClock()
-    issuer = open_issuer(directory, layout.load_config(directory), clock)
-    try:
-        made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
-    except UnnamableIdentity as err:
-        raise err.within(Place.operator(subject)) from err
-    output.answer(
-        [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetime_s": lifetime_s}
-    )
-
-
-def _claims(given: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name or name in found:
-            raise click.UsageError(f"--claim is NAME=VALUE, each name once: {item[:80]!r}", click.get_current_context())
-        found[name] = value
-    return found
-
-
-@command.command(
-    cls=Command,
-    name="approve",
-    epilog=EXITS,
-    examples="""
-    sigkit stack approve ./stack
-    sigkit stack approve ./stack ABCD-EFGH --email mia@acme.example
-    sigkit stack approve ./stack ABCD-EFGH --deny
-    """,
-)
-@_directory
-@click.argument("code", required=False)
-@click.option("--email", metavar="ADDRESS", help="Whom this login is for: the address that the certificate will carry.")
-@click.option("--deny", is_flag=True, help="End the login without a token.")
-@click.pass_obj
-def approve(output: Output, directory: str, code: str | None, email: str | None, deny: bool) -> None:  # noqa: FBT001 - click's
-    """Answer a login: let it end in a token for an address, or deny it. Without CODE, list those that wait.
-
-    CODE is what the person's browser or terminal shows. Whoever approves says that it is this person.
-    """
-    from sigkit.clock import SystemClock
-    from sigkit.services.issuers import is_email
-    from sigkit.services.stack import layout
-    from sigkit.services.stack.cores import open_issuer
-
-    logins = open_issuer(directory, layout.load_config(directory), SystemClock()).logins
-    if code is None:
-        waiting = logins.waiting()
-        lines = [f"{login.user_code}  waits" for login in waiting] or ["no login waits"]
-        output.answer(lines, {"schema": "sigkit.stack.logins/1", "logins": [{"code": login.user_code} for login in waiting]})
-        return
-    if (email is None) == (not deny):
-        raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
-    if email is not None and not is_email(email):
-        raise click.UsageError(f"--email is one e-mail address: {email[:80]!r}", click.get_current_context())
-    if email is None:
-        logins.deny(code)
-    else:
-        logins.approve(code, email)
-    output.answer(
-        [f"denied  {escape(code)}" if email is None else f"approved  {escape(code)} for {escape(email)}"],
-        {"schema": "sigkit.stack.approve/1", "code": code, "email": email},
-    )
+command.add_command(token)
+command.add_command(approve)

@@ -1,0 +1,113 @@
+"""`sigkit stack token` and `approve`: who may sign in whose name."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from sigkit.cli.output import EXITS
+from sigkit.cli.stack_directory import StackCommand, directory_argument
+from sigkit.errors import Place, UnnamableIdentity
+from sigkit.text import escape
+
+if TYPE_CHECKING:
+    from sigkit.cli.output import Output
+
+
+@click.command(
+    cls=StackCommand,
+    name="token",
+    epilog=EXITS,
+    examples="""
+    (umask 077; sigkit stack token ./stack https://ci.acme.example/app > token)
+    sigkit stack token ./stack https://ci.acme.example/app --claim sourceRepositoryURI=https://git.acme.example/app --lifetime 3600
+    sigkit stack token ./stack mia@acme.example
+    """,
+)
+@directory_argument
+@click.argument("subject")
+@click.option("--lifetime", "lifetime_s", type=click.IntRange(1, 86_400), default=600, show_default=True, metavar="SECONDS")
+@click.option("--audience", default="sigstore", show_default=True, help="Whom the token is for.")
+@click.option(
+    "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="Another claim; Fulcio's extension names reach the certificate."
+)
+@click.pass_obj
+def token(output: Output, directory: str, subject: str, lifetime_s: int, audience: str, claims: tuple[str, ...]) -> None:
+    """Print an identity token for SUBJECT: a workload's URI, or a person's e-mail address.
+
+    Whoever holds it can sign in that name until it ends. The stack need not run.
+    """
+    from sigkit.clock import SystemClock
+    from sigkit.services.stack import layout
+    from sigkit.services.stack.cores import open_issuer
+
+    clock = SystemClock()
+    issuer = open_issuer(directory, layout.load_config(directory), clock)
+    try:
+        made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
+    except UnnamableIdentity as err:
+        raise err.within(Place.operator(subject)) from err
+    if not output.json and not sys.stdout.isatty():
+        click.echo(made, nl=False)  # cosign sends a file as it is, and a header with a line end is none
+        return
+    output.answer(
+        [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetime_s": lifetime_s}
+    )
+
+
+def _claims(given: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name or name in found:
+            raise click.UsageError(f"--claim is NAME=VALUE, each name once: {item[:80]!r}", click.get_current_context())
+        found[name] = value
+    return found
+
+
+@click.command(
+    cls=StackCommand,
+    name="approve",
+    epilog=EXITS,
+    examples="""
+    sigkit stack approve ./stack
+    sigkit stack approve ./stack ABCD-EFGH --email mia@acme.example
+    sigkit stack approve ./stack ABCD-EFGH --deny
+    """,
+)
+@directory_argument
+@click.argument("code", required=False)
+@click.option("--email", metavar="ADDRESS", help="Whom this login is for: the address that the certificate will carry.")
+@click.option("--deny", is_flag=True, help="End the login without a token.")
+@click.pass_obj
+def approve(output: Output, directory: str, code: str | None, email: str | None, deny: bool) -> None:  # noqa: FBT001 - click's
+    """Answer a login: let it end in a token for an address, or deny it. Without CODE, list those that wait.
+
+    CODE is what the person's browser or terminal shows. Whoever approves says that it is this person.
+    """
+    from sigkit.clock import SystemClock
+    from sigkit.services.issuers import is_email
+    from sigkit.services.stack import layout
+    from sigkit.services.stack.cores import open_issuer
+
+    logins = open_issuer(directory, layout.load_config(directory), SystemClock()).logins
+    if code is None:
+        waiting = logins.waiting()
+        lines = [f"{login.user_code}  waits" for login in waiting] or ["no login waits"]
+        output.answer(lines, {"schema": "sigkit.stack.logins/1", "logins": [{"code": login.user_code} for login in waiting]})
+        return
+    if (email is None) == (not deny):
+        raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
+    if email is not None and not is_email(email):
+        raise click.UsageError(f"--email is one e-mail address: {email[:80]!r}", click.get_current_context())
+    if email is None:
+        logins.deny(code)
+    else:
+        logins.approve(code, email)
+    output.answer(
+        [f"denied  {escape(code)}" if email is None else f"approved  {escape(code)} for {escape(email)}"],
+        {"schema": "sigkit.stack.approve/1", "code": code, "email": email},
+    )
