@@ -11,14 +11,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit.data import Data
-from sigkit.errors import NoAttestedTime, NoServiceAnswered, Place, ServerFailed, SigkitError, TimedOut, Unreachable, UnsupportedKey
+from sigkit.errors import (
+    NoAttestedTime,
+    NoServiceAnswered,
+    Place,
+    ServerFailed,
+    ServiceNotTrusted,
+    SigkitError,
+    TimedOut,
+    Unreachable,
+    UnsupportedKey,
+)
 from sigkit.keys.public import ED25519
 from sigkit.signing.rekor import V1, V2, VERSIONS, log_signature
 from sigkit.signing.timestamp import request_timestamp
 from sigkit.trust.signing_config import AnyOne, needed, select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from sigkit.clock import Clock
@@ -54,6 +64,7 @@ class Instance:
 
         Raises:
             NoService: (UNAVAIL) it names too few services that can be asked now.
+            ServiceNotTrusted: (ROOT) the root holds too few of a kind: whatever they answered, the evidence would not be complete.
         """
         now = clock.now()
         self.root = root
@@ -67,13 +78,27 @@ class Instance:
         self.authorities = _choose(stamps, lambda: select(stamps, config.timestamp_selector, _TSA_VERSIONS, now, _inside(place, "tsaUrls")))
         self.stamp_count = needed(config.timestamp_selector, self.authorities) if self.authorities else 0
         self._patience: dict[str, Patience] = {}
+        self._check_trusted("log", self.log_count, {log.operator or log.name for log in root.logs})
+        operators = {authority.operator or authority.name for authority in root.timestamp_authorities}
+        self._check_trusted("timestamp authority", self.stamp_count, operators)
+
+    def _check_trusted(self, what: str, count: int, operators: Collection[str]) -> None:
+        if len(operators) < count:
+            raise ServiceNotTrusted(
+                f"the trusted root holds too few of a kind: {what}",
+                place=self._place,
+                expected=f"{count}, each of another operator, as the signing config asks for",
+                got=f"{', '.join(sorted(operators)) or 'none'} in {self.root.name}",
+            )
 
     def certificate_authorities(self) -> tuple[Service, ...]:
         """Return the authorities that certify identities, in the order in which they are asked; one is enough.
 
         Raises:
             NoService: (UNAVAIL) there is none.
+            ServiceNotTrusted: (ROOT) the root holds none, so none is sent a token.
         """
+        self._check_trusted("certificate authority", 1, {authority.name for authority in self.root.certificate_authorities})
         return select(self._config.certificate_authorities, AnyOne(), _CA_VERSIONS, self.clock.now(), _inside(self._place, "caUrls"))
 
     def check_times(self) -> None:

@@ -219,6 +219,11 @@ def test_two_logs_must_answer_where_the_config_says_two(session):
 
 
 def test_every_authority_must_answer_where_the_config_says_all(session):
+    def of_two(root):
+        first = root["timestampAuthorities"][0]
+        return root | {"timestampAuthorities": [first, first | {"operator": "two"}]}
+
+    session.server.sim.change["root"] = of_two
     config = two_of(session, "tsaUrls", "/tsa/api/v1/timestamp") | {"tsaConfig": {"selector": "ALL"}}
     session.server.on("*", "/tsa-b/*").status(503)
     session.patience_s = 3
@@ -326,10 +331,30 @@ def test_a_certificate_that_no_certificate_log_knows_is_refused_as_ROOT(session)
     assert nothing_was_logged(session)
 
 
-def test_a_root_without_an_authority_for_identities_is_named(session):
-    session.server.sim.change["root"] = lambda root: root | {"certificateAuthorities": []}
-    with pytest.raises(ServiceNotTrusted, match="no certificate authority"):
+@pytest.mark.attack("token for an instance that is not trusted")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("certificateAuthorities", "certificate authority"), ("tlogs", ": log"), ("timestampAuthorities", "timestamp authority")],
+)
+def test_a_root_that_holds_none_of_a_kind_is_named_before_anything_is_sent(session, kind, said):
+    session.server.sim.change["root"] = lambda root: root | {kind: []}
+    with pytest.raises(ServiceNotTrusted, match=said):
         sign(session)
+    assert session.server.log == []
+    assert session.told.published == []
+
+
+@pytest.mark.attack("token for an instance that is not trusted")
+def test_a_root_of_fewer_operators_than_must_vouch_is_named_before_anything_is_sent(session):
+    logs = [service(session, "/log2", 2, operator="a"), service(session, "/log2-b", 2, operator="b")]
+
+    def of_one(root):
+        return root | {"tlogs": [log | {"operator": "one"} for log in root["tlogs"]]}
+
+    session.server.sim.change["root"] = of_one
+    with pytest.raises(ServiceNotTrusted, match="too few"):
+        sign(session, {"rekorTlogUrls": logs, "rekorTlogConfig": {"selector": "EXACT", "count": 2}})
+    assert session.server.log == []
 
 
 @pytest.mark.parametrize("ahead_s", [-700, -570, 700])
