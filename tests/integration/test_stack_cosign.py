@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +104,21 @@ def test_the_trust_root_comes_from_the_stacks_tuf_repository(cosign, stack, peer
     assert done.returncode == 0, done.stderr
     cosign("sign-blob", "--bundle=signature", "file", by_files=False)
     cosign("verify-blob", "--bundle=signature", *wanted(stack), "file", by_files=False)
+
+
+def test_the_commands_of_the_page_run_as_they_are_written(stack, image, peer, tmp_path):
+    """Only address, image and identity are the test's own; the token is written as the page writes it."""
+    page = (Path(__file__).resolve().parents[2] / "docs/stack.md").read_text()
+    (tmp_path / "stack").symlink_to(stack.directory)
+    [token] = re.findall(r"^sigkit (stack token .*) > token$", page, re.MULTILINE)
+    with (tmp_path / "token").open("wb") as file:
+        subprocess.run([*SIGKIT, *token.split()], stdout=file, timeout=60, check=True, cwd=tmp_path)
+    lines = re.findall(r"^cosign .*$", page, re.MULTILINE)
+    assert [line.split()[1] for line in lines] == ["initialize", "sign", "verify"]
+    for line in lines:
+        ours = line.replace("http://127.0.0.1:5978", stack.url).replace("IMAGE", image).replace("-identity ID", f"-identity {WORKLOAD}")
+        done = peer("sh", "-c", ours, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+        assert done.returncode == 0, f"{ours}\n{done.stderr}"
 
 
 def test_a_first_root_is_followed_over_rotated_keys(peer, tmp_path):
