@@ -219,9 +219,10 @@ def test_two_logs_must_answer_where_the_config_says_two(session):
 
 
 def test_every_authority_must_answer_where_the_config_says_all(session):
+    second = Tsa(session.server.sim.clock).trusted() | {"uri": "https://tsa-b.example", "operator": "two"}
+
     def of_two(root):
-        first = root["timestampAuthorities"][0]
-        return root | {"timestampAuthorities": [first, first | {"operator": "two"}]}
+        return root | {"timestampAuthorities": [*root["timestampAuthorities"], second]}
 
     session.server.sim.change["root"] = of_two
     config = two_of(session, "tsaUrls", "/tsa/api/v1/timestamp") | {"tsaConfig": {"selector": "ALL"}}
