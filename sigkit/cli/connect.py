@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ def parse_image(text: str) -> Reference:
     from sigkit.errors import MalformedReference, Place
     from sigkit.oci.reference import parse_reference
 
-    if text.startswith(LAYOUT):
+    if text.startswith(LAYOUT) or os.path.exists(os.path.join(text, "oci-layout")):
+        directory = text.removeprefix(LAYOUT)
         raise MalformedReference(
             "an OCI layout is not named like an image",
             place=Place.operator(text),
             expected="registry/repository:tag",
-            remedy=f"push it (sigkit copy {text} IMAGE), or read it there: sigkit verify --layout {text.removeprefix(LAYOUT)} IMAGE",
+            remedy=f"push it (sigkit copy {LAYOUT}{directory} IMAGE), or read it there: sigkit verify --layout {directory} IMAGE",
         )
     return parse_reference(text)
 
@@ -73,7 +75,7 @@ def open_source(flags: ConnectionFlags, source: SourceFlags, *references: Refere
         from sigkit.oci.layout import open_layout
 
         try:
-            return nullcontext(open_layout(source.layout))
+            return nullcontext(open_layout(source.layout.removeprefix(LAYOUT)))
         except FileUnreadable as err:
             raise err.within(Place.operator(source.layout)) from err.__cause__
     if source.offline:

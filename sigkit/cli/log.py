@@ -230,7 +230,7 @@ def _opened(output: Output, at: LogFlags) -> Iterator[Opened]:
     else:
         trusted = _trusted_log(output, at)
         url, known = at.rekor_url or trusted.name, KnownLog(trusted.key, trusted.checkpoint_key_id or trusted.log_id, trusted.origin)
-    with Session(NetOptions(ca_file=at.services_cacert)) as session:
+    with Session(NetOptions(ca_file=at.services_cacert, ca_option="--services-cacert FILE")) as session:
         reader = find_log(session, url, Place.operator(url), at.timeout_s)
         if isinstance(reader, RekorV1Reader):
             known = KnownLog(known.key, known.log_id, None)  # the first line of its checkpoints has the number of its tree besides

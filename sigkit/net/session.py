@@ -50,12 +50,14 @@ class NetOptions(Data):
     """What the user decided about connections.
 
     `own_addresses` are allowed whatever the rule says: addresses that the calling code itself holds, as that of a cloud's metadata.
+    `ca_option` is where a user names `ca_file`, for the advice.
     """
 
     plain_http_hosts: frozenset[str] = frozenset()
     ca_file: str | None = None
     read_timeout_s: float = 30.0
     own_addresses: frozenset[str] = frozenset()
+    ca_option: str = "--registry-cacert FILE"
 
 
 class Call(NamedTuple):
@@ -189,6 +191,9 @@ class Session:
             last = attempt == call.attempts - 1
             try:
                 reply = self._follow(call)
+            except TlsFailed as err:
+                err.remedy = f"for a private authority, give its certificate with {self._options.ca_option}"
+                raise
             except Unreachable:
                 if last or not retry.repeatable(call.method) or not self._wait(attempt, None, call):
                     raise

@@ -54,8 +54,4 @@ def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> Any:  # noq
 
 def tls_failed(host: str, reason: str) -> TlsFailed:
     """Describe a certificate that does not prove `host`."""
-    return TlsFailed(
-        f"the certificate was not accepted: {reason}",
-        place=Place(host),
-        remedy="for a private authority, give its certificate with --registry-cacert FILE",
-    )
+    return TlsFailed(f"the certificate was not accepted: {reason}", place=Place(host))

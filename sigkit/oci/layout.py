@@ -150,6 +150,14 @@ class Layout:
             self._list(document, what if isinstance(what, str) else None)
         return subject
 
+    def list_untagged(self, digest: Digest) -> None:
+        """List a document that is stored, so that it can be found though it has no tag; once."""
+        entries = self._index().manifests
+        if not any(entry.digest == digest for entry in entries):
+            place = Place(self._blob(digest))
+            raw = durable.read(place.source, most_bytes=limits.MANIFEST_BYTES, place=place)
+            self._list(parse_manifest(check_digest(raw, digest, place), digest, place), None)
+
     def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:  # noqa: ARG002 - see above
         """Return the descriptors of all listed documents whose subject is `digest`; of cosign's layouts of those among the blobs too."""
         found: dict[Digest, Descriptor] = {}
@@ -246,6 +254,8 @@ def open_layout(path: str | os.PathLike[str]) -> Layout:
     """
     where = os.fspath(path)
     marker = os.path.join(where, "oci-layout")
+    if os.path.isdir(where) and not os.path.exists(marker):
+        raise FileUnreadable("not an OCI layout: the directory has no oci-layout file", place=Place(where))
     raw = durable.read(marker, most_bytes=_MARKER_BYTES, place=Place(marker))
     version = parse_json(raw, most_bytes=_MARKER_BYTES, place=Place(marker)).member("imageLayoutVersion")
     if version.text() != VERSION:

@@ -95,8 +95,13 @@ def _unchecked(rule: Rule, request: Request, facts: tuple[Facts, ...]) -> tuple[
     open_ends: list[Unchecked] = []
     if request.tag is not None:
         open_ends.append(Unchecked(f"tag {request.tag}", "a tag is not signed; everything is about the digest it had"))
-    elif tag := parse_reference(request.reference, Place(request.reference)).tag:
-        open_ends.append(Unchecked(f"tag {tag}", "never looked up; the digest beside it is what counts"))
+    else:
+        asked = parse_reference(request.reference, Place(request.reference))
+        if asked.tag:
+            why = (
+                "never looked up; the digest beside it is what counts" if asked.digest else "not known there; the only image is what counts"
+            )
+            open_ends.append(Unchecked(f"tag {asked.tag}", why))
     open_ends += _open_ends(facts)
     for fact in facts:
         name = fact.signature.repository

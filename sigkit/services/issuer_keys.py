@@ -97,7 +97,7 @@ class IssuerKeySets:
     def _fetch(self, issuer: Issuer) -> Mapping[str, Mapping[str, Json]]:
         if not issuer.ca_file:
             return _fetch_keys(issuer, self._session)
-        with Session(NetOptions(ca_file=issuer.ca_file)) as session:
+        with Session(NetOptions(ca_file=issuer.ca_file, ca_option="caFile in issuers.json")) as session:
             return _fetch_keys(issuer, session)
 
 

@@ -350,7 +350,7 @@ def open_session(ca_file: str | None) -> Session:
     """Open connections to mirrors; a server's certificate may be of the authorities in a file, beside the system's."""
     from sigkit.net.session import NetOptions, Session
 
-    return Session(NetOptions(ca_file=ca_file))
+    return Session(NetOptions(ca_file=ca_file, ca_option="--mirror-cacert FILE, at sigkit trust init"))
 
 
 def _words(age: timedelta) -> str:

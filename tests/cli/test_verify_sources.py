@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -79,7 +80,7 @@ def test_the_only_image_of_a_layout_is_not_taken_for_another_tag_than_it_has_the
 
     def verified(name: str | None) -> Done:
         """Verify `app:other` in the layout whose image has this name."""
-        unnamed, whole = "example.unnamed", f'"{TAG_ANNOTATION}":"latest"'
+        unnamed, whole = "example.unnamed", f'"{TAG_ANNOTATION}":"v1"'
         assert whole in copied
         index.write_text(copied.replace(whole, f'"{TAG_ANNOTATION if name else unnamed}":"{name}"'))
         done: Done = release.sigkit("verify", "--key", "K.pub", "--layout", "image", f"{release.address}/t/app:other")
@@ -91,6 +92,43 @@ def test_the_only_image_of_a_layout_is_not_taken_for_another_tag_than_it_has_the
     assert "tags: 1.0" in refused.said
     assert verified("registry.example/t/app:1.0").status == 3
     assert [verified(name).status for name in (None, "latest", "other", "registry.example/t/app:other")] == [0, 0, 0, 0]
+
+
+def test_a_copy_in_a_layout_has_the_tag_of_its_source_and_a_tag_that_moves_is_told(release):
+    assert "moved" not in release.sigkit("copy", release.reference, "oci:image").out
+    tagged = json.loads((release.home / "image" / "index.json").read_text())["manifests"]
+    assert [entry["annotations"] for entry in tagged] == [{TAG_ANNOTATION: "v1"}]
+    with open_registry(RegistryOptions()) as client:
+        small_image(b"other").push(client, Repository(release.address, "t/other"), "v1")
+    done = release.sigkit("copy", f"{release.address}/t/other:v1", "oci:image")
+    assert f"moved tag v1, which named {release.image.digest}" in done.said
+    assert "moved" not in release.sigkit("copy", f"{release.address}/t/other:v1", "oci:image").out
+
+
+def test_images_that_were_copied_by_digest_stand_beside_each_other_and_are_the_only_one_alone(release):
+    assert release.sign().status == 0
+    pinned = f"{release.address}/t/app@{release.image.digest}"
+    assert release.sigkit("copy", pinned, "oci:image").status == 0
+    done = release.sigkit("verify", "--key", "K.pub", "--layout", "oci:image", release.reference)
+    assert done.status == 0, done.said
+    assert "tag v1: not known there" in done.said
+    with open_registry(RegistryOptions()) as client:
+        other = small_image(b"other")
+        other.push(client, Repository(release.address, "t/other"), "v1")
+    assert release.sigkit("copy", f"{release.address}/t/other@{other.digest}", "oci:image").status == 0
+    assert release.sigkit("verify", "--key", "K.pub", "--layout", "image", pinned).status == 0
+    assert "the layout holds 2 images" in release.sigkit("verify", "--key", "K.pub", "--layout", "image", release.reference).said
+
+
+def test_a_directory_that_is_no_layout_and_a_layout_that_is_named_like_an_image_are_told(release):
+    (release.home / "empty").mkdir()
+    for line in (("copy", "oci:empty", release.reference), ("verify", "--key", "K.pub", "--layout", "empty", release.reference)):
+        done = release.sigkit(*line)
+        assert done.status == 2
+        assert "not an OCI layout" in done.said
+    assert release.sigkit("copy", release.reference, "oci:image").status == 0
+    assert "did you mean oci:image ?" in release.sigkit("copy", "image", release.reference).said
+    assert "--layout image" in release.sigkit("verify", "--key", "K.pub", "image").said
 
 
 @pytest.mark.parametrize("offline", [(), ("--offline",)])
