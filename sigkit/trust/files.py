@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sigkit import durable, limits
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_trusted_root(path: str) -> TrustedRoot:
-    """Read a `trusted_root.json`; in facts it has the name of its file.
+    """Read a `trusted_root.json`; in facts it is called by its path as given, since many have one name.
 
     Raises:
         FileUnreadable: (UNAVAIL) it cannot be read.
@@ -22,4 +21,4 @@ def load_trusted_root(path: str) -> TrustedRoot:
     """
     place = Place.operator(path)
     raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=place)
-    return parse_trusted_root(raw, os.path.basename(path), place, limits.DEFAULT)
+    return parse_trusted_root(raw, path, place, limits.DEFAULT)

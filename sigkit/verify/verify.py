@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from sigkit.digest import Digest
-from sigkit.errors import NoCertificateAuthority
+from sigkit.errors import NoAttestedTime, NoCertificateAuthority
 from sigkit.evidence.bundle import CertificateMaterial, MessageSignature
 from sigkit.evidence.envelope import Envelope, pre_authentication_encoding
 from sigkit.evidence.simple_signing import parse_simple_signing
@@ -65,7 +65,12 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
     proved = _prove_signature(claims, signed, root)
     bound = _bind(claims.content, artifact, limits, claims.place)
     attested = _attest(claims, proved, signed, root, now, limits)
-    who = _vouch(proved, attested, root, now, claims.place)
+    try:
+        who = _vouch(proved, attested, root, now, claims.place)
+    except NoAttestedTime as err:
+        # Most likely evidence of another instance: what it has is by nobody whom this root knows.
+        err.got = err.got or "; ".join(f"{item.what}: {item.why}" for item in attested.unchecked)
+        raise
     return Facts(
         claims.place,
         claims.form,
@@ -162,7 +167,6 @@ def _vouch(proved: TrustedKey | SigningCertificate, attested: Attested, root: Tr
 def _check_key_window(trusted: TrustedKey, times: Sequence[TimeFact], place: Place) -> None:
     if trusted.valid is None:
         return
-    from sigkit.errors import NoAttestedTime
     from sigkit.verify.windows import check_window
 
     if not times:

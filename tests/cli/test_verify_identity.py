@@ -46,6 +46,18 @@ def test_another_instance_root_is_not_enough(release):
     done = release.sigkit("verify", *WHO, release.reference)
     assert done.status in {1, 3}
     assert "verified" not in done.out
+    assert "the trust root holds no such log" in done.said
+
+
+def test_roots_of_one_file_name_are_told_apart(release):
+    release.sign_as(Simulator())
+    for name, root in (("ours", (release.home / "root.json").read_bytes()), ("theirs", Simulator().root())):
+        (release.home / name).mkdir()
+        (release.home / name / "root.json").write_bytes(root)
+    roots = ("--trusted-root", "theirs/root.json", "--trusted-root", "ours/root.json")
+    done = release.sigkit("verify", "-v", *WHO[:4], *roots, release.reference)
+    assert done.status == 0, done.said
+    assert "of trust root ours/root.json" in done.said
 
 
 def test_each_of_several_roots_counts_by_itself(release):

@@ -387,7 +387,7 @@ def test_a_root_with_keys_is_the_keys_and_every_authority_keeps_its_own_origin()
 def test_a_root_of_this_host_is_called_by_its_file(tmp_path):
     file = tmp_path / "acme.json"
     file.write_bytes(RAW)
-    assert load_trusted_root(str(file)).name == "acme.json"
+    assert load_trusted_root(str(file)).name == str(file)
     file.write_text("{}")
     with pytest.raises(WrongShape) as caught:
         load_trusted_root(str(file))
