@@ -1445,8 +1445,8 @@ class TlsFailed(NetError):
     """The server did not prove its name by TLS.
 
     The certificate is expired, for another name, or signed by an authority that this machine does not know. For a private authority
-    give its certificate with --registry-cacert, --services-cacert (for those that sign and for logs) or --mirror-cacert. Verification cannot be
-    turned off.
+    give its certificate with --registry-cacert, --services-cacert (authorities and logs) or --mirror-cacert (trust roots). Verification
+    cannot be turned off.
     """
 
     code = "SK-NET-006"

@@ -96,7 +96,8 @@ def open_signatory(output: Output, setup: Setup) -> Iterator[Signatory]:
     flags = setup.flags
     config, root, place = setup.services
     consent = Consent(agreed=flags.yes)
-    with Client(Watcher(output), NetOptions(ca_file=flags.services_cacert, ca_option="--services-cacert FILE"), patience_s=flags.wait_s) as client:
+    options = NetOptions(ca_file=flags.services_cacert, ca_option="--services-cacert FILE")
+    with Client(Watcher(output), options, patience_s=flags.wait_s) as client:
         instance = Instance(config, root, client, SystemClock(), place)
         if setup.key is not None:
             yield ServiceSignatory(setup.key, setup.chain, instance, consent, Place.operator(flags.cert or "--key"))

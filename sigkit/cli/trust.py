@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sigkit.cli.options import FILE
-from sigkit.cli.output import EXITS, Command, Output
+from sigkit.cli.output import EXITS, Command, Output, error_document
 from sigkit.cli.trust_create import command as create
 from sigkit.text import escape
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.digest import Digest
+    from sigkit.errors import SigkitError
     from sigkit.strict import Json
     from sigkit.trust.store import NamedRoot, RootStore
 
@@ -109,16 +110,36 @@ def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.pass_obj
-def update(output: Output, names: tuple[str, ...]) -> None:
+def update(output: Output, names: tuple[str, ...]) -> int:
     """Fetch the newest state of each NAME, of all roots without one.
 
     Verifying does so once a day by itself where it connects anyway. It never does with --offline, --bundle or --layout, nor for files:
-    there this command is what keeps roots fresh.
+    there this command is what keeps roots fresh. Of several roots one that fails stands in no other's way.
     """
     from sigkit.cli.trusting import opened_roots
+    from sigkit.errors import SigkitError
 
+    done: list[tuple[str, NamedRoot]] = []
+    failed: list[tuple[str, SigkitError]] = []
     with opened_roots(output, "network") as roots:
-        _tell(output, tuple((name, roots.update(name)) for name in names or roots.names()), "up to date")
+        for name in dict.fromkeys(names or roots.names()):
+            try:
+                done.append((name, roots.update(name)))
+            except SigkitError as err:
+                failed.append((name, err))
+        if not done and not failed:
+            output.note("no root is pinned here: sigkit trust init public-good follows the public-good instance")
+        headline = f"{len(failed)} of {len(done) + len(failed)} not updated" if failed else "up to date"
+        _tell(output, tuple(done), headline, tuple(failed))
+    return _status(tuple(err for _, err in failed))
+
+
+def _status(failed: tuple[SigkitError, ...]) -> int:
+    """Return the exit status of many: what was refused counts most, then what could not be checked."""
+    from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE
+
+    found = {err.status() for err in failed}
+    return next((status for status in (EXIT_REFUSED, EXIT_UNCHECKED, EXIT_USAGE) if status in found), EXIT_DONE)
 
 
 @command.command(
@@ -188,14 +209,20 @@ def _list(output: Output, roots: RootStore) -> None:
     output.answer(lines, {"schema": "sigkit.trust-list/1", "directory": roots.directory, "roots": found})
 
 
-def _tell(output: Output, named: tuple[tuple[str, NamedRoot], ...], headline: str) -> None:
+def _tell(
+    output: Output, named: tuple[tuple[str, NamedRoot], ...], headline: str, failed: tuple[tuple[str, SigkitError], ...] = ()
+) -> None:
     from sigkit.clock import SystemClock
 
     now = SystemClock().now()
     lines = [headline] if headline else []
     for name, root in named:
         lines += [escape(line, LINE_CHARACTERS) for line in _lines(name, root, now)]
-    output.answer(lines, {"schema": "sigkit.trust/1", "roots": [_encode(name, root, now) for name, root in named]})
+    for name, err in failed:
+        lines.append(f"{escape(name)}  not updated: {err.code} {escape(err.problem)}")
+        lines += [f"  {label:<8}  {escape(text)}" for label, text in (("where", str(err.place)), ("next", err.remedy)) if text]
+    problems: list[Json] = [{"name": name, "refusal": error_document(err, err.status())} for name, err in failed]
+    output.answer(lines, {"schema": "sigkit.trust/1", "roots": [_encode(name, root, now) for name, root in named], "failed": problems})
 
 
 def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from sigkit import __version__
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, EncodingRefused, PlainHttpRefused, RedirectRefused, TimedOut, TooLarge, Unreachable
+from sigkit.errors import AnswerUnusable, EncodingRefused, PlainHttpRefused, RedirectRefused, TimedOut, TlsFailed, TooLarge, Unreachable
 from sigkit.net import retry
 from sigkit.net.address import Deadline, Guard, Nearness, is_loopback_name
 from sigkit.net.cold import ColdHop

@@ -123,6 +123,26 @@ def test_update_says_when_the_mirror_is_down(home, instance):
     assert done.returncode == 3
 
 
+def test_a_root_that_cannot_be_updated_stands_in_no_other_s_way(home, mirror, instance):
+    fetch(publish(instance), home.trust, "away")  # its mirror is down
+    init(home, mirror, "damaged")
+    init(home, mirror, "whole")
+    (home.trust / "damaged" / "pin.json").write_text("{")
+    before = (home.trust / "whole" / "cache.json").stat().st_ino
+    done = home("trust", "update", "--output", "json")
+    assert done.returncode == 3
+    told = json.loads(done.stdout)
+    assert [root["name"] for root in told["roots"]] == ["whole"]
+    assert (home.trust / "whole" / "cache.json").stat().st_ino != before
+    assert {item["name"]: item["refusal"]["error"]["code"][:10] for item in told["failed"]} == {
+        "away": "SK-UNAVAIL",
+        "damaged": "SK-PARSE-0",
+    }
+    lines = home("trust", "update").stdout.splitlines()
+    assert lines[0] == "2 of 3 not updated"
+    assert [line.partition(":")[0] for line in lines if "not updated:" in line] == ["away  not updated", "damaged  not updated"]
+
+
 def test_a_trusted_root_is_pinned_as_it_is(home, instance):
     (home.path / "root.json").write_bytes(instance.root())
     digest = Digest.of(instance.root()).hex

@@ -75,6 +75,17 @@ def test_sigkit_signs_when_it_is_told_which_certificate_to_trust(exposed, files,
     sigkit(tmp_path, "verify-blob", *identity(exposed), "--bundle", "signature", "file")
 
 
+def test_the_advice_names_the_option_of_the_command_that_could_not_connect(exposed, files, tmp_path):
+    root, tuf = exposed.stack.client("trusted_root.json"), exposed.stack.client("root.json")
+    for option, command in (
+        ("--services-cacert", ("sign-blob", *files, "--yes", "file")),
+        ("--services-cacert", ("log", "checkpoint", "--trusted-root", root)),
+        ("--mirror-cacert", ("trust", "init", "acme", "--mirror", f"{exposed.stack.url}/tuf", "--root", tuf)),
+    ):
+        remedy = json.loads(sigkit(tmp_path, *command, "--output", "json", status=3).stdout)["error"]["remedy"]
+        assert f"with {option} FILE" in remedy, command
+
+
 @pytest.mark.peers
 def test_cosign_signs_and_follows_the_tuf_repository(exposed, files, peer, tmp_path):
     trusting = {"HOME": str(tmp_path), "SSL_CERT_FILE": shutil.copy(exposed.authority, tmp_path / "authority.pem")}

@@ -41,10 +41,10 @@ def publish(sim: Simulator, days_ago: float = 0) -> TufSimulator:
     return made
 
 
-def fetch(tuf: TufSimulator, directory: Path) -> None:
+def fetch(tuf: TufSimulator, directory: Path, name: str = NAME) -> None:
     """Pin the repository, and fetch what it has, at the time at which it was signed; then its mirror is gone."""
     with MisbehavingServer(tuf) as server:
-        RootStore(Pins(str(directory)), FixedClock(tuf.now), open_session).pin_repository(NAME, server.url, tuf.pinned)
+        RootStore(Pins(str(directory)), FixedClock(tuf.now), open_session).pin_repository(name, server.url, tuf.pinned)
 
 
 def pin_only(tuf: TufSimulator, directory: Path, mirror: str) -> None:
