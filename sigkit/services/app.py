@@ -9,15 +9,18 @@ Source: ASGI 3.0, HTTP connection scope.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
 from sigkit.data import Data
-from sigkit.errors import SigkitError, UnavailError
+from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
 from sigkit.services.exchange import Answer, Refused, Request, Slice, error_answer, whole_answer
+from sigkit.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 SEND_BYTES: Final = 1 << 20
 _IN_LOOP_BYTES: Final = 1 << 16  # read at once without a thread: page cache, and less than switching costs
 _QUERY_MEMBERS: Final = 16
+_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_LINE_CHARACTERS: Final = 1000
+_LOG: Final = logging.getLogger("sigkit.services")  # to stderr, where nobody says otherwise: a line for the operator, without a traceback
 
 
 class ClientGone(Exception):
@@ -120,7 +126,13 @@ async def _ask(core: Core, request: Request) -> Answer:
     except Refused as err:  # of the body, in a core that has no form of its own for it
         return error_answer(err.status, err.code, err.message, err.headers)
     except SigkitError as err:  # a full disk, a damaged file: no core's form has a word for it
+        _LOG.error("%s %s: %s", request.method, escape(request.path), escape(str(err), _LINE_CHARACTERS))
         return error_answer(503 if isinstance(err, UnavailError) else 500, "UNKNOWN", f"{err.code} {err.problem}")
+    except OSError as err:
+        if err.errno not in _DISK:
+            raise
+        _LOG.error("%s %s: %s", request.method, escape(request.path), escape(str(err), _LINE_CHARACTERS))
+        return error_answer(503, "UNKNOWN", f"{FileUnwritable.code} this server's disk takes nothing: {err.strerror}")
 
 
 class _Body:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
-from sigkit.errors import Place, TooMany, UnknownLogin, UnnamableIdentity
+from sigkit.errors import DatabaseUnusable, Place, TooMany, UnknownLogin, UnnamableIdentity
 from sigkit.services.issuers import is_email
 
 if TYPE_CHECKING:
@@ -233,12 +233,25 @@ class Logins:
     def _end(self, database: sqlite3.Connection, secret: str) -> None:
         database.execute("UPDATE login SET stage = ? WHERE secret = ?", (Stage.USED.value, _digest(secret)))
 
+    def check(self) -> None:
+        """Return if the state can be read and written.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL).
+        """
+        with self._transaction() as database:
+            database.execute("SELECT count(*) FROM login").fetchone()
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        import sqlite3
+
         database = durable.open_database(self._path, application=_APPLICATION, steps=_SCHEMA)
         try:
             with durable.transaction(database):
                 yield database
+        except sqlite3.Error as err:  # a full disk, a damaged page
+            raise DatabaseUnusable(f"cannot use the database: {err}", place=Place(self._path)) from err
         finally:
             database.close()
 

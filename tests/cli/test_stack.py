@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -18,6 +18,9 @@ from tests.simulators.command import SIGKIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+LOGIN_FORM = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
 
 
 def sigkit(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,9 +42,9 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def up(directory: Path, *arguments: str) -> Iterator[Server]:
+def up(directory: Path, *arguments: str, stderr: IO[str] | None = None) -> Iterator[Server]:
     """Serve a stack until the block ends; it is given when its first line has been printed."""
-    with subprocess.Popen([*SIGKIT, "stack", "up", directory, *arguments], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*SIGKIT, "stack", "up", directory, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
         try:
             assert server.stdout is not None
             yield Server(server, server.stdout.readline())
@@ -112,6 +115,23 @@ def test_a_command_with_another_argument_takes_the_directory_from_the_environmen
     assert "no login that waits has this code" in refused["error"]["problem"]
 
 
+def test_a_damaged_database_of_logins_is_found_when_the_stack_starts(stack):
+    (stack.directory / "oidc" / "logins.db").write_bytes(b"not a database" * 100)
+    refused = answer("stack", "up", stack.directory, status=3)["error"]
+    assert (refused["code"], refused["place"]["source"]) == ("SK-UNAVAIL-003", str(stack.directory / "oidc" / "logins.db"))
+
+
+def test_one_that_is_damaged_while_the_stack_runs_is_a_503_and_a_line_for_the_operator(stack, tmp_path):
+    with (tmp_path / "said").open("w") as said, up(stack.directory, stderr=said):
+        for name in ("logins.db", "logins.db-wal", "logins.db-shm"):
+            (stack.directory / "oidc" / name).write_bytes(b"not a database" * 100)
+        form = LOGIN_FORM.encode()
+        status, raw = stack.call("POST", "/oidc/device", form, Content_Type="application/x-www-form-urlencoded")
+        assert (status, b"SK-UNAVAIL-003" in raw) == (503, True)
+    [line] = (tmp_path / "said").read_text().splitlines()
+    assert line.startswith("POST /oidc/device: SK-UNAVAIL-003")
+
+
 def test_status_says_in_words_that_nobody_has_witnessed_the_log(stack):
     said = sigkit("stack", "status", stack.directory).stdout
     assert "no witness has signed it" in said
@@ -160,8 +180,7 @@ def test_a_token_that_would_not_be_certified_is_a_usage_error(stack, arguments):
 
 
 def start_login(stack: stacks.Stack) -> str:
-    form = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
-    status, raw = stack.call("POST", "/oidc/device", form.encode(), Content_Type="application/x-www-form-urlencoded")
+    status, raw = stack.call("POST", "/oidc/device", LOGIN_FORM.encode(), Content_Type="application/x-www-form-urlencoded")
     assert status == 200, raw
     return str(json.loads(raw)["user_code"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from sigkit.errors import FileUnwritable, LogDamaged, Place
@@ -91,13 +93,18 @@ class Failing:
     """Fails as a service does whose disk is full, or whose files are damaged."""
 
     async def answer(self, request: Request) -> Answer:
+        if request.path.endswith("enospc"):
+            raise OSError(errno.ENOSPC, "No space left on device", "/srv/stack/x")
         raise (FileUnwritable if request.path.endswith("full") else LogDamaged)("cannot go on", place=Place("/srv/stack"))
 
 
-@pytest.mark.parametrize(("path", "status"), [("/full", 503), ("/damaged", 500)])
-def test_a_service_that_cannot_go_on_says_so_and_not_where_its_files_are(path, status):
+@pytest.mark.parametrize(("path", "status"), [("/full", 503), ("/damaged", 500), ("/enospc", 503)])
+def test_a_service_that_cannot_go_on_says_so_and_its_operator_alone_is_told_where_its_files_are(path, status, caplog):
     answered = Caller(App([Mount("", Failing(), BodyLimits(10))]))("GET", path)
     assert answered is not None
     assert answered.status == status
-    assert b"cannot go on" in answered.body
+    assert b"SK-" in answered.body
     assert b"/srv" not in answered.body
+    [line] = caplog.messages
+    assert line.startswith(f"GET {path}: ")
+    assert "/srv/stack" in line

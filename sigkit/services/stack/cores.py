@@ -85,6 +85,7 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(Storage.open(os.path.join(directory, "registry")))
         oidc = open_issuer(directory, config, clock)
+        oidc.logins.check()
         session = Session()
         stack.callback(session.close)
         # The stack's own comes last: no entry of the list takes its place.
