@@ -987,6 +987,16 @@ class UnnamableIdentity(IdentError):
     code = "SK-IDENT-049"
 
 
+class TokenNotTaken(IdentError):
+    """The certificate authority does not certify whom the identity token names.
+
+    The message has its words: the token is not signed by its issuer, is for another audience or has expired by the authority's clock, or
+    the authority knows no such issuer. Request a new token, of an issuer that it lists.
+    """
+
+    code = "SK-IDENT-050"
+
+
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
 
 

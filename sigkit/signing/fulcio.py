@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 from sigkit import limits, strict
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.errors import ClockSkew, MalformedCertificate, OtherIdentityCertified, OtherKeyCertified, ServiceNotTrusted
+from sigkit.errors import (
+    ClockSkew,
+    MalformedCertificate,
+    OtherIdentityCertified,
+    OtherKeyCertified,
+    RequestRefused,
+    ServiceNotTrusted,
+    TokenNotTaken,
+)
 from sigkit.keys.pem import parse_pem
 from sigkit.signing.client import Ask
 from sigkit.signing.token import LEEWAY
@@ -57,13 +65,22 @@ def request_certificate(client: Client, url: str, token: IdentityToken, key: Eph
     """Ask an authority for a certificate, and return its answer, leaf first, each in DER, and whose answer it is.
 
     Raises:
-        RequestRefused: (UNAVAIL) the authority does not take the token or the request; the message has its words.
+        TokenNotTaken: (IDENT) the authority does not take the token; the message has its words.
         WrongShape, MalformedPem: (PARSE) the answer is malformed.
         SigkitError: as `Client.ask`.
     """
     body = strict.encode_json({"certificateSigningRequest": strict.encode_base64(key.request())})
     ask = Ask("POST", url + _PATH, limits.CERTIFICATE_ANSWER_BYTES, body=body, authorization=f"Bearer {token.raw}")
-    answer = client.ask(ask)
+    try:
+        answer = client.ask(ask)
+    except RequestRefused as err:
+        raise TokenNotTaken(
+            f"the certificate authority: {err.problem}",
+            place=err.place,
+            expected="a token that it takes",
+            got=f"{err.got} for one of {token.issuer} for {token.identity}",
+            remedy="request a new token; of a stack: sigkit stack token DIR SUBJECT",
+        ) from err
     top = answer.json()
     # Without an embedded promise, cosign's older form, nobody else's verifier finds one.
     found = top.find("signedCertificateEmbeddedSct") or top.member("signedCertificateDetachedSct")

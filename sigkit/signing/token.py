@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 from sigkit import limits, strict
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.errors import ClockSkew, MalformedBase64, MalformedToken, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
+from sigkit.errors import ClockSkew, MalformedBase64, MalformedToken, Place, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
 
 if TYPE_CHECKING:
-    from sigkit.errors import Place
     from sigkit.strict import Cursor, Json
 
 AUDIENCE: Final = "sigstore"  # what public and private instances ask for, unless told otherwise
@@ -107,8 +106,15 @@ def check_token(token: IdentityToken, audience: str, now: datetime, place: Place
         WrongAudience, UnverifiedEmail: (IDENT).
     """
     here = f"{format_time(now)} by this machine's clock"
+    place = Place(place.source, place.inside)  # a token that is judged is refused; one that cannot be read is a wrong argument
     if token.expires <= now:
-        raise TokenExpired("the identity token has expired", place=place, expected=f"a token valid at {here}", got=_until(token))
+        raise TokenExpired(
+            "the identity token has expired",
+            place=place,
+            expected=f"a token valid at {here}",
+            got=_until(token),
+            remedy="request a new token; of a stack: sigkit stack token DIR SUBJECT",
+        )
     if token.begins is not None and token.begins > now + LEEWAY:
         ahead = int((token.begins - now).total_seconds())
         raise ClockSkew(

@@ -149,9 +149,9 @@ def test_without_a_token_and_a_terminal_the_ways_to_one_are_named(here, server, 
         pytest.param({"iat": 4_000_000_000, "exp": 4_000_000_300}, "clock", id="clock"),
     ],
 )
-def test_a_token_that_an_authority_would_refuse_is_a_usage_error_and_sent_to_nobody(here, server, capsys, claims, says):
+def test_a_token_that_an_authority_would_refuse_is_refused_and_sent_to_nobody(here, server, capsys, claims, says):
     (here / "token").write_text(server.instance.token(**claims))
-    assert blob("--identity-token", "token") == 2
+    assert blob("--identity-token", "token") == 1
     assert says in capsys.readouterr().err
     assert server.log == []
     assert not (here / "b.json").exists()

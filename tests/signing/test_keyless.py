@@ -26,6 +26,7 @@ from sigkit.errors import (
     ServiceNotTrusted,
     SigkitError,
     TokenExpired,
+    TokenNotTaken,
     TooLarge,
     UnsupportedKey,
     UntrustedCertificate,
@@ -260,8 +261,9 @@ def test_a_token_that_the_authority_does_not_take_is_refused_in_its_words(sessio
     session.server.instance.issuer_key = new_key()
     token = session.server.instance.token
     session.server.instance.token = lambda **claims: token(**claims)[:-4] + "AAAA"
-    with pytest.raises(RequestRefused) as caught:
+    with pytest.raises(TokenNotTaken) as caught:
         sign(session)
+    assert caught.value.status() == 1
     assert "There was an error processing the identity token" in caught.value.problem
     assert nothing_was_logged(session)
 
