@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
     from sigkit.verify.facts import Facts
 
+_NOTHING: Final = "[]"  # the list of an image that a policy lets pass unverified, or warns of
 _OF_OLDER: Final = {"Bundle": REKOR_BUNDLE_PART, "RFC3161Timestamp": TIMESTAMP_PART}
 _ISSUER_OID: Final = "1.3.6.1.4.1.57264.1.1"
 # Those that cosign prints, each under its name and under its number.
@@ -43,6 +44,8 @@ def answer_as_cosign(output: Output, answer: Sequence[str], lines: Sequence[str]
     """Print the answer in cosign's form; for a person, on stderr, `lines`."""
     for line in lines:
         output.note(line)
+    if any(line == _NOTHING for line in answer):
+        output.note("the list on stdout is empty: the policy lets this image pass without a signature that counts")
     output.answer(answer, None)
 
 

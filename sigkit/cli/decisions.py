@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
 
 LINE_CHARACTERS = 2_000
-DETAILS = frozenset({"digest", "index", "manifest", "policy", "trusted by", "found at"})
+DETAILS = frozenset({"digest", "index", "manifest", "policy", "trusted by", "found at", "not needed"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
 
 
@@ -115,6 +115,7 @@ def wanted_by(output: Output, flags: PolicyFlags, reach: Reach, asked: AskedFlag
     signer = _signer(flags, asked)
     if isinstance(signer, WantedIdentity):
         check_identity(signer)  # before a trust root is opened, whose age is told
+        _note_doubts(output, signer)
     return Wanted(
         signer,
         _demands(flags),
@@ -143,6 +144,16 @@ def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentit
         WantedText("--certificate-oidc-issuer", flags.certificate_oidc_issuer, flags.certificate_oidc_issuer_regexp),
         {name: value for flag, name in EXTENSION_FLAGS.items() if (value := given[flag.replace("-", "_")])},
     )
+
+
+def _note_doubts(output: Output, signer: WantedIdentity) -> None:
+    """Say what in an expression is probably not meant: cosign's need not fit the whole text."""
+    from sigkit.policy.expression import ONE_STRING, find_doubts
+
+    for wanted in (signer.subject, signer.issuer):
+        for doubt in find_doubts(wanted.expression) if wanted.expression else ():
+            told = f"{wanted.flag}-regexp `{wanted.expression}`: {doubt.text}" + (f"; write {doubt.suggestion}" if doubt.suggestion else "")
+            (output.note if doubt.text == ONE_STRING else output.detail)(escape(told, LINE_CHARACTERS))
 
 
 def _demands(flags: PolicyFlags) -> Demands:

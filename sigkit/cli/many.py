@@ -180,10 +180,10 @@ def _line(output: Output, image: str, result: _Result) -> str:
 
 
 def _encode(image: str, result: _Result) -> dict[str, Json]:
-    from sigkit.policy.decision import Reason, Record, encode_reason, encode_record
+    from sigkit.policy.decision import Reason, Record, encode_reason, encode_verdict
 
     if isinstance(result, Record):
-        return {"image": image, "decision": encode_record(result)}
+        return {"image": image, "decision": encode_verdict(result)}
     return {"image": image, "error": encode_reason(Reason.of_error(result))}
 
 

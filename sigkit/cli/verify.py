@@ -155,7 +155,7 @@ def decide_one(image: str, asking: Asking) -> Decided:
 
 def _verify_one(output: Output, image: str, asking: Asking) -> int:
     from sigkit.cli.decisions import decision_lines, verdict_word
-    from sigkit.policy.decision import encode_record, record_of
+    from sigkit.policy.decision import encode_verdict, record_of
 
     decision, notes, evidence = decide_one(image, asking)
     record = record_of(decision)
@@ -170,7 +170,7 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
 
         answer_as_cosign(output, cosign_lines(record, asking.policy, evidence, asking.attestation_type), lines)
     else:
-        output.answer(lines, encode_record(record))
+        output.answer(lines, encode_verdict(record))
         for reason in record.reasons[:1]:
             word = verdict_word(record)
             output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape(reason.problem)}  [{reason.code}]")

@@ -36,7 +36,12 @@ def pin_child(registry: Registry, child: Reference, index: Reference, platform: 
     """
     if child.digest is None:
         place = Place.operator(child.text)
-        raise MalformedReference("an image found through an index is named by its digest", place=place, expected=f"{child.repository}@…")
+        raise MalformedReference(
+            "an image found through an index is named by its digest",
+            place=place,
+            expected=f"{child.repository}@sha256:…",
+            remedy=f"add the digest: `sigkit tree {child.text}` prints it",
+        )
     if child.repository != index.repository:
         place = Place.operator(index.text)
         raise MalformedReference("the index is in another repository", place=place, expected=str(child.repository))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 from sigkit.data import Data
 from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED, NOWHERE, Kind, Place
 from sigkit.policy.distinct import signer_id
-from sigkit.policy.model import Access, Anything, Commands, ImageOwn, Users
+from sigkit.policy.model import FLAGS, Access, Anything, Commands, ImageOwn, Users
 from sigkit.verify.facts import IdentitySigner, KeySigner
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ class Reason(Data):
 
 
 class Met(Data):
-    """A part of the requirement that is met, and by whom."""
+    """A part of the requirement that is met, by whom, and which pieces of evidence meet it."""
 
     demand: str
     place: Place
     by: tuple[Signer, ...]
     children: tuple[ReasonTree, ...] = ()
+    evidence: tuple[Place, ...] = ()
 
 
 class Unmet(Data):
@@ -100,6 +101,12 @@ def signers_of(tree: ReasonTree) -> Iterator[Signer]:
         yield from tree.by
     for child in tree.children:
         yield from signers_of(child)
+
+
+def evidence_of(tree: ReasonTree) -> frozenset[Place]:
+    """Return the pieces of evidence that counted for some part."""
+    own = frozenset(tree.evidence) if isinstance(tree, Met) else frozenset()
+    return own.union(*map(evidence_of, tree.children))
 
 
 class Request(Data):
@@ -314,6 +321,12 @@ def encode_record(record: Record) -> dict[str, Json]:
     }
 
 
+def encode_verdict(record: Record) -> dict[str, Json]:
+    """Return a record as it stands in the answer of a command that starts nothing: what flags would let run, nobody wrote down."""
+    document = encode_record(record)
+    return document | {"grant": None} if record.rule_place.source == FLAGS else document
+
+
 def encode_request(request: Request) -> dict[str, Json]:
     """Return a request as it stands in `sigkit.decision/1`."""
     return {
@@ -352,7 +365,8 @@ def encode_tree(tree: ReasonTree) -> dict[str, Json]:
     children: Json = [encode_tree(child) for child in tree.children]
     head: dict[str, Json] = {"demand": tree.demand, "place": _place(tree.place), "met": isinstance(tree, Met)}
     if isinstance(tree, Met):
-        return {**head, "by": [encode_signer(signer) for signer in tree.by], "children": children}
+        evidence: Json = [_place(place) for place in tree.evidence]
+        return {**head, "by": [encode_signer(signer) for signer in tree.by], "children": children, "evidence": evidence}
     return {**head, "reason": encode_reason(tree.reason), "short": tree.short, "children": children}
 
 

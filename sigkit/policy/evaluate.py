@@ -132,7 +132,8 @@ def _several(
     # Not `all()` of what is there: an empty list would be met (Kyverno's vacuous `all`). Load refuses it; so does this.
     if of and count >= needed:
         signers = {signer_id(signer): signer for _, child in met for signer in child.by}
-        return Met(demand, place, tuple(signers.values()), children)
+        evidence = dict.fromkeys(where for _, child in met for where in child.evidence)
+        return Met(demand, place, tuple(signers.values()), children, tuple(evidence))
     missing = tuple(child.reason for child in children if isinstance(child, Unmet))
     standing = _standing(needed - count, missing)
     problem = f"{count} of {needed} distinct" if error is ThresholdNotMet else f"{count} of {needed} met"
@@ -159,7 +160,8 @@ def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said
             return Unmet(demand, place, reason(mine))
         mine = left
     signers = {signer_id(fact.signer.signer): fact.signer.signer for fact in mine}
-    return Met(demand, place, tuple(signers[name] for name in sorted(signers)))
+    evidence = tuple(dict.fromkeys(fact.place for fact in mine))  # of one piece there are facts under several roots
+    return Met(demand, place, tuple(signers[name] for name in sorted(signers)), (), evidence)
 
 
 def _demand(require: KeyRequirement | IdentityRequirement, said: _Said) -> str:

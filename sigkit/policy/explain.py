@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import OtherKey, WrongIdentity, WrongKey
-from sigkit.policy.decision import Hint, Met, Outcome, Standing, record_of, signers_of
+from sigkit.policy.decision import Hint, Met, Outcome, Standing, evidence_of, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.verify.facts import IdentitySigner, TimeKind
@@ -69,10 +69,16 @@ def explain_record(record: Record) -> Explanation:
     """Explain a decision that was stored."""
     request = record.request
     facts = [Line(1, "image", request.reference), *_digests(record), Line(1, "policy", _policy(record))]
+    counted = evidence_of(record.tree) if isinstance(record.tree, Met) else frozenset()
     for item in sorted(record.facts, key=_by_weight(record)):
-        facts += fact_lines(item, 1)
-    if record.tree is not None and isinstance(record.tree, Met):
-        facts.append(Line(1, "met", f"{record.tree.demand} ({record.tree.place})"))
+        if counted and item.place not in counted:
+            kind = "signed" if is_signature(item) else "attested"
+            facts.append(Line(1, "not needed", f"{kind} by {describe_signer(item.signer.signer)}, at {item.place}"))
+        else:
+            facts += fact_lines(item, 1)
+    if isinstance(record.tree, Met):
+        by = f", by {'; '.join(map(describe_signer, record.tree.by))}" if record.tree.children and record.tree.by else ""
+        facts.append(Line(1, "met", f"{record.tree.demand}{by} ({record.tree.place})"))
     facts += [Line(1, "by index", _index(record, digest)) for digest in record.accepted_by() if digest != request.manifest]
     unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
     return Explanation(
@@ -90,13 +96,14 @@ def hint_line(hint: Hint) -> Line:
             assert_never(hint)
 
 
-def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, float]]:
+def _by_weight(record: Record) -> Callable[[Facts], tuple[bool, bool, float]]:
     """Order pieces of evidence: by those who counted first, then the newest."""
     counted = {signer_id(signer) for signer in signers_of(record.tree)} if record.tree else set()
+    evidence = evidence_of(record.tree) if record.tree else frozenset()
 
-    def weight(facts: Facts) -> tuple[bool, float]:
+    def weight(facts: Facts) -> tuple[bool, bool, float]:
         newest = max((time.when.timestamp() for time in facts.times), default=0.0)
-        return signer_id(facts.signer.signer) not in counted, -newest
+        return facts.place not in evidence, signer_id(facts.signer.signer) not in counted, -newest
 
     return weight
 

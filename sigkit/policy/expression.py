@@ -25,6 +25,7 @@ _REPEATS: Final = "*+?{"
 _OPERATORS: Final = "*+?{|([^$"
 _LITERAL_ESCAPE = re.compile(r"\\[^A-Za-z0-9]")
 _OPEN_START = re.compile(r"\^?\.[*+]")
+ONE_STRING: Final = "it can match one string only, the whole of it"
 _EVERYTHING = re.compile(r"\^?\(?\.[*+]\)?\$?")
 
 
@@ -92,7 +93,7 @@ def find_doubts(text: str) -> Iterator[Doubt]:
     elif not operators:
         literal = re.sub(_LITERAL_ESCAPE, lambda found: found[0][1:], inner)
         below = f"{escaped.removeprefix('^').removesuffix('$')}.+"
-        yield Doubt("it can match one string only, the whole of it", 0, f"{literal} as exact text, or the expression {below}")
+        yield Doubt(ONE_STRING, 0, f"{literal} as exact text, or the expression {below}")
     elif _OPEN_START.match(text):
         yield Doubt("its beginning is open: any host can stand there", 0, "")
 

@@ -115,8 +115,10 @@ def _tree(at: Cursor) -> ReasonTree:
     children = tuple(_tree(item) for item in at.member("children").items(_MOST))
     demand, place = at.member("demand").text(), _place(at.member("place"))
     if at.member("met").boolean():
-        at.only(("demand", "place", "met", "by", "children"))
-        return Met(demand, place, tuple(_signer(item) for item in at.member("by").items(_MOST)), children)
+        at.only(("demand", "place", "met", "by", "children", "evidence"))
+        evidence = _grown(at, "evidence")
+        places = tuple(_place(item) for item in evidence.items(_MOST)) if evidence else ()
+        return Met(demand, place, tuple(_signer(item) for item in at.member("by").items(_MOST)), children, places)
     at.only(("demand", "place", "met", "reason", "short", "children"))
     short = _grown(at, "short")
     return Unmet(demand, place, _reason(at.member("reason")), children, short.integer(1) if short else 1)

@@ -24,7 +24,7 @@ from sigkit.errors import (
     WrongKey,
     WrongName,
 )
-from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_record, encode_refused, encode_signer, record_of, signers_of
+from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_refused, encode_signer, encode_verdict, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.policy.explain import Line, fact_lines, hint_line, reason_lines
@@ -82,10 +82,10 @@ class Why(NamedTuple):
             yield Line(1, "tried", "nothing: no evidence was found, or the rule asks for none")
         for number, facts in enumerate(record.facts, 1):
             yield Line(1, "tried", f"{number}. {facts.place}, which proves:")
-            yield from fact_lines(facts, 2)
+            yield from (line for line in fact_lines(facts, 2) if line.label != "found at")
         for number, item in enumerate(record.refused, len(record.facts) + 1):
             yield Line(1, "tried", f"{number}. {item.place}, which proves nothing:")
-            yield from reason_lines(item.reason, 2)
+            yield from (line for line in reason_lines(item.reason, 2) if (line.label, line.text) != ("where", str(item.place)))
         if record.tree is not None:
             yield from _tree_lines(record.tree, 1)
         elif record.reasons:
@@ -179,7 +179,7 @@ def encode_why(why: Why) -> dict[str, Json]:
     tried += [{"refused": encode_refused(item)} for item in record.refused]
     return {
         "schema": SCHEMA,
-        "decision": encode_record(record),
+        "decision": encode_verdict(record),
         "tried": tried,
         "signedInstead": [encode_signer(signer) for signer in why.instead],
         "smallestChange": [{"step": change.step, "where": change.where} for change in why.changes],

@@ -75,6 +75,14 @@ def test_of_a_threshold_each_signature_that_counted_is_printed(release):
     assert (done.status, done.out) == (1, "")
 
 
+def test_an_empty_list_is_said_to_be_one(release):
+    rules = "rules:\n  - images: ['**']\n    unverified: {reason: a test}\n"
+    (release.home / "p.yaml").write_text(f"apiVersion: sigkit.dev/v1alpha1\nkind: Policy\n{rules}")
+    done = release.sigkit("verify", "--output", "cosign", "--policy", "p.yaml", release.reference)
+    assert (done.status, done.out) == (0, "[]\n"), done.said
+    assert "the list on stdout is empty" in done.err
+
+
 def attest(release, kind: str, predicate: str) -> None:
     (release.home / "p.json").write_text(predicate)
     assert release.sigkit("attest", "--key", "K.key", "--type", kind, "--predicate", "p.json", release.reference).status == 0

@@ -37,6 +37,21 @@ def reason(answer: Any) -> Any:
     return answer["reasons"][0]
 
 
+def test_flags_grant_nothing_that_a_verdict_could_tell(release):
+    release.sign()
+    done = verify(release, release.reference, "--output", "json")
+    assert (done.answer["outcome"], done.answer["grant"]) == ("allow", None)
+    assert len(done.answer["tree"]["evidence"]) == 1
+
+
+def test_an_expression_that_one_string_fits_is_told(release):
+    release.sign_as(Simulator())
+    rest = ("--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+    literal = verify(release, release.reference, who=("--certificate-identity-regexp", "ci@acme", *rest))
+    assert "it can match one string only" in literal.err
+    assert "one string" not in verify(release, release.reference, who=("--certificate-identity-regexp", "ci@acme.*", *rest)).err
+
+
 def test_the_wrong_platform(release):
     with open_registry(RegistryOptions()) as client:
         push_index(client, Repository(release.address, "t/app"), {AMD64: small_image(b"amd")}, "multi")
@@ -141,12 +156,12 @@ def test_evidence_that_could_not_be_read_is_no_refusal(reg, release):
 @pytest.mark.parametrize(
     "arguments", [("verify", "--key", "K.pub", "--platform", "linux/s390x"), ("verify", "--key", "K.pub", "--layout", "none")]
 )
-def test_an_error_has_four_lines_at_most(release, arguments):
+def test_an_error_has_five_lines_at_most(release, arguments):
     with open_registry(RegistryOptions()) as client:
         push_index(client, Repository(release.address, "t/app"), {AMD64: small_image(b"amd")}, "multi")
     done = release.sigkit(*arguments, f"{release.address}/t/app:multi")
     assert done.out == ""
-    assert 2 <= len(done.err.splitlines()) <= 4
+    assert 2 <= len(done.err.splitlines()) <= 5  # what, where, expected and got, what to do, `sigkit why`
 
 
 def test_a_refusal_leads_to_what_the_evidence_says_and_the_command_that_it_names_works(release):

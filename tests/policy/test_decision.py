@@ -97,6 +97,7 @@ def test_the_documents_shape_is_pinned():
             "met": True,
             "by": [{"type": "key", "fingerprint": fingerprint, "kind": "ecdsa-p256", "name": "a"}],
             "children": [],
+            "evidence": [{"source": facts("a").place.source, "inside": ""}],
         },
         "reasons": [],
         "facts": [

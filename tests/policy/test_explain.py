@@ -86,9 +86,23 @@ def test_of_very_much_refused_evidence_the_first_is_told_and_the_rest_counted():
 
 
 def test_who_counted_is_told_first():
-    signers = labelled(explained(facts("b"), facts("c"), facts("a")).facts, "signed by")
-    assert signers[0].startswith("key a ")
-    assert len(signers) == 3
+    told = explained(facts("b"), facts("c"), facts("a")).facts
+    (counted,) = labelled(told, "signed by")
+    assert counted.startswith("key a ")
+    assert len(labelled(told, "not needed")) == 2
+
+
+def test_of_one_signers_evidence_what_counted_is_told_and_the_rest_is_not_needed():
+    other = facts("a", number=2, predicate="https://spdx.dev/Document")
+    told = explained(other, facts("a")).facts
+    assert len(labelled(told, "signed by")) == 1
+    assert labelled(told, "not needed") == [f"attested by key a (ecdsa-p256, {private('a').public.fingerprint}), at {other.place}"]
+
+
+def test_who_met_one_of_several_is_named():
+    rules = "  - images: registry.example/acme/**\n    require: {anyOf: [{key: a}, {key: b}]}\n"
+    (met,) = labelled(explained(facts("b"), rules=rules).facts, "met")
+    assert met.startswith("any of 2, by key b ")
 
 
 def test_a_promise_that_is_proved_kept_is_not_told_as_unproved():
