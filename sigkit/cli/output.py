@@ -370,9 +370,10 @@ class Command(click.Command):
                 _refuse_twice(ctx, self.make_parser(ctx).parse_args(list(args))[2])
             return super().parse_args(ctx, args)
         except click.BadOptionUsage as err:
-            if any(isinstance(param, click.Option) and param.is_flag and err.option_name in param.opts for param in self.params):
-                err.message += f" Write {err.option_name} alone, or leave it out."
-            raise
+            if not any(isinstance(param, click.Option) and param.is_flag and err.option_name in param.opts for param in self.params):
+                raise
+            message = f"{err.message} Write {err.option_name} alone, or leave it out."
+            raise click.BadOptionUsage(err.option_name, message, ctx) from err
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as the reader of stdout can see it."""

@@ -279,4 +279,7 @@ class Terminal:
 
     def show_code(self, url: str, code: str) -> None:
         """Show the page to visit on any device, and the code to enter there."""
-        tell(f"log in at   {escape(url, 4096)}\nwith code   {escape(code)}")
+        lines = [f"log in at   {escape(url, 4096)}", f"with code   {escape(code)}"]
+        if "/oidc/approve?" in url:  # a stack's page: nobody enters anything there
+            lines.append(f"approved by the stack's operator: sigkit stack approve DIR {escape(code)} --email YOUR-ADDRESS")
+        tell("\n".join(lines))

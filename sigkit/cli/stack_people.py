@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -10,11 +11,14 @@ import click
 
 from sigkit.cli.output import EXITS
 from sigkit.cli.stack_directory import StackCommand, directory_argument
+from sigkit.clock import SystemClock, format_time
 from sigkit.errors import Place, UnnamableIdentity
 from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output
+    from sigkit.services.logins import Waiting
+    from sigkit.strict import Json
 
 
 @click.command(
@@ -40,7 +44,6 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
 
     Whoever holds it can sign in that name until it ends. The stack need not run.
     """
-    from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_issuer
 
@@ -88,16 +91,13 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
 
     CODE is what the person's browser or terminal shows. Whoever approves says that it is this person.
     """
-    from sigkit.clock import SystemClock
     from sigkit.services.issuers import is_email
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_issuer
 
     logins = open_issuer(directory, layout.load_config(directory), SystemClock()).logins
     if code is None:
-        waiting = logins.waiting()
-        lines = [f"{login.user_code}  waits" for login in waiting] or ["no login waits"]
-        output.answer(lines, {"schema": "sigkit.stack.logins/1", "logins": [{"code": login.user_code} for login in waiting]})
+        _list(output, directory, logins.waiting())
         return
     if (email is None) == (not deny):
         raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
@@ -111,3 +111,19 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
         [f"denied  {escape(code)}" if email is None else f"approved  {escape(code)} for {escape(email)}"],
         {"schema": "sigkit.stack.approve/1", "code": code, "email": email},
     )
+
+
+def _list(output: Output, directory: str, waiting: tuple[Waiting, ...]) -> None:
+    """Say who waits, since when and for how long, and how each is answered."""
+    now, lines = SystemClock().now(), []
+    for login in waiting:
+        age, left = (max(int(span.total_seconds()), 0) for span in (now - login.started, login.ends - now))
+        lines += [
+            f"{login.user_code}  waits since {age} s, in a {login.by}'s login; it ends by itself in {left} s",
+            f"  next     sigkit stack approve {escape(shlex.quote(directory))} {login.user_code} --email ADDRESS",
+        ]
+    found: list[Json] = [
+        {"code": login.user_code, "started": format_time(login.started), "ends": format_time(login.ends), "by": login.by}
+        for login in waiting
+    ]
+    output.answer(lines or ["no login waits"], {"schema": "sigkit.stack.logins/1", "logins": found})

@@ -259,11 +259,16 @@ class Record(Data):
 
     def hints(self) -> tuple[Hint, ...]:
         """Say what else to try."""
+        return (Hint.NAME_THE_INDEX,) if self.request.tag is None and self._is_bare_image() else ()
+
+    def tag_may_be_of_a_child(self) -> bool:
+        """Tell whether an image that was named by a tag may have its signature on an index: rarely, and so no hint in every refusal."""
+        return self.request.tag is not None and self._is_bare_image()
+
+    def _is_bare_image(self) -> bool:
         request = self.request
-        alone = request.tag is None and request.chain == (request.manifest,) and request.config is not None
-        if self.outcome is Outcome.ALLOW or self.tree is None or self.facts or self.refused or not alone:
-            return ()
-        return (Hint.NAME_THE_INDEX,)
+        alone = request.chain == (request.manifest,) and request.config is not None
+        return alone and self.outcome is not Outcome.ALLOW and self.tree is not None and not self.facts and not self.refused
 
 
 def record_of(decision: Decision) -> Record:

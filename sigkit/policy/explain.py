@@ -90,7 +90,7 @@ def hint_line(hint: Hint) -> Line:
     """Say what else to try."""
     match hint:
         case Hint.NAME_THE_INDEX:
-            step = "if it is part of an index, that may be signed, and vouches for it: name the index with `sigkit verify --index REF`"
+            step = "if it is part of an index, that may be signed, and vouches for it: `sigkit verify --index INDEX IMAGE@DIGEST`"
             return Line(1, "or", step)
         case _:
             assert_never(hint)

@@ -24,7 +24,18 @@ from sigkit.errors import (
     WrongKey,
     WrongName,
 )
-from sigkit.policy.decision import Met, Outcome, Unmet, encode_facts, encode_refused, encode_signer, encode_verdict, record_of, signers_of
+from sigkit.policy.decision import (
+    Hint,
+    Met,
+    Outcome,
+    Unmet,
+    encode_facts,
+    encode_refused,
+    encode_signer,
+    encode_verdict,
+    record_of,
+    signers_of,
+)
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.policy.explain import Line, fact_lines, hint_line, reason_lines
@@ -96,7 +107,10 @@ class Why(NamedTuple):
             yield Line(1, "unchecked", f"{left.what}: {left.why}")
         for change in self.changes:
             yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
-        yield from map(hint_line, record.hints())
+        hints = record.hints()
+        yield from map(hint_line, hints)
+        if not hints and record.tag_may_be_of_a_child():
+            yield hint_line(Hint.NAME_THE_INDEX)
         # Where the right one signed, and something else is missing, another signer would be no help.
         if record.tree is not None and any(leaf.reason.code in _ANOTHER_SIGNED for leaf in _unmet_leaves(record.tree)):
             for signer in self.instead:

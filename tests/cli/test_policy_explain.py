@@ -52,6 +52,17 @@ def test_a_refusal_is_explained_whole_and_ends_as_verify_does(image, capsys):
     assert capsys.readouterr().out.startswith("allowed  ")
 
 
+def test_each_piece_is_named_once_and_of_an_unsigned_image_with_a_tag_the_index_is_thought_of(image, capsys):
+    assert explain(image, "--key", "release.pub") == 1
+    assert "`sigkit verify --index INDEX IMAGE@DIGEST`" in capsys.readouterr().out
+    assert run(["sign", "--key", "release.key", image]) == 0
+    capsys.readouterr()
+    assert explain(image, "--key", "release.pub") == 0
+    told = capsys.readouterr().out
+    (tried,) = [line for line in told.splitlines() if line.lstrip().startswith("tried")]
+    assert told.count(tried.split()[2].rstrip(",")) == 1
+
+
 def test_the_document_is_one_also_for_a_refusal(image, capsys):
     assert explain(image, "--policy", "policy.yaml", "--output", "json") == 1
     document = json.loads(capsys.readouterr().out)

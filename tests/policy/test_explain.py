@@ -125,6 +125,6 @@ def test_an_image_by_its_own_digest_without_evidence_may_be_part_of_an_index():
     by_digest = {"reference": f"{REPOSITORY}@{IMAGE}"}
     assert explained(**by_digest).reasons[0].code == Unsigned.code
     assert explained(**by_digest).hints == (Hint.NAME_THE_INDEX,)
-    assert "--index REF" in explained(**by_digest).lines()[-1].text
+    assert "--index INDEX" in explained(**by_digest).lines()[-1].text
     for other in (explained(), explained(facts("b"), **by_digest), explained(facts("a"), **by_digest)):
         assert other.hints == ()
