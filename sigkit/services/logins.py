@@ -18,6 +18,7 @@ import hmac
 import os
 import re
 import secrets
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -99,8 +100,9 @@ class Waiting(Data):
     """A login as the operator sees it."""
 
     user_code: str
-    started: int
-    stage: Stage
+    started: datetime
+    ends: datetime
+    by: str  # "browser" or "device"
 
 
 class Page(Data):
@@ -142,9 +144,24 @@ class Logins:
     def waiting(self) -> tuple[Waiting, ...]:
         """Return the logins that the operator has not answered, the oldest first."""
         with self._transaction() as database:
-            found = "SELECT user_code, started, stage FROM login WHERE stage = ? AND expires >= ? ORDER BY started"
+            found = "SELECT user_code, started, expires, redirect IS NULL FROM login WHERE stage = ? AND expires >= ? ORDER BY started"
             rows = database.execute(found, (Stage.PENDING.value, int(self._now()))).fetchall()
-        return tuple(Waiting(show_user_code(code), started, Stage(stage)) for code, started, stage in rows)
+        return tuple(
+            Waiting(
+                show_user_code(code),
+                datetime.fromtimestamp(started, UTC),
+                datetime.fromtimestamp(ends, UTC),
+                "device" if by_device else "browser",
+            )
+            for code, started, ends, by_device in rows
+        )
+
+    def stage(self, user_code: str) -> Stage | None:
+        """Return how far the login with this code is; None if there is none, or it has ended unanswered."""
+        with self._transaction() as database:
+            found = "SELECT stage FROM login WHERE user_code = ? AND (expires >= ? OR stage <> ?)"
+            row = database.execute(found, (user_code.replace("-", ""), int(self._now()), Stage.PENDING.value)).fetchone()
+        return Stage(row[0]) if row else None
 
     def approve(self, user_code: str, email: str) -> None:
         """Let the login with this code end in a token for the person with this e-mail address.

@@ -247,7 +247,19 @@ class OidcIssuer:
     async def _send_help(self, request: Request) -> Answer:
         code = request.query.get("user_code", "")
         # Whoever made the link chose this, and the operator copies the line into a shell.
-        return _page(200, "Log in", _ask_operator(code if is_user_code(code) else "CODE"))
+        if not code:
+            return _page(200, "Log in", _ask_operator("CODE"))
+        match await asyncio.to_thread(self.logins.stage, code) if is_user_code(code) else None:
+            case Stage.PENDING:
+                compare = "<p>Compare it with the one that your terminal shows: a link can be anybody's.</p>"
+                return _page(200, "Log in", f"<p>Your code is <code>{escape(code)}</code>.</p>{compare}{_ask_operator(code)}")
+            case Stage.APPROVED:
+                return _page(200, "Approved", "<p>The operator has approved this login. Your terminal goes on by itself.</p>")
+            case Stage.DENIED:
+                return _page(403, "Denied", "<p>The operator denied this login.</p>")
+            case Stage.USED:
+                return _page(410, "Done", "<p>This login has been used. Start another.</p>")
+        return _page(404, "No such login", "<p>No login has this code, or its ten minutes are over. Start again.</p>")
 
     async def _send_token(self, request: Request) -> Answer:
         form = await _read_form(request)
@@ -331,15 +343,15 @@ def _page(status: int, title: str, content: str, headers: tuple[tuple[str, str],
 
 
 def _ask_operator(user_code: str) -> str:
-    code = escape(user_code)
     return (
-        f"<p>Your code is <code>{code}</code>. Compare it with the one that your terminal shows.</p>"
-        f"<p>The operator of this stack approves it there:</p><p><code>sigkit stack approve DIR {code} --email YOU@EXAMPLE</code></p>"
+        "<p>Tell it to the operator of this stack, by a way on which they know you. They approve it on its machine:</p>"
+        f"<p><code>sigkit stack approve DIR {escape(user_code)} --email YOU@EXAMPLE</code></p>"
     )
 
 
 def _waiting_page(page: Page) -> Answer:
-    return _page(200, "Log in", _ask_operator(page.user_code) + "<p>This page goes on by itself.</p>", (("Refresh", "2"),))
+    code = f"<p>Your code is <code>{escape(page.user_code)}</code>.</p>"
+    return _page(200, "Log in", f"{code}{_ask_operator(page.user_code)}<p>This page goes on by itself.</p>", (("Refresh", "2"),))
 
 
 def _finish(page: Page, code: str) -> Answer:

@@ -188,7 +188,11 @@ def start_login(stack: stacks.Stack) -> str:
 def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
     with up(stack.directory):
         first, second = start_login(stack), start_login(stack)
-        assert [login["code"] for login in answer("stack", "approve", stack.directory)["logins"]] == [first, second]
+        waiting = answer("stack", "approve", stack.directory)["logins"]
+        assert [(login["code"], login["by"]) for login in waiting] == [(first, "device"), (second, "device")]
+        assert all(login["started"] < login["ends"] for login in waiting)
+        shown = sigkit("stack", "approve", stack.directory).stdout
+        assert f"sigkit stack approve {stack.directory} {first} --email ADDRESS" in shown
         assert "approved" in sigkit("stack", "approve", stack.directory, first, "--email", "mia@acme.example").stdout
         assert "denied" in sigkit("stack", "approve", stack.directory, second, "--deny").stdout
         assert sigkit("stack", "approve", stack.directory).stdout == "no login waits\n"

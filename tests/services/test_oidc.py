@@ -155,8 +155,11 @@ def test_device_is_told_where_and_what_to_enter(device):
     "chosen", ["%3Brm%20-rf%20~%3B%23", "%24%28id%29", "BCDF-GHJK%3B", "bcdf-ghjk", "BCDFGHJK", "BCDF-GHJ", "-BCDFGHJK"]
 )
 def test_the_command_that_the_operator_copies_holds_a_code_and_nothing_that_a_link_chose(oidc, chosen):
-    page = ask(oidc, "GET", f"/oidc/approve?user_code={chosen}").body.decode()
-    assert "approve DIR CODE --email" in page
+    answer = ask(oidc, "GET", f"/oidc/approve?user_code={chosen}")
+    page = answer.body.decode()
+    assert answer.status == 404
+    assert "approve DIR" not in page
+    assert "GHJ" not in page.upper()
     assert "rm" not in page.replace("approves", "").replace("Terminal", "").replace("terminal", "")
 
 
@@ -214,6 +217,27 @@ def test_login_expires(device):
     assert device.error() == "expired_token"
     with pytest.raises(UnknownLogin):
         device.approve()
+
+
+def page_of(device) -> tuple[int, str]:
+    answer = ask(device.oidc, "GET", f"/oidc/approve?user_code={device.started['user_code']}")
+    return answer.status, answer.body.decode()
+
+
+def test_the_page_of_a_code_says_what_became_of_the_login(device, oidc, clock):
+    status, page = page_of(device)
+    assert (status, f"approve DIR {device.started['user_code']} --email" in page) == (200, True)
+    device.approve()
+    assert "has approved this login" in page_of(device)[1]
+    device.poll()
+    assert page_of(device)[0] == 410
+    denied = Device(oidc, clock)
+    oidc.logins.deny(denied.started["user_code"])
+    assert page_of(denied)[0] == 403
+    left = Device(oidc, clock)
+    clock.advance(seconds=601)
+    assert page_of(left)[0] == 404
+    assert oidc.logins.waiting() == ()
 
 
 def test_login_is_approved_once(device):
