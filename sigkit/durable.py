@@ -53,6 +53,21 @@ def _pass_failpoint(name: str, armed: str) -> None:
         raise OSError({"enospc": errno.ENOSPC, "eio": errno.EIO}[act], f"failpoint {name}")
 
 
+def state_directory(name: str, variable: str) -> str | None:
+    """Return where this user's files of a kind are kept: where `variable` says, the system's for root, the user's own (XDG) else.
+
+    None without a home: below the working directory, which may be anybody's, files would wait that count as one's own.
+    """
+    named = os.environ.get(variable, "")
+    if named:
+        return os.path.abspath(named)
+    if os.geteuid() == 0:
+        return f"/var/lib/sigkit/{name}"
+    data = os.environ.get("XDG_DATA_HOME", "")
+    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit", name)
+    return found if found.startswith("/") else None
+
+
 def read(path: str | os.PathLike[str], *, most_bytes: int, place: Place) -> bytes:
     """Read a whole regular file of at most `most_bytes` bytes.
 

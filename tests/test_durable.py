@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from sigkit import durable
 from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, LockTimeout, Place, TooLarge
 
 HERE = Place("here")
+CHECKOUT = Path(__file__).resolve().parents[1]
 STEPS = ("CREATE TABLE t (a INTEGER)",)
 
 
@@ -124,3 +126,27 @@ def test_a_transaction_that_fails_changes_nothing(tmp_path):
         insert_and_fail()
     assert database.execute("SELECT count(*) FROM t").fetchone() == (0,)
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"KEPT": "/named"}, "/named"),
+        ({}, "/var/lib/sigkit/things"),
+        ({"XDG_DATA_HOME": "/data"}, "/data/sigkit/things"),
+        ({"XDG_DATA_HOME": "relative", "HOME": "/home/mia"}, "/home/mia/.local/share/sigkit/things"),
+        ({"HOME": "relative"}, None),  # below the working directory they would be anybody's
+    ],
+)
+def test_files_of_a_user_are_kept_where_it_is_said_or_at_home_or_nowhere(environment, expected):
+    code = (
+        "import os, sys; from sigkit import durable\n"
+        "if sys.argv[1] and not os.geteuid(): os.setuid(12345)\n"
+        "print(durable.state_directory('things', 'KEPT'))"
+    )
+    as_user = "" if expected == "/var/lib/sigkit/things" else "as a user"
+    if not as_user and os.geteuid():
+        pytest.skip("not root")
+    command = [sys.executable, "-c", code, as_user]
+    done = subprocess.run(command, env={"PATH": "/usr/bin", **environment}, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout == f"{expected}\n"

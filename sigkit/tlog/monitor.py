@@ -48,15 +48,8 @@ class Observed(Data):
 
 
 def default_directory() -> str | None:
-    """Return where checkpoints are kept: `SIGKIT_CHECKPOINTS`, the system's for root, the user's own else; None without a home."""
-    named = os.environ.get(VARIABLE, "")
-    if named:
-        return os.path.abspath(named)
-    if os.geteuid() == 0:
-        return "/var/lib/sigkit/checkpoints"
-    data = os.environ.get("XDG_DATA_HOME", "")
-    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit", "checkpoints")
-    return found if found.startswith("/") else None  # below the working directory anybody's checkpoints would wait
+    """Return where checkpoints are kept; None without a home."""
+    return durable.state_directory("checkpoints", VARIABLE)
 
 
 class Monitor:

@@ -68,15 +68,8 @@ def is_name(text: str) -> bool:
 
 
 def default_directory() -> str | None:
-    """Return where named roots lie: `SIGKIT_TRUST`, the system's for root, the user's own (XDG base directories); None without a home."""
-    named = os.environ.get(VARIABLE, "")
-    if named:
-        return os.path.abspath(named)
-    if os.geteuid() == 0:
-        return "/var/lib/sigkit/trust"
-    data = os.environ.get("XDG_DATA_HOME", "")
-    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit", "trust")
-    return found if found.startswith("/") else None  # below the working directory anybody's roots would wait
+    """Return where named roots lie; None without a home."""
+    return durable.state_directory("trust", VARIABLE)
 
 
 class Pins:
