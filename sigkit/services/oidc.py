@@ -259,6 +259,8 @@ class OidcIssuer:
                 return _page(403, "Denied", "<p>The operator denied this login.</p>")
             case Stage.USED:
                 return _page(410, "Done", "<p>This login has been used. Start another.</p>")
+            case None:
+                pass
         return _page(404, "No such login", "<p>No login has this code, or its ten minutes are over. Start again.</p>")
 
     async def _send_token(self, request: Request) -> Answer:
