@@ -157,7 +157,7 @@ def test_c10_a_refused_child_is_told_of_indexes_and_the_accepted_one_of_its_own_
     child, index = f"{release.address}/t/app@{ARM.digest}", f"{release.address}/t/app:multi"
     alone = verify(release, child)
     assert alone.status == 1
-    assert "--index REF" in alone.out
+    assert "--index INDEX" in alone.out
     answer = verify(release, "--output", "json", child).answer
     assert (answer["acceptedBy"], answer["reasons"][0]["code"]) == ([], Unsigned.code)
     assert answer["hints"] == ["name-the-index"]
