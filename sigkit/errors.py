@@ -680,6 +680,15 @@ class StackRestored(UnavailError):
     code = "SK-UNAVAIL-054"
 
 
+class NoBackup(UnavailError):
+    """The stack that was to go on as a restored backup is no backup.
+
+    `--restored` is for a directory that `sigkit stack backup` made. Leave it out, or look whether the right directory is named.
+    """
+
+    code = "SK-UNAVAIL-055"
+
+
 class MetadataMissing(UnavailError):
     """A trust root's metadata is not here, and was not to be had.
 

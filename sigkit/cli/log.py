@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from sigkit.cli.log_forget import forget
 from sigkit.cli.options import FILE, Number, grouped
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
@@ -97,6 +98,9 @@ witness_options = grouped(
 @click.group(name="log")
 def command() -> None:
     """Read transparency logs, prove what they hold, and notice when one forks."""
+
+
+command.add_command(forget)
 
 
 @command.command(

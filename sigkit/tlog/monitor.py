@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, strict
 from sigkit.data import Data
-from sigkit.errors import BadConsistencyProof, FileUnwritable, LogForked, LogRolledBack, Place
+from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place
 from sigkit.tlog.known import verify_head
 from sigkit.tlog.proof import verify_consistency
 
@@ -92,6 +93,40 @@ class Monitor:
                 durable.write(path, note.encode("utf-8"), mode=0o600, point="monitor.checkpoint")
             return observed
 
+    def remembered(self) -> dict[str, str]:
+        """Return the files of what was seen, with the first line of each.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the directory, or one of them.
+        """
+        try:
+            names = sorted(name for name in os.listdir(self._directory) if _TREE.fullmatch(name))
+        except FileNotFoundError:
+            return {}
+        except OSError as err:
+            raise FileUnreadable(f"cannot list the checkpoints: {err.strerror}", place=Place(self._directory)) from err
+        paths = (os.path.join(self._directory, name) for name in names)
+        return {
+            path: durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path)).decode("utf-8", "replace").split("\n")[0] for path in paths
+        }
+
+    def forget(self, path: str) -> str:
+        """Let the next checkpoint of a log be the first again, and return where what was seen is kept: it may still prove a fault.
+
+        Raises:
+            FileUnwritable, LockTimeout: (UNAVAIL).
+        """
+        family = os.path.basename(path)[:64]
+        raw = durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path))
+        kept = f"{path}.forgotten-{hashlib.sha256(raw).hexdigest()[:16]}"
+        with durable.lock(os.path.join(self._directory, f"{family}.lock")):
+            try:
+                os.rename(path, kept)
+                durable.sync_directory(self._directory)
+            except OSError as err:
+                raise FileUnwritable(f"cannot put the checkpoint away: {err.strerror}", place=Place(path)) from err
+        return kept
+
     def _load(self, path: str, log: KnownLog) -> Checkpoint | None:
         if not os.path.lexists(path):
             return None
@@ -116,21 +151,31 @@ class Monitor:
     ) -> Observed:
         expected, got = f"{old.size} leaves, {old.root.hex()}", f"{new.size} leaves, {new.root.hex()}"
         if new.size < old.size:
-            self._keep(path, note)
-            raise LogRolledBack("the log shows a smaller tree than before", place=place, expected=f"{expected} or more", got=got)
+            kept = self._keep(path, note)
+            raise LogRolledBack(
+                f"the log shows a smaller tree than before; both are kept, in {kept}",
+                place=place,
+                expected=f"{expected} or more",
+                got=got,
+                remedy=_forget(new),
+            )
         if new.size == old.size:
             if new.root == old.root:
                 return Observed(Seen.SAME, old.size)
             kept = self._keep(path, note)
             raise LogForked(
-                f"the log shows another tree of the same size; both are kept, in {kept}", place=place, expected=expected, got=got
+                f"the log shows another tree of the same size; both are kept, in {kept}",
+                place=place,
+                expected=expected,
+                got=got,
+                remedy=_forget(new),
             )
         try:
             verify_consistency(old.size, old.root, new.size, new.root, prove(old.size, new) if old.size else (), place)
         except BadConsistencyProof as err:
             kept = self._keep(path, note)
             message = f"the log's tree does not continue the one seen before; both are kept, in {kept}"
-            raise LogForked(message, place=place, expected=expected, got=got) from err
+            raise LogForked(message, place=place, expected=expected, got=got, remedy=_forget(new)) from err
         return Observed(Seen.GROWN, old.size)
 
     def _keep(self, path: str, note: str) -> str:
@@ -138,6 +183,10 @@ class Monitor:
         kept = f"{path}.alarm-{hashlib.sha256(raw).hexdigest()[:16]}"
         durable.write(kept, raw, mode=0o600, point="monitor.alarm")
         return kept
+
+
+def _forget(checkpoint: Checkpoint) -> str:
+    return f"only if whoever runs it has explained it, as after a restored backup: sigkit log forget {shlex.quote(checkpoint.origin)}"
 
 
 def _names(checkpoint: Checkpoint, log: KnownLog) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -210,3 +211,23 @@ def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
     assert document["witnesses"] == [{"name": NAMES[number], "time": "2023-11-14T22:13:20Z"} for number in (0, 2)]
     assert run(["log", "verify", "1", *by_key(url), *named, "--witnesses", "4"]) == 2
     assert ORIGIN in log.checkpoint()
+
+
+def test_a_log_whose_operator_has_explained_a_rollback_is_followed_anew(served, capsys, tmp_path):
+    log, front, url = served
+    old = log.checkpoint()
+    log.append_many([leaf_of(b"another")])
+    assert run(["log", "checkpoint", *by_key(url)]) == 0
+    before = next(path for path in (tmp_path / "seen").iterdir() if len(path.name) == 64).read_text()
+    capsys.readouterr()
+    front.altered("/checkpoint", lambda _: old.encode())
+    status, document = call(capsys, "checkpoint", *by_key(url))
+    assert (status, document["error"]["code"]) == (1, "SK-TLOG-044")
+    assert str(tmp_path / "seen") in document["error"]["problem"]
+    assert document["error"]["remedy"].endswith(f"sigkit log forget {ORIGIN}")
+    assert run(["log", "forget", "other.example"]) == 2
+    assert ORIGIN in capsys.readouterr().err
+    status, document = call(capsys, "forget", ORIGIN)
+    assert status == 0
+    assert Path(document["kept"][0]).read_text() == before
+    assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigkit import durable
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
-from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, MetadataRolledBack, NoStack, Place, StackExists, StackRestored
+from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, MetadataRolledBack, NoBackup, NoStack, Place, StackExists, StackRestored
 from sigkit.services.log.hashedrekord import parse_request
 from sigkit.services.stack.backup import make_backup
 from sigkit.services.stack.cores import open_repository, opened_log
@@ -110,7 +110,7 @@ def test_a_copy_holds_no_offline_key_and_says_what_it_is(stack, tmp_path):
     assert (said["schema"], said["log_size"], said["log_root"]) == ("sigkit.stack.backup/1", made.log_size, made.log_root)
     document = encode(read_status(str(tmp_path / "backup"), SystemClock()))
     assert isinstance(document, dict)
-    assert (document["restored"], document["offline_keys_here"]) == (True, False)
+    assert (document["backup"], document["restored"], document["offline_keys_here"]) == (True, False, False)
 
 
 def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):
@@ -120,6 +120,10 @@ def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):
     assert (caught.value.status(), "docs/stack.md" in caught.value.remedy) == (EXIT_USAGE, True)
     go_on(str(tmp_path / "backup"), SystemClock())
     assert (tmp_path / "backup" / "restored.json").exists()
+    document = encode(read_status(str(tmp_path / "backup"), SystemClock()))
+    assert isinstance(document, dict)
+    assert (document["backup"], document["restored"]) == (False, True)
+    go_on(str(tmp_path / "backup"), SystemClock())  # again: it is done already
     with running_stack(str(tmp_path / "backup")):
         pass
 
@@ -162,8 +166,10 @@ def test_clients_that_saw_newer_metadata_than_the_backup_has_follow_the_restored
     assert update(tmp_path / "backup") == (stack.directory / "clients" / TRUSTED_ROOT).read_bytes()
 
 
-def test_going_on_with_what_is_no_backup_changes_nothing(stack):
-    go_on(str(stack.directory), SystemClock())
+def test_going_on_with_what_is_no_backup_is_refused(stack):
+    with pytest.raises(NoBackup) as caught:
+        go_on(str(stack.directory), SystemClock())
+    assert caught.value.status() == EXIT_USAGE
     assert not (stack.directory / "restored.json").exists()
 
 

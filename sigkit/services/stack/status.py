@@ -16,7 +16,7 @@ from sigkit.services.ca import load_chain
 from sigkit.services.log.journal import Journal
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.backup import size_of
-from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, SERVICES, StackConfig
+from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, RESTORED, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape
@@ -49,7 +49,8 @@ class Status(Data):
     directory: str
     config: StackConfig
     process: Process | None
-    restored: bool  # a backup that nobody has said may go on
+    backup: bool  # nobody has said yet that it may go on
+    restored: bool  # somebody has
     log_size: int
     log_origin: str
     expiries: tuple[Expiry, ...]
@@ -74,6 +75,7 @@ def read_status(directory: str, clock: Clock) -> Status:
         config,
         find_process(directory),
         os.path.lexists(os.path.join(directory, BACKUP)),
+        os.path.lexists(os.path.join(directory, RESTORED)),
         size,
         origin,
         tuple(_expiries(directory)),
@@ -119,8 +121,10 @@ def describe(status: Status) -> tuple[str, ...]:
         lines.append(f"  running    process {process.pid} on {escape(process.address)}, since {escape(process.started)}")
     else:
         lines.append("  stopped")
+    if status.backup:
+        lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md)")
     if status.restored:
-        lines.append("  restored   a backup: it is not served until you say what becomes of its log (docs/stack.md)")
+        lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
     lines += [f"  log        {status.log_size} entries, origin {escape(status.log_origin)}", f"             {NOT_WITNESSED}"]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
@@ -146,6 +150,7 @@ def encode(status: Status) -> Json:
         "url": status.config.url,
         "created": format_time(status.config.created),
         "process": process,
+        "backup": status.backup,
         "restored": status.restored,
         "log": {"size": status.log_size, "origin": status.log_origin, "witnesses": 0},
         "expiries": [{"what": item.what, "until": format_time(item.until)} for item in status.expiries],
