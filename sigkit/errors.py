@@ -1132,7 +1132,7 @@ class UnsupportedSigningConfig(RootError):
 
 
 class ServiceNotTrusted(RootError):
-    """A service answered whose word the trusted root does not take.
+    """The trusted root does not take the word of a service that signs, or of too few.
 
     The signing config and the trusted root are of different instances, or one of them is old: a verifier would find the evidence
     incomplete, so nothing was attached. Update both (`sigkit trust update`), or give both files of one instance.
