@@ -417,12 +417,23 @@ def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | Identit
     error, what, there, wanted = lacking[0]
     root = f" of {require.anchor.name}" if require.anchor else ""
     got = "; ".join(f"{there} {what}" for _, what, there, _ in lacking)
-    expected = "; ".join(f"{wanted} {what}{root}" for _, what, _, wanted in lacking)
+    expected = "; ".join(_count(what, wanted, root) for _, what, _, wanted in lacking)
     field, flag = _FIELDS[what]
     remedy = f"write `{field}: {there}` where the authority is defined, if that is enough; else sign again with it"
+    if error is NotWitnessed:
+        enough = f"`atLeast: {there}` of the `witnesses`" if there else "no `witnesses`"
+        remedy = f"sign again once they sign the log's checkpoints; or write {enough} where the authority is defined, if that is enough"
     if place.source == FLAGS:
         remedy = f"sign again with it; {flag} none is asked for"
     return _reason(case, error, f"{there} of {wanted} {what} vouch for the signature", place, expected, got, remedy)
+
+
+def _count(what: str, wanted: int, root: str) -> str:
+    """Name what is asked for. Witnesses are the policy's own: no trusted root has them."""
+    if what == "witnesses":
+        return f"{wanted} of the policy's witnesses"
+    one = {"transparency logs": "transparency log", "timestamp authorities": "timestamp authority", "certificate logs": "certificate log"}
+    return f"{wanted} {one.get(what, what) if wanted == 1 else what}{root}"
 
 
 _FIELDS: Final = {

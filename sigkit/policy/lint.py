@@ -26,6 +26,7 @@ from sigkit.policy.model import (
     NameRule,
     Network,
     Unverified,
+    leaves_of,
 )
 from sigkit.policy.scope import ANY_COMPONENTS, match_components
 from sigkit.text import escape
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.policy.model import Policy, Requirement, Rule
     from sigkit.strict import Json
-    from sigkit.trust.root import Window
+    from sigkit.trust.root import TrustedRoot, Window
 
 
 class PolicyWarning(Data):
@@ -68,16 +69,18 @@ def _warnings(policy: Policy) -> Iterator[PolicyWarning]:
     for unnamed in policy.unnamed:
         yield PolicyWarning(policy.place, f"{unnamed} is named by no rule")
     for rule in policy.rules:
-        yield from _rule_warnings(rule)
+        yield from _rule_warnings(rule, policy)
 
 
-def _rule_warnings(rule: Rule) -> Iterator[PolicyWarning]:
+def _rule_warnings(rule: Rule, policy: Policy) -> Iterator[PolicyWarning]:
     if isinstance(rule.require, Unverified):
         everything = any(image.components == (ANY_COMPONENTS,) for image in rule.scope.images)
         what = "every image that no other rule matches starts" if everything else "these images start"
         yield PolicyWarning(rule.place, f"{what} without any evidence")
     else:
         yield from _requirement_warnings(rule.require)
+        for leaf in leaves_of(rule.require):
+            yield from _out_of_reach(leaf, policy.roots)
         if rule.name is NameRule.ANY:
             yield PolicyWarning(rule.place, "`name: any`: a signature that was copied from another repository counts")
     if rule.mode is Mode.WARN:
@@ -121,6 +124,24 @@ def _identity_warnings(require: IdentityRequirement) -> Iterator[PolicyWarning]:
                 yield PolicyWarning(require.place, f"expression of {name} `{wanted.text}`: {doubt.text}{suggestion}")
     if not require.demands.log_entries and not require.demands.log_inclusions and not isinstance(identity.issuer, AnyText):
         yield PolicyWarning(require.place, "no log is asked for: a signature by a stolen identity would be seen by nobody")
+
+
+def _out_of_reach(require: KeyRequirement | IdentityRequirement, roots: tuple[TrustedRoot, ...]) -> Iterator[PolicyWarning]:
+    """Warn of demands that no evidence can meet: the root has fewer operators than are asked for."""
+    demands, anchor = require.demands, require.anchor
+    if anchor is None:
+        return
+    logs = [log for root in roots for log in root.logs]
+    for field, wanted, services in (
+        ("logEntries", demands.log_entries, logs),
+        ("logInclusions", demands.log_inclusions, logs),
+        ("timestamps", demands.timestamps, [stamper for root in roots for stamper in root.timestamp_authorities]),
+        ("certificateLogs", demands.certificate_logs, [log for root in roots for log in root.ct_logs]),
+    ):
+        there = len({service.operator or service.name for service in services if service.source.digest == anchor.logs})
+        if wanted > there:
+            text = f"`{field}: {wanted}` can never be met: {anchor.name} has {there} of distinct operators, and one operator counts once"
+            yield PolicyWarning(require.place, text)
 
 
 def _grant_warnings(rule: Rule) -> Iterator[PolicyWarning]:

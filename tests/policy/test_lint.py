@@ -129,6 +129,13 @@ def test_an_identity_without_a_log_is_warned_of(check_identity):
     assert check_identity(identity("subject: x@y.example", ", logEntries: 0, logInclusions: 1")).warnings == ()
 
 
+@pytest.mark.parametrize(("field", "most"), [("logEntries", 2), ("logInclusions", 2), ("timestamps", 1), ("certificateLogs", 2)])
+def test_a_demand_that_no_evidence_can_meet_is_warned_of(check_identity, field, most):
+    (warning,) = check_identity(identity("subject: x@y.example", f", {field}: {most + 1}")).warnings
+    assert f"`{field}: {most + 1}` can never be met" in warning.text
+    assert check_identity(identity("subject: x@y.example", f", {field}: {most}")).warnings == ()
+
+
 def test_what_no_rule_names_is_warned_of(check_identity):
     unused = "  other: {identity: {issuer: x, subject: y}}\n"
     text = f"authorities:\n  ci: {{identity: {{issuer: x, subject: y}}}}\n{unused}"

@@ -226,6 +226,15 @@ def test_k_of_n_witnesses_must_have_signed_the_tree():
         assert code(witnessed(change, at_least)) == NotWitnessed.code
 
 
+def test_the_advice_about_witnesses_is_valid_policy():
+    for change, at_least, enough in ((cosigned(1), 2, "`atLeast: 1` of the `witnesses`"), (cosigned(), 1, "no `witnesses`")):
+        decision = witnessed(change, at_least)
+        assert isinstance(decision, Deny)
+        told = json.dumps(json.loads(encode_json(encode_decision(decision))))
+        assert enough in told
+        assert f"{at_least} of the policy's witnesses" in told
+
+
 def test_one_witness_counts_once_and_strangers_never():
     assert code(witnessed(cosigned(0, 0), 2)) == NotWitnessed.code
     assert code(witnessed(cosigned(0, 1, 2), 1, witnesses=(OTHER_WITNESS,))) == NotWitnessed.code
