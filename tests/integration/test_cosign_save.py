@@ -120,8 +120,9 @@ def test_what_cosign_saved_is_copied_on_with_its_evidence(shop, form, thing, cap
     assert run(["copy", f"oci:{layout}", target]) == 0
     assert run(["verify", "--key", "release.pub", "--name", "any", target]) == 0
     assert run(["copy", target, f"oci:again-{form}-{thing}"]) == 0
-    assert verify(f"again-{form}-{thing}", ABSENT) == 0
-    assert attested(f"again-{form}-{thing}", ABSENT) == 0
+    copied = f"{ABSENT.rpartition(':')[0]}:copied"  # the tag goes with it
+    assert verify(f"again-{form}-{thing}", copied) == 0
+    assert attested(f"again-{form}-{thing}", copied) == 0
     reading = () if form == "bundle" else (READ_OLDER,)
     done = shop.cosign.asked("verify", PLAIN_HTTP, *reading, f"{target.rpartition(':')[0]}@{digest}")
     assert done.returncode == 0, done.stderr
