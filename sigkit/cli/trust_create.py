@@ -85,6 +85,12 @@ def command(output: Output, described: Described, output_dir: str) -> None:
     raw = encode_trusted_root(_trusted_root(described, now))
     root = parse_trusted_root(raw, TRUSTED_ROOT, Place.operator("trust create"), limits.DEFAULT)  # what others would refuse is not written
     files = {TRUSTED_ROOT: raw, SIGNING_CONFIG: _signing_config(described, now)}
+    for name in files:
+        if os.path.lexists(os.path.join(output_dir, name)):
+            raise click.UsageError(
+                f"{os.path.join(output_dir, name)} is there already, and no file is replaced: name another --output-dir.",
+                click.get_current_context(),
+            )
     for name, content in files.items():
         durable.create_new(os.path.join(output_dir, name), content, mode=0o644)
     paths = [os.path.join(output_dir, name) for name in files]
@@ -164,14 +170,30 @@ def _signing_config(described: Described, now: datetime) -> bytes:
     from sigkit.trust.write import encode_signing_config
 
     operator = described.operator
+    logs = _services(_items("--rekor", described.rekor, ("public-key", "api-version"), operator), now, "2")
+    stampers = _services(_items("--tsa", described.tsa, ("certificate-chain", "api-version"), operator), now)
     return encode_signing_config(
         _services(_items("--fulcio", described.fulcio, ("certificate-chain", "api-version"), operator), now),
         _services(_items("--oidc-provider", described.oidc_provider, ("api-version",), operator), now),
-        _services(_items("--rekor", described.rekor, ("public-key", "api-version"), operator), now, "2"),
-        _services(_items("--tsa", described.tsa, ("certificate-chain", "api-version"), operator), now),
-        log_selector=_selector("--rekor-config", described.rekor_config),
-        timestamp_selector=_selector("--tsa-config", described.tsa_config),
+        logs,
+        stampers,
+        log_selector=_within_reach("--rekor-config", _selector("--rekor-config", described.rekor_config), logs),
+        timestamp_selector=_within_reach("--tsa-config", _selector("--tsa-config", described.tsa_config), stampers),
     )
+
+
+def _within_reach(flag: str, selector: Selector, services: Sequence[Service]) -> Selector:
+    """Return the selector, if as many services as it asks for can ever answer: those of the newest version, one of each operator."""
+    from sigkit.trust.signing_config import Exactly
+
+    newest = max((service.version for service in services), default=0)
+    there = len({service.operator for service in services if service.version == newest})
+    if isinstance(selector, Exactly) and selector.count > there:
+        raise click.BadParameter(
+            f"EXACT:{selector.count} can never be met: {there} of these can be asked, one of each operator=… and of the newest version.",
+            param_hint=flag,
+        )
+    return selector
 
 
 def _services(items: Sequence[_Item], now: datetime, version: str = "1") -> tuple[Service, ...]:
