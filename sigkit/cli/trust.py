@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.digest import Digest
-    from sigkit.errors import SigkitError
+    from sigkit.errors import Place, SigkitError
     from sigkit.strict import Json
     from sigkit.trust.store import NamedRoot, RootStore
 
@@ -52,8 +52,8 @@ def init(output: Output, name: str, mirror: str | None, root_path: str | None, h
     from sigkit.cli.trusting import opened_roots
 
     with opened_roots(output, "network") as roots:
-        url, root = _find_repository(name, mirror, root_path, hexadecimal, mirror_cacert)
-        _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert)),), f"pinned  {name}")
+        url, root, place = _find_repository(name, mirror, root_path, hexadecimal, mirror_cacert)
+        _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert, place)),), f"pinned  {name}")
 
 
 command.add_command(create)
@@ -61,19 +61,20 @@ command.add_command(create)
 
 def _find_repository(
     name: str, mirror: str | None, root_path: str | None, hexadecimal: str | None, ca_file: str | None
-) -> tuple[str, bytes]:
+) -> tuple[str, bytes, Place]:
     from sigkit import durable, limits
     from sigkit.errors import Place
     from sigkit.trust import bundled
 
     context = click.get_current_context()
     if name == bundled.NAME and not root_path and not hexadecimal:
-        return mirror or bundled.MIRROR, bundled.load_public_good_tuf_root()
+        return mirror or bundled.MIRROR, bundled.load_public_good_tuf_root(), Place(bundled.NAME)
     if not mirror or bool(root_path) == bool(hexadecimal):
         raise click.UsageError("Give --mirror URL, and either --root FILE or --sha256 HEX.", context)
     if root_path:
-        return mirror, durable.read(root_path, most_bytes=limits.TUF_ROOT_BYTES, place=Place.operator(root_path))
-    return mirror, _fetch_first_root(mirror, _parse_sha256(str(hexadecimal)), ca_file)
+        place = Place.operator(root_path)
+        return mirror, durable.read(root_path, most_bytes=limits.TUF_ROOT_BYTES, place=place), place
+    return mirror, _fetch_first_root(mirror, _parse_sha256(str(hexadecimal)), ca_file), Place(mirror)
 
 
 def _parse_sha256(text: str) -> Digest:
@@ -165,7 +166,7 @@ def pin(output: Output, name: str, path: str, hexadecimal: str | None) -> None:
     place = Place.operator(path)
     raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=place)
     if hexadecimal:
-        check_pinned(raw, _parse_sha256(hexadecimal), place)
+        check_pinned(raw, _parse_sha256(hexadecimal), Place(path))
     with opened_roots(output, "nothing") as roots:
         _tell(output, ((name, roots.pin_trusted_root(name, raw, place)),), f"pinned  {name}")
 

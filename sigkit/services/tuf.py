@@ -294,7 +294,16 @@ class Repository:
         return os.path.join(directory, f"tuf-{role}-{keyid}.pem")
 
     def _offline_keys(self, offline: str, role: str, root: Root) -> dict[str, CryptoSigner]:
-        return {keyid: _load_key(self._key_path(offline, role, keyid)) for keyid in root.roles[role].keyids}
+        try:
+            return {keyid: _load_key(self._key_path(offline, role, keyid)) for keyid in root.roles[role].keyids}
+        except FileUnreadable as err:
+            if role not in OFFLINE_ROLES:
+                raise
+            raise FileUnreadable(
+                f"the offline key of TUF's {role} is not here: {err.problem}",
+                place=err.place,
+                remedy="--offline DIR, where the offline keys were taken to",
+            ) from err
 
     def _online_keys(self, role: str, root: Root) -> dict[str, CryptoSigner]:
         return self._offline_keys("", role, root)

@@ -183,7 +183,8 @@ def _parse(raw: bytes, kind: str, place: Place) -> Metadata[Any]:
         metadata: Metadata[Any] = Metadata.from_bytes(raw)
     except DeserializationError as err:
         cause = err.__cause__ or err
-        raise MalformedMetadata("not TUF metadata", place=place, got=f"{type(cause).__name__}: {cause}"[:200]) from err
+        got = f"nothing called {cause}" if isinstance(cause, KeyError) else str(cause)
+        raise MalformedMetadata("not TUF metadata", place=place, expected=f"signed metadata of the role {kind}", got=got[:200]) from err
     if metadata.signed.type != kind:
         raise MalformedMetadata("metadata of another role", place=place, expected=kind, got=metadata.signed.type[:80])
     return metadata

@@ -123,7 +123,13 @@ class Pins:
         """
         if not self.holds(name):
             known = ", ".join(self.names()) or "none"
-            raise NoSuchRoot("no trust root of this name is pinned here", place=Place.operator(name), expected=f"one of: {known}", got=name)
+            raise NoSuchRoot(
+                "no trust root of this name is pinned here",
+                place=Place.operator(name),
+                expected=f"one of: {known}",
+                got=name,
+                remedy=f"sigkit trust init {name} --mirror URL --root FILE; a file of this name is ./{name}",
+            )
         for path in (os.path.dirname(self.path(name)), self.path(name), self.path(name, "pin.json")):
             _check_owner(path)
         place = Place.operator(self.path(name, "pin.json"))

@@ -129,15 +129,22 @@ class RootStore:
         pin = self._pins.load(name)
         return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Patience.WHOLE)
 
-    def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None) -> NamedRoot:
+    def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None, root_place: Place | None = None) -> NamedRoot:
         """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
+
+        Args:
+            name: of the pin.
+            mirror: where the repository is.
+            root: the metadata that everything is proved from.
+            ca_file: the authorities of the mirror's own certificate, beside the system's.
+            root_place: where the root was read, if it was not the mirror.
 
         Raises:
             OtherPin: (ROOT) something else is pinned under this name.
             FileUnwritable: (UNAVAIL) no space, no permission.
             SigkitError: as the mirror, and what is wrong with the metadata; nothing was pinned then.
         """
-        pin = TufPin(name, mirror, root, Place.operator(self._pins.path(name, "root.json")), ca_file)
+        pin = TufPin(name, mirror, root, root_place or Place.operator(self._pins.path(name, "root.json")), ca_file)
         ca = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(ca_file)) if ca_file else None
         if not self._pins.holds(name):
             self._fetch(pin, None, Patience.WHOLE)
@@ -252,6 +259,9 @@ class RootStore:
                 got=err.got,
                 remedy=update,
             ) from err
+        except SigkitError as err:  # nobody but this machine keeps it
+            err.remedy = err.remedy or f"what is kept here is damaged; {update} fetches it anew"
+            raise
         if found.freshness and found.freshness.expires <= now:
             self.notes.append(
                 f"trusted root {pin.name}: stale: its metadata expired {_words(now - found.freshness.expires)} ago, as the policy grants"

@@ -204,7 +204,8 @@ def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
 
 def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_path):
     stack = stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
-    assert answer("stack", "renew", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-001"
+    refused = answer("stack", "renew", stack.directory, status=2)["error"]
+    assert (refused["code"], "--offline DIR" in refused["remedy"]) == ("SK-UNAVAIL-001", True)
     with up(stack.directory):
         answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb")
         answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb", "--rotate", "timestamp")

@@ -86,6 +86,32 @@ def test_what_is_missing_is_a_usage_error(home, arguments):
     assert home("trust", "init", "acme", *arguments).returncode == 2
 
 
+def test_a_file_that_is_no_tuf_root_is_named_as_the_user_s(home, mirror, instance):
+    (home.path / "trusted_root.json").write_bytes(instance.root())
+    done = home("trust", "init", "acme", "--mirror", mirror.url, "--root", "trusted_root.json")
+    assert done.returncode == 2
+    assert "where     trusted_root.json" in done.stderr
+    assert "KeyError" not in done.stderr
+    assert not (home.trust / "acme").exists()
+
+
+def test_a_name_that_nobody_pinned_leads_to_init(home):
+    assert "sigkit trust init acme --mirror URL" in home("trust", "update", "acme").stdout
+    assert "./acme" in home("trust", "show", "acme").stderr
+
+
+def test_what_is_kept_and_damaged_is_fetched_anew_by_the_next_step(home, mirror):
+    init(home, mirror)
+    cache = home.trust / "acme" / "cache.json"
+    document = json.loads(cache.read_text())
+    document["files"]["timestamp.json"] = document["files"]["snapshot.json"]
+    cache.write_text(json.dumps(document))
+    done = home("trust", "show", "acme")
+    assert "sigkit trust update acme" in done.stderr
+    assert home("trust", "update", "acme").returncode == 0
+    assert home("trust", "show", "acme").returncode == 0
+
+
 def test_roots_are_listed_and_explained(home, mirror):
     init(home, mirror)
     assert [item["name"] for item in home.answer("trust", "show")["roots"]] == ["public-good", "acme"]
@@ -146,7 +172,7 @@ def test_a_root_that_cannot_be_updated_stands_in_no_other_s_way(home, mirror, in
 def test_a_trusted_root_is_pinned_as_it_is(home, instance):
     (home.path / "root.json").write_bytes(instance.root())
     digest = Digest.of(instance.root()).hex
-    assert home("trust", "pin", "plain", "root.json", "--sha256", "0" * 64).returncode == 2
+    assert home("trust", "pin", "plain", "root.json", "--sha256", "0" * 64).returncode == 1  # as by `init`
     assert home("trust", "pin", "plain", "root.json", "--sha256", digest).returncode == 0
     (home.path / "root.json").unlink()
     assert home("verify-blob", *WHO, "--trusted-root", "plain", "--bundle", "b.json", "file").returncode == 0
