@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from multiprocessing.pool import AsyncResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LOOK_S: Final = 0.1  # how often it is looked what has been finished out of turn
+
+
+class _Task(Generic[T, R]):
+    """One item, and what became of it once `done` is set."""
+
+    def __init__(self, item: T) -> None:
+        self._item = item
+        self.done = threading.Event()
+        self._made: list[R] = []
+        self._error: BaseException | None = None
+
+    def run(self, work: Callable[[T], R]) -> None:
+        try:
+            self._made.append(work(self._item))
+        except BaseException as err:  # noqa: BLE001 - raised again where the result is taken
+            self._error = err
+        finally:
+            self.done.set()
+
+    def take(self) -> R:
+        if self._error is not None:
+            raise self._error
+        return self._made[0]
 
 
 def results_in_order(
@@ -33,18 +57,29 @@ def results_in_order(
     Raises:
         Exception: whatever `work` raised, in the place of that item's result.
     """
-    from multiprocessing.pool import ThreadPool  # of threads that are daemons; those of concurrent.futures keep the process
+    todo: SimpleQueue[_Task[T, R] | None] = SimpleQueue()
+    stopped = threading.Event()
 
-    waiting: deque[AsyncResult[R]] = deque()
-    pool = ThreadPool(min(at_a_time, len(items)) or 1)
+    def serve() -> None:
+        while (task := todo.get()) and not stopped.is_set():
+            task.run(work)
+
+    # Daemons: those of concurrent.futures keep the process, and a ThreadPool of multiprocessing writes a file (CPython 3.14).
+    threads = [threading.Thread(target=serve, daemon=True, name="sigkit-work") for _ in range(min(at_a_time, len(items)))]
+    for thread in threads:
+        thread.start()
+    waiting: deque[_Task[T, R]] = deque()
     try:
         for number in range(len(items)):
             for item in items[number + len(waiting) : number + ahead]:
-                waiting.append(pool.apply_async(work, (item,)))
+                waiting.append(_Task(item))
+                todo.put(waiting[-1])
             first = waiting.popleft()
-            while not first.ready():
-                first.wait(_LOOK_S)
-                progress(number + first.ready() + sum(other.ready() for other in waiting))
-            yield first.get()
+            while not first.done.wait(_LOOK_S):
+                progress(number + sum(other.done.is_set() for other in waiting))
+            progress(number + 1 + sum(other.done.is_set() for other in waiting))
+            yield first.take()
     finally:
-        pool.terminate()
+        stopped.set()
+        for _ in threads:
+            todo.put(None)
