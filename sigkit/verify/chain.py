@@ -157,7 +157,11 @@ def _build_path(signing: SigningCertificate, authority: CertificateAuthority, pl
     except verification.VerificationError as err:
         _refuse_apart(signing, authority, moment, place)
         raise UntrustedCertificate(
-            "no authority of the trust root issued the signer's certificate", place=place, expected=authority.name, got=str(err)[:200]
+            "no authority of the trust root issued the signer's certificate",
+            place=place,
+            expected=authority.name,
+            got=f"one issued by {leaf.issuer.rfc4514_string()[:200]}",
+            remedy="--trusted-root NAME|FILE of the instance that issued it",
         ) from err
 
 

@@ -68,8 +68,10 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
     try:
         who = _vouch(proved, attested, root, now, claims.place)
     except NoAttestedTime as err:
-        # Most likely evidence of another instance: what it has is by nobody whom this root knows.
-        err.got = err.got or "; ".join(f"{item.what}: {item.why}" for item in attested.unchecked)
+        if attested.unchecked:  # what it has is by nobody whom this root knows
+            err.problem = "no log or timestamp authority that is trusted says when; it may be of another instance (--trusted-root)"
+            err.got = err.got or "; ".join(f"{item.what}: {item.why}" for item in attested.unchecked)
+            err.remedy = err.remedy or "--trusted-root NAME|FILE of the instance that made it"
         raise
     return Facts(
         claims.place,

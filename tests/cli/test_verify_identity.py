@@ -47,6 +47,7 @@ def test_another_instance_root_is_not_enough(release):
     assert done.status in {1, 3}
     assert "verified" not in done.out
     assert "the trust root holds no such log" in done.said
+    assert "it may be of another instance (--trusted-root)" in done.said
 
 
 def test_roots_of_one_file_name_are_told_apart(release):
