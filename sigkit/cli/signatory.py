@@ -135,8 +135,12 @@ class Consent:
     def __call__(self, publication: Publication) -> None:
         """Return if it may become public."""
         by = f", who {escape(publication.issuer)} says it is" if publication.issuer else ""
+        if _is_private(publication):
+            first = "this becomes visible to all who can read the log there, and stays in it:"
+        else:
+            first = "this becomes public, and nobody can take it back:"
         lines = (
-            "this becomes public, and nobody can take it back:",
+            first,
             f"  signer    {escape(publication.who)}{by}",
             *(f"  at        {escape(service)}" for service in publication.services),
             *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
@@ -148,6 +152,24 @@ class Consent:
             from sigkit.errors import NotAgreed, Place
 
             raise NotAgreed("the identity was not published", place=Place.operator("terminal"), remedy="--yes agrees in scripts")
+
+
+def _is_private(publication: Publication) -> bool:
+    """Tell whether every service that may be asked has an address of this machine or of a private network, so that nobody else reads it."""
+    import ipaddress
+
+    from sigkit.net.address import is_loopback_name
+    from sigkit.net.url import parse_url
+
+    for service in (*publication.services, *publication.spare):
+        host = parse_url(service).origin.host
+        try:
+            near = ipaddress.ip_address(host).is_private
+        except ValueError:
+            near = is_loopback_name(host)
+        if not near:
+            return False
+    return True
 
 
 def _check_flags(flags: SigningFlags) -> None:

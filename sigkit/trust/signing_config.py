@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sigkit import limits as all_limits
 from sigkit import strict
+from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NoService, UnsupportedSigningConfig
@@ -132,6 +133,15 @@ def select(
     wanted = selector.count if isinstance(selector, Exactly) else 1
     if len(chosen) < wanted:
         versions = " or ".join(str(version) for version in sorted(supported_versions))
+        begins = [service.valid.start for service in services if service.version in supported_versions and service.valid.start]
+        if begins and not usable and min(begins) > now:
+            raise NoService(
+                "the services of the signing config are valid only later: this machine's clock is behind, or they begin in the future",
+                place=place,
+                expected=f"{format_time(min(begins))} or later, as the signing config says",
+                got=f"{format_time(now)} by this machine's clock",
+                remedy="set this machine's clock: timedatectl set-ntp true",
+            )
         raise NoService(
             "the signing config names too few services that can be asked now",
             place=place,

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit import durable, limits
+from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import (
     FileUnwritable,
@@ -266,7 +267,12 @@ class RootStore:
             self.notes.append(
                 f"trusted root {pin.name}: stale: its metadata expired {_words(now - found.freshness.expires)} ago, as the policy grants"
             )
-        self.notes.append(f"trusted root {pin.name}: checked with {pin.mirror} {_words(age)} ago")
+        ahead = kept.checked - self._clock.now()
+        if ahead > _NOTHING:
+            told = f"this machine's clock is {_words(ahead)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
+        else:
+            told = f"checked with {pin.mirror} {_words(age)} ago"
+        self.notes.append(f"trusted root {pin.name}: {told}")
         return found
 
     def _kept(self, pin: TufPin) -> Proved | None:

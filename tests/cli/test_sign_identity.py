@@ -10,8 +10,10 @@ import pytest
 
 from sigkit.cli import conformance
 from sigkit.cli.main import run
+from sigkit.cli.signatory import Consent
 from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate
+from sigkit.signing.keyless import Publication
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 from tests.simulators.sigstore_authorities import new_key
@@ -177,7 +179,7 @@ def test_who_is_passed_over_is_told(here, server, capsys):
 def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server, capsys):
     assert blob("--identity-token", "token") == 0
     said = capsys.readouterr().err
-    assert "nobody can take it back" in said
+    assert "visible to all who can read the log there" in said
     assert f"{SUBJECT}, who {server.instance.issuer} says it is" in said
     assert f"{server.url}/log2" in said
 
@@ -187,6 +189,21 @@ def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server
 def test_what_becomes_public_is_told_though_quiet(here, capsys, agreed):
     assert run(["--quiet", "sign-blob", *FILES, "--bundle", "b.json", "--identity-token", "token", *agreed, "file"]) == 0
     assert f"signer    {SUBJECT}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("services", "private"),
+    [
+        (("http://127.0.0.1:1",), True),
+        (("https://[fd00::1]/", "https://10.0.0.7"), True),
+        (("https://fulcio.sigstore.dev",), False),
+        (("http://127.0.0.1:1", "https://rekor.sigstore.dev"), False),
+        (("https://203.0.113.9.example",), False),
+    ],
+)
+def test_what_leaves_this_network_is_said_to_be_public_for_ever(capsys, services, private):
+    Consent(agreed=True)(Publication("me", "", services, ()))
+    assert ("nobody can take it back" not in capsys.readouterr().err) is private
 
 
 def test_a_token_on_the_command_line_is_warned_of(here, capsys):

@@ -126,6 +126,14 @@ def test_where_nothing_can_be_asked_that_is_said(selector):
         urls([service("https://past", end="2026-02-01T00:00:00Z")], selector)
 
 
+def test_a_clock_that_stands_before_all_services_begin_is_said_with_both_times():
+    with pytest.raises(NoService) as caught:
+        urls([service("https://a", start="2026-06-01T00:10:00Z"), service("https://b", start="2026-06-01T00:05:00Z", operator="b")])
+    assert "clock" in caught.value.problem
+    assert "2026-06-01T00:05:00Z" in caught.value.expected
+    assert "2026-06-01T00:00:00Z" in caught.value.got
+
+
 def test_two_of_one_operator_are_not_two():
     listed = [service("https://one"), service("https://two")]
     with pytest.raises(NoService):

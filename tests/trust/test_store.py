@@ -253,6 +253,14 @@ def test_a_clock_that_was_set_back_makes_nothing_valid_again(machine, sim):
         machine.update()
 
 
+def test_a_clock_behind_the_last_check_is_said_to_be(machine):
+    machine.pin()
+    machine.clock.at -= 3 * DAY
+    assert machine.offline().root.name == "acme"
+    assert any("clock is 3 days behind the last check" in note for note in machine.notes)
+    assert not any("ago" in note for note in machine.notes)
+
+
 def test_nothing_is_pinned_unless_all_is_proved(machine, sim):
     sim.files["timestamp.json"] = b"{}"
     with pytest.raises(Exception, match="SK-PARSE"):
