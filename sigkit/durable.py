@@ -177,6 +177,8 @@ def _unwritable(path: str, err: OSError) -> FileUnwritable:
 def lock(path: str | os.PathLike[str], *, timeout_s: float = 60.0) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, which is created and stays; the kernel frees it when the process ends.
 
+    Where nothing can be written, a file that is there is locked all the same.
+
     Raises:
         LockTimeout: another process holds it for `timeout_s` seconds.
         FileUnwritable: the lock file cannot be made.
@@ -184,7 +186,12 @@ def lock(path: str | os.PathLike[str], *, timeout_s: float = 60.0) -> Iterator[N
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as err:
-        raise _unwritable(os.fspath(path), err) from err
+        try:
+            if err.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                raise
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            raise _unwritable(os.fspath(path), err) from err
     try:
         deadline = time.monotonic() + timeout_s
         while not _try_lock(descriptor):

@@ -222,6 +222,18 @@ def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
         assert stack.call("GET", "/healthz")[0] == 200
 
 
+@pytest.mark.root
+def test_a_stack_that_cannot_be_written_is_looked_at_and_backed_up(stack, tmp_path):
+    with up(stack.directory):
+        start_login(stack)  # so that there is a database
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && "$@"'
+    for command in (("status", stack.directory), ("backup", stack.directory, tmp_path / "copy")):
+        line = ["unshare", "--mount", "sh", "-c", script, "sh", stack.directory, *SIGKIT, "stack", *command]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "copy" / "oidc" / "logins.db").stat().st_size > 0
+
+
 def test_every_command_has_examples():
     for name in ("init", "up", "down", "status", "backup", "renew", "publish", "token", "approve"):
         assert "Examples:" in sigkit("stack", name, "--help").stdout

@@ -9,9 +9,11 @@ The keys in offline/ are not in it, nor are they anywhere that this process read
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from sigkit import durable
 from sigkit.clock import format_time
@@ -79,9 +81,12 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
 def _copy_services(directory: str, built: str) -> None:
     for name in ("ca", "tsa", "oidc", CLIENTS):
         _copy_tree(os.path.join(directory, name), os.path.join(built, name))
-    # While this lock is held nothing is signed again.
-    with durable.lock(os.path.join(directory, "tuf", LOCK)):
-        _copy_tree(os.path.join(directory, "tuf"), os.path.join(built, "tuf"))
+    tuf = os.path.join(directory, "tuf")
+    with contextlib.ExitStack() as stack:
+        # While this lock is held nothing is signed again. Where it is absent and cannot be made, nobody else makes it either.
+        if os.access(tuf, os.W_OK) or os.path.lexists(os.path.join(tuf, LOCK)):
+            stack.enter_context(durable.lock(os.path.join(tuf, LOCK)))
+        _copy_tree(tuf, os.path.join(built, "tuf"))
     for name in ("ct", "log"):
         source, target = os.path.join(directory, name), os.path.join(built, name)
         os.makedirs(target, mode=0o700)
@@ -158,11 +163,14 @@ def _copy_file(source: str, target: str) -> None:
 
 
 def _copy_database(source: str, target: str) -> None:
-    import contextlib
     import sqlite3
 
     try:
-        with contextlib.closing(sqlite3.connect(source, timeout=30)) as there, contextlib.closing(sqlite3.connect(target)) as here:
+        # A database in WAL mode wants to write beside itself; where nothing can be written, nobody else writes it either.
+        still = not os.access(os.path.dirname(source), os.W_OK) and not os.path.exists(f"{source}-wal")
+        address = f"file:{quote(source)}" + ("?immutable=1" if still else "")
+        opened = sqlite3.connect(address, timeout=30, uri=True)
+        with contextlib.closing(opened) as there, contextlib.closing(sqlite3.connect(target)) as here:
             there.backup(here)
         os.chmod(target, 0o600)
     except sqlite3.Error as err:

@@ -69,8 +69,11 @@ def find_process(directory: str) -> Process | None:
 
 def is_locked(directory: str) -> bool:
     """Tell whether a process owns the stack's directory."""
+    path = os.path.join(directory, LOCK)
+    if not os.path.lexists(path):
+        return False
     try:
-        with durable.lock(os.path.join(directory, LOCK), timeout_s=0):
+        with durable.lock(path, timeout_s=0):
             return False
     except LockTimeout:
         return True
