@@ -635,9 +635,10 @@ class LogHalted(UnavailError):
 
 
 class NoStack(UnavailError):
-    """A directory holds no stack, or one whose making was not finished.
+    """A directory holds no stack, or one that is not whole.
 
-    Name the directory that `sigkit stack init` made. What an unfinished one holds has never been used: remove it and make it again.
+    Name the directory that `sigkit stack init` made. One that has lost a part is restored from a backup: a new one in its place would be
+    another stack, whose log begins anew.
     """
 
     code = "SK-UNAVAIL-050"
@@ -664,7 +665,7 @@ class StackExists(UnavailError):
 class StackNotRunning(UnavailError):
     """No process serves the stack of that directory.
 
-    Start it: sigkit stack up DIR.
+    There is nothing to stop. `sigkit stack up DIR` starts it.
     """
 
     code = "SK-UNAVAIL-053"

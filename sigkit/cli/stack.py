@@ -116,12 +116,15 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
     from sigkit.clock import SystemClock
     from sigkit.services.stack.restore import go_on
     from sigkit.services.stack.run import serve_stack
+    from sigkit.services.stack.status import expired_while_running
 
     def ready(stack: RunningStack) -> None:
-        output.answer(
-            [f"serving {escape(directory)} at {stack.config.url} (Ctrl-C stops it)"],
-            {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address},
-        )
+        lines = [f"serving {escape(directory)} at {stack.config.url} (Ctrl-C stops it)"]
+        if stack.address != stack.config.origin.authority:
+            lines.append(f"  listens on {stack.address}; clients are told {stack.config.url}")
+        output.answer(lines, {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address})
+        for item in expired_while_running(directory, SystemClock()):
+            output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewed}")
 
     if restored:
         go_on(directory, SystemClock())
@@ -153,13 +156,18 @@ def down(output: Output, directory: str) -> None:
 @command.command(cls=StackCommand, name="status", epilog=EXITS, examples="sigkit stack status ./stack --output json")
 @directory_argument
 @click.pass_obj
-def status(output: Output, directory: str) -> None:
-    """Say whether the stack runs, how large it is, and what expires when."""
+def status(output: Output, directory: str) -> int:
+    """Say whether the stack runs, how large it is, and what expires when.
+
+    It ends with 1 where something has expired that is not signed again by itself.
+    """
     from sigkit.clock import SystemClock
-    from sigkit.services.stack.status import describe, encode, read_status
+    from sigkit.errors import EXIT_DONE, EXIT_REFUSED
+    from sigkit.services.stack.status import describe, encode, expired, read_status
 
     read = read_status(directory, SystemClock())
     output.answer(describe(read), encode(read))
+    return EXIT_REFUSED if expired(read) else EXIT_DONE
 
 
 @command.command(cls=StackCommand, name="backup", epilog=EXITS, examples="sigkit stack backup ./stack /media/backup/stack-2026-01-31")

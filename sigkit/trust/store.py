@@ -310,7 +310,13 @@ class RootStore:
         memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
         with self._sessions(pin.ca_file) as session:
             within_s = UPDATE_S if patience is Patience.WHOLE else ON_THE_WAY_S
-            found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
+            try:
+                found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
+            except MetadataExpired as err:  # fetching it again would change nothing
+                err.remedy = (
+                    err.remedy or "who runs the mirror has to sign anew; of a stack: sigkit stack up DIR or renew DIR"
+                )
+                raise
         return found, Proved(memory.files, now)
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:

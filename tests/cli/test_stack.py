@@ -8,12 +8,14 @@ import os
 import shutil
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
+from tests.simulators.trusting import FixedClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,10 +76,10 @@ def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
         assert stacks.Stack(directory, made["url"]).call("GET", "/healthz")[0] == 200
         seen = answer("stack", "status", directory)
         assert (seen["process"]["pid"], seen["offline_keys_here"]) == (server.process.pid, False)
-        assert answer("stack", "up", directory, status=3)["error"]["code"] == "SK-UNAVAIL-004"
+        assert answer("stack", "up", directory, status=2)["error"]["code"] == "SK-UNAVAIL-004"
         assert answer("stack", "down", directory)["pid"] == server.process.pid
         assert server.process.wait(30) == 0
-    assert answer("stack", "down", directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
+    assert answer("stack", "down", directory, status=2)["error"]["code"] == "SK-UNAVAIL-053"
     assert "stopped" in sigkit("stack", "status", directory).stdout
 
 
@@ -95,7 +97,7 @@ def test_a_killed_one_leaves_nothing_that_stands_in_the_way(stack):
         server.process.wait(30)
     assert (stack.directory / "run.json").exists()
     assert answer("stack", "status", stack.directory)["process"] is None
-    assert answer("stack", "down", stack.directory, status=3)["error"]["code"] == "SK-UNAVAIL-053"
+    assert answer("stack", "down", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-053"
     with up(stack.directory):
         assert stack.call("GET", "/healthz")[0] == 200
 
@@ -130,6 +132,27 @@ def test_one_that_is_damaged_while_the_stack_runs_is_a_503_and_a_line_for_the_op
         assert (status, b"SK-UNAVAIL-003" in raw) == (503, True)
     [line] = (tmp_path / "said").read_text().splitlines()
     assert line.startswith("POST /oidc/device: SK-UNAVAIL-003")
+
+
+@pytest.mark.parametrize("lost", ["stack.json", "log/state", "log/state/journal", "ct/state/version", "ca", "tuf", "oidc/oidc.key"])
+def test_a_stack_that_has_lost_a_part_is_to_be_restored_and_never_made_again(stack, lost):
+    path = stack.directory / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = subprocess.run([*SIGKIT, "stack", "up", stack.directory], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in {2, 3}
+    assert "from a backup" in done.stderr
+    assert "make it again" not in done.stderr
+    seen = subprocess.run([*SIGKIT, "stack", "status", stack.directory], capture_output=True, text=True, timeout=60, check=False)
+    assert "SK-INTERNAL" not in seen.stderr
+
+
+def test_what_has_expired_is_said_by_status_and_up_and_by_its_exit(tmp_path):
+    stack = stacks.make(tmp_path / "stack", clock=FixedClock(datetime.now(UTC) - timedelta(days=800)))
+    seen = answer("stack", "status", stack.directory, status=1)
+    assert {item["what"]: item["state"] for item in seen["expiries"]}["TUF root"] == "expired"
+    with (tmp_path / "said").open("w") as said, up(stack.directory, stderr=said):
+        pass
+    assert "TUF root has expired" in (tmp_path / "said").read_text()
 
 
 def test_status_says_in_words_that_nobody_has_witnessed_the_log(stack):

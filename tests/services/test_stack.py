@@ -159,8 +159,8 @@ def test_a_half_made_directory_is_recognised_with_the_next_step(stack):
     for act in (lambda: stacks.make(stack.directory), lambda: layout.load_config(str(stack.directory))):
         with pytest.raises(NoStack) as caught:
             act()
-        assert "not finished" in caught.value.problem
-        assert "init" in caught.value.remedy
+        assert "not whole" in caught.value.problem
+        assert "backup" in caught.value.remedy
     with pytest.raises(NoStack), running_stack(str(stack.directory)):
         pass
 

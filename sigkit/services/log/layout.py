@@ -50,7 +50,7 @@ def read_origin(path: str) -> str:
     file = os.path.join(path, _VERSION)
     place = Place(file)
     if not os.path.exists(file):
-        raise DatabaseUnusable("there is no log, or one that was never made to the end", place=place, remedy="make it again")
+        raise DatabaseUnusable("there is no log, or one that is not whole", place=place, remedy="restore it from a backup")
     version, _, rest = strict.decode_utf8(durable.read(file, most_bytes=4_096, place=place), place).partition("\n")
     origin = rest.removesuffix("\n")
     if version != SCHEMA or not origin or "\n" in origin:

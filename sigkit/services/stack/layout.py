@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +24,11 @@ from sigkit import durable
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import (
+    DatabaseUnusable,
+    FileUnreadable,
     FileUnwritable,
     LockTimeout,
+    LogDamaged,
     NoStack,
     OtherStackVersion,
     ParseError,
@@ -150,13 +154,28 @@ def no_stack(directory: str) -> NoStack:
         found = []
     place = Place.operator(directory)
     if any(name in found for name in SERVICES):
+        # A stack gets its name when it is whole: one that has its name has been so, and its log may have entries.
         return NoStack(
-            f"a stack whose making was not finished: {CONFIG} is not there",
+            f"a stack that is not whole: {CONFIG} is not there",
             place=place,
             got=", ".join(found)[:200],
-            remedy="remove the directory, then sigkit stack init DIR",
+            remedy="restore it from a backup; a new stack needs a new directory",
         )
-    return NoStack("no stack is there", place=place, remedy="sigkit stack init DIR")
+    return NoStack("no stack is there", place=place, remedy=f"sigkit stack init {shlex.quote(directory)}")
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Read a stack's own files inside: one that is absent or damaged is to be restored, never to be made again.
+
+    Raises:
+        FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice.
+    """
+    try:
+        yield
+    except (FileUnreadable, DatabaseUnusable, LogDamaged) as err:
+        err.remedy = err.remedy or "restore it from a backup of this stack: docs/stack.md"
+        raise
 
 
 @contextlib.contextmanager
@@ -178,7 +197,9 @@ def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConf
             yield config
     except LockTimeout as err:
         raise LockTimeout(
-            f"another process serves this stack: {doing}", place=Place(directory), remedy="sigkit stack status DIR, sigkit stack down DIR"
+            f"another process serves this stack: {doing}",
+            place=Place.operator(directory),
+            remedy=f"sigkit stack status {shlex.quote(directory)}; sigkit stack down {shlex.quote(directory)} stops it",
         ) from err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from typing import TYPE_CHECKING, Final
@@ -88,9 +89,9 @@ def stop(directory: str) -> Process:
         SigkitError: as `find_process`.
     """
     found = find_process(directory)
-    place = Place(directory)
+    place = Place.operator(directory)
     if found is None:
-        raise StackNotRunning("no process serves this stack", place=place)
+        raise StackNotRunning("no process serves this stack", place=place, remedy=f"sigkit stack up {shlex.quote(directory)} starts it")
     try:
         handle = os.pidfd_open(found.pid)
     except ProcessLookupError as err:

@@ -85,12 +85,12 @@ def running_stack(
         if os.path.lexists(os.path.join(directory, BACKUP)):
             raise StackRestored("this is a backup of a stack", place=Place.operator(directory), remedy="docs/stack.md, then up --restored")
         where = _where(config, listen, tls)
-        with (
-            opened_cores(directory, config, clock) as (mounts, repository),
-            running(mounts, where, tls=tls) as address,
-            fresh(repository, clock),
-            told(directory, address, clock),
-        ):
+        with contextlib.ExitStack() as stack:
+            with layout.whole():
+                mounts, repository = stack.enter_context(opened_cores(directory, config, clock))
+            address = stack.enter_context(running(mounts, where, tls=tls))
+            stack.enter_context(fresh(repository, clock))
+            stack.enter_context(told(directory, address, clock))
             yield RunningStack(config, address)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit.clock import format_time
 from sigkit.data import Data
-from sigkit.errors import LogDamaged, Place
+from sigkit.errors import FileUnreadable, LogDamaged, Place
 from sigkit.services import pki
 from sigkit.services.ca import load_chain
 from sigkit.services.log.journal import Journal
@@ -69,7 +69,9 @@ def read_status(directory: str, clock: Clock) -> Status:
     """
     directory = os.path.abspath(directory)
     config = layout.load_config(directory)
-    origin, size = _log_head(os.path.join(directory, "log", LOG_STATE, "journal"))
+    with layout.whole():
+        origin, size = _log_head(os.path.join(directory, "log", LOG_STATE, "journal"))
+        expiries = tuple(_expiries(directory))
     return Status(
         directory,
         config,
@@ -78,7 +80,7 @@ def read_status(directory: str, clock: Clock) -> Status:
         os.path.lexists(os.path.join(directory, RESTORED)),
         size,
         origin,
-        tuple(_expiries(directory)),
+        expiries,
         tuple((name, size_of(os.path.join(directory, name))) for name in SERVICES),
         shutil.disk_usage(directory).free,
         os.path.isdir(os.path.join(directory, OFFLINE)),
@@ -90,7 +92,10 @@ def _log_head(path: str) -> tuple[str, int]:
     """Return origin and size of the newest tree in a journal, out of a copy: opening it is its owner's affair."""
     with tempfile.TemporaryDirectory(prefix="sigkit-") as scratch:
         copy = os.path.join(scratch, "journal")
-        shutil.copyfile(path, copy)
+        try:
+            shutil.copyfile(path, copy)
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=Place(path)) from err
         journal, records = Journal.open(copy)
         journal.close()
     origin, size = records[-1].checkpoint.split("\n", _ORIGIN_LINES)[:_ORIGIN_LINES]
@@ -111,6 +116,24 @@ def _expiries(directory: str) -> Iterator[Expiry]:
         ("timestamp authority", pki.load_chain(os.path.join(directory, "tsa", "tsa-chain.pem"))),
     ):
         yield Expiry(name, min(item.not_valid_after_utc for item in chain), _SOON, "by a new stack")
+
+
+def expired(status: Status) -> tuple[Expiry, ...]:
+    """Return what has expired and is not signed again by itself: timestamps of TUF are when the stack runs, and it does not."""
+    return tuple(
+        item
+        for item in status.expiries
+        if _word(item, status.now) == "EXPIRED" and (item.soon is not _SOON_BY_ITSELF or status.process is not None)
+    )
+
+
+def expired_while_running(directory: str, clock: Clock) -> tuple[Expiry, ...]:
+    """Return what has expired of a stack that runs, without looking at more.
+
+    Raises:
+        SigkitError: as `read_status`.
+    """
+    return tuple(item for item in _expiries(directory) if _word(item, clock.now()) == "EXPIRED")
 
 
 def describe(status: Status) -> tuple[str, ...]:
@@ -153,7 +176,9 @@ def encode(status: Status) -> Json:
         "backup": status.backup,
         "restored": status.restored,
         "log": {"size": status.log_size, "origin": status.log_origin, "witnesses": 0},
-        "expiries": [{"what": item.what, "until": format_time(item.until)} for item in status.expiries],
+        "expiries": [
+            {"what": item.what, "until": format_time(item.until), "state": _word(item, status.now).lower()} for item in status.expiries
+        ],
         "size_bytes": dict(status.sizes),
         "free_bytes": status.free_bytes,
         "offline_keys_here": status.offline_here,
