@@ -313,9 +313,7 @@ class RootStore:
             try:
                 found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
             except MetadataExpired as err:  # fetching it again would change nothing
-                err.remedy = (
-                    err.remedy or "who runs the mirror has to sign anew; of a stack: sigkit stack up DIR or renew DIR"
-                )
+                err.remedy = err.remedy or "who runs the mirror has to sign anew; of a stack: sigkit stack up DIR or renew DIR"
                 raise
         return found, Proved(memory.files, now)
 
