@@ -17,11 +17,13 @@ from sigkit.cli.output import Command
     sigkit completion fish > ~/.config/fish/completions/sigkit.fish
     """,
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def command(shell: str) -> None:
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), required=False)
+def command(shell: str | None) -> None:
     """Print the completion script for bash, zsh or fish."""
     from sigkit.cli.main import COMPLETION_VARIABLE, group
 
+    if shell is None:
+        raise click.UsageError("Name the shell: bash, zsh or fish.", click.get_current_context())
     kind = get_completion_class(shell)
     if kind is None:  # the choice above allows only what click has
         raise click.UsageError(f"No completion for {shell}.")

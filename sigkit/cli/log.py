@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TransparencyLog, TrustedRoot
 
 BODY_CHARACTERS = 100_000
+_ENTRY = re.compile(r"[0-9]{1,20}|[0-9a-fA-F]{64}(?:[0-9a-fA-F]{16})?", re.ASCII)
 _WORDS = {
     "first": "the first checkpoint of this log on this machine",
     "same": "the one seen before",
-    "grown": "continues the one seen before, of {before} entries",
+    "grown": "continues the one seen before, of {before}",
 }
 
 
@@ -118,6 +120,7 @@ command.add_command(forget)
 @click.pass_obj
 def get(output: Output, entry: str, at: LogFlags) -> None:
     """Print an entry that the log proves to hold."""
+    _check_name(entry)
     with _opened(output, at) as log:
         found = log.reader.fetch_entry(entry)
         lines, document = _prove(found, log)
@@ -143,6 +146,7 @@ def verify(output: Output, entry: str, at: LogFlags, seen_by: WitnessFlags) -> N
 
     A fork or a rollback is refused, and the checkpoints that prove it are kept.
     """
+    _check_name(entry)
     with _opened(output, at) as log:
         found = log.reader.fetch_entry(entry)
         lines, document = _prove(found, log)
@@ -314,10 +318,20 @@ def _prove(entry: LogEntry, log: Opened) -> tuple[list[str], dict[str, Json]]:
     lines = [
         f"log       {escape(log.url)}",
         f"entry     {entry.index}",
-        f"included  in the tree of {proved.checkpoint.size} entries, root hash {proved.checkpoint.root.hex()}",
+        f"included  in the tree of {_entries(proved.checkpoint.size)}, root hash {proved.checkpoint.root.hex()}",
         *([f"time      {promised}, by the log's promise"] if promised else []),
     ]
     return lines, {**_describe(proved.checkpoint, log), "index": entry.index, "promised": promised, "note": proved.note}
+
+
+def _entries(size: int) -> str:
+    return "1 entry" if size == 1 else f"{size} entries"
+
+
+def _check_name(entry: str) -> None:
+    """Refuse what no log calls an entry by, before any is asked."""
+    if not _ENTRY.fullmatch(entry):
+        raise click.UsageError(f"An entry is called by its index, a number, or by its UUID: {entry[:100]!r}.", click.get_current_context())
 
 
 def _describe(head: Checkpoint, log: Opened) -> dict[str, Json]:
@@ -336,7 +350,7 @@ def _observe(note: str, log: Opened) -> Observed:
 
 def _say(observed: Observed) -> str:
     others = f"; of its other trees {observed.other_trees} were seen before" if observed.other_trees else ""
-    return "seen      " + _WORDS[observed.seen.value].format(before=observed.before) + others
+    return "seen      " + _WORDS[observed.seen.value].format(before=_entries(observed.before)) + others
 
 
 def _tell(observed: Observed) -> dict[str, Json]:

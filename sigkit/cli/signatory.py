@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from sigkit.signing.token import IdentityToken
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import SigningConfig
+
+
+_DOTS_OF_A_TOKEN: Final = 2
+_LONGEST_PATH_SHOWN: Final = 100
 
 
 class Services(NamedTuple):
@@ -243,11 +247,13 @@ def _find_token(output: Output, flags: SigningFlags, config: SigningConfig, clie
 
 def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
     from sigkit import durable, limits, strict
-    from sigkit.errors import Place
+    from sigkit.errors import FileUnreadable, Place
     from sigkit.signing.token import parse_identity_token
 
     place = Place.operator("--identity-token")
     if not os.path.exists(text):
+        if text.count(".") != _DOTS_OF_A_TOKEN and len(text) <= _LONGEST_PATH_SHOWN:  # anything longer may be half of a secret
+            raise FileUnreadable("no such file, and no token either", place=Place.operator(text))
         output.note("a token on the command line can be read by other users of this machine; give a file")
         return parse_identity_token(text, place), "--identity-token"
     raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=Place.operator(text))

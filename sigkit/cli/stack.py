@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import socket
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
             f"made  {shown}, a stack at {made.config.url}",
             f"  clients  {shown}/clients: trusted_root.json, signing_config.json, root.json (TUF)",
             f"  offline  {escape(made.offline)}: keys that no running process needs; take them elsewhere",
-            f"  next     sigkit stack up {shown}",
+            f"  next     {_next(directory, made.directory)}",
         ],
         {
             "schema": "sigkit.stack.init/1",
@@ -79,6 +80,19 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
             "url": made.config.url,
         },
     )
+
+
+def _next(shown: str, directory: str) -> str:
+    """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
+    from sigkit.errors import MissingExtra
+    from sigkit.services.extra import need_extra
+
+    up = f"sigkit stack up {escape(shlex.quote(shown))}"
+    try:
+        need_extra(Place(directory), "jwt", "httptools", "uvicorn", "uvloop")
+    except MissingExtra as err:
+        return f"{err.remedy}  # it needs more packages to be served\n           {up}"
+    return up
 
 
 def _free_port() -> int:
@@ -185,7 +199,10 @@ def backup(output: Output, directory: str, into: str) -> None:
 
     made = make_backup(directory, into, SystemClock())
     output.answer(
-        [f"copied  {escape(directory)} -> {escape(into)}", f"  log   {made.log_size} entries, root hash {made.log_root}"],
+        [
+            f"copied  {escape(directory)} -> {escape(into)}",
+            f"  log   {made.log_size} {'entry' if made.log_size == 1 else 'entries'}, root hash {made.log_root}",
+        ],
         {
             "schema": "sigkit.stack.backup/1",
             "directory": made.directory,

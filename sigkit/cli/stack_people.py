@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     """,
 )
 @directory_argument
-@click.argument("subject")
+@click.argument("subject", metavar="URI|EMAIL")
 @click.option("--lifetime", "lifetime_s", type=click.IntRange(1, 86_400), default=600, show_default=True, metavar="SECONDS")
 @click.option("--audience", default="sigstore", show_default=True, help="Whom the token is for.")
 @click.option(
@@ -52,6 +52,8 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
     try:
         made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
     except UnnamableIdentity as err:
+        if "://" not in subject and "@" not in subject:
+            err.expected = "a workload's URI such as https://ci.acme.example/app, or a person's e-mail address"
         raise err.within(Place.operator(subject)) from err
     if not output.json and not sys.stdout.isatty():
         click.echo(made, nl=False)  # cosign sends a file as it is, and a header with a line end is none

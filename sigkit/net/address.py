@@ -213,7 +213,7 @@ def connect(host: str, port: int) -> GuardedSocket:
             problem = err.strerror or str(err)
     if guard.deadline.left() <= 0:
         raise TimedOut(f"no connection within {guard.deadline.seconds:g} s", place=place)
-    raise Unreachable(f"cannot connect: {problem}", place=place, remedy="check the address, the port, and that a registry runs there")
+    raise Unreachable(f"cannot connect: {problem}", place=place, remedy="check the address, the port, and that the service runs there")
 
 
 def _resolve(host: str, port: int, place: Place) -> tuple[tuple[int, Any], ...]:

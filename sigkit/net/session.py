@@ -194,7 +194,9 @@ class Session:
             except TlsFailed as err:
                 err.remedy = f"for a private authority, give its certificate with {self._options.ca_option}"
                 raise
-            except Unreachable:
+            except Unreachable as err:
+                if call.url.origin.scheme == "http" and not err.remedy:
+                    err.remedy = "if this server speaks TLS, its address begins with https://"
                 if last or not retry.repeatable(call.method) or not self._wait(attempt, None, call):
                     raise
                 continue

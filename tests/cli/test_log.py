@@ -213,6 +213,14 @@ def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
     assert ORIGIN in log.checkpoint()
 
 
+@pytest.mark.parametrize("name", ["abc", "-1", "1.5", "12 ", "g" * 64, ""])
+def test_what_no_log_calls_an_entry_by_is_a_usage_error_and_no_log_is_asked(served, capsys, name):
+    _, front, url = served
+    assert run(["log", "get", *by_key(url), "--", name]) == 2
+    assert "by its index" in capsys.readouterr().err
+    assert front.asked == []
+
+
 def test_a_log_whose_operator_has_explained_a_rollback_is_followed_anew(served, capsys, tmp_path):
     log, front, url = served
     old = log.checkpoint()

@@ -489,7 +489,7 @@ def test_a_wrong_password_is_answered_with_the_variable_that_holds_it(tmp_path):
 def test_a_registry_that_is_down_is_answered_with_what_to_check():
     done = sigkit("tree", "127.0.0.1:1/app")
     assert done.returncode == 3
-    assert "that a registry runs there" in done.stderr
+    assert "that the service runs there" in done.stderr
 
 
 @pytest.mark.parametrize(("source", "says"), [("./image", "did you mean oci:./image ?"), ("oci-archive:image.tar", "skopeo copy")])

@@ -206,6 +206,13 @@ def test_what_leaves_this_network_is_said_to_be_public_for_ever(capsys, services
     assert ("nobody can take it back" not in capsys.readouterr().err) is private
 
 
+def test_a_file_of_a_token_that_is_not_there_is_called_so(here, capsys):
+    assert blob("--identity-token", "nosuchfile") == 2
+    said = capsys.readouterr().err
+    assert "no such file" in said
+    assert "nosuchfile" in said
+
+
 def test_a_token_on_the_command_line_is_warned_of(here, capsys):
     assert blob("--identity-token", (here / "token").read_text().strip()) == 0
     assert "can be read by other users" in capsys.readouterr().err

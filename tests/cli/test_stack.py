@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from sigkit.cli.main import run
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
 from tests.simulators.trusting import FixedClock
@@ -165,6 +167,27 @@ def test_status_says_in_words_that_nobody_has_witnessed_the_log(stack):
 def test_a_chosen_port_is_not_one_that_the_kernel_hands_out(tmp_path):
     port = int(answer("stack", "init", tmp_path / "stack")["url"].rpartition(":")[2])
     assert 20_000 <= port < 30_000
+
+
+def test_where_it_listens_is_said_if_that_is_not_its_url(stack):
+    listen = stacks.free_url().removeprefix("http://")
+    with up(stack.directory, "--listen", listen) as server:
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == f"  listens on {listen}; clients are told {stack.url}\n"
+
+
+def test_a_subject_that_is_neither_is_told_what_it_could_be(stack):
+    said = sigkit("stack", "token", stack.directory, "release", status=2).stderr
+    assert "e-mail address" in said
+    assert "https://" in said
+
+
+def test_init_says_what_serving_needs_where_that_is_absent(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert run(["stack", "init", str(tmp_path / "stack")]) == 0
+    said = capsys.readouterr().out
+    assert "pip install" in said
+    assert said.endswith(f"sigkit stack up {tmp_path / 'stack'}\n")
 
 
 @pytest.mark.parametrize("arguments", [("--url", "http://stack.example"), ("--url", "https://stack.example/path"), ("--name", "a/b")])

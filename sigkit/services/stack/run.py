@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sigkit.services.serve import Tls
     from sigkit.services.tuf import Repository
 
+_RESTORED: Final = "read docs/stack.md first; then sigkit stack up --restored {}"
 _LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
 _RESIGN_S: Final = 60.0  # how often is looked; half of what was signed is still good then
 
@@ -83,7 +85,9 @@ def running_stack(
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
         if os.path.lexists(os.path.join(directory, BACKUP)):
-            raise StackRestored("this is a backup of a stack", place=Place.operator(directory), remedy="docs/stack.md, then up --restored")
+            raise StackRestored(
+                "this is a backup of a stack", place=Place.operator(directory), remedy=_RESTORED.format(shlex.quote(directory))
+            )
         where = _where(config, listen, tls)
         with contextlib.ExitStack() as stack:
             with layout.whole():

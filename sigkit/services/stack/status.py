@@ -148,7 +148,10 @@ def describe(status: Status) -> tuple[str, ...]:
         lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md)")
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
-    lines += [f"  log        {status.log_size} entries, origin {escape(status.log_origin)}", f"             {NOT_WITNESSED}"]
+    lines += [
+        f"  log        {status.log_size} {'entry' if status.log_size == 1 else 'entries'}, origin {escape(status.log_origin)}",
+        f"             {NOT_WITNESSED}",
+    ]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
         lines.append(f"  {_word(item, status.now):<9}  {item.what}: {format_time(item.until)}, {left}; renewed {item.renewed}")
