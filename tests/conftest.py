@@ -28,7 +28,16 @@ KEPT = ("SIGKIT_GO_PEERS", "SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTO
 
 
 # Rooms whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
-ALONE = ("engine/", "integration/", "runtime/", "attacks/test_runtime.py", "attacks/test_unpacking.py")
+ALONE = (
+    "attacks/test_runtime.py",
+    "attacks/test_unpacking.py",
+    "engine/",
+    "integration/test_engine_",
+    "integration/test_journey.py",
+    "integration/test_peer_root.py",
+    "integration/test_runtime_",
+    "runtime/",
+)
 
 
 def _absent(reason: str) -> NoReturn:

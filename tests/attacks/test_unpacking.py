@@ -231,6 +231,7 @@ def test_beyond_a_limit_is_refused_before_it_is_read(host, entries):
     refused(host, layer(*entries), Kind.LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.attack("CVE-2021-20291, CVE-2023-25153")
 def test_bomb_takes_no_memory(host):
     """A gigabyte of zeros behind the end of the archive is read through in pieces."""

@@ -233,6 +233,7 @@ def test_read_only_root(inside):
     assert printed.endswith("written\n")
 
 
+@pytest.mark.slow
 def test_many_layers_are_copied_where_one_mount_cannot_name_them(inside):
     """More paths than fit into a page of mount options, and the first of them hidden by a later one."""
     layers = [layer(file("count", str(number).encode()), file(f"f{number % 7}", b"x")) for number in range(130)]

@@ -139,7 +139,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("body", "kind"), SIGNED)
+@pytest.mark.parametrize(("body", "kind"), SIGNED, ids=range(len(SIGNED)))
 def test_the_same_is_signed_alike(both, body, kind):
     theirs, ours = both.send(body, kind)
     assert (theirs[0], ours[0]) == (200, 200), (theirs, ours)
