@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from sigkit.cli.log_forget import forget
-from sigkit.cli.options import FILE, Number, grouped
+from sigkit.cli.options import FILE, ROOT, Number, grouped
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -69,7 +69,7 @@ log_options = grouped(
         "--trusted-root",
         default="public-good",
         show_default=True,
-        type=FILE,
+        type=ROOT,
         metavar="NAME|FILE",
         help="Which logs are trusted, with their keys: a root of `sigkit trust`, or a trusted_root.json.",
     ),

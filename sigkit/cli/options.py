@@ -156,6 +156,29 @@ class HostPath(click.types.StringParamType):
         return [CompletionItem(incomplete, type=self.name)]
 
 
+class TrustRootName(HostPath):
+    """A trust root of this machine by its name, or a file."""
+
+    def __init__(self) -> None:
+        """Take files besides."""
+        super().__init__("file")
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the names that are pinned; without one that fits, leave it to the shell to list files."""
+        from click.shell_completion import CompletionItem
+
+        from sigkit.errors import SigkitError
+        from sigkit.trust.bundled import NAME
+        from sigkit.trust.pins import Pins, default_directory
+
+        try:
+            names = dict.fromkeys((NAME, *Pins(default_directory()).names()))
+        except SigkitError:
+            names = dict.fromkeys((NAME,))
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
+
+
 class PredicateType(click.types.StringParamType):
     """A type of attestations: a URI, or a name that a shell can complete."""
 
@@ -186,6 +209,7 @@ class NameChoice(click.Choice[str]):
 
 FILE = HostPath("file")
 DIRECTORY = HostPath("dir")
+ROOT = TrustRootName()
 
 
 def is_utf8(text: str) -> bool:
@@ -263,7 +287,7 @@ _identity_options = (
     click.option(
         "--trusted-root",
         multiple=True,
-        type=FILE,
+        type=ROOT,
         metavar="NAME|FILE",
         help="Whose word counts: a root of `sigkit trust`, or a trusted_root.json. For identities public-good is the default.",
     ),

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from sigkit.cli.options import FILE, Number, grouped
+from sigkit.cli.options import FILE, ROOT, Number, grouped
 
 TOKEN_VARIABLE: Final = "SIGSTORE_ID_TOKEN"  # noqa: S105 # a name
 LOGINS: Final = ("auto", "browser", "device", "never")
@@ -45,7 +45,7 @@ signing_options = grouped(
     ),
     click.option(
         "--trusted-root",
-        type=FILE,
+        type=ROOT,
         metavar="NAME|FILE",
         help="The instance's trusted root, by which what is made must verify: one of `sigkit trust`, whose services sign without "
         "--signing-config, or a file. For identities public-good is the default.",

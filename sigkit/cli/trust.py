@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import FILE
+from sigkit.cli.options import FILE, ROOT
 from sigkit.cli.output import EXITS, Command, Output, error_document
 from sigkit.cli.trust_create import command as create
 from sigkit.text import escape
@@ -109,7 +109,7 @@ def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes
     sigkit trust update acme
     """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, type=ROOT, metavar="[NAME...]")
 @click.pass_obj
 def update(output: Output, names: tuple[str, ...]) -> int:
     """Fetch the newest state of each NAME, of all roots without one.
@@ -181,7 +181,7 @@ def pin(output: Output, name: str, path: str, hexadecimal: str | None) -> None:
     sigkit trust show ./trusted_root.json
     """,
 )
-@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.argument("name", required=False, type=ROOT, metavar="[NAME|FILE]")
 @click.pass_obj
 def show(output: Output, name: str | None) -> None:
     """Explain a trust root in words, or list those of this machine. No connection is made."""

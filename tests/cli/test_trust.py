@@ -321,3 +321,12 @@ def test_a_service_that_is_described_wrongly_is_a_usage_error_and_nothing_is_wri
     (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())
     assert home("trust", "create", *arguments).returncode == 2
     assert not list(home.path.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "at"), [("sigkit trust show ac", 3), ("sigkit trust update ac", 3), ("sigkit verify --trusted-root ac", 3)]
+)
+def test_a_shell_completes_the_names_that_are_pinned(home, mirror, line, at):
+    init(home, mirror)
+    done = home(_SIGKIT_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(at))
+    assert done.stdout == "plain,acme\n"
