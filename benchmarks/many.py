@@ -15,7 +15,7 @@ from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve
 from sigkit.services.serve import running_registry
-from sigkit.signing.keyed import sign_payload
+from sigkit.signing.keyed import KeySignatory, StatementToSign
 from sigkit.signing.payload import statement_for
 from sigkit.signing.session import sign_and_attach
 from tests.simulators.images import small_image
@@ -74,9 +74,9 @@ def _signed_by_many(bench: Bench, address: str, size: int) -> str:
     with open_registry(RegistryOptions()) as client:
         small_image().push(client, repository, "1")
         resolved = resolve(client, parse_reference(f"{repository}:1"))
-        payload = statement_for(resolved, {}).encode({})
+        thing = StatementToSign(statement_for(resolved, {}).encode({}))
         for signer in (*(generate("ecdsa-p256") for _ in range(size - 1)), _key(bench)):
-            attach(client, resolved, sign_payload(payload, signer).bundle, PREDICATE_SIGNATURE, clock.now())
+            attach(client, resolved, KeySignatory(signer).make(thing).bundle, PREDICATE_SIGNATURE, clock.now())
     return f"{repository}:1"
 
 
