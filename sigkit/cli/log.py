@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from sigkit.cli.log_forget import forget
+from sigkit.cli.log_signer import signers_of
 from sigkit.cli.options import FILE, ROOT, Number, grouped
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
@@ -125,7 +126,9 @@ def get(output: Output, entry: str, at: LogFlags) -> None:
         found = log.reader.fetch_entry(entry)
         lines, document = _prove(found, log)
     body, text = _body(found.body)
-    output.answer([*lines, "", *text], {"schema": "sigkit.log.entry/1", **document, "body": body})
+    signers = signers_of(body, log.place)
+    lines += [f"signer    {escape(signer)}, as the entry says" for signer in signers]
+    output.answer([*lines, "", *text], {"schema": "sigkit.log.entry/1", **document, "signers": list(signers), "body": body})
 
 
 @command.command(

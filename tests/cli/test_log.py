@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigkit.cli.main import run
 from sigkit.digest import Digest
+from sigkit.errors import Place
 from sigkit.keys.private import generate
 from sigkit.keys.public import parse_public_key
 from sigkit.services.log.hashedrekord import terms_of
@@ -83,6 +84,7 @@ def test_an_entry_is_printed_with_the_tree_that_holds_it(served, capsys):
     out = capsys.readouterr().out
     assert "included  in the tree of 2 entries" in out
     assert '"kind": "hashedrekord"' in out
+    assert f"signer    key {parse_public_key(spki(SIGNER), Place('key')).fingerprint}, as the entry says" in out
     status, document = call(capsys, "get", "1", *by_key(url))
     assert (status, document["schema"], document["size"]) == (0, "sigkit.log.entry/1", 2)
     assert document["body"] == json.loads(LEAF)
