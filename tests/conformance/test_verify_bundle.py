@@ -71,7 +71,7 @@ CODES = {
     "wrong-hashedrekord-artifact_fail": "SK-BIND-003",
     "wrong-hashedrekord-cert-and-sig_fail": "SK-BIND-003",
     "wrong-hashedrekord-entry_fail": "SK-BIND-003",
-    "wrong-material_fail": "SK-SIG-001",
+    "wrong-material_fail": "SK-BIND-001",
 }
 EXECUTED = ("happy-path-v0.3", "rekor2-happy-path", "managed-key-happy-path", "managed-key-wrong-key_fail", "set-invalid-signature_fail")
 
