@@ -6,8 +6,10 @@ programs, and must be refused with another key. Predicates, names, other clients
 
 from __future__ import annotations
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -135,9 +137,10 @@ class Shelf:
         pushed, key = self._push(f"ours/{kind}"), ("--key", "release.plain")
         signs, attests = ("sign", *key, "-a", "build=7"), ("attest", *key, *ATTESTED)
         # Side by side: where referrers are listed under a tag, each waits to see that nobody took its entry away.
-        with ThreadPoolExecutor(len(pushed)) as pool:
+        with redirect_stderr(io.StringIO()) as said, ThreadPoolExecutor(len(pushed)) as pool:
             commands = [[*(attests if thing == "attestation" else signs), pinned] for (_, thing), pinned in pushed.items()]
-            assert set(pool.map(run, commands)) == {0}
+            ended = list(pool.map(run, commands))
+        assert set(ended) == {0}, said.getvalue()
         return pushed
 
 
