@@ -17,7 +17,7 @@ from sigkit.oci.resolve import resolve
 from sigkit.services.serve import running_registry
 from sigkit.signing.keyed import KeySignatory, StatementToSign
 from sigkit.signing.payload import statement_for
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.session import sign_image
 from tests.simulators.images import small_image
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def many(bench: Bench, count: int = IMAGES) -> str:
         for image in images:
             reference = parse_reference(image)
             small_image(image.encode()).push(client, reference.repository, image.rpartition(":")[2])
-            sign_and_attach(client, resolve(client, reference), key, {}, clock)
+            sign_image(client, resolve(client, reference), KeySignatory(key), {}, clock)
     (bench.home / "images.txt").write_text("\n".join(images), encoding="utf-8")
     one = f"cosign verify --key {bench.home}/bench.pub --insecure-ignore-tlog"
     loop = f'for number in $(seq 0 {count - 1}); do {one} "{bench.registry}/bench/many:$number" || exit 1; done'

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import hypothesis
 import pytest
 
-from tests.simulators import go_peers, peer_root
+from tests.simulators import go_peers, js_peers, peer_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,19 +24,20 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile("tests")
 
-KEPT = ("SIGKIT_GO_PEERS", "SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
+KEPT = ("SIGKIT_GO_PEERS", "SIGKIT_JS_PEERS", "SIGKIT_PEERS", "SIGKIT_REQUIRE_PEERS", "SIGKIT_VECTORS")
 
 
-# Rooms whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
+# Files whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
 ALONE = (
     "attacks/test_runtime.py",
     "attacks/test_unpacking.py",
-    "engine/",
+    "engine/test_faults.py",
+    "engine/test_tree.py",
     "integration/test_engine_",
     "integration/test_journey.py",
     "integration/test_peer_root.py",
     "integration/test_runtime_",
-    "runtime/",
+    *(f"runtime/test_{name}.py" for name in ("cgroups", "cli", "create", "failures", "init", "spawn", "sync", "trace")),
 )
 
 
@@ -111,6 +112,15 @@ def go_peer() -> Callable[[str], Path]:
         return go_peers.find(name) or _absent(f"no {name}: run .ci/go-peers {name}")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def sigstore_js(peer, tmp_path_factory) -> js_peers.SigstoreJs:
+    """Ask the sigstore-js that `.ci/js-peers` fetches: `[answer] = sigstore_js(Question(root, bundle, artifact))`. For tests marked `peers`."""
+    fetched = js_peers.find()
+    if why := js_peers.why_absent():
+        _absent(why)
+    return js_peers.SigstoreJs.copied(peer, fetched, tmp_path_factory.mktemp("js"))
 
 
 @pytest.fixture

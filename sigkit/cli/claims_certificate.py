@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit.clock import format_time
 from sigkit.digest import Digest
-from sigkit.errors import WrongShape
-from sigkit.verify.extensions import ARC, ISSUER, NAMES, USERNAME_OID
+from sigkit.errors import Place, SigkitError, WrongShape
+from sigkit.verify.extensions import ARC, ISSUER, LAST_PLAIN, NAMES, USERNAME_OID, decode_utf8_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from sigkit.cli.claims import Section
-    from sigkit.errors import Place
     from sigkit.strict import Json
 
-_UTF8_STRING: Final = 0x0C
-_LAST_RAW: Final = 6  # until then an extension's value is its text, later a UTF8String in DER
+_PLACE: Final = Place("certificate")
 
 
 def describe_certificate(section: Section, der: bytes, place: Place) -> None:
@@ -152,12 +150,12 @@ def _fulcio_name(oid: str) -> str:
     """Return the name by which flags and policies ask for the extension; the first six have a newer one beside them."""
     number = oid.removeprefix(ARC)
     name = NAMES.get(int(number)) if number.isdecimal() else None
-    return f"{name} (old)" if name == ISSUER and int(number) <= _LAST_RAW else name or oid
+    return f"{name} (old)" if name == ISSUER and int(number) <= LAST_PLAIN else name or oid
 
 
 def _fulcio_value(oid: str, extension: x509.ExtensionType) -> str:
     value, number = extension.public_bytes(), oid.removeprefix(ARC)
-    if number.isdecimal() and int(number) <= _LAST_RAW:
+    if number.isdecimal() and int(number) <= LAST_PLAIN:
         return value.decode("utf-8", "backslashreplace")
     return _utf8_string(value)
 
@@ -168,9 +166,7 @@ def _logged(timestamps: x509.PrecertificateSignedCertificateTimestamps) -> Json:
 
 def _utf8_string(der: bytes) -> str:
     """Return the text of a UTF8String, and the bytes as hexadecimal where they are none."""
-    if len(der) < 2 or der[0] != _UTF8_STRING:
+    try:
+        return decode_utf8_string(der, "text", _PLACE)
+    except SigkitError:
         return f"hex {der.hex()}"
-    count = der[1] & 0x7F if der[1] & 0x80 else 0
-    start = 2 + count
-    size = int.from_bytes(der[2:start], "big") if count else der[1]
-    return der[start:].decode("utf-8", "backslashreplace") if len(der) - start == size else f"hex {der.hex()}"

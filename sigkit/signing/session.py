@@ -17,7 +17,7 @@ from sigkit.evidence.form import Form, Found, evidence_of_bundle
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.limits import DEFAULT
 from sigkit.signing.finish import verify_finished
-from sigkit.signing.keyed import KeySignatory, StatementToSign, check_size
+from sigkit.signing.keyed import StatementToSign, check_size
 from sigkit.signing.payload import statement_for
 from sigkit.signing.predicate import Predicate
 from sigkit.verify.bind import Artifact
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sigkit.clock import Clock
     from sigkit.evidence.form import Evidence
     from sigkit.evidence.statement import Statement
-    from sigkit.keys.private import Signer
     from sigkit.limits import Limits
     from sigkit.oci.registry import Registry
     from sigkit.oci.resolve import Resolved
@@ -43,28 +42,6 @@ class Signed(Data):
     added: bool
     manifest: Digest
     facts: Facts
-
-
-def sign_and_attach(
-    registry: Registry, resolved: Resolved, key: Signer, annotations: Mapping[str, str], clock: Clock, limits: Limits = DEFAULT
-) -> Signed:
-    """Sign what was resolved with a key, and attach the signature, unless one with the same facts is there.
-
-    Raises:
-        SigkitError: as `sign_image`.
-    """
-    return sign_image(registry, resolved, KeySignatory(key), annotations, clock, limits)
-
-
-def attest_and_attach(
-    registry: Registry, resolved: Resolved, key: Signer, predicate: Predicate, clock: Clock, limits: Limits = DEFAULT
-) -> Signed:
-    """Sign what `predicate` says about what was resolved with a key, and attach it, unless this key has attached the same.
-
-    Raises:
-        SigkitError: as `attest_image`.
-    """
-    return attest_image(registry, resolved, KeySignatory(key), predicate, clock, limits)
 
 
 def sign_image(

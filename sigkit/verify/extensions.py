@@ -50,7 +50,7 @@ NAMES: Final[Mapping[int, str]] = {
     23: "deploymentEnvironment",
     24: "tokenSubject",
 }
-_LAST_PLAIN: Final = 6
+LAST_PLAIN: Final = 6  # until then an extension's value is its text, later a UTF8String in DER
 _UTF8_STRING: Final = 0x0C
 
 
@@ -96,7 +96,7 @@ def decode_extension(number: int, content: bytes, place: Place) -> str:
         MalformedCertificate: (SIG) not one UTF8String in DER, and nothing after it.
         NotUtf8: (PARSE).
     """
-    if number <= _LAST_PLAIN:
+    if number <= LAST_PLAIN:
         return decode_utf8(content, place)
     return decode_utf8_string(content, f"the extension {ARC}{number}", place)
 
@@ -122,7 +122,7 @@ def encode_extension(number: int, text: str) -> bytes:
     Source: X.690 sections 8.1.3 (length) and 8.21 (strings).
     """
     raw = text.encode("utf-8")
-    return raw if number <= _LAST_PLAIN else encode_utf8_string(raw)
+    return raw if number <= LAST_PLAIN else encode_utf8_string(raw)
 
 
 def encode_utf8_string(raw: bytes) -> bytes:

@@ -31,7 +31,8 @@ from sigkit.oci.reference import parse_reference
 from sigkit.oci.resolve import resolve
 from sigkit.policy.decision import Allow, Deny
 from sigkit.policy.load import load_policy
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.keyed import KeySignatory
+from sigkit.signing.session import sign_image
 from tests.simulators import gatehouse
 from tests.simulators.altered import altered
 from tests.simulators.command import SIGKIT
@@ -122,7 +123,7 @@ def test_an_exception_that_the_image_makes_for_itself_changes_nothing(host):
 def test_an_exception_that_a_stranger_signs_changes_nothing(host):
     host.push()
     resolved = resolve(host.registry, parse_reference(f"{APP}:v1"))
-    sign_and_attach(host.registry, resolved, private("stranger"), {"policy": "unverified", "mode": "warn"}, host.clock)
+    sign_image(host.registry, resolved, KeySignatory(private("stranger")), {"policy": "unverified", "mode": "warn"}, host.clock)
     refused_run(host)
 
 
@@ -163,7 +164,7 @@ def test_nothing_from_outside_reaches_the_terminal_as_a_control(host):
     evil = "\x1b[2J\x1b]0;owned\x07 line\nfeed \u202e reversed"
     host.push()
     resolved = resolve(host.registry, parse_reference(f"{APP}:v1"))
-    sign_and_attach(host.registry, resolved, private("a"), {"note": evil, evil: "x"}, host.clock)
+    sign_image(host.registry, resolved, KeySignatory(private("a")), {"note": evil, evil: "x"}, host.clock)
     for judgement in (host.judge(), host.judge(ONE_KEY.replace("key: a", "key: b"))):
         lines = decision_lines(Output(), judgement.decision, io.StringIO(), "allowed")
         assert any("owned" in line for line in lines) or not isinstance(judgement.decision, Allow)
@@ -259,7 +260,7 @@ def test_two_signatures_by_one_key_are_one_signer(host):
     host.push()
     host.sign("a")
     resolved = resolve(host.registry, parse_reference(f"{APP}:v1"))
-    sign_and_attach(host.registry, resolved, private("a"), {"second": "signature"}, host.clock)
+    sign_image(host.registry, resolved, KeySignatory(private("a")), {"second": "signature"}, host.clock)
     rules = ONE_KEY.replace("{key: a}", "{atLeast: {n: 2, of: [{key: a}, {key: b}]}}")
     assert refused_run(host, rules) == ThresholdNotMet.code
     assert host.told[-1].decision.reasons[0].problem == "1 of 2 distinct"

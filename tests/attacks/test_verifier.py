@@ -48,7 +48,8 @@ from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.resolve import resolve
 from sigkit.policy.decision import Allow, Deny
 from sigkit.policy.flags import policy_for_keys
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.keyed import KeySignatory
+from sigkit.signing.session import sign_image
 from sigkit.trust.root import TrustedKey
 from tests.simulators.evidence_maker import b64, log_entry, signed, statement, subject
 from tests.simulators.images import AMD64, small_image
@@ -217,7 +218,7 @@ def test_a_second_valid_signature_of_the_same_bytes_is_still_one_signer(shop):
     assert isinstance(decision, Allow)
     assert len(decision.facts) == 2  # both verify …
     assert len({fact.signer.signer for fact in decision.facts}) == 1  # … and are one
-    assert not sign_and_attach(shop.registry, resolve(shop.registry, shop.reference), KEY, {}, Clock()).added
+    assert not sign_image(shop.registry, resolve(shop.registry, shop.reference), KeySignatory(KEY), {}, Clock()).added
 
 
 @pytest.mark.attack("Ed25519 low-order keys")

@@ -1,4 +1,4 @@
-"""The command line as a user or a script meets it: help, usage errors, codes and JSON, in a process of its own."""
+"""The command line as a user or a script meets it: help, usage errors, codes and JSON."""
 
 import json
 import os
@@ -6,6 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from tempfile import TemporaryFile
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 
@@ -13,11 +17,33 @@ from sigkit.cli.demo_image import assemble, write_layout
 from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import EXIT_RUN_USAGE, EXIT_USAGE, all_codes
 from sigkit.keys.files import write_key_pair
+from sigkit.keys.private import generate
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 
+PUBLIC_KEY = generate("ed25519").public.encode_pem()
 
-def sigkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def sigkit(*arguments: str, **environment: str) -> Done:
+    """Run a command in this process; a start costs forty times as much as most of what is asked here."""
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
+            status = run(arguments)
+        out.seek(0)
+        err.seek(0)
+        return Done(status, out.read(), err.read())
+
+
+def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-I", "-m", "sigkit", *arguments],
         capture_output=True,
@@ -63,7 +89,7 @@ def test_help_shows_examples(name):
 
 
 def test_version_is_one_line():
-    assert re.fullmatch(r"sigkit \d+\.\d+\.\d+\n", sigkit("--version").stdout)
+    assert re.fullmatch(r"sigkit \d+\.\d+\.\d+\n", started("--version").stdout)
 
 
 def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
@@ -122,7 +148,7 @@ def test_usage_errors_are_JSON_when_JSON_is_asked_for_anywhere():
 
 def test_what_follows_the_image_of_run_is_the_containers_and_asks_for_no_JSON(tmp_path):
     key = tmp_path / "release.pub"
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit("run", "--root", str(tmp_path / "store"), "--key", str(key), "127.0.0.1:1/app", "kubectl", "-o", "json")
     assert (done.returncode, done.stdout) == (123, "")
     assert done.stderr.startswith("could not check")
@@ -140,7 +166,7 @@ def test_what_follows_the_image_of_run_is_the_containers_and_asks_for_no_JSON(tm
     ],
 )
 def test_a_value_that_cannot_be_meant_is_a_usage_error(arguments, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     wanted = ("--root", str(tmp_path / "store"), "--key", str(tmp_path / "release.pub"))
     done = sigkit("run", *wanted, *arguments, "127.0.0.1:1/app", NOT_UTF_8="\udcff")
     assert (done.returncode, done.stdout) == (125, "")
@@ -163,7 +189,7 @@ def test_a_layout_that_is_not_there_is_the_users_to_mend(tmp_path):
 
 @pytest.mark.parametrize(("line", "word"), [("tree 127.0.0.1:1/a", "failed"), ("pull --key {} 127.0.0.1:1/a", "could not check")])
 def test_what_checks_nothing_fails_and_does_not_fail_to_check(line, word, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit(*line.format(tmp_path / "release.pub").split(), SIGKIT_ROOT=str(tmp_path / "store"))
     assert done.stderr.startswith(f"{word}  SK-UNAVAIL-007")
     assert [step.split()[:2] for step in done.stderr.splitlines()[-2:]] == [["next", "check"], ["next", "sigkit"]]  # each on a line
@@ -320,7 +346,7 @@ def test_the_shell_completes_commands_options_choices_files_and_codes():
 
 @pytest.mark.parametrize("line", ["sign --key k", "verify --key k", "tree", "pull --key k", "run --key k"])
 def test_a_layout_is_not_looked_for_on_docker_hub(line, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     command = line.replace(" k", f" {tmp_path / 'release.pub'}").split()
     done = sigkit(*command, "oci:image", SIGKIT_ROOT=str(tmp_path / "store"))
     assert done.returncode in {2, 125}
@@ -329,7 +355,7 @@ def test_a_layout_is_not_looked_for_on_docker_hub(line, tmp_path):
 
 @pytest.mark.parametrize("option", ["--cap-add=FOO", "--cap-add=all", "--cap-drop=CAP_FOO"])
 def test_an_unknown_capability_is_a_usage_error_and_not_one_that_a_rule_could_grant(option, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit("run", option, "--root", str(tmp_path / "store"), "--key", str(tmp_path / "release.pub"), "127.0.0.1:1/app")
     assert done.returncode == 125
     assert "is no capability" in done.stderr
@@ -355,7 +381,7 @@ def test_an_empty_password_is_taken_and_said(tmp_path):
 @pytest.mark.parametrize("option", ["--authfile", "--registry-cacert"])
 @pytest.mark.parametrize(("command", "status"), [("verify", 2), ("tree", 2), ("run", 125)])
 def test_a_file_of_an_option_that_is_not_there_is_named_before_anything_is_asked_for(option, command, status, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     key = () if command == "tree" else ("--key", str(tmp_path / "release.pub"))
     missing = str(tmp_path / "missing")
     done = sigkit(command, *key, option, missing, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
@@ -366,7 +392,7 @@ def test_a_file_of_an_option_that_is_not_there_is_named_before_anything_is_asked
 
 @pytest.mark.parametrize(("command", "status"), [("pull", 2), ("run", 125)])
 def test_a_root_that_is_a_file_is_a_usage_error(command, status, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     (tmp_path / "file").write_text("x")
     done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", str(tmp_path / "file"), "127.0.0.1:1/app")
     assert done.returncode == status
@@ -377,7 +403,7 @@ def test_a_root_that_is_a_file_is_a_usage_error(command, status, tmp_path):
 @pytest.mark.parametrize(("command", "status"), [("pull", 3), ("run", 123)])
 def test_a_root_that_cannot_be_made_is_no_usage_error(command, status, tmp_path):
     """Nothing can be made below /proc, by no user."""
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit(command, "--key", str(tmp_path / "release.pub"), "--root", "/proc/self/store", "127.0.0.1:1/app")
     assert done.returncode == status
     assert done.stderr.startswith("could not check  SK-UNAVAIL-002")
@@ -387,7 +413,7 @@ def test_a_root_that_cannot_be_made_is_no_usage_error(command, status, tmp_path)
 def test_lines_are_drawn_in_ascii_where_the_locale_has_no_others(locale, lines, tmp_path):
     with MisbehavingRegistry() as registry:
         release = Release.prepare(tmp_path, registry.address)
-        done = sigkit("tree", release.reference, LC_ALL=locale)
+        done = started("tree", release.reference, LC_ALL=locale)
     assert done.returncode == 0
     assert lines in done.stdout
     assert done.stdout.isascii() is (lines == "`-- ")
@@ -395,7 +421,7 @@ def test_lines_are_drawn_in_ascii_where_the_locale_has_no_others(locale, lines, 
 
 @pytest.mark.parametrize("line", ["--help", "verify --help", "why", "verify --key /absent x/app"])
 def test_help_and_errors_are_ascii_where_the_locale_has_no_other_letters(line):
-    done = sigkit(*line.split(), LC_ALL="C")
+    done = started(*line.split(), LC_ALL="C")
     assert (done.stdout + done.stderr).isascii()
 
 
@@ -454,7 +480,7 @@ def test_what_a_pipeline_of_cosign_says_is_refused_with_what_to_do(line, says):
     ],
 )
 def test_an_option_of_podman_run_is_answered_with_what_there_is(option, says, tmp_path):
-    write_key_pair(str(tmp_path / "release"), "ed25519", "password")
+    (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit("run", "--key", str(tmp_path / "release.pub"), option, "127.0.0.1:1/app", SIGKIT_ROOT=str(tmp_path / "store"))
     assert done.returncode == 125
     assert says in done.stderr

@@ -25,7 +25,8 @@ from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.keyed import KeySignatory
+from sigkit.signing.session import sign_image
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
@@ -59,7 +60,7 @@ class Bench:
         return resolve(self.client, parse_reference(f"{self.repository}:multi"))
 
     def sign(self, resolved: Resolved, key: PrivateKey | None = None, **annotations: str):
-        return sign_and_attach(self.client, resolved, key or self.key, annotations, SystemClock())
+        return sign_image(self.client, resolved, KeySignatory(key or self.key), annotations, SystemClock())
 
     def skopeo_sign(self, resolved: Resolved) -> None:
         """Copy the image onto itself, which is skopeo's way to sign."""

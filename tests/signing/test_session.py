@@ -14,10 +14,10 @@ from sigkit.evidence.form import BUNDLE_PART
 from sigkit.keys.private import generate
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.resolve import resolve
+from sigkit.signing import session
 from sigkit.signing.keyed import KeySignatory, StatementToSign
 from sigkit.signing.payload import statement_for
 from sigkit.signing.predicate import Predicate
-from sigkit.signing.session import attest_and_attach, sign_and_attach
 from tests.simulators.images import small_image
 from tests.simulators.memory_registry import MemoryRegistry, Referrers
 
@@ -37,7 +37,7 @@ def shop(referrers: Referrers = Referrers.API, kind: type[MemoryRegistry] = Memo
 
 
 def sign_image(registry, resolved, key=KEY, **annotations: str):
-    return sign_and_attach(registry, resolved, key, annotations, Clock())
+    return session.sign_image(registry, resolved, KeySignatory(key), annotations, Clock())
 
 
 def attached(registry, resolved):
@@ -139,7 +139,7 @@ PREDICATE = Predicate("https://example.com/t", {"a": 1})
 
 
 def attest_image(registry, resolved, key=KEY, predicate=PREDICATE):
-    return attest_and_attach(registry, resolved, key, predicate, Clock())
+    return session.attest_image(registry, resolved, KeySignatory(key), predicate, Clock())
 
 
 def test_an_attestation_names_digest_and_repository_as_a_signature_does():

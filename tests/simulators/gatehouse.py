@@ -18,7 +18,8 @@ from sigkit.gate.state import SqliteState
 from sigkit.limits import DEFAULT
 from sigkit.oci.reference import parse_reference
 from sigkit.oci.resolve import resolve
-from sigkit.signing.session import sign_and_attach
+from sigkit.signing.keyed import KeySignatory
+from sigkit.signing.session import sign_image
 from tests.simulators.images import AMD64, SmallImage, push_index, small_image
 from tests.simulators.memory_registry import MemoryRegistry
 from tests.simulators.verdicts import StoppedClock, policy, private
@@ -83,7 +84,7 @@ class Host:
         return push_index(self.registry, parsed.repository, images or {AMD64: small_image()}, str(parsed.tag))
 
     def sign(self, key: str, reference: str = f"{APP}:v1") -> None:
-        sign_and_attach(self.registry, resolve(self.registry, parse_reference(reference)), private(key), {}, self.clock)
+        sign_image(self.registry, resolve(self.registry, parse_reference(reference)), KeySignatory(private(key)), {}, self.clock)
 
     def copy(self, source: str, target: str) -> None:
         """Copy image and evidence, as an attacker or a mirror does."""
