@@ -27,11 +27,12 @@ def command() -> None:
 @click.option("--root", required=True, type=DIRECTORY, metavar="DIR", help="Where blobs and manifests are kept; made if it is absent.")
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
+@click.option("--name", "names", multiple=True, metavar="HOST", help="Without TLS: also answer requests for this host (a proxy in front).")
 @click.pass_obj
-def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key: str | None) -> None:
+def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key: str | None, names: tuple[str, ...]) -> None:
     """Serve OCI distribution 1.1, with the referrers API, until interrupted.
 
-    Whoever can connect can push and delete: without TLS it listens on loopback only.
+    Whoever can connect can push and delete: without TLS it listens on loopback only, and answers 421 to requests for another host.
     """
     from sigkit.services.serve import Tls, serve_registry
 
@@ -46,4 +47,4 @@ def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key:
             {"schema": "sigkit.registry/1", "address": address, "url": f"{scheme}://{address}", "root": root},
         )
 
-    serve_registry(root, listen, ready=ready, tls=tls)
+    serve_registry(root, listen, ready=ready, tls=tls, names=names)

@@ -82,6 +82,15 @@ def _embedded(ip: _IPAddress) -> _IPAddress:
     return ip
 
 
+def is_address(host: str) -> bool:
+    """Tell whether a host is an IP address, without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback_name(host: str) -> bool:
     """Tell whether a host is loopback by its name alone: the only hosts that plain HTTP is used for unasked."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from sigkit.data import Data
 from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
+from sigkit.net.address import is_address, is_loopback_name
 from sigkit.services.exchange import Answer, Refused, Request, Slice, error_answer, whole_answer
 from sigkit.text import escape
 
@@ -31,6 +33,7 @@ SEND_BYTES: Final = 1 << 20
 _IN_LOOP_BYTES: Final = 1 << 16  # read at once without a thread: page cache, and less than switching costs
 _QUERY_MEMBERS: Final = 16
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 _LINE_CHARACTERS: Final = 1000
 _LOG: Final = logging.getLogger("sigkit.services")  # to stderr, where nobody says otherwise: a line for the operator, without a traceback
 
@@ -58,9 +61,15 @@ class Mount(Data):
 class App:
     """The ASGI application."""
 
-    def __init__(self, mounts: Sequence[Mount]) -> None:
-        """Serve each core under its prefix; what is under none is answered 404."""
+    def __init__(self, mounts: Sequence[Mount], names: frozenset[str] | None = None) -> None:
+        """Serve each core under its prefix; what is under none is answered 404.
+
+        Args:
+            mounts: the cores.
+            names: hosts that requests may name, beside addresses and `localhost`; None: any.
+        """
         self._mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
+        self._names = names
 
     async def __call__(
         self,
@@ -78,7 +87,7 @@ class App:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request = Request(scope["method"], path, _parse_query(scope["query_string"]), headers, body.chunks())
         try:
-            answer = _FROM_A_PAGE if _is_from_a_page(request) else await _ask(mount.core, request)
+            answer = self._refusal(request) or await _ask(mount.core, request)
             try:
                 if not await body.drain():
                     answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
@@ -88,6 +97,14 @@ class App:
                     answer.body.file.close()
         except ClientGone:
             return
+
+    def _refusal(self, request: Request) -> Answer | None:
+        if _is_from_a_page(request):
+            return _FROM_A_PAGE
+        host = _named_host(request)
+        if self._names is None or not host or host in self._names or is_address(host) or is_loopback_name(host):
+            return None
+        return _MISDIRECTED
 
     def _find(self, path: str) -> Mount:
         for mount in self._mounts:
@@ -106,18 +123,33 @@ class _Nothing:
 
 _NOWHERE: Final = Mount("", _Nothing(), BodyLimits(0))
 _FROM_A_PAGE: Final = whole_answer(403, b"not from a web page\n", (("Content-Type", "text/plain"),))
+_MISDIRECTED: Final = whole_answer(
+    421, b"this server has another name; its operator may give it yours\n", (("Content-Type", "text/plain"),)
+)
 
 
 def _is_from_a_page(request: Request) -> bool:
     """Tell whether a page in a browser sends a request that changes something.
 
-    A browser on this machine reaches loopback, so any page that it shows could push, delete and start logins; one whose host is made to
-    resolve to loopback could read the answers as well. No page of a service here sends any but GET, and no client that is no browser has
-    an origin.
+    A browser on this machine reaches loopback, so any page that it shows could push, delete and start logins. No page of a service here
+    sends any but GET, and no client that is no browser has an origin. What a page could read, see `_named_host`.
 
     Source: Fetch standard, "append a request Origin header": with every method but GET and HEAD.
     """
     return request.method not in {"GET", "HEAD"} and "origin" in request.headers
+
+
+def _named_host(request: Request) -> str:
+    """Return the host that the client meant, in lower case, without the port.
+
+    A page whose own name is made to resolve to loopback ("DNS rebinding") is of the same origin as what is served there and reads its
+    answers; its requests name its host, for pages cannot choose that field.
+
+    Source: RFC 9110 sections 7.2 and 15.5.20 (421 Misdirected Request).
+    """
+    named = request.headers.get("host", "").lower()
+    match = _HOST.fullmatch(named)
+    return match["v6"] or match["name"] or "" if match else named
 
 
 async def _ask(core: Core, request: Request) -> Answer:

@@ -40,13 +40,14 @@ class Tls:
 
 
 @contextlib.contextmanager
-def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None) -> Iterator[str]:
+def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None, names: Sequence[str] = ()) -> Iterator[str]:
     """Serve cores until the block ends, and give the address, `host:port`.
 
     Args:
         mounts: each core with the beginning of its paths.
         listen: an IP address or `localhost`, and a port; 0 lets the kernel choose.
-        tls: without it only loopback addresses are listened on.
+        tls: without it only loopback addresses are listened on, and only requests are answered that name loopback or one of `names`.
+        names: of this server, beside its addresses: a proxy in front says the one that its clients know.
 
     Raises:
         MissingExtra: the HTTP server is not installed.
@@ -54,7 +55,7 @@ def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None) -> 
         FileUnreadable: (UNAVAIL) certificate or key.
     """
     with _listener(listen, tls) as listener:
-        server = _server(App(mounts), tls, listen)
+        server = _server(App(mounts, None if tls else frozenset(name.lower() for name in names)), tls, listen)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sigkit-server")
         thread.start()
         try:
@@ -71,6 +72,7 @@ def running_registry(
     listen: str = "127.0.0.1:0",
     *,
     tls: Tls | None = None,
+    names: Sequence[str] = (),
     variant: RegistryVariant | None = None,
 ) -> Iterator[str]:
     """Serve the registry in `root` until the block ends, and give its address, `host:port`.
@@ -79,6 +81,7 @@ def running_registry(
         root: its directory, made if it is absent.
         listen: as `running`.
         tls: as `running`.
+        names: as `running`.
         variant: how it differs from others.
 
     Raises:
@@ -88,7 +91,7 @@ def running_registry(
     variant = variant or RegistryVariant()
     with (
         Storage.open(root) as storage,
-        running([Mount("", RegistryService(storage, variant), variant.limits.body)], listen, tls=tls) as address,
+        running([Mount("", RegistryService(storage, variant), variant.limits.body)], listen, tls=tls, names=names) as address,
     ):
         yield address
 
@@ -99,6 +102,7 @@ def serve_registry(
     *,
     ready: Callable[[str], None],
     tls: Tls | None = None,
+    names: Sequence[str] = (),
     variant: RegistryVariant | None = None,
 ) -> None:
     """Serve the registry in `root` until SIGTERM comes; SIGINT ends it with KeyboardInterrupt.
@@ -108,13 +112,14 @@ def serve_registry(
         listen: as `running_registry`.
         ready: called with the address once requests are taken.
         tls: as `running_registry`.
+        names: as `running`.
         variant: as `running_registry`.
 
     Raises:
         KeyboardInterrupt: the registry has been stopped cleanly.
         SigkitError: as `running_registry`.
     """
-    with until_told() as told, running_registry(root, listen, tls=tls, variant=variant) as address:
+    with until_told() as told, running_registry(root, listen, tls=tls, names=names, variant=variant) as address:
         ready(address)
         told.wait()
 

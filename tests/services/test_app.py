@@ -89,6 +89,25 @@ def test_a_page_that_was_reached_by_a_link_is_answered(method):
     assert answered.status == 200
 
 
+@pytest.mark.attack("web page against loopback")
+@pytest.mark.parametrize(
+    "host", ["rebound.example", "rebound.example:5000", "127.0.0.1.rebound.example", "localhost.example", "[::1].example"]
+)
+def test_a_page_whose_name_was_made_to_resolve_to_loopback_reads_nothing(host):
+    served = Caller(App([Mount("", Named("registry"), BodyLimits(10))], frozenset({"registry.acme.example"})))
+    answered = served("GET", "/v2/", b"", {"Host": host})
+    assert answered is not None
+    assert answered.status == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "[::1]:5000", "localhost", "LOCALHOST:1", "a.localhost", "registry.acme.example", ""])
+def test_a_server_on_loopback_answers_to_its_addresses_and_its_own_names(host):
+    served = Caller(App([Mount("", Named("registry"), BodyLimits(10))], frozenset({"registry.acme.example"})))
+    answered = served("GET", "/v2/", b"", {"Host": host} if host else {})
+    assert answered is not None
+    assert answered.status == 200
+
+
 class Failing:
     """Fails as a service does whose disk is full, or whose files are damaged."""
 

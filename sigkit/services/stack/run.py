@@ -92,7 +92,7 @@ def running_stack(
         with contextlib.ExitStack() as stack:
             with layout.whole():
                 mounts, repository = stack.enter_context(opened_cores(directory, config, clock))
-            address = stack.enter_context(running(mounts, where, tls=tls))
+            address = stack.enter_context(running(mounts, where, tls=tls, names=(config.origin.host,)))
             stack.enter_context(fresh(repository, clock))
             stack.enter_context(told(directory, address, clock))
             yield RunningStack(config, address)
