@@ -116,9 +116,9 @@ def go_peer() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def sigstore_js(peer, tmp_path_factory) -> js_peers.SigstoreJs:
-    """Ask the sigstore-js that `.ci/js-peers` fetches: `[answer] = sigstore_js(Question(root, bundle, artifact))`. For tests marked `peers`."""
-    fetched = js_peers.find()
-    if why := js_peers.why_absent():
+    """Ask the sigstore-js that `.ci/js-peers` fetches: `answers = sigstore_js(*questions)`. For tests marked `peers`."""
+    fetched = js_peers.find() or _absent("no sigstore-js: run .ci/js-peers")
+    if why := js_peers.why_no_node():
         _absent(why)
     return js_peers.SigstoreJs.copied(peer, fetched, tmp_path_factory.mktemp("js"))
 

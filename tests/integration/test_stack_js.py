@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from sigkit.keys.files import write_key_pair
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
 from tests.simulators.images import small_image
-from tests.simulators.js_peers import Question
+from tests.simulators.js_peers import Answer, Question
 from tests.simulators.stacks import WORKLOAD
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.peers
 
 TYPE = "https://acme.example/p"
+ENTRIES = ("verificationMaterial", "tlogEntries")
+TIMES = ("verificationMaterial", "timestampVerificationData")
+COSIGN_SIGN = "https://sigstore.dev/cosign/sign/v1"
 
 
 class Home(NamedTuple):
@@ -36,19 +41,27 @@ class Home(NamedTuple):
     stack: stacks.Stack
 
     @property
-    def root(self) -> bytes:
+    def handed_out(self) -> bytes:
         return self.stack.client("trusted_root.json").read_bytes()
+
+    @property
+    def root(self) -> bytes:
+        """Return the stack's trusted root as sigstore-js reads one of version 0.1: without the log's `checkpointKeyId`."""
+        root = json.loads(self.handed_out)
+        for log in root["tlogs"]:
+            log.pop("checkpointKeyId", None)
+        return json.dumps(root).encode()
 
     def sigkit(self, *arguments: str) -> None:
         """Run sigkit, which must succeed."""
-        environment = {"HOME": str(self.directory), "PATH": os.environ["PATH"], "SIGKIT_PASSWORD": ""}
-        done = subprocess.run([*SIGKIT, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=self.directory, env=environment)
+        line, environment = [*SIGKIT, *arguments], {"HOME": str(self.directory), "PATH": os.environ["PATH"], "SIGKIT_PASSWORD": ""}
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=self.directory, env=environment)
         assert done.returncode == 0, done.stderr
 
     def sign(self, command: str, *arguments: str) -> None:
         """Run a command of sigkit that signs with the stack's services."""
-        services = (f"--signing-config={self.stack.client('signing_config.json')}", f"--trusted-root={self.stack.client('trusted_root.json')}")
-        self.sigkit(command, *services, *arguments)
+        config, root = (self.stack.client(name) for name in ("signing_config.json", "trusted_root.json"))
+        self.sigkit(command, f"--signing-config={config}", f"--trusted-root={root}", *arguments)
 
     def bundle(self, command: str, *arguments: str) -> bytes:
         """Return the bundle that a command makes of the file."""
@@ -74,68 +87,105 @@ def signed(home) -> Question:
 
 
 @pytest.fixture(scope="module")
-def attested(home, signed) -> Question:
+def attested(home) -> Question:
     """Return the same about a statement."""
     bundle = home.bundle("attest-blob", "--identity-token=token", f"--type={TYPE}", "--predicate=predicate")
-    return signed._replace(bundle=bundle, artifact=b"")
+    return Question(home.root, bundle, identity=f"^{re.escape(WORKLOAD)}$", issuer=home.stack.url)
 
 
-def changed(question: Question, *path: str | int, to: Any) -> Question:
-    """Return the question with one member of its bundle replaced."""
-    bundle = inner = json.loads(question.bundle)
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> bytes:
+    """Return the trusted root of another stack."""
+    return stacks.make(tmp_path_factory.mktemp("other") / "stack").client("trusted_root.json").read_bytes()
+
+
+def changed(raw: bytes, *path: str, to: Any) -> bytes:
+    """Return a JSON document with one member replaced."""
+    document = inner = json.loads(raw)
     for step in path[:-1]:
         inner = inner[step]
     inner[path[-1]] = to
-    return question._replace(bundle=json.dumps(bundle).encode())
+    return json.dumps(document).encode()
+
+
+def refusals(answers: list[Answer]) -> list[str]:
+    return [answer.refused for answer in answers]
 
 
 def test_a_file_is_verified_and_its_signer_named(sigstore_js, signed):
-    [answer] = sigstore_js(signed)
-    assert answer == ("", "", WORKLOAD, signed.issuer)
+    assert sigstore_js(signed) == [("", "", WORKLOAD, signed.issuer)]
 
 
-def test_other_bytes_another_stack_and_another_signer_are_refused(sigstore_js, signed, tmp_path):
-    other = stacks.make(tmp_path / "other")
+def test_the_id_of_a_checkpoints_key_is_taken_for_the_logs_own(sigstore_js, home, signed):
+    """sigstore-js 4 looks an entry's log up by `checkpointKeyId` where a root has one, and four bytes are not the 32 of the entry."""
+    assert refusals(sigstore_js(signed._replace(root=home.handed_out))) == ["TLOG_INCLUSION_PROOF_ERROR"]
+
+
+def test_other_bytes_another_stack_and_another_signer_are_refused(sigstore_js, signed, other):
     answers = sigstore_js(
         signed._replace(artifact=b"another"),
-        signed._replace(root=other.client("trusted_root.json").read_bytes()),
-        signed._replace(identity="^https://ci.acme.example/evil$"),
+        signed._replace(root=other),
+        signed._replace(identity="^https://ci\\.acme\\.example/evil$"),
         signed._replace(issuer="https://issuer.example"),
     )
-    print(answers)
+    assert refusals(answers) == ["SIGNATURE_ERROR", "TIMESTAMP_ERROR", "UNTRUSTED_SIGNER_ERROR", "UNTRUSTED_SIGNER_ERROR"]
 
 
-def test_the_log_entry_and_the_timestamp_are_what_it_demands(sigstore_js, signed):
-    material = json.loads(signed.bundle)["verificationMaterial"]
-    print(json.dumps(material)[:3000])
+def test_each_service_of_the_stack_is_what_it_trusts(sigstore_js, signed, other):
+    """The root of another stack is taken for one service at a time."""
+    services = {
+        "tlogs": "TLOG_INCLUSION_PROOF_ERROR",
+        "certificateAuthorities": "CERTIFICATE_ERROR",
+        "ctlogs": "CERTIFICATE_ERROR",
+        "timestampAuthorities": "TIMESTAMP_ERROR",
+    }
+    answers = sigstore_js(*(signed._replace(root=changed(signed.root, name, to=json.loads(other)[name])) for name in services))
+    assert refusals(answers) == list(services.values())
 
 
-def test_a_statement(sigstore_js, attested):
-    print(sigstore_js(attested))
+def test_neither_the_entry_nor_the_timestamp_can_be_left_out_or_be_anothers(sigstore_js, signed, attested):
+    [entry], [its_entry] = (json.loads(question.bundle)["verificationMaterial"]["tlogEntries"] for question in (signed, attested))
+    entry["inclusionProof"]["logIndex"] = its_entry["inclusionProof"]["logIndex"]
+    its_times = json.loads(attested.bundle)["verificationMaterial"]["timestampVerificationData"]
+    bundles = (
+        *(changed(signed.bundle, *ENTRIES, to=entries) for entries in ([], [its_entry], [entry])),
+        changed(signed.bundle, *TIMES, to={}),
+        changed(signed.bundle, *TIMES, to=its_times),
+    )
+    answers = sigstore_js(*(signed._replace(bundle=bundle) for bundle in bundles))
+    assert refusals(answers) == ["TLOG_ERROR", "TLOG_BODY_ERROR", "TLOG_INCLUSION_PROOF_ERROR", "TIMESTAMP_ERROR", "TIMESTAMP_ERROR"]
 
 
-def test_key(sigstore_js, home, signed):
-    home.sigkit("key", "generate", "--output-key-prefix=k")
-    home.sigkit("key", "generate", "--output-key-prefix=other")
-    bundle = home.bundle("sign-blob", "--key=k.key")
-    print(bundle)
-    q = Question(home.root, bundle, b"release", key=(home.directory / "k.pub").read_bytes())
-    print(sigstore_js(q, q._replace(key=(home.directory / "other.pub").read_bytes()), q._replace(artifact=b"x"), q._replace(key=b"")))
-    home.sigkit("key", "generate", "--output-key-prefix=ed", "--type=ed25519")
-    bundle = home.bundle("sign-blob", "--key=ed.key")
-    q = Question(home.root, bundle, b"release", key=(home.directory / "ed.pub").read_bytes())
-    print(sigstore_js(q))
-    bundle = home.bundle("attest-blob", "--key=ed.key", f"--type={TYPE}", "--predicate=predicate")
-    print(sigstore_js(q._replace(bundle=bundle)))
-    home.sigkit("key", "generate", "--output-key-prefix=p384", "--type=ecdsa-p384")
-    bundle = home.bundle("sign-blob", "--key=p384.key")
-    q = Question(home.root, bundle, b"release", key=(home.directory / "p384.pub").read_bytes())
-    print(sigstore_js(q))
-    bundle = home.bundle("attest-blob", "--key=p384.key", f"--type={TYPE}", "--predicate=predicate")
-    print(sigstore_js(q._replace(bundle=bundle)))
+def test_a_statement_is_verified_and_its_signer_named(sigstore_js, attested):
+    """By an entry of the kind hashedrekord over what the envelope signs, which sigstore-js reads from 4 on."""
+    envelope = json.loads(attested.bundle)["dsseEnvelope"]
+    statement = base64.b64decode(envelope["payload"])
+    # Which file a statement is about, sigstore-js leaves to who asks.
+    assert json.loads(statement)["subject"][0]["digest"] == {"sha256": hashlib.sha256(b"release").hexdigest()}
+    evil = base64.b64encode(statement.replace(b"by hand", b"by whom")).decode()
+    answers = sigstore_js(attested, attested._replace(bundle=changed(attested.bundle, "dsseEnvelope", "payload", to=evil)))
+    assert answers[0] == ("", "", WORKLOAD, attested.issuer)
+    assert refusals(answers[1:]) == ["TLOG_BODY_ERROR"]
 
 
-def test_image(sigstore_js, home, signed):
+def test_what_a_key_signed_is_verified_by_that_key_alone(sigstore_js, home):
+    for name in ("k", "other"):
+        write_key_pair(str(home.directory / name), "ecdsa-p256", "")
+    ours = Question(home.root, home.bundle("sign-blob", "--key=k.key"), b"release", key=(home.directory / "k.pub").read_bytes())
+    theirs = ours._replace(key=(home.directory / "other.pub").read_bytes())
+    answers = sigstore_js(ours, theirs, ours._replace(artifact=b"another"), ours._replace(key=b""))
+    assert refusals(answers) == ["", "SIGNATURE_ERROR", "SIGNATURE_ERROR", "PUBLIC_KEY_ERROR"]
+
+
+def test_what_a_longer_key_signed_is_verified_of_files_but_not_of_statements(sigstore_js, home):
+    """An entry has the digest that was signed, SHA-384 for this key; of an envelope sigstore-js compares SHA-256, whatever the key."""
+    write_key_pair(str(home.directory / "long"), "ecdsa-p384", "")
+    file = Question(home.root, home.bundle("sign-blob", "--key=long.key"), b"release", key=(home.directory / "long.pub").read_bytes())
+    statement = file._replace(bundle=home.bundle("attest-blob", "--key=long.key", f"--type={TYPE}", "--predicate=predicate"))
+    assert refusals(sigstore_js(file, statement)) == ["", "TLOG_BODY_ERROR"]
+
+
+def test_the_bundles_beside_an_image_are_verified(sigstore_js, home, signed):
     pushed = small_image()
     repository = Repository(home.stack.url.removeprefix("http://"), "acme/app")
     with open_registry(RegistryOptions()) as client:
@@ -143,10 +193,11 @@ def test_image(sigstore_js, home, signed):
     image = f"{repository}@{pushed.digest}"
     home.sign("sign", "--identity-token=token", image)
     home.sign("attest", "--identity-token=token", f"--type={TYPE}", "--predicate=predicate", image)
-    r = home.stack.json("GET", f"/v2/acme/app/referrers/{pushed.digest}")
-    print(r)
-    for m in r["manifests"]:
-        mm = home.stack.json("GET", f"/v2/acme/app/manifests/{m['digest']}")
-        print(mm)
-        _, bundle = home.stack.call("GET", f"/v2/acme/app/blobs/{mm['layers'][0]['digest']}")
-        print(sigstore_js(signed._replace(bundle=bundle)))
+
+    listed = home.stack.json("GET", f"/v2/acme/app/referrers/{pushed.digest}")["manifests"]
+    manifests = [home.stack.json("GET", f"/v2/acme/app/manifests/{item['digest']}") for item in listed]
+    bundles = [home.stack.call("GET", f"/v2/acme/app/blobs/{manifest['layers'][0]['digest']}")[1] for manifest in manifests]
+    statements = [json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"])) for bundle in bundles]
+    assert {statement["predicateType"] for statement in statements} == {TYPE, COSIGN_SIGN}
+    assert all(statement["subject"][0]["digest"] == {"sha256": pushed.digest.hex} for statement in statements)
+    assert sigstore_js(*(signed._replace(bundle=bundle) for bundle in bundles)) == [("", "", WORKLOAD, signed.issuer)] * 2
