@@ -54,7 +54,8 @@ def log_of(url: str, key: PublicKey, valid: Window, operator: str) -> Transparen
     _details(key, url)
     host = _host(url)
     log_id = note_key_hash(host, key) if key.kind == ED25519 else hashlib.sha256(key.spki).digest()
-    return TransparencyLog(url, log_id, key, valid, operator, log_id[:4], host, WRITTEN)
+    # No checkpointKeyId: roots of version 0.1 have none, it would be the start of the log's id, and sigstore-js 4 takes it for the whole.
+    return TransparencyLog(url, log_id, key, valid, operator, None, host, WRITTEN)
 
 
 def certificate_log_of(url: str, key: PublicKey, valid: Window, operator: str) -> TransparencyLog:

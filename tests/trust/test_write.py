@@ -67,6 +67,11 @@ def test_what_is_written_is_what_is_read(made):
     assert content(parse(encode_trusted_root(made))) == content(made)
 
 
+def test_a_log_is_named_by_its_id_alone(made):
+    """A root of version 0.1 has no id of a checkpoint's key beside it, and sigstore-js would take that for the log's."""
+    assert not any("checkpointKeyId" in log for log in json.loads(encode_trusted_root(made))["tlogs"])
+
+
 def test_a_real_root_is_written_as_it_was_read():
     root = load_public_good()
     assert content(parse(encode_trusted_root(root))) == content(root)
