@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -30,8 +32,7 @@ from sigkit.errors import (
 )
 from sigkit.services.serve import Tls
 from sigkit.services.stack import layout
-from sigkit.services.stack.cores import open_repository
-from sigkit.services.stack.run import fresh, running_stack
+from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import encode, read_status
 from tests.simulators import stacks
 
@@ -63,8 +64,8 @@ def made(tmp_path_factory):
 @pytest.fixture
 def stack(made, tmp_path):
     """A stack of the test's own: a copy, which is quicker than making one."""
-    shutil.copytree(made.directory, tmp_path / "stack")
-    return stacks.Stack(tmp_path / "stack", made.url)
+    shutil.copytree(made.directory, tmp_path / "a stack")
+    return stacks.Stack(tmp_path / "a stack", made.url)
 
 
 def tree(directory: Path) -> dict[str, int]:
@@ -145,6 +146,8 @@ def test_what_is_there_already_is_refused_and_left_as_it_is(stack, tmp_path, the
         stacks.make(target, offline=offline)
     assert caught.value.status() == EXIT_USAGE
     assert caught.value.remedy
+    if there == "stack":
+        assert shlex.split(caught.value.remedy.partition(",")[0]) == ["sigkit", "stack", "status", str(target)]
     assert snapshot(tmp_path) == before
 
 
@@ -173,13 +176,38 @@ def test_no_stack_is_a_usage_error_that_names_init(tmp_path, directory):
     assert (caught.value.status(), "init" in caught.value.remedy) == (EXIT_USAGE, True)
 
 
-@pytest.mark.parametrize("point", ["durable.create.fsync", "tuf.timestamp.fsync", "stack.config.fsync", "stack.rename"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "durable.create.fsync=enospc",
+        "tuf.timestamp.fsync=enospc",
+        "stack.config.fsync=enospc",
+        "stack.rename=enospc",
+        "stack.rename=2*enospc",  # the offline keys have their name then
+    ],
+)
 def test_without_space_nothing_is_made_and_nothing_is_left(tmp_path, monkeypatch, point):
-    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{point}=enospc")
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", point)
     monkeypatch.setattr(durable, "_passages", {})
     with pytest.raises(FileUnwritable):
         stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_keys_of_a_stack_that_has_its_name_are_never_taken_back(tmp_path, monkeypatch):
+    (tmp_path / "parent").mkdir()
+    rename = os.rename
+
+    def rename_and_fail(source, target):
+        rename(source, target)
+        if str(target) == str(tmp_path / "parent" / "stack"):
+            raise OSError(errno.EIO, "the disk fails just then")
+
+    monkeypatch.setattr(os, "rename", rename_and_fail)
+    with pytest.raises(FileUnwritable):
+        stacks.make(tmp_path / "parent" / "stack", offline=tmp_path / "usb")
+    assert (tmp_path / "parent" / "stack" / "stack.json").exists()
+    assert (tmp_path / "usb" / "ca-root.key").exists()
 
 
 @pytest.mark.slow
@@ -344,28 +372,6 @@ def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for
         issuers = {item["issuerUrl"]: item for item in stack.json("GET", "/api/v2/configuration")["issuers"]}
     assert set(issuers) == {"https://gitlab.acme.example", stack.url}
     assert "evil" not in json.dumps(issuers[stack.url])
-
-
-def test_metadata_is_signed_again_while_the_stack_runs(stack):
-    repository = open_repository(str(stack.directory))
-    clock = MovedClock()
-    with fresh(repository, clock, every_s=0.01):
-        clock.by = timedelta(days=5)
-        deadline = datetime.now(UTC) + timedelta(seconds=20)
-        while repository.expiries()["timestamp"] < clock.now() + timedelta(days=6):
-            assert datetime.now(UTC) < deadline
-
-
-def test_a_disk_that_is_full_for_a_while_stops_nothing(stack, monkeypatch):
-    repository = open_repository(str(stack.directory))
-    clock = MovedClock()
-    with fresh(repository, clock, every_s=0.01):
-        monkeypatch.setattr(durable, "_passages", {})
-        monkeypatch.setenv("SIGKIT_FAILPOINTS", "tuf.timestamp.fsync=enospc")
-        clock.by = timedelta(days=5)
-        deadline = datetime.now(UTC) + timedelta(seconds=20)
-        while repository.expiries()["timestamp"] < clock.now() + timedelta(days=6):
-            assert datetime.now(UTC) < deadline
 
 
 # --- status

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,6 +32,8 @@ from tests.simulators import stacks
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sigkit.services.log.store import TileLog
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SPKI = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -207,13 +209,18 @@ def test_a_damaged_log_is_not_copied_as_if_it_were_whole(stack, tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
-def fill(stack: stacks.Stack, count: int) -> None:
-    """Add entries to the log of a stack that does not run."""
+def leaves(start: int, count: int) -> list[bytes]:
+    """Return entries that a log takes as they are."""
     leaf = parse_request(json.dumps(entry(0)).encode(), Place("entry"), 1 << 20).leaf
     digest = json.loads(leaf)["spec"]["hashedRekordV002"]["data"]["digest"].encode()
-    leaves = [leaf.replace(digest, base64.b64encode(hashlib.sha256(number.to_bytes(4, "big")).digest())) for number in range(count)]
+    numbers = range(start, start + count)
+    return [leaf.replace(digest, base64.b64encode(hashlib.sha256(number.to_bytes(4, "big")).digest())) for number in numbers]
+
+
+def fill(stack: stacks.Stack, count: int) -> None:
+    """Add entries to the log of a stack that does not run."""
     with opened_log(str(stack.directory)) as log:
-        log.append_many(leaves)
+        log.append_many(leaves(0, count))
 
 
 def test_an_entry_that_was_damaged_long_ago_is_not_copied_as_if_it_were_whole(stack, tmp_path):
@@ -229,16 +236,40 @@ def test_an_entry_that_was_damaged_long_ago_is_not_copied_as_if_it_were_whole(st
     assert not (tmp_path / "backup").exists()
 
 
-def test_a_log_that_files_its_tiles_meanwhile_is_copied_as_one_tree(stack, tmp_path):
+@pytest.mark.parametrize("anew", [True, False], ids=["journal begun anew", "tiles written only"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_log_that_files_its_tiles_while_its_journal_is_copied_is_copied_as_one_tree(stack, tmp_path, monkeypatch, moment, anew):
     fill(stack, 1_000)
-    state = stack.directory / "log" / "state"
-    with running_stack(str(stack.directory)), appending(stack) as answered:
-        while not (state / "tile" / "0").exists():
-            assert len(answered) < 1_000
+    journal, copy_file = str(stack.directory / "log" / "state" / "journal"), shutil.copyfileobj
+    with opened_log(str(stack.directory)) as log:
+        grown = log.head().size + 300
+
+        def copy_and_grow(source: Any, target: Any, length: int) -> None:
+            due = source.name == journal and log.head().size < grown
+            if due and moment == "before":
+                grow(log, 300, anew=anew)
+            copy_file(source, target, length)
+            if due and moment == "after":
+                grow(log, 300, anew=anew)
+
+        monkeypatch.setattr(shutil, "copyfileobj", copy_and_grow)
         made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
-    shutil.rmtree(state)  # nothing of it is needed
-    copy = restored(tmp_path / "backup", stack.url)
-    with running_stack(str(copy.directory)):
-        first = copy.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request_of(answered[0])})
-    assert made.log_size > 1_000
-    assert first["logIndex"] == answered[0]["logIndex"]
+        assert log.head().size == grown
+        assert made.log_size == grown if moment == "before" or anew else grown - 300
+        expected = log.find(700)
+    shutil.rmtree(stack.directory / "log")  # nothing of it is needed
+    go_on(str(tmp_path / "backup"), SystemClock())
+    with opened_log(str(tmp_path / "backup")) as log:
+        assert log.find(700) == expected
+
+
+def grow(log: TileLog, count: int, *, anew: bool) -> None:
+    """Append to a log and file its tiles, as far as its journal's beginning anew or not."""
+    with log.batch(leaves(log.head().size, count), [()] * count) as batch:
+        log.sync(batch)
+        log.finish(batch)
+    filing = log.begin_filing()
+    assert filing is not None
+    assert log.write_filing(filing)
+    if anew:
+        log.end_filing(filing)

@@ -1,8 +1,8 @@
 """A copy of a stack, taken while it runs, from which it can be served again.
 
 Each service's files are copied in the order that its own rules make safe: those that point come before those that are pointed to, so the
-copy holds whatever it names. Each log is copied until no batch was filed in between, opened, and every file of it proved to be of the tree
-that it signed last.
+copy holds whatever it names. Each log is copied until its journal was not begun anew in between, opened, and every file of it proved to be
+of the tree that it signed last.
 
 The keys in offline/ are not in it, nor are they anywhere that this process reads.
 """
@@ -98,19 +98,20 @@ def _copy_services(directory: str, built: str) -> None:
 
 
 def _copy_log(source: str, target: str) -> None:
-    """Copy the journal and the tiles that go with it.
+    """Copy the tiles and the journal that goes with them.
 
-    Tiles are filed before the journal begins anew, and never change: if the journal is still the same file after all tiles were copied,
-    none of them is from after it. The index is not copied: it is made anew from the entries.
+    A tile is filed after its entries are in the journal, and before the journal begins anew. So the journal is read after the tiles: it has
+    the entries of each that was copied. If it is still the file that it was before them, each that it does not have was filed by then. The
+    index is not copied: it is made anew from the entries.
     """
     os.makedirs(target, mode=0o700, exist_ok=True)
     _copy_file(os.path.join(source, "version"), os.path.join(target, "version"))
     journal = os.path.join(source, "journal")
     for _ in range(_ROUNDS):
         with open(journal, "rb") as held:  # held open, so that no other file can have its number
+            _copy_tree(os.path.join(source, "tile"), os.path.join(target, "tile"))
             with open(os.path.join(target, "journal"), "wb", opener=_private) as copy:
                 shutil.copyfileobj(held, copy, 1 << 20)
-            _copy_tree(os.path.join(source, "tile"), os.path.join(target, "tile"))
             if os.path.samestat(os.fstat(held.fileno()), os.stat(journal)):
                 return
     raise FileUnreadable(

@@ -182,6 +182,8 @@ def whole() -> Iterator[None]:
 def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConfig]:
     """Own a stack's directory until the block ends, and give what `stack.json` says.
 
+    What one that was killed said of itself is removed first: its process number may be a stranger's by now.
+
     Args:
         directory: of the stack.
         doing: what is not possible while another process owns it, for the refusal.
@@ -189,11 +191,13 @@ def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConf
 
     Raises:
         LockTimeout: (UNAVAIL) another process serves it.
+        FileUnwritable: (UNAVAIL) no permission.
         SigkitError: as `load_config`.
     """
     config = load_config(directory)
     try:
         with durable.lock(os.path.join(directory, LOCK), timeout_s=timeout_s):
+            _forget_process(os.path.join(directory, RUN))
             yield config
     except LockTimeout as err:
         raise LockTimeout(
@@ -201,6 +205,15 @@ def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConf
             place=Place.operator(directory),
             remedy=f"sigkit stack status {shlex.quote(directory)}; sigkit stack down {shlex.quote(directory)} stops it",
         ) from err
+
+
+def _forget_process(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as err:
+        raise FileUnwritable(f"cannot remove the file: {err.strerror}", place=Place(path)) from err
 
 
 def make_directory(path: str) -> None:

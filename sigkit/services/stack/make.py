@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
 from typing import TYPE_CHECKING
 
 from sigkit import durable
@@ -61,10 +63,22 @@ def make_stack(directory: str, offline: str | None, name: str, origin: Origin, c
             layout.make_directory(os.path.join(built, service))
         cores.make_cores(built, keys, config, clock)
         durable.write(os.path.join(built, CONFIG), config.encode(), point="stack.config")
-        if apart is not None:
-            put(keys, apart)
-        put(built, directory)
+        if apart is None:
+            put(built, directory)
+        else:
+            _put_both(keys, apart, built, directory)
     return MadeStack(directory, apart or os.path.join(directory, OFFLINE), config)
+
+
+def _put_both(keys: str, apart: str, built: str, directory: str) -> None:
+    """Give the offline keys and the stack their names, or neither."""
+    try:
+        put(keys, apart)
+        put(built, directory)
+    except BaseException:
+        if os.path.lexists(built) and not os.path.lexists(keys):  # a stack that has its name keeps its keys
+            shutil.rmtree(apart, ignore_errors=True)
+        raise
 
 
 def _check_free(path: str) -> None:
@@ -76,7 +90,9 @@ def _check_free(path: str) -> None:
     except OSError as err:
         raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
     if CONFIG in found:
-        raise StackExists("a stack is there already", place=place, remedy=f"sigkit stack status {path}, or name a new directory")
+        raise StackExists(
+            "a stack is there already", place=place, remedy=f"sigkit stack status {shlex.quote(path)}, or name a new directory"
+        )
     if any(name in found for name in SERVICES):
         raise layout.no_stack(path)
     if found:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SCHEMA: Final = "sigkit.stack.run/1"
 _FILE_BYTES: Final = 64 * 2**10
+_STAT_BYTES: Final = 4096  # a line of 52 numbers and a name of 16 bytes
+_STARTED_FIELD: Final = 22 - 3  # of proc(5), counted from the one behind the name
 _MOST_PID: Final = 2**22  # the kernel's PID_MAX_LIMIT
 _STOP_S: Final = 20.0  # requests that are under way get 5 s
 
@@ -34,13 +36,20 @@ class Process(Data):
     pid: int
     address: str  # `host:port` as it listens
     started: str
+    start_ticks: int  # by the kernel's clock: another process that gets the number later has begun later
 
 
 @contextlib.contextmanager
 def told(directory: str, address: str, clock: Clock) -> Iterator[None]:
     """Say in `run.json` that this process serves the stack, until the block ends. Its lock is held already."""
     path = os.path.join(directory, RUN)
-    document: Json = {"schema": _SCHEMA, "pid": os.getpid(), "address": address, "started": format_time(clock.now())}
+    document: Json = {
+        "schema": _SCHEMA,
+        "pid": os.getpid(),
+        "startTicks": _start_ticks(os.getpid()),
+        "address": address,
+        "started": format_time(clock.now()),
+    }
     durable.write(path, encode_json(document) + b"\n", mode=0o600, point="stack.run")
     try:
         yield
@@ -50,7 +59,7 @@ def told(directory: str, address: str, clock: Clock) -> Iterator[None]:
 
 
 def find_process(directory: str) -> Process | None:
-    """Return the process that serves the stack, if there is one; a `run.json` that a killed one left says nothing.
+    """Return the process that serves the stack, if there is one; a `run.json` that a killed one left is removed by the next.
 
     Raises:
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
@@ -65,7 +74,12 @@ def find_process(directory: str) -> Process | None:
         cursor = parse_json(durable.read(path, most_bytes=_FILE_BYTES, place=place), most_bytes=_FILE_BYTES, place=place)
     except FileUnreadable:
         return None  # it is just starting, or stopping
-    return Process(cursor.member("pid").integer(1, _MOST_PID), cursor.member("address").text(), cursor.member("started").text())
+    return Process(
+        cursor.member("pid").integer(1, _MOST_PID),
+        cursor.member("address").text(),
+        cursor.member("started").text(),
+        cursor.member("startTicks").integer(0),
+    )
 
 
 def is_locked(directory: str) -> bool:
@@ -97,7 +111,12 @@ def stop(directory: str) -> Process:
     except ProcessLookupError as err:
         raise StackNotRunning("the process that served this stack has just ended", place=place) from err
     try:
-        # The handle is of whoever had the number when it was opened: only if the lock is still held is that the one we mean.
+        # The handle is of whoever had the number when it was opened, and `run.json` may be a killed one's whose number is now a stranger's:
+        # another holds the lock then, and is just starting.
+        if _start_ticks(found.pid) != found.start_ticks:
+            raise StackNotRunning(
+                "the process that serves this stack is just starting", place=place, remedy="run it again when it takes requests"
+            )
         if is_locked(directory):
             signal.pidfd_send_signal(handle, signal.SIGTERM)
     except PermissionError as err:
@@ -114,3 +133,16 @@ def stop(directory: str) -> Process:
             )
         time.sleep(0.05)
     return found
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process began, in ticks since this machine did; -1 if there is none.
+
+    Source: proc_pid_stat(5), starttime. The name before it may hold spaces and parentheses.
+    """
+    path = f"/proc/{pid}/stat"
+    try:
+        raw = durable.read(path, most_bytes=_STAT_BYTES, place=Place(path))
+    except FileUnreadable:
+        return -1
+    return int(raw.rpartition(b")")[2].split()[_STARTED_FIELD])

@@ -6,12 +6,14 @@ Clients find every service under the stack's URL. Who listens beyond loopback do
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import SystemClock
+from sigkit.clock import SystemClock, format_time
 from sigkit.data import Data
 from sigkit.errors import AddressUnusable, Place, SigkitError, StackRestored
 from sigkit.net.address import is_loopback_name
@@ -20,9 +22,12 @@ from sigkit.services.stack import layout
 from sigkit.services.stack.cores import opened_cores
 from sigkit.services.stack.layout import BACKUP, StackConfig
 from sigkit.services.stack.process import told
+from sigkit.services.tuf import ONLINE_ROLES
+from sigkit.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from sigkit.clock import Clock
     from sigkit.services.serve import Tls
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
 _RESTORED: Final = "read docs/stack.md first; then sigkit stack up --restored {}"
 _LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
 _RESIGN_S: Final = 60.0  # how often is looked; half of what was signed is still good then
+_SAID_AGAIN: Final = timedelta(hours=1)  # of what goes on failing
+_LINE_CHARACTERS: Final = 1000
+_LOG: Final = logging.getLogger("sigkit.services")
 
 
 class RunningStack(Data):
@@ -44,16 +52,26 @@ class RunningStack(Data):
 def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -> Iterator[None]:
     """Sign what TUF's online roles say again before it expires, until the block ends; look every `every_s` seconds.
 
-    A disk that takes nothing now may take it a minute later: `sigkit stack status` says how long the metadata is still good.
+    A disk that takes nothing now may take it a minute later, so it is tried on; the operator is told at once, and then each hour.
     """
     end = threading.Event()
 
     def watch() -> None:
+        until = good_until
+        said: datetime | None = None
         while not end.wait(every_s):
-            with contextlib.suppress(SigkitError):
-                repository.resign_if_due(clock.now())
+            now = clock.now()
+            try:
+                repository.resign_if_due(now)
+                until, said = _good_until(repository), None
+            except Exception as err:  # noqa: BLE001 - the outermost frame of this thread: without it nothing would be signed any more
+                if said is None or abs(now - said) >= _SAID_AGAIN:
+                    said = now
+                    problem = escape(_describe(err), _LINE_CHARACTERS)
+                    _LOG.error("TUF's metadata cannot be signed again; clients take it until %s: %s", format_time(until), problem)
 
     repository.resign_if_due(clock.now())
+    good_until = _good_until(repository)
     thread = threading.Thread(target=watch, name="sigkit-tuf")
     thread.start()
     try:
@@ -61,6 +79,15 @@ def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -
     finally:
         end.set()
         thread.join()
+
+
+def _describe(err: Exception) -> str:
+    return str(err) if isinstance(err, SigkitError) else f"{type(err).__name__}: {err}"
+
+
+def _good_until(repository: Repository) -> datetime:
+    expiries = repository.expiries()
+    return min(expiries[role] for role in ONLINE_ROLES)
 
 
 @contextlib.contextmanager
@@ -92,8 +119,8 @@ def running_stack(
         with contextlib.ExitStack() as stack:
             with layout.whole():
                 mounts, repository = stack.enter_context(opened_cores(directory, config, clock))
+            stack.enter_context(fresh(repository, clock))  # before anybody can ask for what has expired while it was off
             address = stack.enter_context(running(mounts, where, tls=tls, names=(config.origin.host,)))
-            stack.enter_context(fresh(repository, clock))
             stack.enter_context(told(directory, address, clock))
             yield RunningStack(config, address)
 

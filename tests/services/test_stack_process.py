@@ -1,0 +1,166 @@
+"""The process of a stack: who is stopped by `down`, what is signed again while it runs, and what its operator is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sigkit import durable
+from sigkit.clock import SystemClock
+from sigkit.errors import EXIT_USAGE, AddressUnusable, StackNotRunning
+from sigkit.services.stack import layout
+from sigkit.services.stack.cores import open_repository
+from sigkit.services.stack.process import find_process, stop, told
+from sigkit.services.stack.run import fresh, running_stack
+from tests.simulators import stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sigkit.services.tuf import Repository
+
+
+class MovedClock:
+    """The wall clock, moved."""
+
+    def __init__(self, **by: float) -> None:
+        self.by = timedelta(**by)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return stacks.make(tmp_path_factory.mktemp("made") / "stack")
+
+
+@pytest.fixture
+def stack(made, tmp_path):
+    """A stack of the test's own: a copy, which is quicker than making one."""
+    shutil.copytree(made.directory, tmp_path / "stack")
+    return stacks.Stack(tmp_path / "stack", made.url)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while not true():
+        assert datetime.now(UTC) < deadline
+
+
+# --- stopping
+
+
+def test_down_never_stops_a_stranger_that_has_the_number_of_a_killed_process(stack):
+    directory = str(stack.directory)
+    with told(directory, "127.0.0.1:1", SystemClock()):
+        said = json.loads((stack.directory / "run.json").read_text())
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            # What a killed one left, while another holds the lock and has not got as far as to remove it.
+            (stack.directory / "run.json").write_text(json.dumps(said | {"pid": stranger.pid}))
+            with durable.lock(stack.directory / "lock"):
+                assert find_process(directory) is not None
+                with pytest.raises(StackNotRunning) as caught:
+                    stop(directory)
+            assert "just starting" in caught.value.problem
+            os.kill(stranger.pid, 0)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+        assert stranger.wait(20) == -9
+
+
+def test_what_a_killed_process_said_of_itself_is_gone_before_anything_is_opened(stack):
+    (stack.directory / "run.json").write_text("{}")
+    with layout.owned(str(stack.directory), "", timeout_s=0):
+        assert not (stack.directory / "run.json").exists()
+        assert find_process(str(stack.directory)) is None
+
+
+def test_what_no_process_serves_cannot_be_stopped(stack):
+    with pytest.raises(StackNotRunning) as caught:
+        stop(str(stack.directory))
+    assert caught.value.status() == EXIT_USAGE
+
+
+# --- signing again
+
+
+def expiry(repository: Repository) -> datetime:
+    return repository.expiries()["timestamp"]
+
+
+def test_metadata_is_signed_again_while_the_stack_runs(stack):
+    repository = open_repository(str(stack.directory))
+    clock = MovedClock()
+    with fresh(repository, clock, every_s=0.01):
+        clock.by = timedelta(days=5)
+        until(lambda: expiry(repository) > clock.now() + timedelta(days=6))
+
+
+def test_what_expired_while_the_stack_was_off_is_signed_again_before_it_listens(stack):
+    repository = open_repository(str(stack.directory))
+    before = expiry(repository)
+    with pytest.raises(AddressUnusable), running_stack(str(stack.directory), listen="192.0.2.1:1", clock=MovedClock(days=9)):
+        pass
+    assert expiry(repository) > before
+
+
+def test_a_disk_that_is_full_for_a_while_stops_nothing_and_is_told_once(stack, monkeypatch, caplog):
+    repository = open_repository(str(stack.directory))
+    good_until, clock = expiry(repository), MovedClock()
+    with fresh(repository, clock, every_s=0.01):
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", ";".join(f"tuf.timestamp.fsync={number}*enospc" for number in (1, 3)))  # each item counts
+        clock.by = timedelta(days=5)
+        until(lambda: expiry(repository) > clock.now() + timedelta(days=6))
+    [line] = [record for record in caplog.records if record.name == "sigkit.services"]
+    assert line.levelno == logging.ERROR
+    assert good_until.strftime("%Y-%m-%dT%H:%M:%SZ") in line.getMessage()
+    assert "SK-UNAVAIL-002" in line.getMessage()
+
+
+def test_what_goes_on_failing_is_told_again_after_an_hour(stack, caplog):
+    repository = open_repository(str(stack.directory))
+    clock = MovedClock()
+    with fresh(repository, clock, every_s=0.01):
+        shutil.rmtree(stack.directory / "tuf" / "keys")
+        clock.by = timedelta(days=5)
+        until(lambda: len(caplog.records) == 1)
+        clock.by += timedelta(minutes=59)
+        until(lambda: len(caplog.records) == 1)
+        clock.by += timedelta(minutes=1)
+        until(lambda: len(caplog.records) == 2)
+
+
+class Unforeseen:
+    """A repository whose second signing fails as no code of sigkit's does."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def resign_if_due(self, now: datetime) -> bool:
+        del now
+        self.asked += 1
+        if self.asked == 2:
+            raise ZeroDivisionError("no one")
+        return False
+
+    def expiries(self) -> dict[str, datetime]:
+        return dict.fromkeys(("timestamp", "snapshot"), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_signing(caplog):
+    repository: Any = Unforeseen()
+    with fresh(repository, SystemClock(), every_s=0.01):
+        until(lambda: repository.asked > 3)
+    [line] = caplog.records
+    assert "ZeroDivisionError: no one" in line.getMessage()
