@@ -6,10 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from tempfile import TemporaryFile
 from typing import NamedTuple
-from unittest.mock import patch
 
 import pytest
 
@@ -18,6 +15,7 @@ from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import EXIT_RUN_USAGE, EXIT_USAGE, all_codes
 from sigkit.keys.files import write_key_pair
 from sigkit.keys.private import generate
+from tests.simulators.command import run_here
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 
@@ -33,13 +31,7 @@ class Done(NamedTuple):
 
 
 def sigkit(*arguments: str, **environment: str) -> Done:
-    """Run a command in this process; a start costs forty times as much as most of what is asked here."""
-    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
-        with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
-            status = run(arguments)
-        out.seek(0)
-        err.seek(0)
-        return Done(status, out.read(), err.read())
+    return Done(*run_here(*arguments, environment=environment))
 
 
 def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

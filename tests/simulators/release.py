@@ -1,4 +1,4 @@
-"""A release engineer at a terminal: a key pair, an image in a registry, and `sigkit` in processes of its own."""
+"""A release engineer at a terminal: a key pair, an image in a registry, and `sigkit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository, parse_reference
 from sigkit.oci.registry import open_registry
 from sigkit.oci.resolve import resolve
-from tests.simulators.command import SIGKIT
+from tests.simulators.command import SIGKIT, run_here
 from tests.simulators.images import SmallImage, small_image
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ class Release:
 
     def sigkit(self, *arguments: str) -> Done:
         """Run a command to its end."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=100)
-        return Done(process.returncode, out, err)
+        return Done(*run_here(*arguments, home=self.home))
 
     def sign(self, *annotations: str) -> Done:
         """Sign the image, with other annotations for each signature that is to be another."""
