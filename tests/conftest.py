@@ -34,7 +34,6 @@ ALONE = (
     "engine/test_faults.py",
     "engine/test_tree.py",
     "integration/test_engine_",
-    "integration/test_journey.py",
     "integration/test_peer_root.py",
     "integration/test_runtime_",
     *(f"runtime/test_{name}.py" for name in ("cgroups", "cli", "create", "failures", "init", "spawn", "sync", "trace")),
@@ -60,6 +59,11 @@ def pytest_configure() -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more at a time than there are processors: a third of their time tests wait, for servers, processes and clocks."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

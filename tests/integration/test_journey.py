@@ -15,7 +15,7 @@ from tests.simulators.hand import Hand, leftovers
 if TYPE_CHECKING:
     from pathlib import Path
 
-STARTS = pytest.mark.skipif(bool(can_run()), reason=f"no container starts here: {can_run()}")
+starts = pytest.mark.skipif(bool(can_run()), reason=f"no container starts here: {can_run()}")
 
 
 class Setting(NamedTuple):
@@ -54,6 +54,7 @@ def stored_file(storage: Path, content: bytes) -> Path:
     )
 
 
+@pytest.mark.alone
 def test_an_unsigned_image_is_refused_with_the_reason_and_the_command_that_would_make_it_pass(setting):
     before = leftovers()
     done = setting.hand("run", "--policy", "policy.yaml", setting.image, status=122)
@@ -63,7 +64,8 @@ def test_an_unsigned_image_is_refused_with_the_reason_and_the_command_that_would
     assert '"allow"' not in setting.hand.audit()
 
 
-@STARTS
+@starts
+@pytest.mark.alone
 def test_a_signed_image_starts_in_its_own_namespaces(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     before = leftovers()
@@ -125,6 +127,7 @@ def test_a_moved_tag_and_a_copied_signature_are_refused(setting):
     assert '"allow"' not in setting.hand.audit()
 
 
+@pytest.mark.alone
 def test_a_changed_byte_of_a_layer_is_refused_and_nothing_is_left(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     manifest = json.loads((setting.hand.home / "image" / "blobs" / setting.digest.replace(":", "/")).read_bytes())
@@ -157,7 +160,8 @@ def test_an_absent_tag_is_could_not_check(setting):
     setting.hand("verify", "--key", "release.pub", f"{setting.registry}/demo/hello:nosuch", status=3)
 
 
-@STARTS
+@starts
+@pytest.mark.alone
 def test_the_container_status_is_returned_and_missing_commands_are_127(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     run = ("run", "--key", "release.pub")
@@ -166,7 +170,8 @@ def test_the_container_status_is_returned_and_missing_commands_are_127(setting):
     setting.hand(*run, "--entrypoint", "/etc/passwd", setting.image, status=126)
 
 
-@STARTS
+@starts
+@pytest.mark.alone
 def test_the_stdout_of_a_started_container_is_its_own_also_with_JSON(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     run = ("run", "-o", "json", "--key", "release.pub", "--entrypoint")
@@ -176,7 +181,8 @@ def test_the_stdout_of_a_started_container_is_its_own_also_with_JSON(setting):
     assert json.loads(missing.err)["exit"] == 127
 
 
-@STARTS
+@starts
+@pytest.mark.alone
 def test_a_command_beyond_the_rule_is_refused_and_not_started(setting):
     setting.hand("sign", "--key", "release.key", setting.image)
     done = setting.hand("run", "--policy", "policy.yaml", "--entrypoint", "/bin/sh", setting.image, "-c", "echo other", status=122)
