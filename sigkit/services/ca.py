@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from sigkit import limits
 from sigkit.data import Data
-from sigkit.errors import BadSignature, MalformedKey, MalformedPem, Place, SigkitError, TooLarge, UnsupportedKey
+from sigkit.errors import BadSignature, MalformedKey, MalformedPem, NetError, Place, SigkitError, TooLarge, UnavailError, UnsupportedKey
 from sigkit.keys import public
 from sigkit.keys.public import of_library, parse_public_key
 from sigkit.services import ct, issuers, pki
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from sigkit.services.tokens import TokenVerifier
     from sigkit.strict import Cursor, Json
 
-_ROOT: Final = "ca-root"
-_KEY: Final = "ca.key"
-_CHAIN: Final = "ca-chain.pem"
+_FILES: Final = pki.Files(root="ca-root", key="ca.key", chain="ca-chain.pem")
+_UNAVAILABLE: Final = 14
 
 LIFETIME: Final = timedelta(minutes=10)
 _MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, which anybody could have parsed for a second; a token has 16 KiB at most
@@ -92,7 +91,7 @@ class CertificateAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        pki.make_root(offline, _ROOT, name, f"{name} root", clock.now())
+        pki.make_root(offline, _FILES.root, name, f"{name} root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -103,19 +102,14 @@ class CertificateAuthority:
             MalformedKey, MalformedCertificate: (SIG) what is in `offline`.
         """
         from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        root = pki.load_root(offline, _ROOT)
-        key = pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=True, path_length=0), True),
             (pki.key_usage("key_cert_sign", "crl_sign"), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False),
         ]
-        subject = pki.subject_name(name, f"{name} intermediate")
-        intermediate = pki.issue(root, key.public_key(), subject, clock.now(), extensions)
-        pki.write_chain(os.path.join(directory, _CHAIN), [intermediate, root.certificate])
+        pki.make_issued(directory, offline, _FILES, pki.subject_name(name, f"{name} intermediate"), clock.now(), extensions)
 
     @classmethod
     def open(cls, directory: str, tokens: TokenVerifier, log: ct.CertificateLog, clock: Clock) -> Self:
@@ -125,7 +119,7 @@ class CertificateAuthority:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
         """
-        return cls(pki.load_key(os.path.join(directory, _KEY)), load_chain(directory), tokens, log, clock)
+        return cls(pki.load_key(os.path.join(directory, _FILES.key)), load_chain(directory), tokens, log, clock)
 
     def issue(self, key: PublicKey, named: Named) -> x509.Certificate:
         """Certify that the key is theirs, with the promise of the certificate log in it.
@@ -181,7 +175,6 @@ class CertificateAuthority:
                 ("POST", "/api/v2/signingCert"): self._take_wish,
                 ("GET", "/api/v2/trustBundle"): self._send_bundle,
                 ("GET", "/api/v2/configuration"): self._send_configuration,
-                ("GET", "/healthz"): self._healthy,
             },
         )
 
@@ -192,7 +185,8 @@ class CertificateAuthority:
             token = _token(document, request.headers.get("authorization", ""))
         except SigkitError as err:
             raise invalid(str(err)) from err
-        # In threads of its own: keys of an issuer may have to be fetched, and a slow one must not hold up the other services.
+        await self._tokens.refresh(token)
+        # In threads of its own: each waits for the disk, and must not hold up the other services.
         leaf = await asyncio.get_running_loop().run_in_executor(self._threads, self._certify, document, token)
         chain: list[Json] = [pki.pem(certificate).decode("ascii") for certificate in (leaf, *self.chain)]
         return json_answer(200, {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})
@@ -200,6 +194,8 @@ class CertificateAuthority:
     def _certify(self, document: Cursor, token: str) -> x509.Certificate:
         try:
             named = self._tokens.verify(token)
+        except (UnavailError, NetError) as err:  # the issuer's fault, not the token's: to be tried again
+            raise GatewayError(503, _UNAVAILABLE, f"the keys of the token's issuer cannot be had: {explain(err)}") from err
         except SigkitError as err:
             raise invalid(f"{_BAD_TOKEN}: {explain(err)}") from err
         wish = _read_wish(document)
@@ -212,7 +208,8 @@ class CertificateAuthority:
         try:
             return self.issue(wish.key, named)
         except SigkitError as err:
-            raise GatewayError(500, INTERNAL, f"the certificate log could not keep the certificate: {err.problem}") from err
+            status, code = (503, _UNAVAILABLE) if isinstance(err, UnavailError) else (500, INTERNAL)
+            raise GatewayError(status, code, f"the certificate log could not keep the certificate: {err.code} {err.problem}") from err
 
     async def _send_bundle(self, _: Request) -> Answer:
         chain: list[Json] = [pki.pem(certificate).decode("ascii") for certificate in self.chain]
@@ -220,9 +217,6 @@ class CertificateAuthority:
 
     async def _send_configuration(self, _: Request) -> Answer:
         return json_answer(200, {"issuers": [_describe(issuer) for issuer in self._tokens.issuers.values()]})
-
-    async def _healthy(self, _: Request) -> Answer:
-        return json_answer(200, {"status": "SERVING"})
 
 
 def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
@@ -232,7 +226,7 @@ def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
         FileUnreadable: (UNAVAIL).
         MalformedCertificate: (SIG).
     """
-    return pki.load_chain(os.path.join(directory, _CHAIN))
+    return pki.load_chain(os.path.join(directory, _FILES.chain))
 
 
 def _token(document: Cursor, authorization: str) -> str:

@@ -19,11 +19,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final, Self
 
-from sigkit import durable, limits
 from sigkit.data import Data
 from sigkit.errors import LimitError, ParseError, Place, SigkitError
-from sigkit.keys.pem import encode_pem, parse_pem
-from sigkit.keys.private import generate, parse_pkcs8
 from sigkit.services import der, pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
@@ -94,8 +91,7 @@ class CertificateLog:
         from cryptography.hazmat.primitives.asymmetric import ec
 
         pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
-        key = generate("ed25519")
-        durable.create_new(os.path.join(directory, _CHECKPOINT_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
+        key = pki.make_log_key(os.path.join(directory, _CHECKPOINT_KEY))
         TileLog.create(os.path.join(directory, _STATE), f"{host}/ct", key, clock)
 
     @classmethod
@@ -108,10 +104,8 @@ class CertificateLog:
             MalformedKey: (SIG).
             LogDamaged: (TLOG).
         """
-        path = os.path.join(directory, _CHECKPOINT_KEY)
-        place = Place.operator(path)
-        block = parse_pem(durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place), ("PRIVATE KEY",), place)
-        with TileLog.open(os.path.join(directory, _STATE), parse_pkcs8(block.data, place)) as tiles:
+        key = pki.load_log_key(os.path.join(directory, _CHECKPOINT_KEY))
+        with TileLog.open(os.path.join(directory, _STATE), key) as tiles:
             yield cls(tiles, pki.load_key(os.path.join(directory, _KEY)), roots, clock)
 
     def add_precertificate(self, chain: Sequence[x509.Certificate]) -> Promise:

@@ -4,7 +4,7 @@ No library that is kept writes RFC 3161 answers: rfc3161-client reads them, `cry
 here is a fixed structure of nine types; what is read is taken apart into elements with every length checked and minimal, so that bytes
 which two readers could see differently are refused. Tests hold the result against rfc3161-client and OpenSSL.
 
-Source: X.690 sections 8.1 to 8.19, 10.1, 11.6, 11.7.
+Source: X.690 sections 8.1 to 8.19, 10.1, 11.1, 11.6, 11.7.
 """
 
 from __future__ import annotations
@@ -139,6 +139,17 @@ def read_identifier(item: Element) -> str:
             value = 0
     first = min(numbers[0] // 40, 2)
     return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+
+
+def read_boolean(item: Element) -> bool:
+    """Return a BOOLEAN.
+
+    Raises:
+        MalformedDer: not one byte of all zeros or all ones, or another type.
+    """
+    if item.tag != BOOLEAN or item.content not in {b"\x00", b"\xff"}:
+        raise MalformedDer("expected a boolean")
+    return item.content == b"\xff"
 
 
 def read_integer(item: Element) -> int:

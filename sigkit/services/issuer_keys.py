@@ -1,5 +1,8 @@
 """The keys of issuers: the stack's own are handed in, those of others fetched where their discovery says, and kept shortly.
 
+Whoever waits for a fetch holds no thread, and an issuer's fetch holds one of a pool of its own: neither a slow issuer nor whoever sends
+tokens that name it holds up anybody else. What is looked up is known already.
+
 The discovery document must name the issuer by the very URL that was asked for. No redirect is followed: it would let another host name the
 keys (CVE-2026-49478).
 
@@ -8,8 +11,9 @@ Source: OpenID Connect Discovery 1.0 sections 3, 4; RFC 7517 section 5.
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
@@ -27,25 +31,28 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
 
 KEPT_S: Final = 600.0  # a key that the issuer takes back counts for no longer
+_QUEUED_S: Final = 10.0  # from the moment that keys are found good to their use
 _AGAIN_S: Final = 30.0  # a key that is not there is looked for again no sooner
 _FAILED_S: Final = 10.0  # an issuer that does not answer is asked again no sooner: anybody can send tokens that name it
 _FETCH_S: Final = 5.0
 _DOCUMENT_BYTES: Final = 256 << 10
 _MOST_KEYS: Final = 100
+_THREADS: Final = 16  # of which an issuer has one
 
 
 class _Kept(Data):
     keys: Mapping[str, Mapping[str, Json]]
     fetched: float
+    tried: float  # later than it was fetched, if it could not be fetched again
 
 
 class _Failed(Data):
     error: SigkitError
-    fetched: float
+    tried: float
 
 
 class IssuerKeySets:
-    """Finds keys of issuers. Safe to use from several threads."""
+    """Finds keys of issuers: `refresh` in the event loop, then `find` in any thread."""
 
     def __init__(
         self,
@@ -59,40 +66,60 @@ class IssuerKeySets:
         self._session = session
         self._monotonic = monotonic
         self._kept: dict[str, _Kept | _Failed] = {}
-        self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._fetches: dict[str, asyncio.Future[None]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, "sigkit-keys")
+
+    async def refresh(self, issuer: Issuer, kid: str) -> None:
+        """Fetch an issuer's keys if those that are known are old, or this is not among them; why that failed, `find` says."""
+        if not self._is_due(issuer, kid):
+            return
+        fetch = self._fetches.get(issuer.url)
+        if fetch is None:  # one at a time: a flood of tokens is no flood of requests to the issuer
+            fetch = asyncio.get_running_loop().run_in_executor(self._threads, self._learn, issuer)
+            self._fetches[issuer.url] = fetch
+            fetch.add_done_callback(lambda _: self._fetches.pop(issuer.url, None))
+        await asyncio.shield(fetch)  # whoever goes away takes it from nobody else
 
     def find(self, issuer: Issuer, kid: str) -> Mapping[str, Json] | None:
-        """Return an issuer's public key of this name as a JSON Web Key.
+        """Return an issuer's public key of this name as a JSON Web Key, out of those that `refresh` has fetched.
 
         Raises:
             SigkitError: (UNAVAIL, NET, PARSE, LIMIT) its keys cannot be had.
         """
         if issuer.url in self._own:
             return self._own[issuer.url].get(kid)
-        with self._guard:
-            lock = self._locks.setdefault(issuer.url, threading.Lock())
-        with lock:  # one fetch at a time: a flood of tokens is no flood of requests to the issuer
-            kept = self._known(issuer, kid)
+        kept = self._kept.get(issuer.url)
         if isinstance(kept, _Failed):
             raise kept.error.with_traceback(None)  # or it would grow with each token
+        if kept is None or self._monotonic() - kept.fetched >= KEPT_S + _QUEUED_S:
+            raise AnswerUnusable("the issuer's keys have not been fetched lately", place=Place.operator(issuer.url))
         return kept.keys.get(kid)
 
-    def _known(self, issuer: Issuer, kid: str) -> _Kept | _Failed:
-        """Return what is known of an issuer, fetched anew if that may help."""
-        kept = self._kept.get(issuer.url)
-        age = self._monotonic() - kept.fetched if kept else 0.0
+    def _is_due(self, issuer: Issuer, kid: str) -> bool:
+        if issuer.url in self._own:
+            return False
+        kept, now = self._kept.get(issuer.url), self._monotonic()
         match kept:
-            case _Kept() if age < (KEPT_S if kid in kept.keys else _AGAIN_S):
-                return kept
-            case _Failed() if age < _FAILED_S:
-                return kept
+            case _Kept() if now - kept.fetched < KEPT_S:
+                return kid not in kept.keys and now - kept.tried >= _AGAIN_S
+            case _Failed():
+                return now - kept.tried >= _FAILED_S
+        return True
+
+    def _learn(self, issuer: Issuer) -> None:
+        """Fetch an issuer's keys; what is good still stays where that fails, or anybody could end it with a token that names no key."""
+        kept = self._kept.get(issuer.url)
         try:
-            kept = _Kept(self._fetch(issuer), self._monotonic())
+            keys = self._fetch(issuer)
         except SigkitError as err:
-            kept = _Failed(err, self._monotonic())
-        self._kept[issuer.url] = kept
-        return kept
+            now = self._monotonic()
+            if isinstance(kept, _Kept) and now - kept.fetched < KEPT_S:
+                self._kept[issuer.url] = _Kept(kept.keys, kept.fetched, now)
+            else:
+                self._kept[issuer.url] = _Failed(err, now)
+        else:
+            now = self._monotonic()
+            self._kept[issuer.url] = _Kept(keys, now, now)
 
     def _fetch(self, issuer: Issuer) -> Mapping[str, Mapping[str, Json]]:
         if not issuer.ca_file:

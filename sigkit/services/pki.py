@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import durable, limits
 from sigkit.errors import MalformedCertificate, MalformedKey, Place
+from sigkit.keys.pem import encode_pem, parse_pem
+from sigkit.keys.private import generate, parse_pkcs8
 from sigkit.services.gateway import INTERNAL, GatewayError
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
+
+    from sigkit.keys.private import PrivateKey
 
 ROOT_LIFETIME: Final = timedelta(days=3650)
 ISSUED_LIFETIME: Final = timedelta(days=1825)  # of what a root issues; made anew offline
@@ -36,6 +40,14 @@ _KEY_USES: Final = (
     "encipher_only",
     "decipher_only",
 )
+
+
+class Files(NamedTuple):
+    """Where an authority's parts are: the root's as `ROOT.key` and `ROOT.pem` offline, its key and the chain in its own directory."""
+
+    root: str
+    key: str
+    chain: str
 
 
 class Authority(NamedTuple):
@@ -80,6 +92,29 @@ def load_key(path: str) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise MalformedKey("a private key of another kind", place=place, expected="ECDSA", got=type(key).__name__.strip("_"))
     return key
+
+
+def make_log_key(path: str) -> PrivateKey:
+    """Make the key that signs a log's checkpoints and write it, only if nothing is at `path`.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) something is there, no space, no permission.
+    """
+    key = generate("ed25519")
+    durable.create_new(path, encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
+    return key
+
+
+def load_log_key(path: str) -> PrivateKey:
+    """Read a key that `make_log_key` wrote.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedPem, MalformedKey: (SIG) something else is there.
+    """
+    place = Place.operator(path)
+    block = parse_pem(durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place), ("PRIVATE KEY",), place)
+    return parse_pkcs8(block.data, place)
 
 
 def write_chain(path: str, chain: Sequence[x509.Certificate]) -> None:
@@ -163,6 +198,23 @@ def load_root(offline: str, stem: str) -> Authority:
         MalformedKey, MalformedCertificate: (SIG).
     """
     return Authority(load_chain(os.path.join(offline, f"{stem}.pem"))[0], load_key(os.path.join(offline, f"{stem}.key")))
+
+
+def make_issued(
+    directory: str, offline: str, files: Files, subject: x509.Name, now: datetime, extensions: Sequence[tuple[x509.ExtensionType, bool]]
+) -> None:
+    """Make an authority's key in `directory`, and have the root in `offline` certify it.
+
+    Raises:
+        FileUnwritable, FileUnreadable: (UNAVAIL).
+        MalformedKey, MalformedCertificate: (SIG) what is in `offline`.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    root = load_root(offline, files.root)
+    key = make_key(os.path.join(directory, files.key), ec.SECP256R1)
+    certificate = issue(root, key.public_key(), subject, now, extensions)
+    write_chain(os.path.join(directory, files.chain), [certificate, root.certificate])
 
 
 def issue(

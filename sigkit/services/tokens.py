@@ -15,10 +15,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sigkit.data import Data
 from sigkit.errors import (
+    AnswerUnusable,
     ClockSkew,
+    LimitError,
     MalformedBase64,
     MalformedToken,
+    ParseError,
     Place,
     SigkitError,
     TokenExpired,
@@ -51,13 +55,25 @@ _FROM_URL: Final = str.maketrans("-_", "+/")
 class IssuerKeys(Protocol):
     """Where the keys of issuers are."""
 
+    async def refresh(self, issuer: Issuer, kid: str) -> None:
+        """Fetch what `find` needs to know of this key, if that is not known; why it failed, `find` says."""
+        ...
+
     def find(self, issuer: Issuer, kid: str) -> Mapping[str, Json] | None:
-        """Return an issuer's public key of this name as a JSON Web Key.
+        """Return an issuer's public key of this name as a JSON Web Key, at once.
 
         Raises:
             SigkitError: (UNAVAIL, NET, PARSE, LIMIT) its keys cannot be had.
         """
         ...
+
+
+class _Header(Data):
+    """What a token says of its signature. Nothing is proved."""
+
+    issuer: Issuer
+    algorithm: str
+    kid: str
 
 
 class TokenVerifier:
@@ -69,8 +85,16 @@ class TokenVerifier:
         self._keys = keys
         self._clock = clock
 
+    async def refresh(self, token: str) -> None:
+        """Have the keys fetched that `verify` needs for a token, if they are not known; whoever waits for them holds no thread."""
+        try:
+            header = self._read(token)
+        except SigkitError:
+            return  # which `verify` says
+        await self._keys.refresh(header.issuer, header.kid)
+
     def verify(self, token: str) -> Named:
-        """Prove whose token it is.
+        """Prove whose token it is, by keys that are known.
 
         Raises:
             TooLarge, TooDeep: (LIMIT).
@@ -80,29 +104,40 @@ class TokenVerifier:
             TokenExpired, ClockSkew: (TIME).
             SigkitError: (UNAVAIL, NET) the issuer's keys cannot be had.
         """
+        header = self._read(token)
+        # Read from what was signed: the same bytes as in `_read`, but that is PyJWT's word now.
+        claims = self._check_signature(token, header)
+        _check_audience(claims, header.issuer.audience)
+        _check_times(claims, self._clock.now())
+        return name_identity(header.issuer, claims)
+
+    def _read(self, token: str) -> _Header:
         if len(token) > TOKEN_BYTES:
             raise TooLarge(f"more than {TOKEN_BYTES} bytes", place=_PLACE, got=f"{len(token)} bytes")
-        header, claims = _read(token)
+        header, claims = _take_apart(token)
         issuer = self.issuers.get(claims.member("iss").text())
         if issuer is None:
             raise UnknownIssuer("the token is of an issuer that is not listed here", place=_PLACE, got=claims.member("iss").text()[:200])
-        # Read from what was signed: the same bytes as above, but that is PyJWT's word now.
-        claims = self._check_signature(token, header, issuer)
-        _check_audience(claims, issuer.audience)
-        _check_times(claims, self._clock.now())
-        return name_identity(issuer, claims)
-
-    def _check_signature(self, token: str, header: Cursor, issuer: Issuer) -> Cursor:
-        import jwt
-
         algorithm = header.member("alg").text()
         if algorithm not in ALGORITHMS:
             raise TokenNotSigned("an algorithm that is not accepted", place=_PLACE, expected=" or ".join(ALGORITHMS), got=algorithm[:40])
-        kid = header.member("kid").text()
-        published = self._keys.find(issuer, kid)
+        return _Header(issuer, algorithm, header.member("kid").text())
+
+    def _find_key(self, header: _Header) -> Mapping[str, Json]:
+        try:
+            published = self._keys.find(header.issuer, header.kid)
+        except (ParseError, LimitError) as err:  # which are not the token's
+            raise AnswerUnusable(f"the issuer's keys cannot be read: {err.problem}", place=err.place) from err
         if published is None:
-            raise TokenNotSigned("the issuer publishes no such key", place=_PLACE, expected=f"a key of {issuer.url}", got=kid[:100])
-        key = _load_key(published, algorithm)
+            expected = f"a key of {header.issuer.url}"
+            raise TokenNotSigned("the issuer publishes no such key", place=_PLACE, expected=expected, got=header.kid[:100])
+        return published
+
+    def _check_signature(self, token: str, header: _Header) -> Cursor:
+        import jwt
+
+        algorithm = header.algorithm
+        key = _load_key(self._find_key(header), algorithm)
         try:
             decoded = jwt.PyJWS(algorithms=[algorithm]).decode_complete(token, key, algorithms=[algorithm])
         except (jwt.exceptions.PyJWTError, ValueError, TypeError) as err:
@@ -110,7 +145,7 @@ class TokenVerifier:
         return _parse(decoded["payload"])
 
 
-def _read(token: str) -> tuple[Cursor, Cursor]:
+def _take_apart(token: str) -> tuple[Cursor, Cursor]:
     """Take a token apart. Nothing is proved."""
     parts = token.split(".", 3)
     if len(parts) != 3:

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
 
-_ROOT: Final = "tsa-root"
-_KEY: Final = "tsa.key"
-_CHAIN: Final = "tsa-chain.pem"
+_FILES: Final = pki.Files(root="tsa-root", key="tsa.key", chain="tsa-chain.pem")
 
 POLICY: Final = "1.3.6.1.4.1.57264.2"
 _TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
@@ -75,7 +73,7 @@ class TimestampAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        pki.make_root(offline, _ROOT, name, f"{name} timestamp root", clock.now())
+        pki.make_root(offline, _FILES.root, name, f"{name} timestamp root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -86,19 +84,14 @@ class TimestampAuthority:
             MalformedKey, MalformedCertificate: (SIG) what is in `offline`.
         """
         from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        root = pki.load_root(offline, _ROOT)
-        key = pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (pki.key_usage("digital_signature"), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
         ]
-        subject = pki.subject_name(name, f"{name} timestamps")
-        leaf = pki.issue(root, key.public_key(), subject, clock.now(), extensions)
-        pki.write_chain(os.path.join(directory, _CHAIN), [leaf, root.certificate])
+        pki.make_issued(directory, offline, _FILES, pki.subject_name(name, f"{name} timestamps"), clock.now(), extensions)
 
     @classmethod
     def open(cls, directory: str, clock: Clock) -> Self:
@@ -108,8 +101,7 @@ class TimestampAuthority:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
         """
-        chain = pki.load_chain(os.path.join(directory, _CHAIN))
-        return cls(pki.load_key(os.path.join(directory, _KEY)), chain, clock)
+        return cls(pki.load_key(os.path.join(directory, _FILES.key)), load_chain(directory), clock)
 
     def stamp(self, query: Query) -> bytes:
         """Return the answer to a query: a TimeStampResp in DER.
@@ -170,7 +162,6 @@ class TimestampAuthority:
         handlers = {
             ("POST", "/api/v1/timestamp"): self._take_query,
             ("GET", "/api/v1/timestamp/certchain"): self._send_chain,
-            ("GET", "/ping"): self._ping,
         }
         return await route(request, handlers, _error_answer)
 
@@ -192,8 +183,15 @@ class TimestampAuthority:
         body = b"".join(pki.pem(certificate) for certificate in self.chain)
         return whole_answer(200, body, (("Content-Type", "application/pem-certificate-chain"),))
 
-    async def _ping(self, _: Request) -> Answer:
-        return json_answer(200, {"status": "SERVING"})
+
+def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
+    """Read the authority's certificates, the one that signs first and the root last.
+
+    Raises:
+        FileUnreadable: (UNAVAIL).
+        MalformedCertificate: (SIG).
+    """
+    return pki.load_chain(os.path.join(directory, _FILES.chain))
 
 
 def _error_answer(err: GatewayError) -> Answer:
@@ -220,7 +218,7 @@ def parse_query(raw: bytes) -> Query:
         nonce = _checked_nonce(rest.pop(0))
     wants = False
     if rest and rest[0].tag == der.BOOLEAN:
-        wants = rest.pop(0).content != b"\x00"
+        wants = der.read_boolean(rest.pop(0))
     if rest:
         raise der.MalformedDer("extensions are not supported")
     return Query(parts[1].whole, nonce, wants)

@@ -42,6 +42,7 @@ from tests.simulators.authorities import (
     chain,
     challenge,
     document,
+    find_key,
     headers,
     key_request,
     make_authorities,
@@ -134,13 +135,12 @@ def test_discovery_that_redirects_names_no_keys():
 
         with MisbehavingServer(discovery) as server, Session() as session:
             issuer_url = server.url
-            keys = IssuerKeySets({}, session)
             with pytest.raises(SigkitError) as caught:
-                keys.find(Issuer(issuer_url, OwnIssuer()), "key-1")
+                find_key(IssuerKeySets({}, session), Issuer(issuer_url, OwnIssuer()), "key-1")
             told = json.dumps({"issuer": issuer_url, "jwks_uri": f"{issuer_url}/keys"})
             server.on("GET", "/.well-known/openid-configuration").answer(told.encode())
             with pytest.raises(SigkitError) as again:
-                IssuerKeySets({}, session).find(Issuer(issuer_url, OwnIssuer()), "key-1")
+                find_key(IssuerKeySets({}, session), Issuer(issuer_url, OwnIssuer()), "key-1")
         assert (caught.value.kind, again.value.kind) == (Kind.NET, Kind.NET)
         assert not other.log
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
+import shutil
+import threading
 from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -14,10 +19,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sigkit import durable
 from sigkit.digest import Digest
-from sigkit.errors import NOWHERE, FileUnwritable, MalformedKey
+from sigkit.errors import (
+    NOWHERE,
+    FileUnwritable,
+    LogDamaged,
+    MalformedJson,
+    MalformedKey,
+    RedirectRefused,
+    SigkitError,
+    TimedOut,
+    TooLarge,
+)
 from sigkit.keys.public import parse_public_key
+from sigkit.net.session import Session
 from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.exchange import Answer, Request
+from sigkit.services.issuer_keys import IssuerKeySets
 from sigkit.services.issuers import EmailIssuer, Issuer, KubernetesIssuer, UsernameIssuer
+from sigkit.services.oidc import OidcIssuer
 from sigkit.trust.root import CertificateAuthority as TrustedAuthority
 from sigkit.trust.root import Origin, TransparencyLog, TrustedRoot, Window
 from sigkit.verify.chain import parse_signing_certificate, verify_chain
@@ -28,14 +47,20 @@ from tests.simulators.authorities import (
     WORKLOAD,
     Authorities,
     Foreign,
+    StandingClock,
     ask,
     b64,
+    by_hand,
     chain,
     document,
     key_request,
     new_key,
     signing_request,
 )
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 FOREIGN = "https://issuer.example"
 
@@ -274,7 +299,82 @@ def test_certificate_is_not_issued_when_the_log_cannot_keep_it(authorities, key,
     monkeypatch.setattr(durable, "_passages", {})
     monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.append=enospc")
     answer = authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
+    assert (answer.status, document(answer)["code"]) == (503, 14)
+
+
+def test_a_damaged_log_is_no_matter_of_trying_again(authorities, key, monkeypatch):
+    def damaged(_: object) -> None:
+        raise LogDamaged("it is")
+
+    monkeypatch.setattr(authorities.ct, "add_precertificate", damaged)
+    answer = authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD))
     assert (answer.status, document(answer)["code"]) == (500, 13)
+
+
+class NoKeys:
+    """Keys of issuers that cannot be had."""
+
+    def __init__(self, error: SigkitError) -> None:
+        self.error = error
+
+    async def refresh(self, issuer: Issuer, kid: str) -> None:
+        del issuer, kid
+
+    def find(self, issuer: Issuer, kid: str) -> Any:
+        del issuer, kid
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TimedOut("slow"), RedirectRefused("elsewhere"), MalformedJson("cut"), TooLarge("endless")])
+def test_token_whose_issuer_s_keys_cannot_be_had_is_to_be_tried_again(made_authorities, tmp_path, key, error):
+    root = shutil.copytree(made_authorities, tmp_path / "stack")
+    with contextlib.closing(Authorities(root, (Issuer(FOREIGN, EmailIssuer()),), keys=NoKeys(error))) as authorities:
+        issuer = Foreign(FOREIGN)
+        answer = authorities.certify(issuer.token(issuer.claims(authorities.clock.now())), **key_request(key, WORKLOAD))
+        assert (answer.status, document(answer)["code"]) == (503, 14)
+
+
+def test_tokens_that_name_a_slow_issuer_keep_no_other_waiting(made_authorities, tmp_path, key):
+    asked, released = threading.Event(), threading.Event()
+
+    def slow(_: object) -> Reply:
+        asked.set()
+        released.wait(20)
+        return Reply(503)
+
+    with contextlib.ExitStack() as stack:
+        server, session = stack.enter_context(MisbehavingServer(slow)), stack.enter_context(Session(sleep=lambda _: None))
+        root = shutil.copytree(made_authorities, tmp_path / "stack")
+        own = OidcIssuer.open(str(root / "oidc"), URL, StandingClock())
+        keys = IssuerKeySets({URL: own.key_set()}, session)
+        authorities = stack.enter_context(contextlib.closing(Authorities(root, (Issuer(server.url, EmailIssuer()),), keys=keys)))
+        foreign = Foreign(server.url)
+        unsigned = by_hand({"alg": "ES256", "kid": "x"}, json.dumps(foreign.claims(authorities.clock.now())).encode(), lambda _: b"x")
+
+        def ask_for(token: str) -> asyncio.Task[Answer]:
+            body = json.dumps(key_request(key, WORKLOAD)).encode()
+            return asyncio.ensure_future(authorities.ca.answer(post("/api/v2/signingCert", body, {"authorization": f"Bearer {token}"})))
+
+        async def scene() -> tuple[Answer, list[Answer]]:
+            waiting = [ask_for(unsigned) for _ in range(40)]
+            await asyncio.to_thread(asked.wait, 20)
+            try:
+                answer = await asyncio.wait_for(ask_for(own.issue_token(WORKLOAD)), 10)
+                assert not any(task.done() for task in waiting)
+            finally:
+                released.set()
+            return answer, await asyncio.gather(*waiting)
+
+        answer, others = asyncio.run(scene())
+        assert answer.status == 200
+        assert {other.status for other in others} == {503}
+
+
+def post(path: str, body: bytes, headers: dict[str, str]) -> Request:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    return Request("POST", path, {}, {"content-length": str(len(body))} | headers, chunks())
 
 
 @pytest.mark.parametrize("days", [-1, 1826])
@@ -307,10 +407,6 @@ def test_configuration_describes_each_issuer(open_authorities):
         {"issuerUrl": URL, "audience": "sigstore", "issuerType": "email", "challengeClaim": "email"},
         {"issuerUrl": FOREIGN, "audience": "sigstore", "issuerType": "kubernetes", "challengeClaim": "sub"},
     ]
-
-
-def test_health_is_told(authorities):
-    assert document(ask(authorities.ca, "GET", "/healthz")) == {"status": "SERVING"}
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v2/signingCert", 405), ("GET", "/api/v2/other", 404)])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from typing import Any
 
 import pytest
 
-from sigkit.errors import Kind, SigkitError
+from sigkit.errors import AnswerUnusable, Kind, SigkitError
 from sigkit.net.address import Nearness
 from sigkit.net.session import Call, Session
 from sigkit.services.issuer_keys import KEPT_S, IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
-from tests.simulators.authorities import Foreign
+from tests.simulators.authorities import Foreign, find_key
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.tls_identity import TlsIdentity
 
@@ -69,47 +70,47 @@ def issuer(provider: Provider) -> Issuer:
 
 def refused(keys, provider) -> Kind:
     with pytest.raises(SigkitError) as caught:
-        keys.find(issuer(provider), "key-1")
+        find_key(keys, issuer(provider), "key-1")
     return caught.value.kind
 
 
 def test_own_keys_are_known_without_a_connection(keys):
     own = Issuer("https://stack.example", OwnIssuer())
-    assert keys.find(own, "own") == {"kid": "own", "kty": "EC"}
-    assert keys.find(own, "other") is None
+    assert find_key(keys, own, "own") == {"kid": "own", "kty": "EC"}
+    assert find_key(keys, own, "other") is None
 
 
 def test_keys_are_found_by_discovery_and_kept(keys, provider, watch):
     for _ in range(3):
-        assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+        assert find_key(keys, issuer(provider), "key-1") == provider.keys[0]
     assert len(provider.log) == 2
     watch.seconds = KEPT_S
-    assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+    assert find_key(keys, issuer(provider), "key-1") == provider.keys[0]
     assert len(provider.log) == 4
 
 
 def test_key_that_the_issuer_took_back_counts_no_longer(keys, provider, watch):
-    keys.find(issuer(provider), "key-1")
+    find_key(keys, issuer(provider), "key-1")
     provider.keys = [Foreign(kid="key-2").jwk()]
     watch.seconds = KEPT_S
-    assert keys.find(issuer(provider), "key-1") is None
+    assert find_key(keys, issuer(provider), "key-1") is None
 
 
 def test_new_key_is_found_but_strangers_make_no_flood(keys, provider, watch):
-    keys.find(issuer(provider), "key-1")
+    find_key(keys, issuer(provider), "key-1")
     for number in range(20):
-        assert keys.find(issuer(provider), f"stranger-{number}") is None
+        assert find_key(keys, issuer(provider), f"stranger-{number}") is None
     assert len(provider.log) == 2
     provider.keys.append(Foreign(kid="key-2").jwk())
     watch.seconds = 31
-    assert keys.find(issuer(provider), "key-2") == provider.keys[1]
+    assert find_key(keys, issuer(provider), "key-2") == provider.keys[1]
 
 
 def test_path_of_an_issuer_belongs_to_its_discovery(keys, provider):
     provider.on("GET", "/realms/ci/.well-known/openid-configuration").answer(
         json.dumps({"issuer": f"{provider.url}/realms/ci", "jwks_uri": f"{provider.url}/keys"}).encode()
     )
-    assert keys.find(Issuer(f"{provider.url}/realms/ci", OwnIssuer()), "key-1") == provider.keys[0]
+    assert find_key(keys, Issuer(f"{provider.url}/realms/ci", OwnIssuer()), "key-1") == provider.keys[0]
 
 
 @pytest.mark.parametrize("stated", ["https://other.example", None, 7])
@@ -163,7 +164,54 @@ def test_issuer_that_is_down_is_UNAVAIL_and_asked_again_after_a_while(keys, prov
     assert refused(keys, provider) is Kind.UNAVAIL
     assert not provider.log
     watch.seconds = 10
+    assert find_key(keys, issuer(provider), "key-1") == provider.keys[0]
+
+
+def test_keys_that_are_good_stay_when_a_token_of_an_unknown_key_makes_a_fetch_fail(keys, provider, watch):
+    find_key(keys, issuer(provider), "key-1")
+    provider.on("GET", DISCOVERY).status(503)
+    watch.seconds = 31
+    assert find_key(keys, issuer(provider), "stranger") is None
+    assert find_key(keys, issuer(provider), "key-1") == provider.keys[0]
+    provider.forget()
+    watch.seconds = 60
+    assert find_key(keys, issuer(provider), "stranger") is None
+    assert not provider.log
+    watch.seconds = 61
+    assert find_key(keys, issuer(provider), "stranger") is None
+    assert len(provider.log) == 2
+
+
+def test_keys_of_an_issuer_that_is_down_count_no_longer_than_others(keys, provider, watch):
+    find_key(keys, issuer(provider), "key-1")
+    provider.on("GET", DISCOVERY).status(503)
+    watch.seconds = KEPT_S - 1
+    assert find_key(keys, issuer(provider), "stranger") is None
+    watch.seconds = KEPT_S
+    assert refused(keys, provider) is Kind.UNAVAIL
+
+
+def test_keys_that_nobody_asked_to_fetch_are_not_waited_for(keys, provider, watch):
+    with pytest.raises(AnswerUnusable):
+        keys.find(issuer(provider), "key-1")
+    assert not provider.log
+    find_key(keys, issuer(provider), "key-1")
+    watch.seconds = 2 * KEPT_S
+    with pytest.raises(AnswerUnusable):
+        keys.find(issuer(provider), "key-1")
+
+
+def test_tokens_that_name_one_issuer_share_one_fetch_and_whoever_goes_away_ends_it_for_nobody(keys, provider):
+    async def many() -> None:
+        first = asyncio.ensure_future(keys.refresh(issuer(provider), "key-1"))
+        others = [asyncio.ensure_future(keys.refresh(issuer(provider), f"stranger-{number}")) for number in range(20)]
+        await asyncio.sleep(0)  # so that each has begun
+        first.cancel()
+        await asyncio.gather(*others)
+
+    asyncio.run(many())
     assert keys.find(issuer(provider), "key-1") == provider.keys[0]
+    assert len(provider.log) == 2
 
 
 def test_authority_of_an_issuer_s_server_may_be_one_s_own(keys, tmp_path):
@@ -171,7 +219,7 @@ def test_authority_of_an_issuer_s_server_may_be_one_s_own(keys, tmp_path):
     with Provider(identity.server_context()) as provider:
         provider.url = provider.url.replace("127.0.0.1", "localhost")
         trusted = Issuer(provider.url, OwnIssuer(), ca_file=identity.ca_file)
-        assert keys.find(trusted, "key-1") == provider.keys[0]
+        assert find_key(keys, trusted, "key-1") == provider.keys[0]
 
 
 def test_server_of_an_unknown_authority_is_refused_as_NET(keys, tmp_path):
@@ -214,11 +262,11 @@ class _Recorded:
 
 def test_issuer_on_the_open_network_can_name_nothing_nearer():
     session: Any = _Recorded()
-    assert IssuerKeySets({}, session).find(Issuer(ISSUER, OwnIssuer()), "key-1") is None
+    assert find_key(IssuerKeySets({}, session), Issuer(ISSUER, OwnIssuer()), "key-1") is None
     assert [call.named_by for call in session.calls] == [Nearness.LOOPBACK, Nearness.PUBLIC]
 
 
 def test_key_without_a_name_is_never_found(keys, provider):
     provider.keys = [{"kty": "EC"}, {"kid": None, "kty": "EC"}]
-    assert keys.find(issuer(provider), "") is None
-    assert keys.find(issuer(provider), "None") is None
+    assert find_key(keys, issuer(provider), "") is None
+    assert find_key(keys, issuer(provider), "None") is None

@@ -33,6 +33,7 @@ SHA256 = "2.16.840.1.101.3.4.2.1"
 SHA1 = "1.3.14.3.2.26"
 MD5 = "1.2.840.113549.2.5"
 POLICY = "1.3.6.1.4.1.57264.2"
+NO_TRUTH = (b"", b"\x01", b"\x00\x00", b"\xff\xff", b"\xfe")
 
 
 def query(**options: Any) -> Any:
@@ -132,6 +133,11 @@ def test_imprint_is_echoed_as_it_came(authorities):
         assert response.tst_info.message_imprint.message == b"d" * 32
 
 
+@pytest.mark.parametrize(("content", "wanted"), [(b"\x00", False), (b"\xff", True)])
+def test_certificate_comes_if_it_is_asked_for(content, wanted):
+    assert parse_query(raw_query(der.element(der.BOOLEAN, content))).wants_certificate is wanted
+
+
 def test_no_two_timestamps_have_one_serial_number(authorities):
     serials = {decode_timestamp_response(stamp(authorities, query().as_bytes())).tst_info.serial_number for _ in range(5)}
     assert len(serials) == 5
@@ -152,6 +158,7 @@ def test_no_two_timestamps_have_one_serial_number(authorities):
         pytest.param(raw_query(version=2), id="another version"),
         pytest.param(raw_query(der.element(0xA0, der.sequence())), id="extensions"),
         pytest.param(raw_query(der.integer(2**200)), id="a long nonce"),
+        *(pytest.param(raw_query(der.element(der.BOOLEAN, content)), id=f"truth of {content!r}") for content in NO_TRUTH),
         pytest.param(raw_query(parameters=der.octets(b"x")), id="parameters"),
         pytest.param(raw_query() + b"\0", id="something after it"),
         pytest.param(raw_query()[:-1], id="cut off"),
@@ -249,7 +256,7 @@ def test_authority_opens_without_the_offline_key(authorities):
         path.unlink()
     opened = TimestampAuthority.open(str(authorities.root / "tsa"), authorities.clock)
     assert opened.chain == authorities.tsa.chain
-    assert ask(opened, "GET", "/ping").status == 200
+    assert ask(opened, "GET", "/api/v1/timestamp/certchain").status == 200
 
 
 def test_time_is_the_clock_s_at_the_moment_of_signing(authorities):

@@ -60,8 +60,17 @@ class KeySets:
     def publish(self, url: str, key: dict[str, Any]) -> None:
         self.keys.setdefault(url, {})[key["kid"]] = key
 
+    async def refresh(self, issuer: Issuer, kid: str) -> None:
+        """Do nothing: what is published is known."""
+
     def find(self, issuer: Issuer, kid: str) -> Any:
         return self.keys.get(issuer.url, {}).get(kid)
+
+
+def find_key(keys: IssuerKeys, issuer: Issuer, kid: str) -> Any:
+    """Return an issuer's key as the authority finds it: fetched first, if it has to be."""
+    asyncio.run(keys.refresh(issuer, kid))
+    return keys.find(issuer, kid)
 
 
 def make_authorities(root: Path, clock: Clock | None = None) -> None:

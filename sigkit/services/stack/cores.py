@@ -9,13 +9,10 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from sigkit import durable, limits
-from sigkit.errors import Place
-from sigkit.keys.pem import encode_pem, parse_pem
-from sigkit.keys.private import PrivateKey, generate, parse_pkcs8
+from sigkit import durable
 from sigkit.limits import BodyLimits
 from sigkit.net.session import Session
-from sigkit.services import issuer_list
+from sigkit.services import issuer_list, pki, tsa
 from sigkit.services.app import Mount
 from sigkit.services.ca import CertificateAuthority, load_chain
 from sigkit.services.ct import CertificateLog, load_public_key
@@ -65,10 +62,9 @@ def make_cores(directory: str, offline: str, config: StackConfig, clock: Clock) 
     CertificateLog.create(at["ct"], config.origin.host, clock)
     OidcIssuer.create(at["oidc"])
     durable.write(os.path.join(directory, issuer_list.FILE), encode_json({"schema": issuer_list.SCHEMA, "issuers": []}) + b"\n")
-    key = generate("ed25519")
-    durable.create_new(os.path.join(at["log"], _LOG_KEY), encode_pem("PRIVATE KEY", key.pkcs8()), mode=0o600)
+    key = pki.make_log_key(os.path.join(at["log"], _LOG_KEY))
     TileLog.create(os.path.join(at["log"], LOG_STATE), config.origin.host, key, clock)
-    chains = load_chain(at["ca"]), TimestampAuthority.open(at["tsa"], clock).chain
+    chains = load_chain(at["ca"]), tsa.load_chain(at["tsa"])
     published = clients.documents(config, *chains, load_public_key(at["ct"]), key.public)
     repository = Repository.create(at["tuf"], offline, clients.targets(published), clock)
     clients.write(at[CLIENTS], published, repository.initial_root)
@@ -129,7 +125,8 @@ def opened_log(directory: str) -> Iterator[TileLog]:
         LogDamaged: (TLOG) they do not.
         SigkitError: as `TileLog.open`.
     """
-    with TileLog.open(os.path.join(directory, "log", LOG_STATE), _log_key(directory), terms=terms_of) as log:
+    key = pki.load_log_key(os.path.join(directory, "log", _LOG_KEY))
+    with TileLog.open(os.path.join(directory, "log", LOG_STATE), key, terms=terms_of) as log:
         yield log
 
 
@@ -143,13 +140,6 @@ def opened_certificate_log(directory: str, clock: Clock) -> Iterator[Certificate
     chain = load_chain(os.path.join(directory, "ca"))
     with CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock) as log:
         yield log
-
-
-def _log_key(directory: str) -> PrivateKey:
-    path = os.path.join(directory, "log", _LOG_KEY)
-    place = Place.operator(path)
-    block = parse_pem(durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place), ("PRIVATE KEY",), place)
-    return parse_pkcs8(block.data, place)
 
 
 class _Health:

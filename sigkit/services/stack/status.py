@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, LogDamaged, Place
-from sigkit.services import pki
-from sigkit.services.ca import load_chain
+from sigkit.services import ca, tsa
 from sigkit.services.log.journal import Journal
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.backup import size_of
@@ -112,8 +111,8 @@ def _expiries(directory: str) -> Iterator[Expiry]:
         else:
             yield Expiry(f"TUF {role}", until, _SOON, again)
     for name, chain in (
-        ("certificate authority", load_chain(os.path.join(directory, "ca"))),
-        ("timestamp authority", pki.load_chain(os.path.join(directory, "tsa", "tsa-chain.pem"))),
+        ("certificate authority", ca.load_chain(os.path.join(directory, "ca"))),
+        ("timestamp authority", tsa.load_chain(os.path.join(directory, "tsa"))),
     ):
         yield Expiry(name, min(item.not_valid_after_utc for item in chain), _SOON, "by a new stack")
 
