@@ -28,8 +28,12 @@ def main() -> NoReturn:
             os.execv(sys.executable, [sys.executable, "-I", "-m", "sigkit", *sys.argv[1:]])  # noqa: S606 - itself
         sys.path.pop(0)
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    import warnings
+
     from sigkit.cli.main import run
 
+    if not sys.warnoptions:  # what a library tells its programmers, of a certificate's odd name, is no word to who runs this
+        warnings.simplefilter("ignore")
     _end(run(sys.argv[1:]))
 
 

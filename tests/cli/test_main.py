@@ -417,6 +417,14 @@ def test_help_and_errors_are_ascii_where_the_locale_has_no_other_letters(line):
     assert (done.stdout + done.stderr).isascii()
 
 
+def test_what_a_library_warns_its_programmers_of_is_not_told():
+    odd = "x509.NameAttribute(NameOID.COUNTRY_NAME, 'DEU', _validate=False)"
+    code = "from cryptography import x509\nfrom cryptography.x509 import NameOID\nimport sigkit.cli.main as cli, sigkit.__main__ as it\n"
+    code += f"cli.run = lambda _: str(x509.Name([{odd}]).public_bytes()) and 0\nit.main()"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "left",
     [
