@@ -9,7 +9,7 @@ import click
 
 from sigkit.cli.options import FILE, predicate_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.cli.signing_options import signing_options
+from sigkit.cli.signing_options import filled, signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE)
 @signing_options
 @predicate_options
-@click.option("--bundle", required=True, type=FILE, metavar="OUT", help="Write the bundle here.")
+@click.option("--bundle", required=True, type=FILE, callback=filled, metavar="OUT", help="Write the bundle here.")
 @click.pass_obj
 def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, bundle: str) -> None:
     """Sign what the predicate says about FILE, or about standard input for `-`, and write it as a bundle.

@@ -8,7 +8,7 @@ import click
 
 from sigkit.cli.options import FILE
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.cli.signing_options import signing_options
+from sigkit.cli.signing_options import filled, signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 )
 @click.argument("file", type=FILE)
 @signing_options
-@click.option("--bundle", type=FILE, metavar="OUT", help="Write the bundle here.")
-@click.option("--output-signature", type=FILE, metavar="OUT", help="Write the bare signature here, in base64.")
+@click.option("--bundle", type=FILE, callback=filled, metavar="OUT", help="Write the bundle here.")
+@click.option("--output-signature", type=FILE, callback=filled, metavar="OUT", help="Write the bare signature here, in base64.")
 @click.pass_obj
 def command(output: Output, file: str, by: SigningFlags, bundle: str | None, output_signature: str | None) -> None:
     """Sign FILE, or standard input for `-`, and write the signature as a bundle.

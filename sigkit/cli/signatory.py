@@ -178,14 +178,14 @@ def _is_private(publication: Publication) -> bool:
 
 def _check_flags(flags: SigningFlags) -> None:
     if flags.key_path is None:
-        if flags.cert or flags.cert_chain:
+        if flags.cert is not None or flags.cert_chain is not None:
             raise click.UsageError("--cert is the certificate of a --key.")
         return
-    if flags.identity_token:
+    if flags.identity_token is not None:
         raise click.UsageError("Either a --key signs, or an identity with --identity-token.")
-    if flags.cert_chain and not flags.cert:
+    if flags.cert_chain is not None and flags.cert is None:
         raise click.UsageError("--cert-chain goes with --cert.")
-    if flags.cert and not (flags.signing_config or flags.trusted_root):
+    if flags.cert is not None and flags.signing_config is None and flags.trusted_root is None:
         raise click.UsageError("--cert needs a time that somebody attests: give --signing-config FILE with a timestamp authority.")
 
 
@@ -200,7 +200,7 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
     from sigkit.trust.pins import is_name
     from sigkit.trust.signing_config import parse_signing_config
 
-    name = flags.trusted_root or NAME
+    name = NAME if flags.trusted_root is None else flags.trusted_root
     with opened_roots(output, "network") as roots:
         if flags.signing_config is not None:
             if flags.trusted_root is None:
@@ -233,16 +233,28 @@ def _find_token(output: Output, flags: SigningFlags, config: SigningConfig, clie
     from sigkit.errors import Place
     from sigkit.signing.token import parse_identity_token
 
-    if flags.identity_token:
+    if flags.identity_token is not None:
         return _given(output, flags.identity_token)
-    if given := os.environ.get(TOKEN_VARIABLE):
-        return parse_identity_token(given, Place.operator(TOKEN_VARIABLE)), TOKEN_VARIABLE
-    from sigkit.signing.ambient import ambient_token
+    if (given := os.environ.get(TOKEN_VARIABLE)) is not None:  # empty it is refused: what comes next would be somebody else's
+        return _parse_variable(given), TOKEN_VARIABLE
+    from sigkit.signing.ambient import Manner, ambient_token
 
-    found = ambient_token(flags.oidc_client_id, client.watcher)
+    found = ambient_token(flags.oidc_client_id, Manner(client.watcher, flags.wait_s))
     if found is not None:
         return parse_identity_token(found.token, Place.operator(found.source)), found.source
     return _log_in(flags, config, client), "the login"
+
+
+def _parse_variable(text: str) -> IdentityToken:
+    from sigkit.errors import MalformedToken, Place
+    from sigkit.signing.token import parse_identity_token
+
+    place = Place.operator(TOKEN_VARIABLE)
+    if not text:
+        raise MalformedToken(
+            "the variable is set and empty", place=place, got="nothing", remedy=f"unset {TOKEN_VARIABLE}, or give it a token"
+        )
+    return parse_identity_token(text, place)
 
 
 def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
@@ -250,14 +262,14 @@ def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
     from sigkit.errors import FileUnreadable, Place
     from sigkit.signing.token import parse_identity_token
 
-    place = Place.operator("--identity-token")
-    if not os.path.exists(text):
-        if text.count(".") != _DOTS_OF_A_TOKEN and len(text) <= _LONGEST_PATH_SHOWN:  # anything longer may be half of a secret
-            raise FileUnreadable("no such file, and no token either", place=Place.operator(text))
-        output.note("a token on the command line can be read by other users of this machine; give a file")
-        return parse_identity_token(text, place), "--identity-token"
-    raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=Place.operator(text))
-    return parse_identity_token(strict.decode_utf8(raw, Place.operator(text)), Place.operator(text)), text
+    if os.path.exists(text):
+        place = Place.operator(text)
+        raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=place)
+        return parse_identity_token(strict.decode_utf8(raw, place), place), text
+    if text.count(".") != _DOTS_OF_A_TOKEN and len(text) <= _LONGEST_PATH_SHOWN:  # anything longer may be half of a secret
+        raise FileUnreadable("no such file, and no token either", place=Place.operator(text))
+    output.note("a token on the command line can be read by other users of this machine; give a file")
+    return parse_identity_token(text, Place.operator("--identity-token")), "--identity-token"
 
 
 def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> IdentityToken:
@@ -271,7 +283,7 @@ def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> Ident
             expected=f"--identity-token, {TOKEN_VARIABLE}, a token of the CI job, or a terminal",
             remedy="--login device logs in with a code on another device",
         )
-    endpoints = discover(client, _issuer(flags, config, client))
+    endpoints = discover(client, _issuer(flags, config))
     if flags.login == "device" or (flags.login == "auto" and not _has_browser()):
         return login_on_device(client, endpoints, flags.oidc_client_id, Terminal())
     from sigkit.signing.listener import LoopbackListener
@@ -280,14 +292,13 @@ def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> Ident
         return login_in_browser(client, endpoints, flags.oidc_client_id, Terminal(), listener)
 
 
-def _issuer(flags: SigningFlags, config: SigningConfig, client: Client) -> str:
-    if flags.oidc_issuer:
-        return flags.oidc_issuer.rstrip("/")
+def _issuer(flags: SigningFlags, config: SigningConfig) -> str:
+    if flags.oidc_issuer is not None:
+        return flags.oidc_issuer
     from sigkit.clock import SystemClock
     from sigkit.errors import Place
     from sigkit.trust.signing_config import AnyOne, select
 
-    del client
     return select(config.issuers, AnyOne(), (1,), SystemClock().now(), Place.operator("--signing-config", "$.oidcUrls"))[0].url
 
 
@@ -302,7 +313,12 @@ class Terminal:
         """Open a page in the browser; its address is shown in case none opens."""
         import webbrowser
 
-        tell(f"log in at   {escape(url, 4096)}")
+        lines = [f"log in at   {escape(url, 4096)}"]
+        if "/oidc/authorize?" in url:  # a stack's page: its issuer makes the code, and nobody enters it anywhere
+            lines.append(
+                "approved by the stack's operator, with the code that the page shows: sigkit stack approve DIR CODE --email YOUR-ADDRESS"
+            )
+        tell("\n".join(lines))
         webbrowser.open(url)
 
     def show_code(self, url: str, code: str) -> None:

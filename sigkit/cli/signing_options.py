@@ -12,6 +12,19 @@ TOKEN_VARIABLE: Final = "SIGSTORE_ID_TOKEN"  # noqa: S105 # a name
 LOGINS: Final = ("auto", "browser", "device", "never")
 
 
+def filled(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option that is given empty: it is not as if it were not given, which would sign as somebody else, or elsewhere.
+
+    Raises:
+        BadParameter: it is.
+    """
+    if value == "":
+        raise click.BadParameter(
+            "it is empty; if a variable was to fill it, that is not set. Give a value, or leave it out.", context, option
+        )
+    return value
+
+
 class SigningFlags(NamedTuple):
     """Who signs, and with whose help."""
 
@@ -33,32 +46,59 @@ signing_options = grouped(
     "by",
     SigningFlags,
     click.option(
-        "--key", "key_path", type=FILE, metavar="FILE", help="The private key (cosign's form, or PEM). Without one, an identity signs."
+        "--key",
+        "key_path",
+        type=FILE,
+        callback=filled,
+        metavar="FILE",
+        help="The private key (cosign's form, or PEM). Without one, an identity signs.",
     ),
-    click.option("--cert", type=FILE, metavar="FILE", help="With --key: its certificate in PEM, by an authority of the trusted root."),
-    click.option("--cert-chain", type=FILE, metavar="FILE", help="With --cert: the certificates above it in PEM."),
+    click.option(
+        "--cert",
+        type=FILE,
+        callback=filled,
+        metavar="FILE",
+        help="With --key: its certificate in PEM, by an authority of the trusted root.",
+    ),
+    click.option("--cert-chain", type=FILE, callback=filled, metavar="FILE", help="With --cert: the certificates above it in PEM."),
     click.option(
         "--signing-config",
         type=FILE,
+        callback=filled,
         metavar="FILE",
         help="A signing_config.json: the services that certify, log and timestamp. With --key: those that log and timestamp.",
     ),
     click.option(
         "--trusted-root",
         type=ROOT,
+        callback=filled,
         metavar="NAME|FILE",
         help="The instance's trusted root, by which what is made must verify: one of `sigkit trust`, whose services sign without "
         "--signing-config, or a file. For identities public-good is the default.",
     ),
     click.option(
         "--identity-token",
+        callback=filled,
         metavar="TOKEN|FILE",
         help=f"The identity's token, or a file with it. Also {TOKEN_VARIABLE}; else the CI job's own, or a login on a terminal.",
     ),
     click.option("--login", type=click.Choice(LOGINS), default="auto", show_default=True, help="How to log in where there is no token."),
-    click.option("--oidc-issuer", metavar="URL", help="Where to log in. Default: the signing config's issuer."),
-    click.option("--oidc-client-id", default="sigstore", show_default=True, metavar="ID", help="Whom a token must be for: its audience."),
-    click.option("--services-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for services."),
+    click.option("--oidc-issuer", callback=filled, metavar="URL", help="Where to log in. Default: the signing config's issuer."),
+    click.option(
+        "--oidc-client-id",
+        callback=filled,
+        default="sigstore",
+        show_default=True,
+        metavar="ID",
+        help="Whom a token must be for: its audience.",
+    ),
+    click.option(
+        "--services-cacert",
+        type=FILE,
+        callback=filled,
+        metavar="FILE",
+        help="Trust the certificate authorities in this PEM file for services.",
+    ),
     click.option(
         "--wait",
         "wait_s",

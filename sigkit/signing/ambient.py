@@ -1,6 +1,7 @@
 """Identity tokens that the surroundings give: CI systems, clouds, clusters.
 
-The first that is recognised is asked, and its failure is the answer: a job that lacks a permission must not sign as something else. The
+The first that is recognised is asked, and its failure is the answer: a job that lacks a permission must not sign as something else. So is
+a variable that names a token or an account and is empty, as one made of another variable that is not set. The
 package `id` knows five of these; its requests follow redirects with the job's credential, have no limit and no address rule, so the few
 lines stand here over `net`.
 
@@ -19,7 +20,7 @@ from urllib.parse import quote
 from sigkit import durable, limits, strict
 from sigkit.errors import Place, SigkitError, TokenNotGranted
 from sigkit.net.session import NetOptions
-from sigkit.signing.client import Ask, Client
+from sigkit.signing.client import PATIENCE_S, Ask, Client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +55,14 @@ class Surroundings(NamedTuple):
     credentials: str = "https://iamcredentials.googleapis.com"
 
 
-def ambient_token(audience: str, watcher: Watcher, around: Surroundings = Surroundings()) -> Ambient | None:  # noqa: B008 # immutable
+class Manner(NamedTuple):
+    """How services are asked: who hears of waits, and for how long each is waited."""
+
+    watcher: Watcher
+    patience_s: float = PATIENCE_S
+
+
+def ambient_token(audience: str, manner: Manner, around: Surroundings = Surroundings()) -> Ambient | None:  # noqa: B008 # immutable
     """Return the token that the surroundings give, or None where nothing is recognised.
 
     Raises:
@@ -62,13 +70,13 @@ def ambient_token(audience: str, watcher: Watcher, around: Surroundings = Surrou
         SigkitError: it cannot be reached.
     """
     for find in (_github, _google, _buildkite, _gitlab, _circleci, _kubernetes, _spiffe):
-        found = find(audience, watcher, around)
+        found = find(audience, manner, around)
         if found is not None:
             return found
     return None
 
 
-def _github(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _github(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """GitHub Actions. Source: docs.github.com, "OpenID Connect reference"."""
     if not around.environment.get("GITHUB_ACTIONS"):
         return None
@@ -76,12 +84,12 @@ def _github(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | 
     if not url or not credential:
         raise _refused("GitHub Actions", "the job lacks permission to request a token", "add `permissions: id-token: write` to the job")
     ask = Ask("GET", _with_query(url, audience=audience), limits.ISSUER_ANSWER_BYTES, authorization=f"Bearer {credential}")
-    return Ambient(_member(_ask(watcher, NetOptions(), ask, "GitHub Actions"), "value"), "GitHub Actions")
+    return Ambient(_member(_ask(manner, NetOptions(), ask, "GitHub Actions"), "value"), "GitHub Actions")
 
 
-def _google(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """Google Cloud. Source: cloud.google.com, "Get an ID token" from the metadata server, and `generateIdToken`."""
-    account = around.environment.get("GOOGLE_SERVICE_ACCOUNT_NAME")
+    account = _named(around, "GOOGLE_SERVICE_ACCOUNT_NAME", "Google Cloud")
     if not account and _first_line(around.product_file) not in _GOOGLE:
         return None
     # The one address that the rule of connections never allows, here named by this file and by nobody outside.
@@ -92,10 +100,10 @@ def _google(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | 
         ask = Ask(
             "GET", _with_query(f"{base}/identity", audience=audience, format="full"), limits.TOKEN_BYTES, accept="*/*", headers=flavour
         )
-        return Ambient(strict.decode_utf8(_ask(watcher, options, ask, "Google Cloud")), "Google Cloud")
+        return Ambient(strict.decode_utf8(_ask(manner, options, ask, "Google Cloud")), "Google Cloud")
     scope = "https://www.googleapis.com/auth/cloud-platform"
     ask = Ask("GET", _with_query(f"{base}/token", scopes=scope), limits.ISSUER_ANSWER_BYTES, headers=flavour)
-    access = _member(_ask(watcher, options, ask, "Google Cloud"), "access_token")
+    access = _member(_ask(manner, options, ask, "Google Cloud"), "access_token")
     ask = Ask(
         "POST",
         f"{around.credentials}/v1/projects/-/serviceAccounts/{quote(account, safe='@')}:generateIdToken",
@@ -103,20 +111,20 @@ def _google(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | 
         body=strict.encode_json({"audience": audience, "includeEmail": True}),
         authorization=f"Bearer {access}",
     )
-    return Ambient(_member(_ask(watcher, NetOptions(), ask, "Google Cloud"), "token"), f"Google Cloud ({account})")
+    return Ambient(_member(_ask(manner, NetOptions(), ask, "Google Cloud"), "token"), f"Google Cloud ({account})")
 
 
-def _buildkite(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _buildkite(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """Buildkite. Source: buildkite.com/docs/agent/v3/cli-oidc."""
-    del watcher
+    del manner
     if not around.environment.get("BUILDKITE"):
         return None
     return Ambient(_run(("buildkite-agent", "oidc", "request-token", "--audience", audience), around, "Buildkite"), "Buildkite")
 
 
-def _gitlab(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _gitlab(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """GitLab. Source: docs.gitlab.com, "OpenID Connect (OIDC) Authentication Using ID Tokens"."""
-    del watcher
+    del manner
     if not around.environment.get("GITLAB_CI"):
         return None
     variable = gitlab_variable(audience)
@@ -137,27 +145,27 @@ def gitlab_variable(audience: str) -> str:
     return f"{'_' if name[:1].isdigit() else name[:1]}{name[1:]}_ID_TOKEN"
 
 
-def _circleci(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _circleci(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """CircleCI. Source: circleci.com/docs, "Use OpenID Connect tokens with custom claims"."""
-    del watcher
+    del manner
     if not around.environment.get("CIRCLECI"):
         return None
     claims = strict.encode_json({"aud": audience}).decode("ascii")
     return Ambient(_run(("circleci", "run", "oidc", "get", "--claims", claims, "--root-issuer"), around, "CircleCI"), "CircleCI")
 
 
-def _kubernetes(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _kubernetes(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """A projected service account token. Source: kubernetes.io, "Service Account Token Volume Projection"."""
-    del audience, watcher
+    del audience, manner
     if not os.path.lexists(around.kubernetes_file):
         return None
     return Ambient(_read(around.kubernetes_file), "Kubernetes")
 
 
-def _spiffe(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | None:
+def _spiffe(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
     """A JWT-SVID in a file. Source: github.com/spiffe/spiffe-helper, `jwt_svids`."""
-    del watcher
-    path = around.environment.get(SPIFFE_VARIABLE)
+    del manner
+    path = _named(around, SPIFFE_VARIABLE, "SPIFFE")
     if path:
         return Ambient(_read(path), "SPIFFE")
     if around.environment.get("SPIFFE_ENDPOINT_SOCKET") or os.path.exists(around.spiffe_socket):
@@ -169,12 +177,20 @@ def _spiffe(audience: str, watcher: Watcher, around: Surroundings) -> Ambient | 
     return None
 
 
+def _named(around: Surroundings, variable: str, source: str) -> str | None:
+    """Return a variable that says whose token is meant, if it is set; empty it says nothing, and the next in order would be another's."""
+    value = around.environment.get(variable)
+    if value == "":
+        raise _refused(source, f"{variable} is set and empty", f"give it a value, or unset {variable}", got="nothing")
+    return value
+
+
 def _refused(source: str, problem: str, remedy: str, got: str = "") -> TokenNotGranted:
     return TokenNotGranted(f"{source}: {problem}", place=Place.operator("environment"), got=got, remedy=remedy)
 
 
-def _ask(watcher: Watcher, options: NetOptions, ask: Ask, source: str) -> bytes:
-    with Client(watcher, options) as client:
+def _ask(manner: Manner, options: NetOptions, ask: Ask, source: str) -> bytes:
+    with Client(manner.watcher, options, patience_s=manner.patience_s) as client:
         try:
             return client.ask(ask).body
         except SigkitError as err:

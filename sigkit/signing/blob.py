@@ -8,7 +8,7 @@ from sigkit.data import Data
 from sigkit.evidence.form import Found, evidence_of_bundle
 from sigkit.limits import DEFAULT
 from sigkit.signing.finish import verify_finished
-from sigkit.signing.keyed import FileToSign, StatementToSign, check_size
+from sigkit.signing.keyed import FileToSign, StatementToSign, check_statement
 from sigkit.signing.payload import statement_for_file
 from sigkit.verify.bind import Artifact
 
@@ -54,7 +54,7 @@ def attest_file(
 
 
 def _make(thing: ToSign, artifact: Artifact, signatory: Signatory, clock: Clock, limits: Limits) -> SignedFile:
-    check_size(thing, limits)
+    check_statement(thing, limits)
     made = signatory.make(thing)
     evidence = evidence_of_bundle(made.bundle, Found("the bundle just made", None, "file"))
     facts = verify_finished(evidence, artifact, signatory.root, made.complete, clock, limits)

@@ -239,6 +239,11 @@ def _backoff(attempt: int) -> float:
     return longest * (0.5 + random.random() / 2)  # noqa: S311 # spreads load, hides nothing
 
 
+def under(base: str, path: str) -> str:
+    """Return the URL of a path below a service's, which may end in a slash or not; `path` begins with one."""
+    return base.rstrip("/") + path
+
+
 def _retry_after(headers: Headers) -> float | None:
     asked = headers.find("retry-after")
     if asked and asked.isascii() and asked.isdecimal() and len(asked) < 7:
@@ -247,13 +252,18 @@ def _retry_after(headers: Headers) -> float | None:
 
 
 def _said(reply: Reply) -> str:
-    """Return a service's own words for an error: gRPC-gateway's `message`, OAuth's `error`, or the text; raw, the first of it."""
+    """Return a service's own words for an error, if they arrive."""
     try:
         raw = reply.read_all(ERROR_BYTES)
     except (SigkitError, OSError):  # the status says enough
         return ""
+    return words_of(raw)
+
+
+def words_of(raw: bytes) -> str:
+    """Return what an error's body says: gRPC-gateway's `message`, OAuth's `error` and its description, or the text; raw, cut."""
     try:
-        members = strict.parse_json(raw, most_bytes=ERROR_BYTES).object()
+        members = strict.parse_json(raw, most_bytes=len(raw)).object()
     except SigkitError:
         return " ".join(raw.decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
     words = [members.get(name) for name in ("message", "error", "error_description")]

@@ -27,7 +27,7 @@ from sigkit.errors import (
     TokenNotTaken,
 )
 from sigkit.keys.pem import parse_pem
-from sigkit.signing.client import Ask
+from sigkit.signing.client import Ask, under
 from sigkit.signing.token import LEEWAY
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def request_certificate(client: Client, url: str, token: IdentityToken, key: Eph
         SigkitError: as `Client.ask`.
     """
     body = strict.encode_json({"certificateSigningRequest": strict.encode_base64(key.request())})
-    ask = Ask("POST", url + _PATH, limits.CERTIFICATE_ANSWER_BYTES, body=body, authorization=f"Bearer {token.raw}")
+    ask = Ask("POST", under(url, _PATH), limits.CERTIFICATE_ANSWER_BYTES, body=body, authorization=f"Bearer {token.raw}")
     try:
         answer = client.ask(ask)
     except RequestRefused as err:

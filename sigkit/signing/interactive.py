@@ -16,10 +16,10 @@ from urllib.parse import parse_qs, urlencode
 
 from sigkit import limits, strict
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
-from sigkit.signing.client import Ask, Patience
+from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under, words_of
 from sigkit.signing.token import parse_identity_token
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL_S: Final = 5  # RFC 8628 section 3.2, where the issuer names none
 _LONGEST_INTERVAL_S: Final = 60
-_PENDING: Final = frozenset({"authorization_pending", "slow_down"})
+_SLOW_DOWN: Final = "slow_down"
+_PENDING: Final = frozenset({"authorization_pending", _SLOW_DOWN})
+# RFC 6749 section 5.2 wants 400 for what is pending; Dex before 2.44 answers 401, Auth0 403 and 429, Google 428. `error` decides.
+_TOO_MANY: Final = 429
+_POLLED: Final = (200, 400, 401, 403, 428, _TOO_MANY)
 
 
 class Endpoints(Data):
@@ -91,17 +95,22 @@ class _Proof(NamedTuple):
 def discover(client: Client, issuer: str) -> Endpoints:
     """Ask an issuer where to log in.
 
+    Args:
+        client: that asks.
+        issuer: its identifier, as its tokens have it: a slash at its end belongs to it.
+
     Raises:
-        AnswerUnusable: (UNAVAIL) it calls itself otherwise (OpenID Discovery section 4.3), or knows no PKCE.
+        AnswerUnusable: (UNAVAIL) it calls itself otherwise (OpenID Discovery sections 4.1 and 4.3), or knows no PKCE.
         UrlRefused, PlainHttpRefused: (NET) its page is none that a browser may be sent to.
         WrongShape: (PARSE) the document is malformed.
         SigkitError: as `Client.ask`; a redirect is refused, which could put another's document in its place (CVE-2026-49478).
     """
-    answer = client.ask(Ask("GET", f"{issuer}/.well-known/openid-configuration", limits.ISSUER_ANSWER_BYTES))
+    answer = client.ask(Ask("GET", under(issuer, "/.well-known/openid-configuration"), limits.ISSUER_ANSWER_BYTES))
     top = answer.json()
     named = top.member("issuer").text()
-    if named != issuer:
-        raise AnswerUnusable("the issuer calls itself otherwise", place=answer.place(), expected=issuer, got=named)
+    if named != issuer:  # a slash at the end counts: tokens carry the name that the issuer gives itself
+        slash = "with its slash at the end, or without: --oidc-issuer URL" if named.rstrip("/") == issuer.rstrip("/") else ""
+        raise AnswerUnusable("the issuer calls itself otherwise", place=answer.place(), expected=issuer, got=named, remedy=slash)
     methods = top.find("code_challenge_methods_supported")
     known = [item.text() for item in methods.items(limits.TRUSTED_ITEMS)] if methods else []
     if "S256" not in known:
@@ -183,14 +192,23 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
     }
     while until.left() > wait_s:
         client.timer.sleep(wait_s)
-        answer = _post(client, endpoints, endpoints.token, fields, (200, 400))
+        answer = _post(client, endpoints, endpoints.token, fields, _POLLED)
         if answer.status == 200:
             return _token_of(answer, endpoints)
-        error = answer.json().member("error").text()
+        error = _SLOW_DOWN if answer.status == _TOO_MANY else _error_of(answer)
         if error not in _PENDING:
-            raise LoginFailed(f"the login was refused: {error}", place=answer.place())
-        wait_s += _INTERVAL_S if error == "slow_down" else 0
+            said = words_of(answer.body) or "it does not say why"
+            raise LoginFailed(f"the login was refused: {said}", place=answer.place(), got=str(answer.status))
+        wait_s += _INTERVAL_S if error == _SLOW_DOWN else 0
     raise LoginFailed("nobody entered the code in time", place=Place(endpoints.issuer))
+
+
+def _error_of(answer: Answer) -> str:
+    """Return OAuth's `error`, or "" where the answer is none of OAuth's (RFC 6749 section 5.2)."""
+    try:
+        return answer.json().member("error").text()
+    except SigkitError:
+        return ""
 
 
 def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
@@ -202,7 +220,7 @@ def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     if not hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8")):
         raise LoginForged("the browser brought the answer to another login", place=Place("loopback"), expected="the state that was sent")
     if "error" in fields:
-        said = ": ".join(part for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
+        said = ": ".join(part[:SHOWN_CHARACTERS] for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
         raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))
     code = _only(fields, "code")
     if not code:

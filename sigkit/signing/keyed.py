@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, assert_never
 
 from sigkit import strict
 from sigkit.data import Data
-from sigkit.errors import TooLarge
+from sigkit.errors import Place, TooLarge
 from sigkit.evidence.bundle import MessageSignature, encode_bundle
 from sigkit.evidence.envelope import IN_TOTO_TYPE, Envelope, pre_authentication_encoding
+from sigkit.evidence.statement import parse_statement
 from sigkit.keys.public import ECDSA_P384, ECDSA_P521
 from sigkit.trust.root import TrustedKey, root_of_keys
 from sigkit.verify.bind import Artifact
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts, IdentitySigner
 
 OWN_KEY: Final = "signing key"
+BESIDE_BYTES: Final = 64 << 10  # of a bundle, for all but the payload: a certificate, timestamps and entries have 10 KB together
 # What the bundle says of the file is the hash that the key signs with, as cosign has it; Ed25519 signs no hash.
 _HASHES: Final = {ECDSA_P384: "sha384", ECDSA_P521: "sha512"}
 
@@ -139,11 +141,16 @@ def content_of(thing: ToSign, signature: bytes, key: PublicKey) -> Content:
             assert_never(thing)
 
 
-def check_size(thing: ToSign, limits: Limits) -> None:
-    """See before anything is signed, and maybe public, that a statement fits into evidence.
+def check_statement(thing: ToSign, limits: Limits) -> None:
+    """See before anything is signed, and maybe public, that a statement fits into evidence and can be read there.
 
     Raises:
-        TooLarge: (LIMIT) its base64 alone is larger.
+        TooLarge: (LIMIT) its base64, with what comes beside it, is larger.
+        SigkitError: as `parse_statement`: one that is too deep, as its predicate alone may not be.
     """
-    if isinstance(thing, StatementToSign) and len(thing.payload) * 4 // 3 > limits.bundle_bytes:
-        raise TooLarge(f"more than {limits.bundle_bytes} bytes", got=f"a statement of {len(thing.payload)} bytes, in base64")
+    if not isinstance(thing, StatementToSign):
+        return
+    most = max(limits.bundle_bytes - BESIDE_BYTES, 0) // 4 * 3
+    if len(thing.payload) > most:
+        raise TooLarge(f"more than {most} bytes", got=f"a statement of {len(thing.payload)} bytes, which goes into evidence in base64")
+    parse_statement(thing.payload, limits, Place.operator("what is to be signed"))

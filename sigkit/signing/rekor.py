@@ -15,11 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
-from sigkit.errors import ServiceNotTrusted, UnsupportedEntry
+from sigkit.digest import Digest
+from sigkit.errors import Place, ServiceNotTrusted, UnsupportedEntry
 from sigkit.evidence.bundle import V03
 from sigkit.evidence.entries import parse_entries
 from sigkit.keys.pem import encode_pem
-from sigkit.signing.client import Ask
+from sigkit.signing.client import Ask, under
 from sigkit.signing.rekor_existing import existing_index, existing_uuid, read_existing
 from sigkit.tlog.entry_v1 import parse_logged
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
@@ -27,11 +28,10 @@ from sigkit.verify.entries import verify_entries
 from sigkit.verify.signature import OverBytes
 
 if TYPE_CHECKING:
-    from sigkit.digest import Digest
-    from sigkit.errors import Place
     from sigkit.signing.client import Client, Patience
     from sigkit.strict import Json
     from sigkit.tlog.entry import LogEntry
+    from sigkit.tlog.entry_v2 import Verifier
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import Service
     from sigkit.verify.entries import Logged
@@ -73,34 +73,40 @@ def log_signature(client: Client, service: Service, logged: Logged, root: Truste
 
 
 def _log_v2(client: Client, base: str, logged: Logged, root: TrustedRoot, until: Patience) -> tuple[LogEntry, Place]:
-    key_details, algorithm = scheme_of(logged.key, _place_of(base))
-    verifier: dict[str, Json] = {"keyDetails": key_details}
-    if logged.certificate is None:
-        verifier["publicKey"] = {"rawBytes": strict.encode_base64(logged.key.spki)}
-    else:
-        verifier["x509Certificate"] = {"rawBytes": strict.encode_base64(logged.certificate)}
-    digest = _digest(logged, algorithm, _place_of(base))
+    key_details, algorithm = scheme_of(logged.key, Place(base))
+    digest = _digest(logged, algorithm, Place(base))
+    who, member, raw = _verifier(logged)
     request: Json = {
         "hashedRekordRequestV002": {
             "digest": strict.encode_base64(digest.value),
-            "signature": {"content": strict.encode_base64(logged.signature), "verifier": verifier},
+            "signature": {
+                "content": strict.encode_base64(logged.signature),
+                "verifier": {"keyDetails": key_details, member: {"rawBytes": strict.encode_base64(raw)}},
+            },
         }
     }
-    answer = client.ask(Ask("POST", base + _PATH_V2, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), strict.encode_json(request)), until)
+    answer = client.ask(Ask("POST", under(base, _PATH_V2), limits.LOG_ANSWER_BYTES, (201, _CONFLICT), strict.encode_json(request)), until)
     if answer.status == _CONFLICT:
         index = existing_index(answer)
-        who = KeyVerifier(logged.key.spki) if logged.certificate is None else CertificateVerifier(logged.certificate)
         leaf = encode_hashedrekord(digest, logged.signature, who, key_details)
         return read_existing(client, base, index, leaf, root, until), answer.place()
     (entry,) = parse_entries((answer.json(),), V03)
     return entry, answer.place()
 
 
+def _verifier(logged: Logged) -> tuple[Verifier, str, bytes]:
+    """Return by what a signature is checked: as a leaf of the second generation names it, and as a request does, with its bytes."""
+    if logged.certificate is None:
+        return KeyVerifier(logged.key.spki), "publicKey", logged.key.spki
+    return CertificateVerifier(logged.certificate), "x509Certificate", logged.certificate
+
+
 def _log_v1(client: Client, base: str, logged: Logged, until: Patience) -> tuple[LogEntry, Place]:
-    body = strict.encode_json(_proposed(logged, _place_of(base)))
-    answer = client.ask(Ask("POST", base + _PATH_V1, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), body), until)
+    body = strict.encode_json(_proposed(logged, Place(base)))
+    entries = under(base, _PATH_V1)
+    answer = client.ask(Ask("POST", entries, limits.LOG_ANSWER_BYTES, (201, _CONFLICT), body), until)
     if answer.status == _CONFLICT:
-        answer = client.ask(Ask("GET", f"{base}{_PATH_V1}/{existing_uuid(answer)}", limits.LOG_ANSWER_BYTES), until)
+        answer = client.ask(Ask("GET", f"{entries}/{existing_uuid(answer)}", limits.LOG_ANSWER_BYTES), until)
     return parse_logged(answer.json()), answer.place()
 
 
@@ -124,17 +130,9 @@ def _proposed(logged: Logged, place: Place) -> Json:
 
 
 def _digest(logged: Logged, algorithm: str, place: Place) -> Digest:
-    from sigkit.digest import Digest
-
     if isinstance(logged.signed, OverBytes):
         return Digest.of(logged.signed.message, algorithm)
     found = logged.signed.artifact.by(algorithm)
     if found is None:
         raise UnsupportedEntry("the log wants a digest that is not known", place=place, expected=algorithm)
     return found
-
-
-def _place_of(base: str) -> Place:
-    from sigkit.errors import Place
-
-    return Place(base)

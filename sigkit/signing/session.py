@@ -17,7 +17,7 @@ from sigkit.evidence.form import Form, Found, evidence_of_bundle
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.limits import DEFAULT
 from sigkit.signing.finish import verify_finished
-from sigkit.signing.keyed import StatementToSign, check_size
+from sigkit.signing.keyed import StatementToSign, check_statement
 from sigkit.signing.payload import statement_for
 from sigkit.signing.predicate import Predicate
 from sigkit.verify.bind import Artifact
@@ -75,7 +75,7 @@ def _attach_once(
     registry: Registry, resolved: Resolved, by: Signatory, statement: Statement, predicate: Predicate, clock: Clock, limits: Limits
 ) -> Signed:
     thing = StatementToSign(statement.encode(predicate.members))
-    check_size(thing, limits)
+    check_statement(thing, limits)
     if by.repeats:
         for evidence in collect(registry, resolved.repository, resolved.digest, limits).evidence:
             there = _same(evidence, resolved.digest, by, statement, thing, clock, limits)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
+import webbrowser
+from http.client import HTTPConnection
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
 from sigkit.cli import conformance
 from sigkit.cli.main import run
-from sigkit.cli.signatory import Consent
+from sigkit.cli.signatory import Consent, Terminal
 from sigkit.keys.pem import encode_pem
 from sigkit.keys.private import generate
 from sigkit.signing.keyless import Publication
@@ -21,7 +25,16 @@ from tests.simulators.sigstore_services import SUBJECT, SigstoreServer, _Public,
 from tests.simulators.tls_identity import TlsIdentity
 
 FILES = ("--signing-config", "sc.json", "--trusted-root", "tr.json")
-CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME", "SPIFFE_ENDPOINT_SOCKET", "SIGSTORE_ID_TOKEN")
+CI = (
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "BUILDKITE",
+    "CIRCLECI",
+    "GOOGLE_SERVICE_ACCOUNT_NAME",
+    "SPIFFE_ENDPOINT_SOCKET",
+    "SIGKIT_SPIFFE_TOKEN_FILE",
+    "SIGSTORE_ID_TOKEN",
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +137,117 @@ def test_a_token_is_given_in_a_file_as_a_value_or_in_the_environment(here, monke
         monkeypatch.setenv("SIGSTORE_ID_TOKEN", token)
     assert blob(*{"file": ("--identity-token", "token"), "value": ("--identity-token", token), "variable": ()}[way]) == 0
     assert (here / "b.json").exists()
+
+
+EMPTY = [
+    "--key",
+    "--cert",
+    "--cert-chain",
+    "--signing-config",
+    "--trusted-root",
+    "--identity-token",
+    "--oidc-issuer",
+    "--oidc-client-id",
+    "--services-cacert",
+    "--output-signature",
+    "--bundle",
+]
+
+
+@pytest.mark.parametrize("option", EMPTY)
+def test_an_option_that_is_given_empty_is_not_as_if_it_were_not_given(here, monkeypatch, server, capsys, option):
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", (here / "token").read_text())  # who would sign, and would not have been meant
+    given = {"--signing-config": "sc.json", "--trusted-root": "tr.json", "--bundle": "b.json", "--output-signature": "s"} | {option: ""}
+    assert run(["sign-blob", "--yes", *(word for pair in given.items() for word in pair), "file"]) == 2
+    said = capsys.readouterr().err
+    assert option in said
+    assert "is empty" in said
+    assert server.log == []
+    assert not (here / "b.json").exists()
+
+
+def test_a_token_variable_that_is_set_and_empty_is_refused_and_nobody_else_signs(here, monkeypatch, server, capsys):
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "")
+    monkeypatch.setenv("SIGKIT_SPIFFE_TOKEN_FILE", "token")  # who would sign, and would not have been meant
+    assert blob("--yes") == 2
+    said = capsys.readouterr().err
+    assert "set and empty" in said
+    assert "unset SIGSTORE_ID_TOKEN" in said
+    assert server.log == []
+    assert blob("--yes", "--identity-token", "token") == 0  # where it is not asked, it does not matter
+
+
+def test_a_platform_that_gives_tokens_is_waited_for_as_long_as_is_said(here, monkeypatch, server, capsys):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{server.url}/oidc/request")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret")
+    server.on("GET", "/oidc/request", nth=1).status(503, retry_after=2)
+    assert blob("--wait", "1") == 3
+    said = capsys.readouterr().err
+    assert "waiting" not in said
+    assert "GitHub Actions: the service failed" in said
+
+
+class Browser:
+    """Opens a page as a person does who is sent back with `fields`."""
+
+    def __init__(self, **fields: str) -> None:
+        self.fields = fields
+
+    def __call__(self, url: str) -> bool:
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        brought = urlencode({"state": asked["state"]} | self.fields)
+        threading.Thread(target=self._bring, args=(asked["redirect_uri"].replace("localhost", "127.0.0.1"), brought)).start()
+        return True
+
+    def _bring(self, redirect: str, brought: str) -> None:
+        connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
+        connection.request("GET", f"{urlsplit(redirect).path}?{brought}")
+        connection.getresponse().read()
+        connection.close()
+
+
+def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypatch, server, capsys):
+    fields = {"error": "access_denied", "error_description": "the operator denied it \x1b[2J"}
+    monkeypatch.setattr(webbrowser, "open", Browser(**fields))
+    assert blob("--login", "browser") == 1
+    said = capsys.readouterr().err
+    assert r"the login was refused: access_denied: the operator denied it \x1b[2J" in said
+    assert server.seen("POST", "*") == []
+
+
+@pytest.mark.attack("GHSA-hm8f-75xx-w2vr")
+def test_a_denial_without_this_logins_state_is_not_shown(here, monkeypatch, capsys):
+    monkeypatch.setattr(webbrowser, "open", Browser(error="access_denied", error_description="call 0900 1234", state="other"))
+    assert blob("--login", "browser") == 1
+    assert "0900" not in capsys.readouterr().err
+
+
+def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda _: True)
+    Terminal().open("http://127.0.0.1:1/oidc/authorize?client_id=sigstore")
+    assert "sigkit stack approve DIR CODE --email" in capsys.readouterr().err
+    Terminal().open("https://issuer.example/auth?client_id=sigstore")
+    assert "stack" not in capsys.readouterr().err
+
+
+def test_an_issuer_is_asked_by_the_name_that_it_is_given(here, server, capsys):
+    server.instance.device_polls = 0
+    assert blob("--login", "device", "--oidc-issuer", f"{server.instance.issuer}/") == 3
+    said = capsys.readouterr().err
+    assert "calls itself otherwise" in said
+    assert "--oidc-issuer" in said
+    assert [seen.path for seen in server.log] == ["/oidc/.well-known/openid-configuration"]
+
+
+def test_a_slash_at_the_end_of_a_services_url_makes_no_other_path(here, server):
+    ca = server.instance.service("/ca")
+    log = server.instance.service("/log2", 2)
+    (here / "sc.json").write_bytes(
+        server.instance.config(caUrls=[ca | {"url": ca["url"] + "/"}], rekorTlogUrls=[log | {"url": log["url"] + "/"}])
+    )
+    assert blob("--identity-token", "token") == 0
+    assert not [seen.path for seen in server.log if "//" in seen.path]
 
 
 def test_a_token_of_the_ci_job_is_found(here, monkeypatch, server, capsys):

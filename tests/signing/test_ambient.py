@@ -7,10 +7,12 @@ import os
 
 import pytest
 
-from sigkit.errors import SigkitError, TokenNotGranted
-from sigkit.signing.ambient import SPIFFE_VARIABLE, Surroundings, ambient_token, gitlab_variable
+from sigkit.errors import ServerFailed, SigkitError, TokenNotGranted
+from sigkit.signing.ambient import SPIFFE_VARIABLE, Manner, Surroundings, ambient_token, gitlab_variable
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sessions import Told
+
+TOLD = Manner(Told())
 
 
 @pytest.fixture
@@ -60,11 +62,11 @@ def github(platform, **more):
 
 
 def test_where_nothing_is_recognised_there_is_no_token(around):
-    assert ambient_token("sigstore", Told(), around()) is None
+    assert ambient_token("sigstore", TOLD, around()) is None
 
 
 def test_github_is_asked_for_the_audience_with_the_jobs_credential(around, platform):
-    found = ambient_token("sig store", Told(), around(**github(platform)))
+    found = ambient_token("sig store", TOLD, around(**github(platform)))
     assert found == ("t.o.k", "GitHub Actions")
     (seen,) = platform.log
     assert (seen.query, seen.headers["authorization"]) == ({"api-version": "2", "audience": "sig store"}, "Bearer secret")
@@ -73,7 +75,7 @@ def test_github_is_asked_for_the_audience_with_the_jobs_credential(around, platf
 @pytest.mark.parametrize("missing", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
 def test_a_github_job_without_the_permission_is_told_which(around, platform, missing):
     with pytest.raises(TokenNotGranted) as caught:
-        ambient_token("sigstore", Told(), around(**github(platform, **{missing: ""})))
+        ambient_token("sigstore", TOLD, around(**github(platform, **{missing: ""})))
     assert "the job lacks permission to request a token" in caught.value.problem
     assert "permissions: id-token: write" in caught.value.remedy
     assert caught.value.status() == 2
@@ -82,43 +84,59 @@ def test_a_github_job_without_the_permission_is_told_which(around, platform, mis
 def test_githubs_refusal_is_handed_on_and_its_credential_goes_nowhere_else(around, platform):
     platform.on("GET", "/x").redirect("http://127.0.0.1:1/steal")
     with pytest.raises(SigkitError) as caught:
-        ambient_token("sigstore", Told(), around(**github(platform)))
+        ambient_token("sigstore", TOLD, around(**github(platform)))
     assert caught.value.problem.startswith("GitHub Actions: ")
     platform.forget()
     platform.on("GET", "/x").status(400, body=b'{"message":"audience not allowed"}')
     with pytest.raises(SigkitError, match="audience not allowed"):
-        ambient_token("sigstore", Told(), around(**github(platform)))
+        ambient_token("sigstore", TOLD, around(**github(platform)))
+
+
+def test_a_platform_that_is_away_is_waited_for_as_long_as_the_user_says(around, platform):
+    platform.on("GET", "/x").status(503, retry_after=2)
+    told = Told()
+    with pytest.raises(ServerFailed):
+        ambient_token("sigstore", Manner(told, 1), around(**github(platform)))
+    assert (len(platform.log), told.waits) == (1, [])
+
+
+@pytest.mark.parametrize("variable", [SPIFFE_VARIABLE, "GOOGLE_SERVICE_ACCOUNT_NAME"])
+def test_a_variable_that_says_whose_token_is_meant_is_not_passed_over_when_it_is_empty(around, platform, tmp_path, variable):
+    (tmp_path / "product").write_text("Google\n" if variable != SPIFFE_VARIABLE else "other\n")  # the machine has a token, of another
+    with pytest.raises(TokenNotGranted, match=f"{variable} is set and empty") as caught:
+        ambient_token("sigstore", TOLD, around(**{variable: ""}))
+    assert (caught.value.status(), platform.log) == (2, [])
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"other":1}', b'{"value":1}', b"<html>"])
 def test_an_answer_without_a_token_is_refused(around, platform, body):
     platform.on("GET", "/x").answer(body)
     with pytest.raises(SigkitError):
-        ambient_token("sigstore", Told(), around(**github(platform)))
+        ambient_token("sigstore", TOLD, around(**github(platform)))
 
 
 def test_a_huge_answer_is_refused_as_LIMIT(around, platform):
     platform.on("GET", "/x").answer(b" " * 1_000_000)
     with pytest.raises(SigkitError) as caught:
-        ambient_token("sigstore", Told(), around(**github(platform)))
+        ambient_token("sigstore", TOLD, around(**github(platform)))
     assert caught.value.kind.value == "LIMIT"
 
 
 @pytest.mark.parametrize("product", ["Google", "Google Compute Engine"])
 def test_a_machine_of_google_has_an_identity(around, platform, tmp_path, product):
     (tmp_path / "product").write_text(f"{product}\n")
-    assert ambient_token("sigstore", Told(), around()) == ("t.o.k", "Google Cloud")
+    assert ambient_token("sigstore", TOLD, around()) == ("t.o.k", "Google Cloud")
     (seen,) = platform.log
     assert (seen.query, seen.headers["metadata-flavor"]) == ({"audience": "sigstore", "format": "full"}, "Google")
 
 
 def test_a_machine_of_another_maker_is_none(around, tmp_path):
     (tmp_path / "product").write_text("Google Pixel\n")
-    assert ambient_token("sigstore", Told(), around()) is None
+    assert ambient_token("sigstore", TOLD, around()) is None
 
 
 def test_a_service_account_is_impersonated_with_the_machines_access_token(around, platform):
-    found = ambient_token("sigstore", Told(), around(GOOGLE_SERVICE_ACCOUNT_NAME="ci@acme.iam.gserviceaccount.com"))
+    found = ambient_token("sigstore", TOLD, around(GOOGLE_SERVICE_ACCOUNT_NAME="ci@acme.iam.gserviceaccount.com"))
     assert found == ("t.o.k", "Google Cloud (ci@acme.iam.gserviceaccount.com)")
     access, generate = platform.log
     assert "authorization" not in access.headers
@@ -136,7 +154,7 @@ def test_a_service_account_is_impersonated_with_the_machines_access_token(around
 )
 def test_an_agents_program_is_asked(around, tmp_path, variable, name, arguments):
     program(tmp_path, name, f'echo "$*" > {tmp_path}/asked\necho t.o.k')
-    found = ambient_token("sigstore", Told(), around(**{variable: "true"}))
+    found = ambient_token("sigstore", TOLD, around(**{variable: "true"}))
     assert found is not None
     assert found.token == "t.o.k"
     assert (tmp_path / "asked").read_text().strip() == arguments
@@ -145,17 +163,17 @@ def test_an_agents_program_is_asked(around, tmp_path, variable, name, arguments)
 @pytest.mark.parametrize(("variable", "name"), [("BUILDKITE", "buildkite-agent"), ("CIRCLECI", "circleci")])
 def test_an_agents_program_that_is_missing_or_fails_is_named(around, tmp_path, variable, name):
     with pytest.raises(TokenNotGranted, match=f"there is no program {name}"):
-        ambient_token("sigstore", Told(), around(**{variable: "true"}))
+        ambient_token("sigstore", TOLD, around(**{variable: "true"}))
     program(tmp_path, name, "echo not allowed >&2; exit 1")
     with pytest.raises(TokenNotGranted) as caught:
-        ambient_token("sigstore", Told(), around(**{variable: "true"}))
+        ambient_token("sigstore", TOLD, around(**{variable: "true"}))
     assert (name in caught.value.problem, caught.value.got) == (True, "not allowed")
 
 
 def test_gitlab_gives_the_token_in_a_variable_named_for_the_audience(around):
-    assert ambient_token("sigstore", Told(), around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k")) == ("t.o.k", "GitLab")
+    assert ambient_token("sigstore", TOLD, around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k")) == ("t.o.k", "GitLab")
     with pytest.raises(TokenNotGranted) as caught:
-        ambient_token("https://ca.example", Told(), around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k"))
+        ambient_token("https://ca.example", TOLD, around(GITLAB_CI="true", SIGSTORE_ID_TOKEN="t.o.k"))
     assert "HTTPS___CA_EXAMPLE_ID_TOKEN" in caught.value.problem
     assert "aud: https://ca.example" in caught.value.remedy
 
@@ -170,7 +188,7 @@ def test_the_variable_is_named_as_sigstores_clients_name_it(audience, variable):
 
 def test_a_projected_token_is_read_from_its_file(around, tmp_path):
     (tmp_path / "k8s").write_text("t.o.k\n")
-    found = ambient_token("sigstore", Told(), around())
+    found = ambient_token("sigstore", TOLD, around())
     assert found is not None
     assert (found.token.strip(), found.source) == ("t.o.k", "Kubernetes")
 
@@ -180,27 +198,27 @@ def test_a_projected_token_that_cannot_be_read_is_named(around, tmp_path):
     (tmp_path / "k8s").write_text("t.o.k")
     (tmp_path / "k8s").chmod(0)
     with pytest.raises(SigkitError):
-        ambient_token("sigstore", Told(), around())
+        ambient_token("sigstore", TOLD, around())
 
 
 def test_a_token_of_spiffe_is_read_from_the_file_that_is_named(around, tmp_path):
     (tmp_path / "svid").write_text("t.o.k")
-    assert ambient_token("sigstore", Told(), around(**{SPIFFE_VARIABLE: str(tmp_path / "svid")})) == ("t.o.k", "SPIFFE")
+    assert ambient_token("sigstore", TOLD, around(**{SPIFFE_VARIABLE: str(tmp_path / "svid")})) == ("t.o.k", "SPIFFE")
     with pytest.raises(SigkitError) as caught:
-        ambient_token("sigstore", Told(), around(**{SPIFFE_VARIABLE: str(tmp_path / "absent")}))
+        ambient_token("sigstore", TOLD, around(**{SPIFFE_VARIABLE: str(tmp_path / "absent")}))
     assert caught.value.status() == 2
 
 
 def test_a_workload_api_is_named_with_the_way_around_it(around, tmp_path):
     with pytest.raises(TokenNotGranted) as caught:
-        ambient_token("sigstore", Told(), around(SPIFFE_ENDPOINT_SOCKET="unix:///run/x.sock"))
+        ambient_token("sigstore", TOLD, around(SPIFFE_ENDPOINT_SOCKET="unix:///run/x.sock"))
     assert "spiffe-helper" in caught.value.remedy
     (tmp_path / "socket").touch()
     with pytest.raises(TokenNotGranted):
-        ambient_token("sigstore", Told(), around())
+        ambient_token("sigstore", TOLD, around())
 
 
 def test_the_first_that_is_recognised_decides(around, platform, tmp_path):
     (tmp_path / "k8s").write_text("other")
     with pytest.raises(TokenNotGranted):
-        ambient_token("sigstore", Told(), around(GITHUB_ACTIONS="true"))
+        ambient_token("sigstore", TOLD, around(GITHUB_ACTIONS="true"))

@@ -9,14 +9,15 @@ import pytest
 
 from sigkit import limits, strict
 from sigkit.digest import Digest
-from sigkit.errors import BadSignature, Place, TooLarge
+from sigkit.errors import BadSignature, Place, TooDeep, TooLarge
 from sigkit.evidence.bundle import KeyMaterial, MessageSignature, parse_bundle
 from sigkit.evidence.envelope import Envelope
 from sigkit.keys.private import GENERATED_KINDS, generate
 from sigkit.limits import Limits
 from sigkit.signing.blob import attest_file, sign_file
-from sigkit.signing.keyed import KeySignatory
-from sigkit.signing.predicate import Predicate
+from sigkit.signing.keyed import BESIDE_BYTES, KeySignatory, Made, ToSign
+from sigkit.signing.payload import statement_for_file
+from sigkit.signing.predicate import Predicate, parse_predicate
 
 CONTENT = b"some content"
 KEY = generate("ecdsa-p256")
@@ -79,3 +80,35 @@ def test_an_attestation_larger_than_evidence_may_be_is_refused_as_LIMIT():
     large = Predicate("https://example.com/t", {"a": "x" * 2_000})
     with pytest.raises(TooLarge):
         attest_file(CONTENT, None, large, KeySignatory(KEY), Clock(), Limits(bundle_bytes=2_000))
+
+
+class Counted(KeySignatory):
+    """Counts what it signs."""
+
+    made = 0
+
+    def make(self, thing: ToSign) -> Made:
+        self.made += 1
+        return super().make(thing)
+
+
+def test_what_is_signed_leaves_room_in_evidence_for_what_comes_beside_it():
+    few = Limits(bundle_bytes=BESIDE_BYTES + 4_000)
+    bare = len(statement_for_file(Digest.of(CONTENT), None, PREDICATE.type).encode({"a": ""}))
+    signatory = Counted(KEY)
+    largest, larger = (Predicate(PREDICATE.type, {"a": "x" * (3_000 - bare + more)}) for more in (0, 1))  # 3,000 bytes are 4,000 in base64
+    attest_file(CONTENT, None, largest, signatory, Clock(), few)
+    with pytest.raises(TooLarge):
+        attest_file(CONTENT, None, larger, signatory, Clock(), few)
+    assert signatory.made == 1
+
+
+def test_what_is_too_deep_for_evidence_is_refused_as_LIMIT_before_it_is_signed():
+    members: dict[str, strict.Json] = {}
+    for _ in range(limits.JSON_DEPTH - 1):
+        members = {"a": members}
+    signatory = Counted(KEY)
+    predicate = parse_predicate(strict.encode_json(members), "https://example.com/t", Clock().now(), limits.DEFAULT, Place("p"))
+    with pytest.raises(TooDeep):
+        attest_file(CONTENT, None, predicate, signatory, Clock())
+    assert signatory.made == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -113,6 +115,15 @@ def test_a_login_that_the_issuer_refuses_is_told_in_its_words(session, client, p
         log_in(session, client, person)
 
 
+@pytest.mark.attack("GHSA-hm8f-75xx-w2vr")
+@pytest.mark.parametrize("state", ["", "&state=other"])
+def test_a_refusal_that_belongs_to_another_login_is_none_of_this_one(session, client, person, state):
+    person.change = lambda _: f"error=access_denied&error_description=call+0900+1234{state}"
+    with pytest.raises(LoginForged) as caught:
+        log_in(session, client, person)
+    assert "0900" not in str(caught.value)
+
+
 def test_a_login_that_nobody_finishes_ends(session, client, person):
     person.change = lambda _: None
     with pytest.raises(LoginFailed):
@@ -144,6 +155,20 @@ def test_an_issuer_that_calls_itself_otherwise_or_knows_no_PKCE_is_refused(sessi
     session.server.instance.change["discovery"] = lambda document: document | change
     with pytest.raises(AnswerUnusable):
         discover(client, session.server.instance.issuer)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_slash_at_the_end_of_an_issuers_name_belongs_to_it(session, client, person, slash):
+    issuer = session.server.instance.issuer + slash
+    session.server.instance.change["discovery"] = lambda document: document | {"issuer": issuer}
+    session.server.instance.change["claims of the login"] = lambda claims: claims | {"iss": issuer}
+    endpoints = discover(client, issuer)
+    assert endpoints.issuer == issuer
+    assert login_in_browser(client, endpoints, "sigstore", person, person).issuer == issuer
+    assert session.server.log[0].path == "/oidc/.well-known/openid-configuration"
+    with pytest.raises(AnswerUnusable) as caught:
+        discover(client, issuer.removesuffix("/") if slash else issuer + "/")
+    assert "slash" in caught.value.remedy
 
 
 def log_in_on_device(session, client, person):
@@ -203,6 +228,29 @@ def test_a_login_by_a_code_that_is_refused_ends_at_once(session, client, person,
     assert len(session.time.slept) == 1
 
 
+@pytest.mark.parametrize("status", [pytest.param(401, id="Dex before 2.44"), pytest.param(403, id="Auth0"), pytest.param(428, id="Google")])
+def test_what_is_pending_is_known_by_its_error_whatever_the_status(session, client, person, status):
+    session.server.instance.device_polls = 2
+    session.server.on("POST", "/oidc/token").change = lambda _, reply: reply if reply.status == 200 else replace(reply, status=status)
+    assert log_in_on_device(session, client, person).identity == "alice@acme.example"
+    assert session.time.slept == [5, 5, 5]
+
+
+def test_too_many_requests_are_slowed_down(session, client, person):
+    session.server.on("POST", "/oidc/token", nth=1).status(429, body=b"")  # Auth0 says slow_down so
+    log_in_on_device(session, client, person)
+    assert session.time.slept == [5, 10]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 428])
+@pytest.mark.parametrize(("body", "says"), [(b"<html>closed", "closed"), (b'{"error":7}', "does not say why"), (b"", "does not say why")])
+def test_an_answer_to_a_poll_that_is_none_of_oauth_is_a_refusal(session, client, person, status, body, says):
+    session.server.on("POST", "/oidc/token").status(status, body=body)
+    with pytest.raises(LoginFailed, match=says):
+        log_in_on_device(session, client, person)
+    assert len(session.time.slept) == 1
+
+
 def test_a_code_that_nobody_enters_ends(session, client, person):
     session.server.instance.device_polls = 10_000
     with pytest.raises(LoginFailed, match="nobody entered"):
@@ -246,6 +294,29 @@ def test_the_listener_takes_the_callback_alone_and_shows_nothing_of_it():
     assert brought == ["code=c%3Cb%3E&state=s"]
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"code" not in answer.partition(b"\r\n\r\n")[2]
+
+
+def test_connections_that_say_nothing_keep_no_answer_waiting():
+    with LoopbackListener() as listener, contextlib.ExitStack() as stack:
+        port = urlsplit(listener.redirect_uri).port
+        for said in [b"", b"GET /auth/call"] * 40:  # more than are kept: the oldest go
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(said)
+        last = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        last.sendall(b"GET /auth/callback?code=c HTTP/1.1\r\n\r\n")
+        assert listener.wait(5) == "code=c"
+        assert last.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_that_arrives_in_pieces_is_put_together():
+    with LoopbackListener() as listener, socket.create_connection(("127.0.0.1", urlsplit(listener.redirect_uri).port)) as browser:
+        brought: list[str | None] = []
+        thread = threading.Thread(target=lambda: brought.append(listener.wait(5)))
+        thread.start()
+        browser.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"GET /auth/callback?code=c HTTP/1.1\r\n\r\n":
+            browser.sendall(bytes([byte]))
+        thread.join(10)
+    assert brought == ["code=c"]
 
 
 def test_the_listener_is_on_loopback_and_gives_up_in_time():

@@ -34,6 +34,7 @@ from sigkit.errors import (
 from sigkit.evidence.bundle import CertificateMaterial, parse_bundle
 from sigkit.keys.private import generate, parse_private_key
 from sigkit.signing.blob import attest_file, sign_file
+from sigkit.signing.keyed import BESIDE_BYTES
 from sigkit.signing.predicate import Predicate
 from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
 from tests.simulators.sessions import HERE, Session
@@ -123,6 +124,13 @@ def test_a_statement_larger_than_evidence_may_be_is_refused_as_LIMIT_before_anyt
     with session.signatory() as signatory, pytest.raises(TooLarge):
         attest_file(CONTENT, "file", predicate, signatory, session.time, limits.Limits(bundle_bytes=2_000))
     assert session.server.log == []
+
+
+def test_what_comes_beside_a_statement_is_well_below_the_room_that_is_kept_for_it(session):
+    predicate = Predicate("https://example.com/t", {"a": "x" * 30_000})
+    with session.signatory() as signatory:
+        attested = attest_file(CONTENT, "file", predicate, signatory, session.time)
+    assert 40_000 < len(attested.bundle) < 40_000 + BESIDE_BYTES / 4
 
 
 def test_where_else_it_may_become_public_is_told_too(session):
