@@ -85,7 +85,8 @@ class App:
         mount = self._find(path)
         body = _Body(receive, mount.limits)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        request = Request(scope["method"], path, _parse_query(scope["query_string"]), headers, body.chunks())
+        query = scope["query_string"]
+        request = Request(scope["method"], path, _parse_query(query), headers, body.chunks(), query.decode("latin-1"))
         try:
             answer = self._refusal(request) or await _ask(mount.core, request)
             try:

@@ -23,13 +23,14 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. Header names are in lower case; `path` and `query` are decoded."""
+    """One request. Header names are in lower case; `path` and `query` are decoded, each member of the query once and `+` as itself."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: AsyncIterator[bytes]
+    query_string: str = ""  # as it came, for who reads it by other rules
 
 
 @dataclass(frozen=True, slots=True)

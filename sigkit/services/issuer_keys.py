@@ -99,12 +99,11 @@ class IssuerKeySets:
         if issuer.url in self._own:
             return False
         kept, now = self._kept.get(issuer.url), self._monotonic()
-        match kept:
-            case _Kept() if now - kept.fetched < KEPT_S:
-                return kid not in kept.keys and now - kept.tried >= _AGAIN_S
-            case _Failed():
-                return now - kept.tried >= _FAILED_S
-        return True
+        if isinstance(kept, _Failed):
+            return now - kept.tried >= _FAILED_S
+        if kept is None or now - kept.fetched >= KEPT_S:
+            return True
+        return kid not in kept.keys and now - kept.tried >= _AGAIN_S
 
     def _learn(self, issuer: Issuer) -> None:
         """Fetch an issuer's keys; what is good still stays where that fails, or anybody could end it with a token that names no key."""

@@ -24,15 +24,16 @@ from urllib.parse import parse_qsl, quote, urlencode
 from sigkit.data import NOTHING
 from sigkit.errors import Place, TooMany, UnnamableIdentity
 from sigkit.services import pki
-from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.exchange import Answer, Request, json_answer
 from sigkit.services.extra import need_extra
 from sigkit.services.gateway import GatewayError, read_body, route
 from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
+from sigkit.services.login_pages import NO_STORE, ask_operator, show_page, show_waiting
 from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, Granted, Logins, Stage, is_user_code
 from sigkit.strict import Cursor, encode_base64, encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -46,17 +47,11 @@ LONGEST_LIFETIME: Final = timedelta(hours=24)  # of a workload's token; a job th
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _KEY: Final = "oidc.key"
 _OUT_OF_BAND: Final = "urn:ietf:wg:oauth:2.0:oob"
-_LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[!-~]*)?")
+_LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[!\"$-~]*)?")  # without a fragment
 _MOST_BODY_BYTES: Final = 16 << 10
 _MOST_FIELDS: Final = 20
 _MOST_FIELD_CHARACTERS: Final = 2048
-_NO_STORE: Final = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
-_PAGE_HEADERS: Final = (
-    ("Content-Type", "text/html; charset=utf-8"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    ("Referrer-Policy", "no-referrer"),
-    *_NO_STORE,
-)
+_CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="sigkit"')
 _OWN_CLAIMS: Final = frozenset({"iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified", "at_hash", "jti"})
 
 
@@ -164,7 +159,8 @@ class OidcIssuer:
                 },
             )
         except OAuthError as err:
-            return json_answer(err.status, {"error": err.error, "error_description": err.description}, _NO_STORE)
+            extra = (_CHALLENGE,) if err.status == 401 else ()
+            return json_answer(err.status, {"error": err.error, "error_description": err.description}, (*NO_STORE, *extra))
 
     async def _send_discovery(self, _: Request) -> Answer:
         document: dict[str, Json] = {
@@ -190,9 +186,7 @@ class OidcIssuer:
     async def _start_device(self, request: Request) -> Answer:
         form = await _read_form(request)
         _check_client(form, request.headers.get("authorization", ""))
-        challenge = _challenge(form)
-        _check_scope(form)
-        started = await self._start(challenge, form.get("nonce", ""))
+        started = await self._start(form)
         return json_answer(
             200,
             {
@@ -203,65 +197,78 @@ class OidcIssuer:
                 "interval": POLL_S,
                 "expires_in": LOGIN_S,
             },
-            _NO_STORE,
+            NO_STORE,
         )
 
-    async def _start(self, challenge: str, nonce: str, redirect: str | None = None, answer: str = "") -> Started:
+    async def _start(self, fields: Mapping[str, str], redirect: str | None = None) -> Started:
+        challenge = _challenge(fields)
+        _check_scope(fields)
+        nonce, answer = fields.get("nonce", ""), fields.get("state", "")
         try:
             return await asyncio.to_thread(self.logins.start, challenge, redirect=redirect, answer=answer, nonce=nonce)
         except TooMany as err:
             raise OAuthError("temporarily_unavailable", err.problem, 429) from err
 
     async def _start_browser(self, request: Request) -> Answer:
-        query = {name: value for name, value in request.query.items() if len(value) <= _MOST_FIELD_CHARACTERS}
+        if request.method != "GET":  # not HEAD: a login would be started of which nobody learns
+            return Answer(405, (("Allow", "GET"), *NO_STORE))
+        fields = _parse_fields(request.query_string)
+        query = dict(fields)
         redirect = query.get("redirect_uri", "")
         # Judged first: an error must not be sent to where this client may not be (RFC 6749 section 4.1.2.1).
-        if redirect != _OUT_OF_BAND and not _LOOPBACK.fullmatch(redirect):
-            raise OAuthError("invalid_request", "redirect_uri is not on this machine's loopback")
-        _check_client(query, "")
-        if query.get("response_type") != "code":
-            raise OAuthError("unsupported_response_type", "response_type is code")
-        challenge = _challenge(query)
-        _check_scope(query)
-        started = await self._start(challenge, query.get("nonce", ""), redirect, query.get("state", ""))
-        return Answer(303, (("Location", f"{self.url}/oidc/login/{started.secret}"), *_NO_STORE))
+        if not _is_once(fields, "redirect_uri") or (redirect != _OUT_OF_BAND and not _LOOPBACK.fullmatch(redirect)):
+            raise OAuthError("invalid_request", "redirect_uri is not one on this machine's loopback")
+        if not _is_once(fields, "client_id") or query.get("client_id") != AUDIENCE:
+            raise OAuthError("invalid_client", f"the client is {AUDIENCE}")
+        try:
+            _check_fields(fields)
+            if query.get("client_secret", ""):
+                raise OAuthError("unauthorized_client", f"the client is {AUDIENCE}, without a secret")
+            if query.get("response_type") != "code":
+                raise OAuthError("unsupported_response_type", "response_type is code")
+            started = await self._start(query, redirect)
+        except OAuthError as err:
+            state = query.get("state", "")
+            good = _is_once(fields, "state") and len(state) <= _MOST_FIELD_CHARACTERS
+            return _refuse(redirect, state if good else "", err)
+        return Answer(303, (("Location", f"{self.url}/oidc/login/{started.secret}"), *NO_STORE))
 
     async def _send_page(self, request: Request) -> Answer:
         handle = request.path.removeprefix("/oidc/login/")
         page = await asyncio.to_thread(self.logins.page, handle)
         if request.method != "GET" or page is None:  # not HEAD: the code would be gone with an answer that nobody reads
-            return _page(404, "No such login", "<p>It has ended. Start again.</p>")
+            return show_page(404, "No such login", "<p>It has ended. Start again.</p>")
         match page.stage:
             case Stage.PENDING:
-                return _waiting_page(page)
+                return show_waiting(page)
             case Stage.APPROVED:
                 code = await asyncio.to_thread(self.logins.give_code, handle)
                 if code is not None:
                     return _finish(page, code)
             case Stage.DENIED:
-                return _page(403, "Denied", "<p>The operator denied this login.</p>")
+                return _refuse(page.redirect, page.answer, OAuthError("access_denied", "the operator denied this login", 403))
             case Stage.USED:
                 pass
-        return _page(410, "Done", "<p>This login has been used. This window can be closed.</p>")
+        return show_page(410, "Done", "<p>This login has been used. This window can be closed.</p>")
 
     async def _send_help(self, request: Request) -> Answer:
         code = request.query.get("user_code", "")
         # Whoever made the link chose this, and the operator copies the line into a shell.
         if not code:
-            return _page(200, "Log in", _ask_operator("CODE"))
+            return show_page(200, "Log in", ask_operator("CODE"))
         match await asyncio.to_thread(self.logins.stage, code) if is_user_code(code) else None:
             case Stage.PENDING:
                 compare = "<p>Compare it with the one that your terminal shows: a link can be anybody's.</p>"
-                return _page(200, "Log in", f"<p>Your code is <code>{escape(code)}</code>.</p>{compare}{_ask_operator(code)}")
+                return show_page(200, "Log in", f"<p>Your code is <code>{escape(code)}</code>.</p>{compare}{ask_operator(code)}")
             case Stage.APPROVED:
-                return _page(200, "Approved", "<p>The operator has approved this login. Your terminal goes on by itself.</p>")
+                return show_page(200, "Approved", "<p>The operator has approved this login. Your terminal goes on by itself.</p>")
             case Stage.DENIED:
-                return _page(403, "Denied", "<p>The operator denied this login.</p>")
+                return show_page(403, "Denied", "<p>The operator denied this login.</p>")
             case Stage.USED:
-                return _page(410, "Done", "<p>This login has been used. Start another.</p>")
+                return show_page(410, "Done", "<p>This login has been used. Start another.</p>")
             case None:
                 pass
-        return _page(404, "No such login", "<p>No login has this code, or its ten minutes are over. Start again.</p>")
+        return show_page(404, "No such login", "<p>No login has this code, or its ten minutes are over. Start again.</p>")
 
     async def _send_token(self, request: Request) -> Answer:
         form = await _read_form(request)
@@ -279,7 +286,7 @@ class OidcIssuer:
         claims = self._claims(found.subject, self._clock.now(), LIFETIME) | ({"nonce": found.nonce} if found.nonce else {})
         token = self._sign(claims)
         document: dict[str, Json] = {"access_token": token, "id_token": token, "token_type": "Bearer", "scope": "openid email"}
-        return json_answer(200, document | {"expires_in": int(LIFETIME.total_seconds())}, _NO_STORE)
+        return json_answer(200, document | {"expires_in": int(LIFETIME.total_seconds())}, NO_STORE)
 
 
 def _jwk(key: ec.EllipticCurvePublicKey) -> dict[str, Json]:
@@ -305,19 +312,41 @@ async def _read_form(request: Request) -> dict[str, str]:
         raise OAuthError("invalid_request", "the body is application/x-www-form-urlencoded")
     try:
         raw = await read_body(request, _MOST_BODY_BYTES)
-        fields = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except GatewayError as err:
         raise OAuthError("invalid_request", err.message, err.status) from err
+    fields = _parse_fields(raw.decode("latin-1"))
+    _check_fields(fields)
+    return dict(fields)
+
+
+def _parse_fields(text: str) -> list[tuple[str, str]]:
+    """Parse a form or a query; in both `+` is a space.
+
+    Source: RFC 6749 section 3.1 and appendix B.
+    """
+    try:
+        return parse_qsl(text.encode("latin-1").decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as err:
-        raise OAuthError("invalid_request", "malformed form") from err
-    form = dict(fields)
-    if len(form) != len(fields):
-        raise OAuthError("invalid_request", "a parameter is there twice")  # RFC 6749 section 3.2
-    return form
+        raise OAuthError("invalid_request", "malformed parameters") from err
+
+
+def _check_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """Refuse what another reader could see otherwise, and what would be kept for anybody."""
+    if len(dict(fields)) != len(fields):
+        raise OAuthError("invalid_request", "a parameter is there twice")  # RFC 6749 sections 3.1, 3.2
+    if any(len(value) > _MOST_FIELD_CHARACTERS for _, value in fields):
+        raise OAuthError("invalid_request", f"a parameter has more than {_MOST_FIELD_CHARACTERS} characters")
+
+
+def _is_once(fields: Sequence[tuple[str, str]], name: str) -> bool:
+    return [found for found, _ in fields].count(name) == 1
 
 
 def _check_client(form: Mapping[str, str], authorization: str) -> None:
-    """Refuse clients other than the public one, which has an empty secret if any."""
+    """Refuse clients other than the public one, which has an empty secret if any.
+
+    Source: RFC 6749 section 5.2.
+    """
     client, secret = form.get("client_id", ""), form.get("client_secret", "")
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "basic" and credentials.strip() != encode_base64(f"{AUDIENCE}:".encode("ascii")):
@@ -334,31 +363,27 @@ def _challenge(form: Mapping[str, str]) -> str:
 
 
 def _check_scope(form: Mapping[str, str]) -> None:
-    if "openid" not in form.get("scope", "").replace("+", " ").split():
+    if "openid" not in form.get("scope", "").split(" "):
         raise OAuthError("invalid_scope", "the scope holds openid")
-
-
-def _page(status: int, title: str, content: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    style = "body{font:18px/1.5 sans-serif;max-width:40em;margin:4em auto;padding:0 1em}code{background:#eee;padding:.1em .3em}"
-    html = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>{content}</html>"
-    return whole_answer(status, html.encode("utf-8"), (*_PAGE_HEADERS, *headers))
-
-
-def _ask_operator(user_code: str) -> str:
-    return (
-        "<p>Tell it to the operator of this stack, by a way on which they know you. They approve it on its machine:</p>"
-        f"<p><code>sigkit stack approve DIR {escape(user_code)} --email YOU@EXAMPLE</code></p>"
-    )
-
-
-def _waiting_page(page: Page) -> Answer:
-    code = f"<p>Your code is <code>{escape(page.user_code)}</code>.</p>"
-    return _page(200, "Log in", f"{code}{_ask_operator(page.user_code)}<p>This page goes on by itself.</p>", (("Refresh", "2"),))
 
 
 def _finish(page: Page, code: str) -> Answer:
     if page.redirect == _OUT_OF_BAND:
-        return _page(200, "Logged in", f"<p>Enter this code where you started: <code>{escape(code)}</code></p>")
-    separator = "&" if "?" in page.redirect else "?"
-    answer = {"code": code} | ({"state": page.answer} if page.answer else {})
-    return Answer(303, (("Location", f"{page.redirect}{separator}{urlencode(answer, quote_via=quote)}"), *_NO_STORE))
+        return show_page(200, "Logged in", f"<p>Enter this code where you started: <code>{escape(code)}</code></p>")
+    return _send_back(page.redirect, page.answer, {"code": code})
+
+
+def _refuse(redirect: str, state: str, err: OAuthError) -> Answer:
+    """Tell the client that there is no code; a person, where no client can be told.
+
+    Source: RFC 6749 section 4.1.2.1.
+    """
+    if redirect == _OUT_OF_BAND:
+        return show_page(err.status, "Not logged in", f"<p>{escape(err.description)}.</p>")
+    return _send_back(redirect, state, {"error": err.error, "error_description": err.description})
+
+
+def _send_back(redirect: str, state: str, answer: dict[str, str]) -> Answer:
+    separator = "&" if "?" in redirect else "?"
+    query = urlencode(answer | ({"state": state} if state else {}), quote_via=quote)
+    return Answer(303, (("Location", f"{redirect}{separator}{query}"), *NO_STORE))

@@ -13,11 +13,15 @@ import jwt
 import pytest
 
 from sigkit.errors import DatabaseUnusable, Kind, SigkitError, UnknownLogin
+from sigkit.limits import BodyLimits
+from sigkit.services.app import App, Mount
 from sigkit.services.logins import LOGIN_S, Logins
 from sigkit.services.oidc import DEVICE_GRANT, OidcIssuer
+from tests.simulators.asgi import Caller
 from tests.simulators.authorities import PERSON, URL, VERIFIER, WORKLOAD, ask, challenge, document, headers, post_form
 
 CALLBACK = "http://localhost:41234/auth/callback"
+OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
 
 
 @pytest.fixture
@@ -118,7 +122,7 @@ class Device:
 
     def error(self, **fields: str) -> str:
         answer = self.poll(**fields)
-        assert answer.status in {400, 401}
+        assert answer.status == 400
         assert headers(answer)["cache-control"] == "no-store"
         found: str = document(answer)["error"]
         return found
@@ -260,19 +264,20 @@ def test_code_of_no_login_is_refused_as_REF(device, code):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    ("changes", "status", "error"),
     [
-        pytest.param({"client_id": "other"}, "invalid_client", id="another client"),
-        pytest.param({"client_secret": "x"}, "invalid_client", id="a secret"),
-        pytest.param({"code_challenge": ""}, "invalid_request", id="no PKCE"),
-        pytest.param({"code_challenge": "short"}, "invalid_request", id="a short challenge"),
-        pytest.param({"code_challenge_method": "plain"}, "invalid_request", id="plain PKCE"),
-        pytest.param({"scope": "email"}, "invalid_scope", id="no OpenID"),
+        pytest.param({"client_id": "other"}, 401, "invalid_client", id="another client"),
+        pytest.param({"client_secret": "x"}, 401, "invalid_client", id="a secret"),
+        pytest.param({"code_challenge": ""}, 400, "invalid_request", id="no PKCE"),
+        pytest.param({"code_challenge": "short"}, 400, "invalid_request", id="a short challenge"),
+        pytest.param({"code_challenge_method": "plain"}, 400, "invalid_request", id="plain PKCE"),
+        pytest.param({"scope": "email"}, 400, "invalid_scope", id="no OpenID"),
+        pytest.param({"nonce": "n" * 2049}, 400, "invalid_request", id="a long nonce"),
     ],
 )
-def test_login_is_not_started(oidc, clock, changes, error):
+def test_login_is_not_started(oidc, clock, changes, status, error):
     found = Device(oidc, clock, **changes)
-    assert (found.answer.status in {400, 401}, found.started["error"]) == (True, error)
+    assert (found.answer.status, found.started["error"]) == (status, error)
     assert not oidc.logins.waiting()
 
 
@@ -327,12 +332,12 @@ class Browser:
             "redirect_uri": CALLBACK,
             "code_challenge": challenge(),
             "code_challenge_method": "S256",
-            "state": "s+/=&?",
+            "state": "s +/=&?",
             "nonce": "n-1",
             "access_type": "online",
         }
         self.query = query | changes
-        self.answer = ask(oidc, "GET", f"/oidc/authorize?{urlencode(self.query)}")
+        self.answer = ask(oidc, "GET", f"/oidc/authorize?{urlencode(self.query)}")  # a space is sent as `+`
 
     def page(self):
         target = headers(self.answer)["location"]
@@ -394,6 +399,7 @@ def test_public_client_needs_no_basic_credentials(browser):
 def test_other_client_is_refused(browser, basic, changes):
     answer = browser.redeem(browser.code(), basic=basic, **changes)
     assert (answer.status, document(answer)["error"]) == (401, "invalid_client")
+    assert headers(answer)["www-authenticate"].startswith("Basic realm=")
 
 
 def test_code_works_once(browser):
@@ -439,19 +445,35 @@ def test_browser_s_handle_is_no_device_s(browser, clock):
     assert document(post_form(browser.oidc, "/oidc/token", form))["error"] == "invalid_grant"
 
 
-def test_denied_browser_is_told_so(browser):
+def sent_back(answer, callback: str = CALLBACK) -> dict[str, str]:
+    """Return what the browser is sent back to the client with."""
+    assert (answer.status, headers(answer)["cache-control"]) == (303, "no-store")
+    where = urlsplit(headers(answer)["location"])
+    assert where._replace(query="").geturl() == callback
+    return {name: value for name, (value,) in parse_qs(where.query, strict_parsing=True).items()}
+
+
+def test_client_whose_login_is_denied_is_told_so_at_once(browser):
     browser.oidc.logins.deny(browser.user_code())
-    assert browser.page().status == 403
+    told = sent_back(browser.page())
+    assert (told["error"], told["state"], "code" in told) == ("access_denied", browser.query["state"], False)
+
+
+def test_person_is_told_that_the_login_is_denied_where_no_page_can_be_sent_to(oidc):
+    shown = Browser(oidc, redirect_uri=OUT_OF_BAND)
+    oidc.logins.deny(shown.user_code())
+    page = shown.page()
+    assert (page.status, b"denied" in page.body) == (403, True)
 
 
 def test_code_is_shown_where_no_page_can_be_sent_to(oidc):
-    shown = Browser(oidc, redirect_uri="urn:ietf:wg:oauth:2.0:oob")
+    shown = Browser(oidc, redirect_uri=OUT_OF_BAND)
     oidc.logins.approve(shown.user_code(), PERSON)
     page = shown.page()
     code = re.search(rb"<code>([A-Za-z0-9_-]{43})</code>", page.body)
     assert page.status == 200
     assert code
-    assert shown.redeem(code[1].decode(), redirect_uri="urn:ietf:wg:oauth:2.0:oob").status == 200
+    assert shown.redeem(code[1].decode(), redirect_uri=OUT_OF_BAND).status == 200
 
 
 @pytest.mark.parametrize(
@@ -466,6 +488,7 @@ def test_code_is_shown_where_no_page_can_be_sent_to(oidc):
         "http://localhost:1/\r\nSet-Cookie: x",
         "javascript:alert(1)",
         "http://[::1].evil.example/",
+        "http://localhost:1/#fragment",
     ],
 )
 def test_redirect_elsewhere_is_refused_without_one(oidc, redirect):
@@ -479,12 +502,88 @@ def test_any_loopback_port_is_redirected_to(oidc, redirect):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"response_type": "token"}, {"client_id": "x"}, {"code_challenge_method": "plain"}, {"code_challenge": "x"}, {"scope": "email"}],
+    ("changes", "error"),
+    [
+        pytest.param({"response_type": "token"}, "unsupported_response_type", id="another answer"),
+        pytest.param({"response_type": ""}, "unsupported_response_type", id="no answer"),
+        pytest.param({"client_secret": "x"}, "unauthorized_client", id="a secret"),
+        pytest.param({"code_challenge_method": "plain"}, "invalid_request", id="plain PKCE"),
+        pytest.param({"code_challenge": "x"}, "invalid_request", id="a short challenge"),
+        pytest.param({"scope": "email"}, "invalid_scope", id="no OpenID"),
+        pytest.param({"nonce": "n" * 2049}, "invalid_request", id="a long nonce"),
+    ],
 )
-def test_browser_login_is_not_started(oidc, changes):
-    assert Browser(oidc, **changes).answer.status in {400, 401}
+def test_client_whose_login_is_not_started_is_told_why(oidc, changes, error):
+    started = Browser(oidc, **changes)
+    told = sent_back(started.answer)
+    assert (told["error"], told["state"]) == (error, started.query["state"])
     assert not oidc.logins.waiting()
+
+
+def test_person_is_told_why_a_login_is_not_started_where_no_page_can_be_sent_to(oidc):
+    answer = Browser(oidc, redirect_uri=OUT_OF_BAND, scope="email").answer
+    assert (answer.status, b"openid" in answer.body) == (400, True)
+
+
+def test_client_is_told_that_there_are_too_many_logins(oidc):
+    while headers((last := Browser(oidc)).answer)["location"].startswith(URL):
+        assert len(oidc.logins.waiting()) < 200
+    assert sent_back(last.answer)["error"] == "temporarily_unavailable"
+
+
+def test_state_that_is_too_long_is_refused_and_not_left_out(oidc):
+    told = sent_back(Browser(oidc, state="s" * 2049).answer)
+    assert (told["error"], "state" in told) == ("invalid_request", False)
+    longest = Browser(oidc, state="s" * 2048)
+    longest.code()
+
+
+def test_answer_is_added_to_a_query_that_the_client_has(oidc):
+    where = headers(Browser(oidc, redirect_uri="http://127.0.0.1:1/x?y=z", scope="email").answer)["location"]
+    assert where.startswith("http://127.0.0.1:1/x?y=z&error=invalid_scope&")
+
+
+@pytest.mark.parametrize("name", ["state", "scope", "nonce", "code_challenge"])
+def test_parameter_of_a_login_that_is_there_twice_is_refused(oidc, browser, name):
+    answer = ask(oidc, "GET", f"/oidc/authorize?{urlencode(browser.query)}&{name}=x")
+    told = sent_back(answer)
+    assert (told["error"], "state" in told) == ("invalid_request", name != "state")
+    assert len(oidc.logins.waiting()) == 1  # the fixture's
+
+
+@pytest.mark.parametrize(("name", "error"), [("redirect_uri", "invalid_request"), ("client_id", "invalid_client")])
+@pytest.mark.parametrize("value", ["x", CALLBACK, "sigstore"])
+def test_client_that_is_named_twice_is_sent_nowhere(oidc, browser, name, error, value):
+    answer = ask(oidc, "GET", f"/oidc/authorize?{urlencode(browser.query)}&{name}={value}")
+    assert (answer.status, document(answer)["error"], "location" in headers(answer)) == (400, error, False)
+
+
+@pytest.mark.parametrize("query", ["redirect_uri=%FF", "&".join(f"a{number}=b" for number in range(50)), "\u00e9=1"])
+def test_malformed_query_is_refused(oidc, query):
+    answer = ask(oidc, "GET", f"/oidc/authorize?{query}")
+    assert (answer.status, document(answer)["error"]) == (400, "invalid_request")
+
+
+def test_another_client_is_sent_nowhere(oidc):
+    answer = Browser(oidc, client_id="x").answer
+    assert (answer.status, document(answer)["error"], "location" in headers(answer)) == (400, "invalid_client", False)
+    assert not oidc.logins.waiting()
+
+
+def test_server_hands_on_the_query_of_a_login_as_it_came(oidc, browser):
+    call = Caller(App([Mount("/oidc", oidc, BodyLimits(1 << 20))]))
+    twice = call("GET", f"/oidc/authorize?{urlencode(browser.query)}&state=1")
+    assert twice is not None
+    assert "error=invalid_request&" in twice.headers["location"]
+    once = call("GET", f"/oidc/authorize?{urlencode(browser.query)}")  # a scope of two words, which `+` joins
+    assert once is not None
+    assert once.headers["location"].startswith(f"{URL}/oidc/login/")
+
+
+def test_login_is_not_started_by_asking_for_its_head(oidc, browser):
+    answer = ask(oidc, "HEAD", f"/oidc/authorize?{urlencode(browser.query)}")
+    assert (answer.status, headers(answer)["allow"]) == (405, "GET")
+    assert len(oidc.logins.waiting()) == 1
 
 
 def test_page_lets_nothing_of_a_request_in(oidc):

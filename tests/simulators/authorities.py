@@ -132,7 +132,8 @@ def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[st
     from urllib.parse import parse_qsl
 
     given = {"content-length": str(len(body))} | (headers or {})
-    answer: Answer = asyncio.run(core.answer(Request(method, path, dict(parse_qsl(query, keep_blank_values=True)), given, chunks())))
+    request = Request(method, path, dict(parse_qsl(query, keep_blank_values=True)), given, chunks(), query)
+    answer: Answer = asyncio.run(core.answer(request))
     assert isinstance(answer.body, bytes)
     return Answered(answer.status, answer.headers, answer.body)
 
