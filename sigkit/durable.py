@@ -270,12 +270,26 @@ def _prepare(connection: sqlite3.Connection, application: int, steps: Sequence[s
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run a block as one write transaction, committed at its end, rolled back by any exception."""
+    """Run a block as one write transaction, committed at its end, rolled back by any exception, also one of the commit.
+
+    Raises:
+        sqlite3.Error: no space; the connection can be used again.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        _pass_commit()
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite rolls back by itself after some failures, and then refuses to do it again
+            connection.execute("ROLLBACK")
         raise
-    failpoint("database.commit")
-    connection.execute("COMMIT")
+
+
+def _pass_commit() -> None:
+    import sqlite3
+
+    try:
+        failpoint("database.commit")
+    except OSError as err:
+        raise sqlite3.OperationalError(f"database or disk is full: {err}") from err  # as SQLite says it

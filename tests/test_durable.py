@@ -128,6 +128,36 @@ def test_a_transaction_that_fails_changes_nothing(tmp_path):
     database.close()
 
 
+def test_a_commit_that_finds_no_space_changes_nothing_and_the_next_one_can_follow(tmp_path, monkeypatch):
+    database = durable.open_database(tmp_path / "d", application=7, steps=STEPS)
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "database.commit=enospc")
+
+    def insert(number):
+        with durable.transaction(database):
+            database.execute("INSERT INTO t VALUES (?)", (number,))
+
+    with pytest.raises(sqlite3.OperationalError):
+        insert(1)
+    insert(2)
+    assert database.execute("SELECT a FROM t").fetchall() == [(2,)]
+    database.close()
+
+
+def test_a_transaction_that_sqlite_ended_itself_is_told_by_its_cause(tmp_path):
+    database = durable.open_database(tmp_path / "d", application=7, steps=("CREATE TABLE t (a INTEGER UNIQUE ON CONFLICT ROLLBACK)",))
+
+    def insert_twice():
+        with durable.transaction(database):
+            database.execute("INSERT INTO t VALUES (1)")
+            database.execute("INSERT INTO t VALUES (1)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        insert_twice()
+    assert database.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

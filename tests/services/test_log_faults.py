@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sigkit import durable
 from sigkit.errors import FileUnwritable, LogHalted, Place, SigkitError, UnavailError
 from sigkit.keys.private import parse_private_key
 from sigkit.services.log.store import TileLog
@@ -154,7 +155,7 @@ def test_killed_again_and_again_it_still_keeps_every_answer(armed, append_with_f
 @pytest.mark.parametrize(
     "armed",
     [f"log.{step}={count}*enospc" for step in ("journal.append", "journal.written", "tile.fsync", "entries.rename") for count in (1, 2)]
-    + ["log.journal.fsync=2*enospc", "log.journal.rename=2*enospc", "log.tile.fsync=1*eio"],
+    + ["log.journal.fsync=2*enospc", "log.journal.rename=2*enospc", "log.tile.fsync=1*eio", "database.commit=3*enospc"],
 )
 def test_a_full_disk_loses_nothing_and_the_log_goes_on_when_there_is_space(armed, append_with_fault, tmp_path):
     root = tmp_path / "log"
@@ -192,6 +193,21 @@ def test_what_found_no_space_is_not_in_the_journal_when_the_next_batch_follows(s
         assert log.append_many([b"y"])[0].index == 1
     with TileLog.open(root, KEY) as log:
         assert (log.head().size, log.find(1)) == (2, b"y")
+
+
+def test_an_index_whose_commit_found_no_space_takes_the_entries_of_the_next_filing(tmp_path, monkeypatch):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "database.commit=enospc")
+        for at in range(0, 600, 300):  # the first is not filed, the second is with it
+            log.append_many([entry(number) for number in range(at, at + 300)])
+        assert (root / "journal").stat().st_size < 300 * len(entry(0))
+        assert log.append_many([entry(7)])[0].index == 8
+    check_again = [entry(number) for number in range(600)]
+    with TileLog.open(root, KEY) as log:
+        assert not any(appended.added for appended in log.append_many(check_again))
 
 
 def test_a_log_without_space_to_be_made_in_leaves_nothing_that_looks_like_one(append_with_fault, tmp_path, monkeypatch):

@@ -338,3 +338,25 @@ def test_a_journal_whose_sync_failed_takes_nothing_more():
     journal.close()
     with open(reading, "rb") as file:
         assert file.read().count(b"SKL1") == 1
+
+
+@pytest.mark.attack("duplicates of large entries")
+def test_a_duplicate_of_a_filed_entry_is_found_and_proved_without_reading_a_bundle_of_entries(root):
+    fill(root, entries(600), filed_at=256)
+    with TileLog.open(root, KEY) as log:
+        for path in (root / "tile" / "entries").iterdir():  # what is gone cannot have been read
+            path.unlink()
+        before = log.head()
+        for leaf, appended in zip(entries(600), log.append_many(entries(600)), strict=True):
+            assert not appended.added
+            check(log, appended, leaf)
+        assert log.head() == before
+
+
+def test_a_log_whose_tile_was_cut_while_it_runs_signs_nothing_more_when_a_duplicate_needs_it(root):
+    fill(root, entries(600), filed_at=256)
+    with TileLog.open(root, KEY) as log:
+        os.truncate(root / "tile" / "0" / "000", 100)
+        for leaf in (b"entry 5", b"new"):
+            with pytest.raises(LogDamaged):
+                log.append_many([leaf])

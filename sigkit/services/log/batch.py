@@ -32,6 +32,7 @@ class Batch(Data):
     leaves: tuple[bytes, ...]  # those that are new
     terms: tuple[Sequence[bytes], ...]  # of each of them
     places: tuple[int, ...]  # the index of each leaf that was given
+    hashes: tuple[bytes, ...]  # of each leaf that was given
     proofs: Mapping[int, tuple[bytes, ...]]  # of each that is new
 
 

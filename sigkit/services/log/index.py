@@ -1,7 +1,8 @@
 """What leads to an entry: the leaf itself, so that a duplicate finds the first one, and the terms that its kind gives it.
 
-A term is kept as 16 bytes of a hash, so a hit is a candidate: whoever asks compares the entry. The database is made from the entries and
-may be removed; it lags behind the log by what is in the journal, which `TileLog` keeps in memory.
+A term is kept as 16 bytes of a hash, so a hit is a candidate. `TileLog` compares the hash of a leaf before it calls one a duplicate; a
+search is answered with candidates, for nothing that an index says proves anything, and clients read the entries that it names. The database
+is made from the entries and may be removed; it lags behind the log by what is in the journal, which `TileLog` keeps in memory.
 
 A thread owns each connection, because SQLite's may not wander between threads. Reading has one of its own, so that it need not wait for the
 disk while entries are added.
@@ -9,6 +10,7 @@ disk while entries are added.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -55,17 +57,18 @@ class Index:
         Raises:
             DatabaseUnusable: (UNAVAIL) damaged, or of another version.
         """
-        self._place = Place(path)
-        self._writing = _Owner(path, self._place)
-        try:
-            self._reading = _Owner(path, self._place)
+        place = Place(path)
+        with contextlib.ExitStack() as opened:
+            self._writing, self._reading = (opened.enter_context(contextlib.closing(_Owner(path, place))) for _ in range(2))
             (self.size,) = self._reading.run(lambda connection: connection.execute("SELECT size FROM covered").fetchone())
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def find(self, terms: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
-        """Return the entries of each term that is known; for terms that few entries have."""
+        """Return the entries of each term that is known; for terms that few entries have.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL) it cannot be read.
+        """
 
         def ask(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
             # One statement: the thread gives way to others at each.
@@ -78,7 +81,11 @@ class Index:
         return found
 
     def search(self, term: bytes, most: int) -> tuple[int, ...]:
-        """Return the first `most` entries that have a term, in order."""
+        """Return the first `most` entries that have a term, in order.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL) it cannot be read.
+        """
 
         def ask(connection: sqlite3.Connection) -> list[tuple[int]]:
             return connection.execute("SELECT entry FROM terms WHERE term = ? ORDER BY entry LIMIT ?", (term, most)).fetchall()
@@ -86,7 +93,11 @@ class Index:
         return tuple(row[0] for row in self._reading.run(ask))
 
     def add(self, rows: Iterable[tuple[bytes, int]], size: int) -> None:
-        """Add terms and the entries that have them, durably; the index then covers the log's first `size` entries."""
+        """Add terms and the entries that have them, durably; the index then covers the log's first `size` entries.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL) no space; nothing was added, and more can be when there is some.
+        """
         ordered = sorted(rows)
 
         def put(connection: sqlite3.Connection) -> None:
@@ -102,9 +113,7 @@ class Index:
 
     def close(self) -> None:
         """Close the database."""
-        for owner in (vars(self).get("_reading"), self._writing):
-            if owner is not None:
-                owner.close()
+        self._opened.close()
 
 
 class _Owner:

@@ -151,6 +151,7 @@ class TileLog:
             TooLarge: (LIMIT) a leaf is larger than a bundle can hold; nothing was appended.
             FileUnwritable: (UNAVAIL) no space; nothing was appended, and the log goes on when there is some.
             LogHalted: (UNAVAIL) the disk failed: the log must be opened anew.
+            DatabaseUnusable: (UNAVAIL) the index cannot be read; nothing was appended.
             LogDamaged: (TLOG) the log found itself damaged; it signs nothing more.
         """
         with self.batch(leaves, [self._terms(leaf) for leaf in leaves]) as batch:
@@ -170,7 +171,8 @@ class TileLog:
             terms: of each leaf.
 
         Raises:
-            TooLarge, LogDamaged: as `append_many`.
+            TooLarge, LogHalted, LogDamaged: as `append_many`.
+            DatabaseUnusable: (UNAVAIL) the index cannot be read; nothing was appended.
         """
         for leaf in leaves:
             if len(leaf) > ENTRY_BYTES:
@@ -180,12 +182,13 @@ class TileLog:
                 raise self._damage
             if self._in_doubt:
                 raise LogHalted("the log does not know whether its last batch is durable", place=Place(self._root))
-            places, new = self._find_places(leaves)
             old = self._head
             try:
-                head, proofs = self._grow([leaves[at] for at in new]) if new else (old, {})
-                batch = Batch(old, head, tuple(leaves[at] for at in new), tuple(terms[at] for at in new), tuple(places), proofs)
-                yield batch
+                hashes = tuple(map(leaf_hash, leaves))
+                places, new = self._find_places(leaves, hashes)
+                fresh = tuple(leaves[at] for at in new)
+                head, proofs = self._grow(fresh, [hashes[at] for at in new]) if new else (old, {})
+                yield Batch(old, head, fresh, tuple(terms[at] for at in new), tuple(places), hashes, proofs)
             except (BadInclusionProof, BadConsistencyProof, MalformedTile) as err:
                 self._damage = LogDamaged(err.problem, place=Place(self._root), expected=err.expected, got=err.got)
                 raise self._damage from err
@@ -194,27 +197,34 @@ class TileLog:
                     with self._guard:
                         self._tree.truncate(old.size)
 
-    def _find_places(self, leaves: Sequence[bytes]) -> tuple[list[int], list[int]]:
-        """Return for each leaf its index in the log, and which of the leaves are new, in order."""
+    def _find_places(self, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> tuple[list[int], list[int]]:
+        """Return for each leaf its index in the log, and which of the leaves are new, in order.
+
+        Hashes are compared, and no bundle is read: one has up to 16 MiB, and whoever sends duplicates would have one read for each.
+        """
         terms = [leaf_term(leaf) for leaf in leaves]
         filed = self._index.find(terms) if self._index.size else {}
         size = self._head.size
         coming: dict[bytes, int] = {}
         places: list[int] = []
         new: list[int] = []
-        for at, (leaf, term) in enumerate(zip(leaves, terms, strict=True)):
+        for at, (hashed, term) in enumerate(zip(hashes, terms, strict=True)):
             candidates = (*filed.get(term, ()), *self._recent.get(term, ()))
-            place = next((index for index in candidates if self.find(index) == leaf), coming.get(leaf))
+            place = next((index for index in candidates if self._has(index, hashed)), coming.get(hashed))
             if place is None:
-                place = coming[leaf] = size + len(new)
+                place = coming[hashed] = size + len(new)
                 new.append(at)
             places.append(place)
         return places, new
 
-    def _grow(self, new: Sequence[bytes]) -> tuple[Head, dict[int, tuple[bytes, ...]]]:
+    def _has(self, index: int, hashed: bytes) -> bool:
+        with self._guard:
+            return index < self._head.size and self._tree.node(0, index) == hashed
+
+    def _grow(self, new: Sequence[bytes], hashes: Sequence[bytes]) -> tuple[Head, dict[int, tuple[bytes, ...]]]:
         """Let the tree grow in memory, and return its signed head and the proof of each new entry."""
         with self._guard:
-            self._tree.extend(map(leaf_hash, new))
+            self._tree.extend(hashes)
             root, proofs = check_growth(self._tree, self._head, new, Place(self._root))
         return sign_head(self.origin, self._key, self._tree.size, root), proofs
 
@@ -233,7 +243,11 @@ class TileLog:
                 raise
 
     def finish(self, batch: Batch) -> tuple[Appended, ...]:
-        """Let readers see a batch, which is durable, and return the answer for each leaf that was given."""
+        """Let readers see a batch, which is durable, and return the answer for each leaf that was given.
+
+        Raises:
+            BadInclusionProof, MalformedTile, LogDamaged: (TLOG) an earlier entry is not in the tree; `batch` makes LogDamaged of all three.
+        """
         if batch.leaves:
             with self._guard:
                 self._remember(batch.old.size, batch.leaves, batch.terms)
@@ -242,15 +256,15 @@ class TileLog:
             self._in_doubt = False
         head, answers = batch.head, []
         fresh = set(batch.proofs)
-        for index in batch.places:
-            proof = batch.proofs.get(index) or self._prove_again(index, head)
+        for index, hashed in zip(batch.places, batch.hashes, strict=True):
+            proof = batch.proofs.get(index) or self._prove_again(index, hashed, head)
             answers.append(Appended(index, head.size, head.root, proof, head.checkpoint, index in fresh))
             fresh.discard(index)  # the same leaf twice in one batch: the second is a duplicate
         return tuple(answers)
 
-    def _prove_again(self, index: int, head: Head) -> tuple[bytes, ...]:
+    def _prove_again(self, index: int, hashed: bytes, head: Head) -> tuple[bytes, ...]:
         proof = self.prove(index, head.size)
-        verify_inclusion(leaf_hash(self.find(index) or b""), index, head.size, proof, head.root, Place(self._root))
+        verify_inclusion(hashed, index, head.size, proof, head.root, Place(self._root))
         return proof
 
     def _remember(self, start: int, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]]) -> None:
@@ -316,7 +330,11 @@ class TileLog:
         return self._head.checkpoint
 
     def read(self, path: str) -> bytes | None:
-        """Return a static file of the log, `checkpoint` or `tile/…`; None if there is none, or not yet."""
+        """Return a static file of the log, `checkpoint` or `tile/…`; None if there is none, or not yet.
+
+        Raises:
+            LogDamaged, MalformedTile: (TLOG) a file is gone or cut.
+        """
         if path == "checkpoint":
             return self._head.checkpoint.encode("utf-8")
         tile = parse_tile_path(path)
@@ -339,7 +357,11 @@ class TileLog:
         return self._tree.row(HEIGHT * tile.level, first, first + tile.width)
 
     def find(self, index: int) -> bytes | None:
-        """Return the entry at `index`, if there is such a one."""
+        """Return the entry at `index`, if there is such a one.
+
+        Raises:
+            LogDamaged, MalformedTile: (TLOG) its bundle is gone or cut.
+        """
         with self._guard:
             if not 0 <= index < self._head.size:
                 return None
@@ -348,14 +370,22 @@ class TileLog:
         return self._files.entries(index // WIDTH)[index % WIDTH]
 
     def search(self, term: bytes, most: int) -> tuple[int, ...]:
-        """Return the first `most` entries that have a term, in order."""
+        """Return the first `most` entries that have a term, in order.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL) the index cannot be read.
+        """
         with self._guard:
             recent = tuple(self._recent.get(term, ()))
         filed = self._index.search(term, most)
         return tuple(sorted({*filed, *recent}))[:most]
 
     def prove(self, index: int, size: int) -> tuple[bytes, ...]:
-        """Return the proof of an entry in the tree that had `size` leaves."""
+        """Return the proof of an entry in the tree that had `size` leaves.
+
+        Raises:
+            LogDamaged, MalformedTile: (TLOG) a file that it needs is gone or cut.
+        """
         with self._guard:
             return prove_inclusion(index, size, self._tree.node)
 
