@@ -251,6 +251,70 @@ def test_zeros_that_a_file_system_left_at_the_journals_end_are_cut_off(root):
     assert fill(root) == before
 
 
+@pytest.fixture
+def torn(root):
+    """Give what tears the journal's last record, of 20 sectors: only the file's bytes before an offset reached the disk."""
+    before = fill(root, entries(3))
+    begin = (root / "journal").stat().st_size
+    fill(root, [b"\xff" * 10_000])
+    raw = (root / "journal").read_bytes()
+
+    def tear(offset):
+        (root / "journal").write_bytes(raw[:offset].ljust(len(raw), b"\0"))
+        return before
+
+    return tear, begin, len(raw)
+
+
+@pytest.mark.parametrize("sector", [0, 1, 8, -1])
+def test_a_record_whose_last_sectors_never_reached_the_disk_is_cut_off(root, torn, sector):
+    tear, begin, end = torn
+    sectors = range(begin // 512 * 512 + 512, end, 512)
+    before = tear(sectors[sector])
+    with TileLog.open(root, KEY) as log:
+        assert log.head() == before
+        assert log.append_many([b"x"])[0].index == before.size
+
+
+@pytest.mark.parametrize("came", [0, 1, 4, 30, 43, 44])
+def test_a_record_is_cut_off_wherever_a_sector_ends_within_its_head(root, tmp_path, came):
+    shutil.copytree(root, tmp_path / "measured")
+    fill(tmp_path / "measured", [b"x"])
+    wanted = -((tmp_path / "measured" / "journal").stat().st_size + came) % 512
+    before = fill(root, [bytes(wanted) + b"x"])
+    begin = (root / "journal").stat().st_size
+    assert (begin + came) % 512 == 0
+    fill(root, [b"\xff" * 1_000])
+    raw = (root / "journal").read_bytes()
+    (root / "journal").write_bytes(raw[: begin + came].ljust(len(raw), b"\0"))
+    assert fill(root) == before
+
+
+@pytest.mark.parametrize("zeros", [1, 20])
+def test_a_record_that_ends_in_zeros_and_no_sector_of_them_was_damaged_later(root, torn, zeros):
+    tear, _, end = torn
+    assert end % 512 > 20
+    tear(end - zeros)
+    damaged(root)
+
+
+def test_a_record_of_zeros_before_another_was_damaged_later(root, torn):
+    tear, begin, _ = torn
+    raw = (root / "journal").read_bytes()
+    tear(begin // 512 * 512 + 1_024)
+    with open(root / "journal", "ab") as file:
+        file.write(raw[begin:])
+    damaged(root)
+
+
+def test_a_bit_that_flipped_in_a_head_after_which_the_file_was_grown_is_refused(root, torn):
+    _, begin, end = torn
+    flip(root / "journal", begin + 20)
+    with open(root / "journal", "ab") as file:
+        file.write(bytes(4_096))
+    damaged(root)
+
+
 def test_an_older_copy_of_the_journal_is_refused(root):
     fill(root, entries(300))
     shutil.copy(root / "journal", root / "old")

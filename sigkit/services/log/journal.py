@@ -5,9 +5,13 @@ A batch is one record, and one sync makes it durable. A record begins with its l
     magic 4 | length of what follows the head 4 | SHA-256 of that 32 | CRC-32 of the 40 bytes before 4
     first index 8 | number of entries 4 | each entry: length 4, bytes | checkpoint
 
-What a process that was killed leaves is the beginning of a record, or a file that was grown and not filled; only that is cut off when the
-journal is opened, for nobody was answered. Anything else that is not whole was damaged later, and is never passed over: those entries were
-answered.
+What a killed process or a power cut leaves at the end of the file is the beginning of a record, or a file that was grown and of which the
+last pages never came, so that zeros stand there from some sector on; only that is cut off when the journal is opened, for nobody was
+answered. Anything else that is not whole was damaged later, and is never passed over: those entries were answered.
+
+Of the disk it is assumed that a sync that returned holds, and that a sector is there whole or not at all. A disk that forgets what it
+synced takes answered entries with it, and their zeros look like those of a record that was never finished; once they are in files or in
+the index, a journal that lost them is refused as an old copy.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ _MAGIC: Final = b"SKL1"
 _SUM_BYTES: Final = 32
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _HEAD_BYTES: Final = len(_MAGIC) + 4 + _SUM_BYTES + 4
+_SECTOR_BYTES: Final = 512  # the least that a disk writes, and that the pages of any file system are made of
 
 
 class Record(Data):
@@ -171,18 +176,31 @@ def _parse(raw: bytes, place: Place) -> Iterator[Record]:
     while at < len(raw):
         head = raw[at : at + _HEAD_BYTES]
         where = Place("", f"byte {at}").within(place)
-        if len(head) < _HEAD_BYTES or not (any(head) or any(raw[at:])):
-            return  # begun and not finished, or the file was grown and the power failed before its bytes came
+        if len(head) < _HEAD_BYTES:
+            return
         if not head.startswith(_MAGIC) or zlib.crc32(head[:-4]).to_bytes(4, "big") != head[-4:]:
+            if _zeros_from(raw, at) < at + _HEAD_BYTES:
+                return
             raise LogDamaged("a record of the log's journal is damaged", place=where)
         end = at + _HEAD_BYTES + int.from_bytes(head[4:8], "big")
         if end > len(raw):
             return
         body = raw[at + _HEAD_BYTES : end]
         if hashlib.sha256(body).digest() != head[8 : 8 + _SUM_BYTES]:
+            if end == len(raw) and _zeros_from(raw, at) < end:
+                return
             raise LogDamaged("a record of the log's journal is damaged", place=where)
         yield _decode(body)
         at = end
+
+
+def _zeros_from(raw: bytes, begin: int) -> int:
+    """Return where in the file the sectors begin that are zeros to its end, if `begin` is where its last record does.
+
+    No record that was written ends in zeros: its checkpoint ends a line.
+    """
+    written = begin + len(raw[begin:].rstrip(b"\0"))
+    return begin if written == begin else -(-written // _SECTOR_BYTES) * _SECTOR_BYTES
 
 
 def _decode(body: bytes) -> Record:
