@@ -8,7 +8,7 @@ MerkleTreeLeaf, so their hashes are those of RFC 6962, but for the first, which 
 
 Only chains that end at a root of this stack are taken.
 
-Source: RFC 6962 sections 3.1 to 3.4, 4.1, 4.2, 4.7; C2SP tlog-tiles.
+Source: RFC 6962 sections 3.1 to 3.4, 4.2, 4.7; C2SP tlog-tiles.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from sigkit.data import Data
 from sigkit.errors import LimitError, ParseError, Place, SigkitError
+from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.services import der, pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
@@ -139,13 +140,14 @@ class CertificateLog:
         from cryptography.exceptions import InvalidSignature
 
         parents = [*chain[1:], *(root for root in self._roots if root.subject == chain[-1].issuer)]
-        try:
-            for child, parent in zip(chain, parents, strict=False):
+        for child, parent in zip(chain, parents, strict=False):
+            try:
                 child.verify_directly_issued_by(parent)
-                if not parent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-                    raise ValueError("an issuer of the chain is no authority")
-        except (InvalidSignature, TypeError, x509.ExtensionNotFound) as err:
-            raise ValueError("the certificates of the chain did not issue each other") from err
+                authority = parent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            except (InvalidSignature, x509.ExtensionNotFound, *refusals()) as err:
+                raise ValueError("the certificates of the chain did not issue each other") from err
+            if not authority:
+                raise ValueError("an issuer of the chain is no authority")
         if len(parents) < len(chain) or parents[len(chain) - 1] not in self._roots:
             raise ValueError("the chain does not end at a root of this log")
 
@@ -160,14 +162,12 @@ class CertificateLog:
         )
 
     async def _add_pre_chain(self, request: Request) -> Answer:
-        from cryptography import x509
-
         raw = await read_body(request, _MOST_BODY_BYTES)
         try:
             listed = parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=Place("request")).member("chain").items(_MOST_CERTIFICATES)
-            chain = [x509.load_der_x509_certificate(item.base64()) for item in listed]
+            chain = [read_certificate(item.base64()) for item in listed]
             promise = await asyncio.to_thread(self.add_precertificate, chain)
-        except (ParseError, LimitError, ValueError, x509.InvalidVersion) as err:
+        except (ParseError, LimitError, ValueError) as err:
             raise invalid(str(err)) from err
         except SigkitError as err:
             raise GatewayError(500, INTERNAL, f"the certificate could not be kept: {err.problem}") from err

@@ -20,6 +20,7 @@ from sigkit.services.ct import CertificateLog, load_public_key, without_poison
 from sigkit.tlog.sct import verify_sct
 from sigkit.tlog.tile import parse_entries
 from tests.simulators.authorities import WORKLOAD, ask, b64, chain, document, headers, key_request, new_key, signing_request
+from tests.simulators.odd_certificates import ODD, odd_certificate, plain_certificate
 
 
 @pytest.fixture
@@ -171,6 +172,16 @@ def test_signer_s_certificate_issues_nothing(authorities):
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"chain":[7]}', b'{"chain":["!"]}', b'{"chain":["AAAA","AAAA"]}'])
 def test_malformed_submission_is_refused(authorities, body):
     assert ask(authorities.ct, "POST", "/ct/v1/add-pre-chain", body).status == 400
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("oddity", ODD)
+def test_chain_with_a_certificate_that_cannot_be_read_is_refused(authorities, oddity, at):
+    key = new_key()
+    certificates = [b64(plain_certificate(key))] * 2  # by one key, so that the second did issue the first
+    certificates[at] = b64(odd_certificate(key, oddity))
+    answer = ask(authorities.ct, "POST", "/ct/v1/add-pre-chain", json.dumps({"chain": certificates}).encode())
+    assert (answer.status, document(answer)["code"]) == (400, 3)
 
 
 def test_submission_that_is_too_long_is_refused(authorities):

@@ -24,9 +24,11 @@ from sigkit.services.log.hashedrekord import terms_of
 from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import TileLog
 from sigkit.tlog.checkpoint import verify_checkpoint
-from sigkit.tlog.entry_v2 import KeyVerifier, encode_hashedrekord
+from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.tile import parse_entries
+from sigkit.verify.extensions import USERNAME_OID, encode_utf8_string
+from tests.simulators.odd_certificates import ODD, odd_certificate, plain_certificate
 from tests.simulators.sigstore_logs import Clock, spki
 
 ORIGIN = "log.example"
@@ -306,6 +308,59 @@ def test_a_certificate_of_thousands_of_names_costs_the_index_a_few(root):
         return found
 
     assert run(root, act) == [["1"], ["1"], [], []]
+
+
+def by_certificate(raw):
+    who = {"x509Certificate": {"rawBytes": b64(raw)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    return changed(signature__verifier=who)
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_a_certificate_that_cannot_be_read_to_its_end_is_refused_and_not_logged(root, oddity):
+    async def act(client):
+        status, answer = await client.add(by_certificate(odd_certificate(SIGNER, oddity)))
+        return status, answer["code"], (await client.get("/api/v2/checkpoint")).body.decode().split("\n")[1]
+
+    assert run(root, act) == (400, 3, "1")
+
+
+def user_name(value):
+    return x509.OtherName(x509.ObjectIdentifier(USERNAME_OID), value)
+
+
+def test_an_entry_is_found_by_the_user_name_of_its_certificate(root):
+    other = x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x0c\x01x")
+    raw = plain_certificate(SIGNER, x509.RFC822Name("a@b.example"), other, user_name(encode_utf8_string(b"mia!acme.example")))
+
+    async def search(client):
+        found = []
+        for name in ("mia!acme.example", "a@b.example", "x"):
+            answer = await client.send("POST", "/api/v2/index/retrieve", {"email": name})
+            found.append(json.loads(answer.body)["logIndexes"])
+        return found
+
+    async def act(client):
+        assert (await client.add(by_certificate(raw)))[0] == 201
+        return await search(client)
+
+    assert run(root, act) == [["1"], ["1"], []]
+    assert run(root, search) == [["1"], ["1"], []]
+
+
+def test_a_user_name_that_is_no_text_is_refused(root):
+    assert run(root, lambda client: client.add(by_certificate(plain_certificate(SIGNER, user_name(b"\x04\x01x")))))[0] == 400
+
+
+def test_a_log_is_opened_also_when_a_certificate_in_it_cannot_be_read_any_more(root):
+    digest = Digest.of(b"hello")
+    odd = CertificateVerifier(odd_certificate(SIGNER, ODD[0]))
+    with TileLog.open(root, KEY) as log:
+        log.append_many([encode_hashedrekord(digest, b"signature", odd, "PKIX_ECDSA_P256_SHA_256")])
+
+    async def search(client):
+        return json.loads((await client.send("POST", "/api/v2/index/retrieve", {"hash": str(digest)})).body)["logIndexes"]
+
+    assert run(root, search) == ["1"]
 
 
 def test_a_method_or_path_that_is_not_there_is_refused(root):

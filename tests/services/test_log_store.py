@@ -308,7 +308,7 @@ def test_a_record_of_zeros_before_another_was_damaged_later(root, torn):
 
 
 def test_a_bit_that_flipped_in_a_head_after_which_the_file_was_grown_is_refused(root, torn):
-    _, begin, end = torn
+    _, begin, _ = torn
     flip(root / "journal", begin + 20)
     with open(root / "journal", "ab") as file:
         file.write(bytes(4_096))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import SIZES, Digest
-from sigkit.errors import BadSignature, MalformedCertificate, MalformedKey, Place, UnsupportedEntry
+from sigkit.errors import BadSignature, MalformedCertificate, MalformedKey, Place, SigkitError, UnsupportedEntry
+from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.keys.public import ED25519, of_library, parse_public_key
 from sigkit.services.log.ed25519ph import verifies_digest
 from sigkit.services.log.index import term_of
 from sigkit.strict import Cursor
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord, scheme_of
+from sigkit.verify.extensions import USERNAME_OID, decode_utf8_string
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,20 +85,31 @@ def parse_request(raw: bytes, place: Place, most_bytes: int) -> Signed:
 
 
 def terms_of(leaf: bytes) -> tuple[bytes, ...]:
-    """Return the terms of a leaf that this log wrote; none for its first, which is its own."""
+    """Return the terms of a leaf that this log wrote; none for its first, which is its own.
+
+    The log is opened also with a library that reads less than the one with which it took the entry: then the digest alone leads there.
+    """
     top = strict.parse_json(leaf, most_bytes=len(leaf), place=Place("entry"))
     if top.member("kind").text() != "hashedrekord":
         return ()
     record = top.member("spec").member("hashedRekordV002")
     data = record.member("data")
-    key, certificate, *_ = _read_verifier(record.member("signature").member("verifier"))
-    return _terms(Digest(_HASHES[data.member("algorithm").text()], data.member("digest").base64()), key, certificate)
+    digest = Digest(_HASHES[data.member("algorithm").text()], data.member("digest").base64())
+    try:
+        key, certificate, *_ = _read_verifier(record.member("signature").member("verifier"))
+        return _terms(digest, key, certificate)
+    except SigkitError:
+        return (_term_of_digest(digest),)
+
+
+def _term_of_digest(digest: Digest) -> bytes:
+    return term_of(HASH, str(digest).encode())
 
 
 def _terms(digest: Digest, key: PublicKey, certificate: x509.Certificate | None) -> tuple[bytes, ...]:
     names = () if certificate is None else _identities(certificate)
     return (
-        term_of(HASH, str(digest).encode()),
+        _term_of_digest(digest),
         term_of(KEY, key.fingerprint.value),
         *(term_of(IDENTITY, name.encode()) for name in names),
     )
@@ -112,12 +125,10 @@ def _read_verifier(who: Cursor) -> tuple[PublicKey, x509.Certificate | None, byt
         if raw != key.spki:  # clients make the leaf anew from the key: PEM or a compressed point would give another
             raise MalformedKey("the key is not written as DER in its one form", place=given.at())
         return key, None, raw, stated
-    from cryptography import x509
-
     try:
-        certificate = x509.load_der_x509_certificate(raw)
+        certificate = read_certificate(raw)
         of_certificate = certificate.public_key()
-    except (ValueError, TypeError) as err:
+    except refusals() as err:
         raise MalformedCertificate("the bytes are not a certificate", place=given.at(), got=str(err)[:200]) from err
     return of_library(of_certificate, given.at()), certificate, raw, stated
 
@@ -148,11 +159,21 @@ def _verify(key: PublicKey, signature: bytes, digest: Digest) -> None:
 
 
 def _identities(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names that a certificate may be searched by: those of the kinds that Fulcio issues.
+
+    Raises:
+        MalformedCertificate, NotUtf8: (SIG, PARSE) a user name is not the text that it must be.
+    """
     from cryptography import x509
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = (*names.get_values_for_type(x509.RFC822Name), *names.get_values_for_type(x509.UniformResourceIdentifier))
-        return found[:_MOST_NAMES]
-    except (x509.ExtensionNotFound, ValueError):  # a certificate of another shape is logged all the same: its key signed
+    except x509.ExtensionNotFound:  # logged all the same: its key signed
         return ()
+    others = (name for name in names.get_values_for_type(x509.OtherName) if name.type_id.dotted_string == USERNAME_OID)
+    found = (
+        *names.get_values_for_type(x509.RFC822Name),
+        *names.get_values_for_type(x509.UniformResourceIdentifier),
+        *(decode_utf8_string(name.value, "the user name", Place("certificate")) for name in others),
+    )
+    return found[:_MOST_NAMES]
