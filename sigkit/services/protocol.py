@@ -1,9 +1,11 @@
-"""uvicorn's HTTP protocol, with an end to a request's head: it takes any number of bytes, for any time.
+"""uvicorn's HTTP protocol, with an end to what no core sees of a request: its head, and what surrounds its body.
 
-Every connection costs memory and a descriptor before any core sees it, so this is bounded here: how large a head is, how long a client may
-take for it, and how many are connected. Bodies are bounded by `app`.
+uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
+bounded how many are connected; how large a head is, and how long a client may take for it; and how many bytes may come of a body without
+bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by `app`,
+which also waits for their end, trailers included, no longer than it waits for bodies.
 
-Source: RFC 6585 section 5 (431); RFC 9110 section 15.5.9 (408).
+Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 section 7.1.
 """
 
 from __future__ import annotations
@@ -17,8 +19,14 @@ from sigkit import limits
 if TYPE_CHECKING:
     import asyncio
 
-_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+def _refusal(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
+
+
+_TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
+_TOO_SLOW: Final = _refusal("408 Request Timeout")
+_TOO_MANY: Final = _refusal("503 Service Unavailable")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -27,41 +35,60 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Take uvicorn's arguments."""
         super().__init__(*args, **kwargs)
-        self._head_bytes = 0
+        self._unread_bytes = 0  # of a head, or since the last of a body came
         self._in_head = True
-        self._began = False
+        self._moved = False  # a head began or ended, or some of a body came
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > limits.HTTP_CONNECTIONS:
+            self._end(_TOO_MANY)
+        else:
+            self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, and count those of a head; the chunk in which it began may hold another request's body before it."""
-        self._began = False
+        """Take bytes, and count them; a piece in which a head began or ended, or some of a body came, is small and not counted."""
+        if self.transport.is_closing():
+            return
+        self._moved = False
         super().data_received(data)
-        if self._in_head and not self._began:
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.HTTP_HEAD_BYTES:
-                self._end(_TOO_LARGE)
+        self._unread_bytes = 0 if self._moved else self._unread_bytes + len(data)
+        if self._unread_bytes > limits.HTTP_HEAD_BYTES:
+            self._end(_TOO_LARGE)
+        elif not self._moved and self._timer is None and self._is_idle():
+            self._wait()  # empty lines before a head end uvicorn's own wait for it, and begin none
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
-        self._in_head, self._began, self._head_bytes = True, True, 0
+        self._in_head, self._moved = True, True
         self._wait()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and no trailer: those would become headers of a request that is being answered."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End a head."""
-        self._in_head = False
+        self._in_head, self._moved = False, True
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body."""
+        self._moved = True
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _wait(self) -> None:
         self._stop_waiting()
@@ -75,5 +102,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end(self, answer: bytes) -> None:
         self._stop_waiting()
         if not self.transport.is_closing():
-            self.transport.write(answer)
+            if self._is_idle() or not self.cycle.response_started:  # else it would stand within another answer
+                self.transport.write(answer)
             self.transport.close()

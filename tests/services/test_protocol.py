@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import socket
@@ -91,3 +92,58 @@ def test_connections_beyond_the_limit_are_told_to_come_again(tmp_path, monkeypat
         connection.request("GET", "/v2/")
         assert connection.getresponse().status == 503
         connection.close()
+
+
+@pytest.mark.attack("heads without end")
+def test_a_connection_beyond_the_limit_is_closed_before_it_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 3)
+    with running_registry(tmp_path / "registry") as address, contextlib.ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(connect(address)).sendall(b"GET /v2/ HTTP/1.1\r\n")
+        with connect(address) as beyond:
+            assert answer(beyond).startswith(b"HTTP/1.1 503 ")
+
+
+BEGUN = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.attack("trailers without end")
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"0\r\n", b"X-A: " + b"a" * 1_000 + b"\r\n"),
+        (b"0\r\nX-A: ", b"a" * 1_000),
+        (b"5;", b"a" * 1_000),
+        (b"5\r\nhello\r\n0;", b"a" * 1_000),
+    ],
+    ids=["many trailers", "a long trailer", "a long extension", "a long extension of the last chunk"],
+)
+def test_what_surrounds_a_body_and_never_ends_is_cut_off(address, begin, piece):
+    with connect(address) as connection:
+        assert is_cut_off(connection, itertools.chain([BEGUN + begin], itertools.repeat(piece * 64, 1_000)))
+
+
+def test_a_request_with_trailers_is_answered_and_the_next_one_too(address):
+    with connect(address) as connection:
+        connection.sendall(BEGUN + b"5\r\nhello\r\n0\r\nX-A: a\r\nHost: evil.example\r\n\r\n")
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        said = answer(connection)
+    assert [line[9:12] for line in said.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")] == [b"202", b"200"]
+
+
+def test_many_small_chunks_are_no_end(address):
+    with connect(address) as connection:
+        connection.sendall(BEGUN + b"1\r\nx\r\n" * (2 * limits.HTTP_HEAD_BYTES) + b"0\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 202 ")
+
+
+@pytest.mark.attack("heads without end")
+def test_empty_lines_after_an_answer_are_not_waited_for_longer_than_a_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_HEAD_S", 0.2)
+    with running_registry(tmp_path / "registry") as address, connect(address) as connection:
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += connection.recv(65_536)
+        connection.sendall(b"\r\n")
+        assert b"HTTP/1.1 408 " in answer(connection)
