@@ -126,6 +126,8 @@ class BodyLimits(Data):
 
     most_bytes: int
     idle_s: float = 60  # the longest pause inside it
+    slack_s: float = 60  # waited for all of it together, beside what its bytes need at the least rate
+    least_bytes_per_s: int = LEAST_BYTES_PER_S  # so 8 MiB are waited for three minutes at most, and a blob as long as it comes
     drain_bytes: int = 16 * 2**20  # read of a body that is refused, so that the client reads the answer before the connection closes
 
 

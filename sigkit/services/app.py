@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
@@ -130,14 +131,24 @@ _MISDIRECTED: Final = whole_answer(
 
 
 def _is_from_a_page(request: Request) -> bool:
-    """Tell whether a page in a browser sends a request that changes something.
+    """Tell whether a page in a browser sends a request that changes something, or that its reader does not see.
 
     A browser on this machine reaches loopback, so any page that it shows could push, delete and start logins. No page of a service here
-    sends any but GET, and no client that is no browser has an origin. What a page could read, see `_named_host`.
+    sends any but GET, and no client that is no browser has an origin. A login starts by GET: of what another site's page makes a browser
+    fetch, only that is answered which takes the place of the page, as a login does, so no images, scripts, frames or pages fetched ahead.
+    What a page could read, see `_named_host`.
 
-    Source: Fetch standard, "append a request Origin header": with every method but GET and HEAD.
+    Source: Fetch standard, "append a request Origin header": with every method but GET and HEAD. W3C Fetch Metadata Request Headers,
+    sections 2.1 (Dest: `document` for a page, `iframe` and others in one), 2.2 (Mode), 2.3 (Site: another port is `same-site`). Nav
+    speculation, "Sec-Purpose".
     """
-    return request.method not in {"GET", "HEAD"} and "origin" in request.headers
+    headers = request.headers
+    if request.method not in {"GET", "HEAD"} and "origin" in headers:
+        return True
+    if headers.get("sec-fetch-site", "none") in {"none", "same-origin"}:
+        return False
+    is_seen = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return not is_seen or "prefetch" in headers.get("sec-purpose", "")
 
 
 def _named_host(request: Request) -> str:
@@ -176,6 +187,8 @@ class _Body:
         self._limits = limits
         self._more = True
         self._left = limits.most_bytes
+        self._came_bytes = 0
+        self._waited_s = 0.0  # for the client, and not for the disk: that is no fault of its own
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while self._more:
@@ -199,15 +212,19 @@ class _Body:
         return not self._more
 
     async def _next(self) -> bytes:
+        left_s = self._limits.slack_s + self._came_bytes / self._limits.least_bytes_per_s - self._waited_s
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(self._limits.idle_s):
+            async with asyncio.timeout(min(self._limits.idle_s, max(left_s, 0))):
                 message = await self._receive()
         except TimeoutError as err:
-            raise Refused(408, "SIZE_INVALID", "the request's body stopped coming") from err
+            raise Refused(408, "SIZE_INVALID", "the request's body stopped coming, or comes too slowly") from err
+        self._waited_s += time.monotonic() - began_s
         if message["type"] != "http.request":
             raise ClientGone
         self._more = message.get("more_body", False)
         data: bytes = message.get("body", b"")
+        self._came_bytes += len(data)
         return data
 
 

@@ -2,8 +2,8 @@
 
 uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
 bounded how many are connected; how large a head is, and how long a client may take for it; and how many bytes may come of a body without
-bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by `app`,
-which also waits for their end, trailers included, no longer than it waits for bodies.
+bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by
+`app`, which also waits for their end, trailers included, no longer than it waits for bodies.
 
 Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 section 7.1.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 
 import pytest
@@ -80,6 +81,72 @@ def test_a_page_in_a_browser_changes_nothing(method, origin):
     answered = CALLER(method, "/v2/a/b/manifests/1", b"x", {"Origin": origin})
     assert answered is not None
     assert (answered.status, answered.body) == (403, b"not from a web page\n")
+
+
+def fetched(site, mode, dest, **more):
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest, **more}
+    answered = CALLER("GET", "/v2/", b"", headers)
+    assert answered is not None
+    return answered.status
+
+
+@pytest.mark.attack("web page against loopback")
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    ("mode", "dest"),
+    [
+        ("no-cors", "image"),
+        ("no-cors", "script"),
+        ("no-cors", "empty"),
+        ("cors", "empty"),
+        ("navigate", "iframe"),
+        ("navigate", "frame"),
+        ("navigate", "object"),
+        ("navigate", "embed"),
+        ("websocket", "websocket"),
+        ("", ""),
+    ],
+)
+def test_what_a_page_of_another_site_fetches_starts_nothing(site, mode, dest):
+    assert fetched(site, mode, dest) == 403
+
+
+@pytest.mark.attack("web page against loopback")
+def test_a_page_that_is_fetched_ahead_starts_nothing():
+    assert fetched("cross-site", "navigate", "document", **{"Sec-Purpose": "prefetch;prerender"}) == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", "none"])
+def test_a_page_that_leads_to_a_login_is_answered(site):
+    assert fetched(site, "navigate", "document", **{"Sec-Fetch-User": "?1"}) == 200
+
+
+def test_a_page_of_the_server_itself_fetches_what_it_needs():
+    assert fetched("same-origin", "no-cors", "image") == 200
+
+
+async def drip(limits, data, pieces, then=b""):
+    """Send pieces, each a hundredth of a second after the one before, and return the status."""
+    left = [data] * pieces + [then]
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    await App([Mount("", Named("registry"), limits)])(scope, receive, send)
+    return sent[0]["status"]
+
+
+@pytest.mark.attack("bodies without end")
+def test_a_body_that_comes_byte_by_byte_is_given_up_and_one_that_comes_fast_enough_is_not():
+    slow = BodyLimits(1 << 20, idle_s=5, slack_s=0.1, least_bytes_per_s=1_000)
+    assert asyncio.run(drip(slow, b"x", 300)) == 408
+    assert asyncio.run(drip(slow, b"x" * 1_000, 20)) == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
