@@ -19,18 +19,20 @@ from sigkit.net.url import parse_url
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.entry import InclusionProof, LogEntry
 from sigkit.tlog.entry_v1 import parse_logged
-from sigkit.tlog.merkle import leaf_hash
+from sigkit.tlog.merkle import HASH_BYTES, leaf_hash
 from sigkit.tlog.note import parse_note
 from sigkit.tlog.proof import prove_consistency, prove_inclusion
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, TileNodes, parse_entries, tile_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sigkit.net.session import Session
     from sigkit.strict import Cursor, Json
     from sigkit.tlog.checkpoint import Checkpoint
 
 CHECKPOINT_BYTES: Final = 64 << 10  # 64 signatures, of which the largest kind has 3.3 kB
-_TILE_BYTES: Final = WIDTH * 32
+TILE_BYTES: Final = WIDTH * HASH_BYTES
 _BUNDLE_BYTES: Final = WIDTH * (ENTRY_BYTES + 2)
 _SEARCH_BYTES: Final = 4 << 20
 _MOST_FOUND: Final = 50_000
@@ -136,6 +138,28 @@ class _Asker:
         return parse_url(f"{self.base}{path}", self.place).place()
 
 
+def fetch_tile(fetch: Callable[[str], bytes | None], tile: Tile) -> bytes | None:
+    """Return the hashes of a tile, of its whole form where the partial one is gone, cut to the width; None where the log has neither.
+
+    Args:
+        fetch: gives the file at a path below the log's prefix, at most `TILE_BYTES` of it, or None where there is none.
+        tile: of hashes, not a bundle of entries.
+
+    Source: C2SP tlog-tiles.md "Partial tiles": a partial tile may go when the whole one is there.
+    """
+    raw = fetch(tile.path)
+    if raw is None and tile.width < WIDTH:
+        raw = fetch(tile.whole.path)
+        # Another size stays as it is: `split_hashes` refuses it.
+        return raw[: tile.width * HASH_BYTES] if raw is not None and len(raw) == TILE_BYTES else raw
+    return raw
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether a text is how a log of the first generation calls an entry: the leaf's hash, perhaps with its tree's number before it."""
+    return len(text) in _UUID_CHARACTERS and _HEX.issuperset(text)
+
+
 class TileReader:
     """Reads a log of static tiles. Proofs are made from the tiles."""
 
@@ -197,20 +221,18 @@ class TileReader:
         return tuple(item.text() for item in answer.member("logIndexes").items(_MOST_FOUND))
 
     def _fetch_tile(self, tile: Tile) -> bytes:
-        raw = self._fetch(tile, _TILE_BYTES)
-        return raw[: tile.width * 32] if len(raw) == _TILE_BYTES else raw
+        raw = fetch_tile(lambda path: self._asker.ask(f"{self._prefix}/{path}", TILE_BYTES), tile)
+        return self._published(raw, tile)
 
     def _fetch_entries(self, tile: Tile) -> tuple[bytes, ...]:
         place = Place("", tile.path).within(self._asker.at(f"{self._prefix}/tile/entries"))
         raw = self._asker.ask(f"{self._prefix}/{tile.path}", _BUNDLE_BYTES)
-        if raw is not None:
-            return parse_entries(raw, tile.width, place)
-        return parse_entries(self._fetch(tile.whole, _BUNDLE_BYTES), WIDTH, place)
+        if raw is not None or tile.width == WIDTH:
+            return parse_entries(self._published(raw, tile), tile.width, place)
+        raw = self._asker.ask(f"{self._prefix}/{tile.whole.path}", _BUNDLE_BYTES)
+        return parse_entries(self._published(raw, tile), WIDTH, place)
 
-    def _fetch(self, tile: Tile, most_bytes: int) -> bytes:
-        raw = self._asker.ask(f"{self._prefix}/{tile.path}", most_bytes)
-        if raw is None and tile.width < WIDTH:  # C2SP: a partial tile may be gone when the whole one is there
-            raw = self._asker.ask(f"{self._prefix}/{tile.whole.path}", most_bytes)
+    def _published(self, raw: bytes | None, tile: Tile) -> bytes:
         if raw is None:
             raise AnswerUnusable("the log does not publish a file of its tree", place=self._asker.at(f"{self._prefix}/{tile.path}"))
         return raw
@@ -241,15 +263,15 @@ class RekorV1Reader:
             OtherLogEntry: (TLOG) it answered with another.
             SigkitError: as `Session.send`.
         """
-        is_uuid = len(name) in _UUID_CHARACTERS and _HEX.issuperset(name)
-        if not is_uuid and not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS):
+        by_hash = is_uuid(name)
+        if not by_hash and not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS):
             raise EntryAbsent("no name of an entry", place=self._asker.place, expected="an index, or 64 or 80 hex digits", got=name[:100])
-        path = f"/api/v1/log/entries/{name}" if is_uuid else f"/api/v1/log/entries?logIndex={name}"
+        path = f"/api/v1/log/entries/{name}" if by_hash else f"/api/v1/log/entries?logIndex={name}"
         answer = self._asker.json(path)
         if answer is None:
             raise EntryAbsent("the log has no such entry", place=self._asker.at(path), got=name)
         entry = parse_logged(answer)
-        fits = leaf_hash(entry.body).hex() == name[-64:] if is_uuid else entry.index == int(name)
+        fits = leaf_hash(entry.body).hex() == name[-64:] if by_hash else entry.index == int(name)
         if not fits:
             raise OtherLogEntry("the log answered with another entry", place=self._asker.at(path), expected=name, got=str(entry.index))
         return entry
