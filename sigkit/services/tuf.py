@@ -6,7 +6,8 @@ signed is still the newest.
 
 Files are written in the order in which clients follow them backwards: targets, snapshot, and the timestamp last. One that is killed in
 between leaves the old timestamp, and so the old repository, whole. A key's file is named by its id, and is there before the root names
-it, so that at no moment a role has none.
+it, so that at no moment a role has none. What a role says is signed by its new key too before the root names that: so clients take the
+repository with the old root and with the new one.
 
 Source: TUF specification 1.0 sections 3 to 6; sigstore/root-signing for the names of targets.
 """
@@ -20,7 +21,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import durable, limits
-from sigkit.data import Data
+from sigkit.data import NOTHING, Data
 from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey, Place
 from sigkit.services.exchange import Answer, whole_answer
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from sigkit.services.exchange import Request
 
 PREFIX: Final = "/tuf"
-TRUSTED_ROOT: Final = "trusted_root.json"
-SIGNING_CONFIG: Final = "signing_config.v0.2.json"
 OFFLINE_ROLES: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("timestamp", "snapshot")
 
@@ -102,7 +101,7 @@ class Repository:
         now = clock.now()
         root = Metadata(Root(consistent_snapshot=True))
         for role in (*OFFLINE_ROLES, *ONLINE_ROLES):
-            root.signed.add_key(repository._make_key(offline, role), role)
+            root.signed.add_key(repository._make_key(offline, role).public_key, role)
         repository._sign(root, "root", repository._offline_keys(offline, "root", root.signed), now)
         repository._publish(Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()), targets, offline, now)
         return repository
@@ -194,13 +193,13 @@ class Repository:
         with self._locked():
             root = self._load("root")
             self._sign(root, "root", self._offline_keys(offline, "root", root.signed), now)
-            self._resign_targets(offline, now)
+            self._resign(offline, now)
 
     def rotate(self, offline: str, role: str, now: datetime) -> None:
         """Give a role a new key; clients that have the old root follow. The operator's command.
 
-        The new root is signed by the old root key and the new one. Files of old keys stay. What a killed one leaves undone, it does when it
-        is run again: until then clients refuse the repository, or see the old one.
+        The new root is signed by the old root key and the new one. Files of old keys stay. What a killed one leaves is the old repository
+        or the new one; run again, it gives the role one more.
 
         Raises:
             FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
@@ -209,16 +208,21 @@ class Repository:
         with self._locked():
             root = self._load("root")
             old_keys = self._offline_keys(offline, "root", root.signed)
+            new = self._make_key(offline, role)
+            if role != "root":
+                self._resign(offline, now, {role: {new.public_key.keyid: new}})
             for keyid in tuple(root.signed.roles[role].keyids):
                 root.signed.revoke_key(keyid, role)
-            root.signed.add_key(self._make_key(offline, role), role)
+            root.signed.add_key(new.public_key, role)
             self._sign(root, "root", {**old_keys, **self._offline_keys(offline, "root", root.signed)}, now)
-            self._resign_targets(offline, now)
+            self._resign(offline, now)
 
-    def _resign_targets(self, offline: str, now: datetime) -> None:
+    def _resign(self, offline: str, now: datetime, also: Mapping[str, Mapping[str, CryptoSigner]] = NOTHING) -> None:
+        """Sign all but the root again, by the keys that the root names and those in `also`, by role."""
         targets = self._load("targets")
-        self._sign(targets, "targets", self._offline_keys(offline, "targets", self._load("root").signed), now)
-        self._sign_online(targets, self._load("snapshot"), self._load("timestamp"), now)
+        signers = self._offline_keys(offline, "targets", self._load("root").signed)
+        self._sign(targets, "targets", {**signers, **also.get("targets", {})}, now)
+        self._sign_online(targets, self._load("snapshot"), self._load("timestamp"), now, also)
 
     async def answer(self, request: Request) -> Answer:
         """Answer a request for a file of the repository."""
@@ -281,24 +285,18 @@ class Repository:
 
     # --- keys ---
 
-    def _make_key(self, offline: str, role: str) -> Any:  # noqa: ANN401 - securesystemslib's key
+    def _make_key(self, offline: str, role: str) -> CryptoSigner:
         from securesystemslib.signer import CryptoSigner
 
         signer = CryptoSigner.generate_ecdsa()
-        path = self._key_path(offline, role, signer.public_key.keyid)
+        path = _key_path(offline if role in OFFLINE_ROLES else self._path("keys"), role, signer.public_key.keyid)
         durable.create_new(path, signer.private_bytes, mode=0o600, point="tuf.key")
-        return signer.public_key
-
-    def _key_path(self, offline: str, role: str, keyid: str) -> str:
-        directory = offline if role in OFFLINE_ROLES else self._path("keys")
-        return os.path.join(directory, f"tuf-{role}-{keyid}.pem")
+        return signer
 
     def _offline_keys(self, offline: str, role: str, root: Root) -> dict[str, CryptoSigner]:
         try:
-            return {keyid: _load_key(self._key_path(offline, role, keyid)) for keyid in root.roles[role].keyids}
+            return _load_keys(offline, role, root)
         except FileUnreadable as err:
-            if role not in OFFLINE_ROLES:
-                raise
             raise FileUnreadable(
                 f"the offline key of TUF's {role} is not here: {err.problem}",
                 place=err.place,
@@ -306,7 +304,7 @@ class Repository:
             ) from err
 
     def _online_keys(self, role: str, root: Root) -> dict[str, CryptoSigner]:
-        return self._offline_keys("", role, root)
+        return _load_keys(self._path("keys"), role, root)
 
     # --- signing ---
 
@@ -331,12 +329,19 @@ class Repository:
         self._sign(metadata, "targets", self._offline_keys(offline, "targets", self._load("root").signed), now)
         self._sign_online(metadata, snapshot, timestamp, now)
 
-    def _sign_online(self, targets: Metadata[Targets], snapshot: Metadata[Snapshot], timestamp: Metadata[Timestamp], now: datetime) -> None:
+    def _sign_online(
+        self,
+        targets: Metadata[Targets],
+        snapshot: Metadata[Snapshot],
+        timestamp: Metadata[Timestamp],
+        now: datetime,
+        also: Mapping[str, Mapping[str, CryptoSigner]] = NOTHING,
+    ) -> None:
         root = self._load("root").signed
         snapshot.signed.meta["targets.json"].version = targets.signed.version
-        self._sign(snapshot, "snapshot", self._online_keys("snapshot", root), now)
+        self._sign(snapshot, "snapshot", {**self._online_keys("snapshot", root), **also.get("snapshot", {})}, now)
         timestamp.signed.snapshot_meta.version = snapshot.signed.version
-        self._sign(timestamp, "timestamp", self._online_keys("timestamp", root), now)
+        self._sign(timestamp, "timestamp", {**self._online_keys("timestamp", root), **also.get("timestamp", {})}, now)
 
     def _sign(self, metadata: Metadata[Any], role: str, signers: Mapping[str, CryptoSigner], now: datetime) -> None:
         """Sign the next version of a role's metadata, and write it."""
@@ -361,6 +366,14 @@ def _find(path: str) -> bytes | None:
     if not os.path.lexists(path):
         return None
     return durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place(path))
+
+
+def _key_path(directory: str, role: str, keyid: str) -> str:
+    return os.path.join(directory, f"tuf-{role}-{keyid}.pem")
+
+
+def _load_keys(directory: str, role: str, root: Root) -> dict[str, CryptoSigner]:
+    return {keyid: _load_key(_key_path(directory, role, keyid)) for keyid in root.roles[role].keyids}
 
 
 def _load_key(path: str) -> CryptoSigner:

@@ -24,8 +24,7 @@ from sigkit.services.stack.cores import open_repository, opened_log
 from sigkit.services.stack.restore import go_on
 from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import encode, read_status
-from sigkit.services.tuf import TRUSTED_ROOT
-from sigkit.trust.store import Memory
+from sigkit.trust.store import TRUSTED_ROOT, Memory
 from sigkit.trust.tuf import Client
 from tests.simulators import stacks
 

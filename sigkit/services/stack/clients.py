@@ -14,6 +14,7 @@ from sigkit.data import Data
 from sigkit.errors import Place
 from sigkit.keys.public import parse_public_key
 from sigkit.strict import parse_json
+from sigkit.trust import store
 from sigkit.trust.root import TrustedRoot, Window
 from sigkit.trust.signing_config import Service
 from sigkit.trust.write import (
@@ -39,7 +40,6 @@ SIGNING_CONFIG: Final = "signing_config.json"
 TRUST_CONFIG: Final = "trust_config.json"  # both in one, which sigstore-python takes
 INITIAL_ROOT: Final = "root.json"  # of TUF, which `cosign initialize` takes
 _TRUST_CONFIG_TYPE: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
-_TARGET_SIGNING_CONFIG: Final = "signing_config.v0.2.json"
 
 
 class Documents(Data):
@@ -85,7 +85,7 @@ def documents(
 
 def targets(published: Documents) -> Mapping[str, bytes]:
     """Return them by the names that clients look them up by in a TUF repository."""
-    return {TRUSTED_ROOT: published.trusted_root, _TARGET_SIGNING_CONFIG: published.signing_config}
+    return {store.TRUSTED_ROOT: published.trusted_root, store.SIGNING_CONFIG: published.signing_config}
 
 
 def write(directory: str, published: Documents, initial_root: bytes) -> None:
