@@ -206,9 +206,9 @@ def backup(output: Output, directory: str, into: str) -> None:
         {
             "schema": "sigkit.stack.backup/1",
             "directory": made.directory,
-            "log_size": made.log_size,
-            "log_root": made.log_root,
-            "size_bytes": made.size_bytes,
+            "logSize": made.log_size,
+            "logRoot": made.log_root,
+            "sizeBytes": made.size_bytes,
         },
     )
 

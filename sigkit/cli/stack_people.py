@@ -59,7 +59,7 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
         click.echo(made, nl=False)  # cosign sends a file as it is, and a header with a line end is none
         return
     output.answer(
-        [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetime_s": lifetime_s}
+        [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetimeSeconds": lifetime_s}
     )
 
 

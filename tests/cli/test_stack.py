@@ -77,7 +77,7 @@ def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
         assert server.first == f"serving {directory} at {made['url']} (Ctrl-C stops it)\n"
         assert stacks.Stack(directory, made["url"]).call("GET", "/healthz")[0] == 200
         seen = answer("stack", "status", directory)
-        assert (seen["process"]["pid"], seen["offline_keys_here"]) == (server.process.pid, False)
+        assert (seen["process"]["pid"], seen["offlineKeysHere"]) == (server.process.pid, False)
         assert answer("stack", "up", directory, status=2)["error"]["code"] == "SK-UNAVAIL-004"
         assert answer("stack", "down", directory)["pid"] == server.process.pid
         assert server.process.wait(30) == 0
@@ -261,7 +261,7 @@ def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_pat
 
 def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
     made = answer("stack", "backup", stack.directory, tmp_path / "copy")
-    assert (made["schema"], made["log_size"]) == ("sigkit.stack.backup/1", 1)
+    assert (made["schema"], made["logSize"]) == ("sigkit.stack.backup/1", 1)
     assert answer("stack", "up", tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-054"
     assert answer("stack", "backup", stack.directory, tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-052"
     with up(tmp_path / "copy", "--restored"):

@@ -380,10 +380,10 @@ def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for
 def test_status_says_what_is_there_and_never_calls_the_log_transparent(stack):
     document = encode(read_status(str(stack.directory), SystemClock()))
     assert isinstance(document, dict)
-    assert (document["schema"], document["name"], document["url"]) == ("sigkit.stack/1", "acme", stack.url)
+    assert (document["schema"], document["name"], document["url"]) == ("sigkit.stack.status/1", "acme", stack.url)
     assert document["log"] == {"size": 1, "origin": "127.0.0.1", "witnesses": 0}
     assert document["process"] is None
-    assert document["offline_keys_here"] is True
+    assert document["offlineKeysHere"] is True
     expiries = document["expiries"]
     assert isinstance(expiries, list)
     assert len(expiries) == 6

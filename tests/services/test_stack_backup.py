@@ -108,10 +108,10 @@ def test_a_copy_holds_no_offline_key_and_says_what_it_is(stack, tmp_path):
     made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
     assert not (tmp_path / "backup" / "offline").exists()
     said = json.loads((tmp_path / "backup" / "backup.json").read_text())
-    assert (said["schema"], said["log_size"], said["log_root"]) == ("sigkit.stack.backup/1", made.log_size, made.log_root)
+    assert (said["schema"], said["logSize"], said["logRoot"]) == ("sigkit.stack.backup/1", made.log_size, made.log_root)
     document = encode(read_status(str(tmp_path / "backup"), SystemClock()))
     assert isinstance(document, dict)
-    assert (document["backup"], document["restored"], document["offline_keys_here"]) == (True, False, False)
+    assert (document["backup"], document["restored"], document["offlineKeysHere"]) == (True, False, False)
 
 
 def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):

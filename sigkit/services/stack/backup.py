@@ -69,7 +69,7 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
                 tiles.check()
             head = log.head()
         root = encode_base64(head.root)
-        document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "log_size": head.size, "log_root": root}
+        document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "logSize": head.size, "logRoot": root}
         durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
         _copy_file(os.path.join(directory, issuer_list.FILE), os.path.join(built, issuer_list.FILE))
         durable.write(os.path.join(built, CONFIG), config.encode())

@@ -164,12 +164,12 @@ def describe(status: Status) -> tuple[str, ...]:
 
 
 def encode(status: Status) -> Json:
-    """Return the status as the document `sigkit.stack/1`."""
+    """Return the status as the document `sigkit.stack.status/1`."""
     process: Json = None
     if status.process is not None:
         process = {"pid": status.process.pid, "address": status.process.address, "started": status.process.started}
     return {
-        "schema": "sigkit.stack/1",
+        "schema": "sigkit.stack.status/1",
         "directory": status.directory,
         "name": status.config.name,
         "url": status.config.url,
@@ -181,9 +181,9 @@ def encode(status: Status) -> Json:
         "expiries": [
             {"what": item.what, "until": format_time(item.until), "state": _word(item, status.now).lower()} for item in status.expiries
         ],
-        "size_bytes": dict(status.sizes),
-        "free_bytes": status.free_bytes,
-        "offline_keys_here": status.offline_here,
+        "sizeBytes": dict(status.sizes),
+        "freeBytes": status.free_bytes,
+        "offlineKeysHere": status.offline_here,
     }
 
 
