@@ -31,6 +31,7 @@ VARIABLE: Final = "SIGKIT_TRUST"
 PIN: Final = "sigkit.pin/1"
 CACHE: Final = "sigkit.trust-cache/1"
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
+_MOST_LINKS: Final = 8
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -160,7 +161,7 @@ class Pins:
 
         Raises:
             OtherPin: (ROOT) something else is pinned under this name.
-            FileUnwritable: (UNAVAIL) no space, no permission.
+            FileUnwritable, LockTimeout: (UNAVAIL) no space, no permission; another process is at it.
         """
         pin: dict[str, strict.Json] = {"schema": PIN, "mirror": mirror, "root": str(Digest.of(root))}
         if ca is None:
@@ -173,28 +174,41 @@ class Pins:
 
         Raises:
             OtherPin: (ROOT) something else is pinned under this name.
-            FileUnwritable: (UNAVAIL) no space, no permission.
+            FileUnwritable, LockTimeout: (UNAVAIL) no space, no permission; another process is at it.
         """
         self._pin(name, {"schema": PIN, "trustedRoot": str(Digest.of(trusted_root))}, {"trusted_root.json": trusted_root})
 
     def _pin(self, name: str, pin: dict[str, strict.Json], files: Mapping[str, bytes]) -> None:
         path, encoded = self.path(name, "pin.json"), strict.encode_json(pin)
         if os.path.lexists(path):
-            if durable.read(path, most_bytes=limits.PIN_BYTES, place=Place.operator(path)) != encoded:
-                raise OtherPin(
-                    "another root is pinned under this name",
-                    place=Place.operator(name),
-                    remedy=f"choose another name, or remove {self.path(name)}",
-                )
+            self._check_same(name, encoded)
             return
         try:
             for directory in (os.path.dirname(self.path(name)), self.path(name)):  # `makedirs` gives its mode to the last one alone
                 os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as err:
             raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place.operator(self.path(name))) from err
-        for file, raw in files.items():
-            durable.write(self.path(name, file), raw, mode=0o600, point="trust.root")
-        durable.write(path, encoded, mode=0o600, point="trust.pin")  # last: without it there is no pin
+        with durable.lock(self.path(name, "lock")):
+            if os.path.lexists(path):  # another process was first; its files are not touched
+                self._check_same(name, encoded)
+                return
+            for file, raw in files.items():
+                durable.write(self.path(name, file), raw, mode=0o600, point="trust.root")
+            try:
+                durable.create_new(path, encoded, mode=0o600, point="trust.pin")  # last: without it there is no pin
+            except FileUnwritable:
+                if not os.path.lexists(path):
+                    raise
+                self._check_same(name, encoded)
+
+    def _check_same(self, name: str, encoded: bytes) -> None:
+        path = self.path(name, "pin.json")
+        if durable.read(path, most_bytes=limits.PIN_BYTES, place=Place.operator(path)) != encoded:
+            raise OtherPin(
+                "another root is pinned under this name",
+                place=Place.operator(name),
+                remedy=f"choose another name, or remove {self.path(name)}",
+            )
 
     # --- what was proved ---
 
@@ -247,11 +261,37 @@ def _parse_time(cursor: strict.Cursor) -> datetime:
 
 
 def _check_owner(path: str) -> None:
-    """Refuse what somebody else could have written: root could, whatever we do."""
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except OSError as err:
-        raise FileUnreadable(f"cannot read the file: {err.strerror}", place=Place.operator(path)) from err
+    """Refuse what somebody else could have written: root could, whatever we do.
+
+    A symbolic link, as Kubernetes mounts files by, is followed one step at a time: each link's owner counts, for nobody else may turn it
+    elsewhere, and so do what it leads to and the directory that this lies in, where it could be replaced.
+    """
+    for _ in range(_MOST_LINKS):
+        try:
+            os.stat(path)  # links that lead in a circle, or nowhere
+            found = os.stat(path, follow_symlinks=False)
+            target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the file: {err.strerror}", place=Place.operator(path)) from err
+        if target is None:
+            _check_written(path, found)
+            return
+        if found.st_uid not in {0, os.geteuid()}:
+            raise UnsafeRootStore(
+                "the symbolic link belongs to another user",
+                place=Place(path),
+                expected=f"user {os.geteuid()}",
+                got=f"user {found.st_uid}",
+            )
+        # The directories of the target may be links themselves, as Kubernetes' `..data` is: each on the way is checked.
+        path = os.path.join(os.path.dirname(path), target)
+        parent = os.path.dirname(path)
+        if parent:
+            _check_owner(parent)
+    raise UnsafeRootStore("too many symbolic links", place=Place(path), expected=f"at most {_MOST_LINKS - 1}")
+
+
+def _check_written(path: str, found: os.stat_result) -> None:
     if found.st_uid not in {0, os.geteuid()}:
         raise UnsafeRootStore("it belongs to another user", place=Place(path), expected=f"user {os.geteuid()}", got=f"user {found.st_uid}")
     # With the sticky bit, as in /tmp, others may add names, and neither remove nor rename those of this user.

@@ -61,7 +61,7 @@ class Allowance(Data):
 NO_ALLOWANCE: Final = Allowance()
 
 
-class Patience(Enum):
+class Wait(Enum):
     """How long a mirror is waited for: as long as it takes, or not, since there is something to go on with."""
 
     WHOLE = "whole"
@@ -128,7 +128,7 @@ class RootStore:
             SigkitError: as `load`, and as the mirror.
         """
         pin = self._pins.load(name)
-        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Patience.WHOLE)
+        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Wait.WHOLE)
 
     def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None, root_place: Place | None = None) -> NamedRoot:
         """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
@@ -148,9 +148,9 @@ class RootStore:
         pin = TufPin(name, mirror, root, root_place or Place.operator(self._pins.path(name, "root.json")), ca_file)
         ca = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(ca_file)) if ca_file else None
         if not self._pins.holds(name):
-            self._fetch(pin, None, Patience.WHOLE)
+            self._fetch(pin, None, Wait.WHOLE)
         self._pins.pin_repository(name, mirror, root, ca)
-        return self._update(pin, Patience.WHOLE)
+        return self._update(pin, Wait.WHOLE)
 
     def pin_trusted_root(self, name: str, trusted_root: bytes, place: Place) -> NamedRoot:
         """Pin a trusted root itself under a name.
@@ -215,7 +215,7 @@ class RootStore:
             except SigkitError:
                 pass  # expired, or damaged: the mirror has better
         try:
-            return self._update(pin, Patience.ON_THE_WAY if kept else Patience.WHOLE)
+            return self._update(pin, Wait.ON_THE_WAY if kept else Wait.WHOLE)
         except MetadataExpired:
             if not allowance.max_expired or kept is None:
                 raise
@@ -288,20 +288,26 @@ class RootStore:
         now = self._clock.now()
         return max(now, kept.checked) if kept else now
 
-    def _update(self, pin: TufPin, patience: Patience) -> NamedRoot:
+    def _update(self, pin: TufPin, within: Wait) -> NamedRoot:
         with ExitStack() as stack:
-            try:  # one at a time, where that can be: what is older would replace what is newer
-                stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
-            except (FileUnwritable, LockTimeout):
-                pass
-            found, proved = self._fetch(pin, self._kept(pin), patience)
+            locked = True
             try:
-                self._pins.save_proved(pin.name, proved)
-            except FileUnwritable as err:
-                self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
+                stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
+            except (FileUnwritable, LockTimeout) as err:
+                locked = False
+                self._note_once(pin, err)
+            found, proved = self._fetch(pin, self._kept(pin), within)
+            if locked:  # else another process may have kept what is newer, and a rollback would pass from then on
+                try:
+                    self._pins.save_proved(pin.name, proved)
+                except FileUnwritable as err:
+                    self._note_once(pin, err)
         return found
 
-    def _fetch(self, pin: TufPin, kept: Proved | None, patience: Patience) -> tuple[NamedRoot, Proved]:
+    def _note_once(self, pin: TufPin, err: SigkitError) -> None:
+        self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
+
+    def _fetch(self, pin: TufPin, kept: Proved | None, within: Wait) -> tuple[NamedRoot, Proved]:
         from sigkit.trust.mirror import ON_THE_WAY_S, UPDATE_S, NetMirror
 
         if self._sessions is None:
@@ -309,7 +315,7 @@ class RootStore:
         now = self._now(kept)
         memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
         with self._sessions(pin.ca_file) as session:
-            within_s = UPDATE_S if patience is Patience.WHOLE else ON_THE_WAY_S
+            within_s = UPDATE_S if within is Wait.WHOLE else ON_THE_WAY_S
             try:
                 found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
             except MetadataExpired as err:  # fetching it again would change nothing

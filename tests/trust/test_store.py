@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from sigkit import durable, limits
 from sigkit.errors import (
+    FileUnreadable,
     FileUnwritable,
     MalformedOption,
     MetadataExpired,
@@ -423,3 +426,58 @@ def test_the_authority_of_the_mirrors_certificate_is_kept_with_the_pin(sim, tmp_
         machine.store(quick).pin_repository("acme", server.url, sim.pinned, identity.ca_file)
         Path(identity.ca_file).unlink()
         assert machine.update().root.name == "acme"
+
+
+def test_of_two_that_pin_at_once_the_first_stays(tmp_path):
+    directory = tmp_path / "trust"
+    with ThreadPoolExecutor() as threads:
+        Pins(str(directory)).pin_repository("other", "https://m.example", b"0")
+        (directory / "acme").mkdir(mode=0o700)
+        with durable.lock(directory / "acme" / "lock"):
+            late = threads.submit(Pins(str(directory)).pin_repository, "acme", "https://late.example", b"LATE")
+            assert not wait([late], timeout=0.2).done  # it waits for whoever pins
+            first = Pins(str(tmp_path / "first"))
+            first.pin_repository("acme", "https://first.example", b"FIRST")
+            for name in ("root.json", "pin.json"):
+                (tmp_path / "first" / "acme" / name).rename(directory / "acme" / name)
+        with pytest.raises(OtherPin):
+            late.result()
+    assert Pins(str(directory)).load("acme").mirror == "https://first.example"
+
+
+def test_without_the_lock_what_is_fetched_serves_once_and_replaces_nothing(machine, monkeypatch):
+    machine.pin()
+    monkeypatch.setattr(limits, "TRUST_LOCK_S", 0.05)
+    machine.cache.unlink()
+    with durable.lock(machine.directory / "acme" / "lock"):
+        assert machine.online().root.name == "acme"
+    assert any("cannot be kept" in note for note in machine.notes)
+    assert not machine.cache.exists()
+
+
+def linked(machine, target_mode):
+    """Make a pin a link to a directory's file, as Kubernetes mounts files."""
+    machine.pin()
+    acme = machine.directory / "acme"
+    (acme / "..2026").mkdir(mode=0o700)
+    (acme / "pin.json").rename(acme / "..2026" / "pin.json")
+    (acme / "..data").symlink_to("..2026")
+    (acme / "pin.json").symlink_to("..data/pin.json")
+    (acme / "..2026").chmod(target_mode)
+    return acme
+
+
+def test_a_pin_behind_symbolic_links_is_read_if_nobody_else_can_write_what_they_lead_to(machine):
+    linked(machine, 0o755)
+    machine.offline()
+
+
+def test_a_pin_behind_symbolic_links_into_a_directory_of_others_is_no_pin(machine):
+    acme = linked(machine, 0o777)
+    with pytest.raises(UnsafeRootStore) as caught:
+        machine.offline()
+    assert "..2026" in caught.value.place.source
+    (acme / "pin.json").unlink()
+    (acme / "pin.json").symlink_to("pin.json/x")
+    with pytest.raises(FileUnreadable):
+        machine.offline()
