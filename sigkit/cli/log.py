@@ -221,8 +221,13 @@ def search(output: Output, hexadecimal: str | None, identity: str | None, key_pa
     what = _parse_search(hexadecimal, identity, key_path)
     with _opened(output, at) as log:
         found = log.reader.search(what)
-    output.answer([escape(name) for name in found], {"schema": "sigkit.log.search/1", "log": log.url, "entries": list(found)})
-    if not found:
+    output.answer(
+        [escape(name) for name in found.names],
+        {"schema": "sigkit.log.search/1", "log": log.url, "entries": list(found.names), "truncated": found.truncated},
+    )
+    if found.truncated:
+        output.note(f"the index knows more than these {len(found.names)}")
+    if not found.names:
         output.note("the index knows no such entry")
 
 
@@ -250,12 +255,12 @@ def _opened(output: Output, at: LogFlags) -> Iterator[Opened]:
 
 def _named_by_key(at: LogFlags, text: str) -> tuple[str, KnownLog]:
     from sigkit.errors import Place
-    from sigkit.tlog.cosignature import parse_note_key
+    from sigkit.tlog.cosignature import parse_log_key
     from sigkit.tlog.known import KnownLog
 
     if at.rekor_url is None:
         raise click.UsageError("--log-key says which key a log has, not where it is: name it by --rekor-url.", click.get_current_context())
-    key = parse_note_key(text, Place.operator("--log-key"))
+    key = parse_log_key(text, Place.operator("--log-key"))
     return at.rekor_url, KnownLog(key.key, key.log_id, key.name)
 
 
@@ -348,7 +353,7 @@ def _observe(note: str, log: Opened) -> Observed:
     directory = default_directory()
     if directory is None:
         raise FileUnwritable("there is no directory to remember checkpoints in", place=Place(VARIABLE), remedy=f"set {VARIABLE}")
-    return Monitor(directory).observe(note, log.known, log.reader.fetch_growth, log.place)
+    return Monitor(directory).observe(note, log.known, log.reader, log.place)
 
 
 def _say(observed: Observed) -> str:
@@ -363,14 +368,14 @@ def _tell(observed: Observed) -> dict[str, Json]:
 def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[Cosignature]:
     from sigkit.errors import Place as Where
     from sigkit.errors import WitnessesMissing
-    from sigkit.tlog.cosignature import parse_note_key, verify_cosignatures
+    from sigkit.tlog.cosignature import parse_witnesses, verify_cosignatures
     from sigkit.tlog.note import parse_note
 
-    keys = {text: parse_note_key(text, Where.operator("--witness")) for text in flags.witness}
+    keys = parse_witnesses((text, Where.operator("--witness")) for text in flags.witness)
     wanted = flags.witnesses or len(keys)
     if wanted > len(keys):
         raise click.UsageError(f"{wanted} witnesses are asked for, and {len(keys)} named.", click.get_current_context())
-    found = verify_cosignatures(parse_note(note, place), list(keys.values()), place)
+    found = verify_cosignatures(parse_note(note, place), keys, place)
     if len(found) < wanted:
         got = ", ".join(item.witness for item in found) or "none"
         raise WitnessesMissing("too few witnesses signed the checkpoint", place=place, expected=f"{wanted} of {len(keys)}", got=got)

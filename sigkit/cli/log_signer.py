@@ -64,7 +64,17 @@ def _identity(certificate: x509.Certificate, place: Place) -> str:
 
     extensions = {extension.oid: extension.value for extension in certificate.extensions}
     names = extensions.get(x509.SubjectAlternativeName.oid)
-    texts = [str(name.value) for name in names] if isinstance(names, x509.SubjectAlternativeName) else []
+    texts = [_name(name, place) for name in names] if isinstance(names, x509.SubjectAlternativeName) else []
     issuer = read_extensions(extensions, place).get("issuer", "")
     who = ", ".join(texts) or certificate.subject.rfc4514_string() or "a certificate without a name"
     return f"{who} of {issuer}" if issuer else who
+
+
+def _name(name: x509.GeneralName, place: Place) -> str:
+    from cryptography import x509
+
+    from sigkit.verify.extensions import USERNAME_OID, decode_utf8_string
+
+    if isinstance(name, x509.OtherName) and name.type_id.dotted_string == USERNAME_OID:
+        return decode_utf8_string(name.value, "the user name", place)
+    return str(name.value)

@@ -78,13 +78,16 @@ def command(output: Output, described: Described, output_dir: str) -> None:
     from sigkit import durable, limits
     from sigkit.clock import SystemClock
     from sigkit.errors import Place
+    from sigkit.trust.signing_config import parse_signing_config
     from sigkit.trust.trusted_root import parse_trusted_root
     from sigkit.trust.write import encode_trusted_root
 
     now = SystemClock().now().replace(microsecond=0)
     raw = encode_trusted_root(_trusted_root(described, now))
     root = parse_trusted_root(raw, TRUSTED_ROOT, Place.operator("trust create"), limits.DEFAULT)  # what others would refuse is not written
-    files = {TRUSTED_ROOT: raw, SIGNING_CONFIG: _signing_config(described, now)}
+    config = _signing_config(described, now)
+    parse_signing_config(config, Place.operator("trust create"), limits.DEFAULT)
+    files = {TRUSTED_ROOT: raw, SIGNING_CONFIG: config}
     for name in files:
         if os.path.lexists(os.path.join(output_dir, name)):
             raise click.UsageError(
@@ -124,6 +127,9 @@ def _items(flag: str, texts: Sequence[str], keys: Sequence[str], operator: str) 
 
 
 def _parse(flag: str, text: str, known: Sequence[str], operator: str) -> _Item:
+    from sigkit.errors import Place, SigkitError
+    from sigkit.net.url import parse_url
+
     values = {"operator": operator}
     seen: set[str] = set()
     for part in text.split(","):
@@ -133,7 +139,11 @@ def _parse(flag: str, text: str, known: Sequence[str], operator: str) -> _Item:
         seen.add(key)
         values[key] = value
     item = _Item(flag, values)
-    item.need("url")
+    url = item.need("url")
+    try:
+        parse_url(url, Place.operator(flag))
+    except SigkitError as err:
+        raise click.BadParameter(f"url={url} is no URL of a service: {err.problem}.", param_hint=flag) from err
     return item
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sigkit.errors import SameKeyTwice, SigkitError
+from sigkit.errors import SigkitError
 
 if TYPE_CHECKING:
     from sigkit.policy.document import Field
@@ -18,26 +18,21 @@ def parse_witnesses(field: Field) -> tuple[tuple[NoteKey, ...], int]:
     """Parse `{atLeast: k, of: [KEY, …]}`; without `atLeast` all are meant.
 
     Raises:
-        MalformedPolicy: (PARSE) nobody is named, more are asked for than are named, or a key is a log's.
-        MalformedKey, UnsupportedKey, SameKeyTwice: (SIG, POLICY) as `parse_note_key`, or one key under two names.
+        MalformedPolicy: (PARSE) nobody is named, or more are asked for than are named.
+        MalformedKey, UnsupportedKey, SameKeyTwice: (SIG, POLICY) as `cosignature.parse_witnesses`.
     """
-    from sigkit.tlog.cosignature import COSIGNATURE_TYPE, parse_note_key
+    from sigkit.tlog import cosignature
 
     found = field.only("atLeast", "of")
-    witnesses: dict[bytes, NoteKey] = {}
-    for item in field.require(found, "of").items():
-        try:
-            witness = parse_note_key(item.text(), item.place())
-        except SigkitError as err:
-            raise item.mark(err) from err
-        if witness.kind != COSIGNATURE_TYPE:
-            item.fail("the key of a log and not of a witness", expected="a key of the type 4", got=witness.name)
-        if (other := witnesses.get(witness.key.spki)) is not None:
-            raise item.mark(SameKeyTwice("one witness stands there twice", got=f"{other.name} and {witness.name}", remedy="remove one"))
-        witnesses[witness.key.spki] = witness
+    items = {item.place(): item for item in field.require(found, "of").items()}
+    texts = [(item.text(), place) for place, item in items.items()]
+    try:
+        witnesses = cosignature.parse_witnesses(texts)
+    except SigkitError as err:
+        raise items[err.place].mark(err) from err
     if "atLeast" not in found:
-        return tuple(witnesses.values()), len(witnesses)
+        return witnesses, len(witnesses)
     text = found["atLeast"].text()
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 0 < int(text) <= len(witnesses)):
         found["atLeast"].fail("`atLeast` is out of range", expected=f"1 to {len(witnesses)}", got=text[:40])
-    return tuple(witnesses.values()), int(text)
+    return witnesses, int(text)

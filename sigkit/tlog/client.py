@@ -39,6 +39,8 @@ _MOST_FOUND: Final = 50_000
 _UUID_CHARACTERS: Final = (64, 80)  # the leaf's hash, without or with the number of its tree before it
 _HEX: Final = frozenset("0123456789abcdef")
 _NOT_THERE: Final = frozenset({404, 405, 501})
+# Object stores that may not be listed answer 403 for what is absent. From a log that was found it is an error: it may hide an entry.
+_NOT_THERE_PROBED: Final = _NOT_THERE | {403}
 
 
 class Search(Data):
@@ -62,6 +64,13 @@ class Search(Data):
         return {"publicKey": {"format": "x509", "content": strict.encode_base64(encode_pem("PUBLIC KEY", self.spki))}}
 
 
+class Found(Data):
+    """What an index named, and whether it said that it knows more."""
+
+    names: tuple[str, ...]
+    truncated: bool = False
+
+
 class LogReader(Protocol):
     """Reads one log."""
 
@@ -77,7 +86,7 @@ class LogReader(Protocol):
         """Return the proof that a tree continues that of `old` leaves."""
         ...
 
-    def search(self, what: Search) -> tuple[str, ...]:
+    def search(self, what: Search) -> Found:
         """Return the names of the entries that an index knows."""
         ...
 
@@ -96,11 +105,11 @@ def find_log(session: Session, url: str, place: Place, seconds: float) -> LogRea
         SigkitError: as `Session.send`.
     """
     asker = _Asker(session, url.rstrip("/"), place, Deadline(seconds))
-    if asker.ask("/api/v2/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/api/v2/checkpoint", CHECKPOINT_BYTES) is not None:
         return TileReader(asker, "/api/v2")
-    if asker.ask("/api/v1/log", limits.LOG_ANSWER_BYTES) is not None:
+    if asker.probe("/api/v1/log", limits.LOG_ANSWER_BYTES) is not None:
         return RekorV1Reader(asker)
-    if asker.ask("/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/checkpoint", CHECKPOINT_BYTES) is not None:
         return TileReader(asker, "")
     raise AnswerUnusable("no log of a kind that is read is there", place=place, expected="Rekor of either generation, or a log of tiles")
 
@@ -117,13 +126,20 @@ class _Asker:
 
     def ask(self, path: str, most_bytes: int, body: Json = None) -> bytes | None:
         """Return an answer, or None where the server says that there is nothing."""
+        return self._send(path, most_bytes, body, _NOT_THERE)
+
+    def probe(self, path: str, most_bytes: int) -> bytes | None:
+        """Return an answer, or None where nothing is, also by the word of an object store."""
+        return self._send(path, most_bytes, None, _NOT_THERE_PROBED)
+
+    def _send(self, path: str, most_bytes: int, body: Json, absent: frozenset[int]) -> bytes | None:
         url = parse_url(f"{self.base}{path}", self.place)
         raw = None if body is None else strict.encode_json(body)
         redirects = Redirects.FOLLOW if raw is None else Redirects.REFUSE
         headers = () if raw is None else (("Content-Type", "application/json"),)
         call = Call("GET" if raw is None else "POST", url, self._deadline, headers, body=raw, redirects=redirects)
         with self._session.send(call) as reply:
-            if reply.status in _NOT_THERE:
+            if reply.status in absent:
                 return None
             if reply.status != 200:
                 raise ServerFailed("the log answers with an error", place=url.place(), got=str(reply.status))
@@ -156,7 +172,7 @@ def fetch_tile(fetch: Callable[[str], bytes | None], tile: Tile) -> bytes | None
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether a text is how a log of the first generation calls an entry: the leaf's hash, perhaps with its tree's number before it."""
+    """Tell whether a log of the first generation could call an entry so: the leaf's hash, perhaps with its tree's number before it."""
     return len(text) in _UUID_CHARACTERS and _HEX.issuperset(text)
 
 
@@ -207,7 +223,7 @@ class TileReader:
         """
         return prove_consistency(old, new.size, TileNodes(new.size, self._fetch_tile, self._asker.at(f"{self._prefix}/tile/0")))
 
-    def search(self, what: Search) -> tuple[str, ...]:
+    def search(self, what: Search) -> Found:
         """Return the indexes of the entries that the log's own index knows, as the stack's log has one.
 
         Raises:
@@ -218,7 +234,9 @@ class TileReader:
         answer = self._asker.json(path, what.encode()) if self._prefix else None
         if answer is None:
             raise _unsearchable(self._asker)
-        return tuple(item.text() for item in answer.member("logIndexes").items(_MOST_FOUND))
+        truncated = answer.find("truncated")
+        names = tuple(item.text() for item in answer.member("logIndexes").items(_MOST_FOUND))
+        return Found(names, truncated is not None and truncated.value is not False)
 
     def _fetch_tile(self, tile: Tile) -> bytes:
         raw = fetch_tile(lambda path: self._asker.ask(f"{self._prefix}/{path}", TILE_BYTES), tile)
@@ -289,7 +307,7 @@ class RekorV1Reader:
             raise AnswerUnusable("the log proves no growth of this tree", place=self._asker.at(path))
         return tuple(_hash(item) for item in answer.member("hashes").items(limits.PROOF_HASHES + 1))
 
-    def search(self, what: Search) -> tuple[str, ...]:
+    def search(self, what: Search) -> Found:
         """Return the UUIDs that the log's index knows; it promises no completeness.
 
         Raises:
@@ -300,7 +318,7 @@ class RekorV1Reader:
         if raw is None:
             raise _unsearchable(self._asker)
         answer = strict.parse_json(raw, most_bytes=_SEARCH_BYTES, place=self._asker.at("/api/v1/index/retrieve"))
-        return tuple(item.text() for item in answer.items(_MOST_FOUND))
+        return Found(tuple(item.text() for item in answer.items(_MOST_FOUND)))
 
 
 def _unsearchable(asker: _Asker) -> LogUnsearchable:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
 from sigkit.data import Data
-from sigkit.errors import BadSignature, CheckpointNotSigned, MalformedBase64, MalformedKey
+from sigkit.errors import BadSignature, CheckpointNotSigned, MalformedBase64, MalformedKey, SameKeyTwice
 from sigkit.keys.public import parse_public_key
 from sigkit.tlog.note import ED25519_TYPE, key_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
@@ -85,10 +85,34 @@ def parse_note_key(text: str, place: Place) -> NoteKey:
     return NoteKey(name, value[0], parse_public_key(_SPKI_HEAD + value[1:], place), log_id)
 
 
-def encode_note_key(name: str, kind: int, key: PublicKey) -> str:
-    """Write an Ed25519 key of a log or witness as C2SP does."""
-    raw = key.spki[len(_SPKI_HEAD) :]
-    return f"{name}+{key_id_of(name, kind, raw)[:4].hex()}+{strict.encode_base64(bytes((kind,)) + raw)}"
+def parse_log_key(text: str, place: Place) -> NoteKey:
+    """Read the key of a log.
+
+    Raises:
+        MalformedKey, UnsupportedKey: (SIG) as `parse_note_key`, or it is a witness's.
+    """
+    found = parse_note_key(text, place)
+    if found.kind != ED25519_TYPE:
+        raise MalformedKey("the key of a witness and not of a log", place=place, expected="a key of the type 1", got=found.name[:200])
+    return found
+
+
+def parse_witnesses(texts: Iterable[tuple[str, Place]]) -> tuple[NoteKey, ...]:
+    """Read the keys of witnesses, who are counted: each is another.
+
+    Raises:
+        MalformedKey, UnsupportedKey: (SIG) as `parse_note_key`, or one is a log's.
+        SameKeyTwice: (POLICY) one key stands there twice, under whatever names.
+    """
+    witnesses: dict[bytes, NoteKey] = {}
+    for text, place in texts:
+        witness = parse_note_key(text, place)
+        if witness.kind != COSIGNATURE_TYPE:
+            raise MalformedKey("the key of a log and not of a witness", place=place, expected="a key of the type 4", got=witness.name[:200])
+        other = witnesses.setdefault(witness.key.spki, witness)
+        if other is not witness:
+            raise SameKeyTwice("one witness stands there twice", place=place, got=f"{other.name} and {witness.name}", remedy="remove one")
+    return tuple(witnesses.values())
 
 
 def verify_cosignatures(note: Note, witnesses: Sequence[NoteKey], place: Place) -> tuple[Cosignature, ...]:

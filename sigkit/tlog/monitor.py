@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sigkit import durable, strict
 from sigkit.data import Data
@@ -22,7 +22,7 @@ from sigkit.tlog.known import verify_head
 from sigkit.tlog.proof import verify_consistency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sigkit.tlog.checkpoint import Checkpoint
     from sigkit.tlog.known import KnownLog
@@ -53,6 +53,18 @@ def default_directory() -> str | None:
     return durable.state_directory("checkpoints", VARIABLE)
 
 
+class GrowthReader(Protocol):
+    """What of a log is asked while its checkpoint is compared."""
+
+    def fetch_checkpoint(self) -> str:
+        """Return the newest checkpoint, a signed note."""
+        ...
+
+    def fetch_growth(self, old: int, new: Checkpoint) -> Sequence[bytes]:
+        """Return the proof that a tree continues that of `old` leaves."""
+        ...
+
+
 class Monitor:
     """Remembers checkpoints in a directory, which is made when the first is seen."""
 
@@ -60,13 +72,13 @@ class Monitor:
         """Keep checkpoints in `directory`."""
         self._directory = directory
 
-    def observe(self, note: str, log: KnownLog, prove: Callable[[int, Checkpoint], Sequence[bytes]], place: Place) -> Observed:
+    def observe(self, note: str, log: KnownLog, reader: GrowthReader, place: Place) -> Observed:
         """Compare a checkpoint with the last one seen of its log, and remember it if it continues that.
 
         Args:
             note: the checkpoint, signed.
             log: whose it is; its key is asked of both.
-            prove: fetches the proof that the tree continues one of so many leaves.
+            reader: of the log: for the proof that it grew, and for its newest checkpoint where another process has seen more meanwhile.
             place: where the checkpoint came from.
 
         Raises:
@@ -85,8 +97,10 @@ class Monitor:
         path = os.path.join(self._directory, family + number)
         with durable.lock(os.path.join(self._directory, f"{family}.lock")):
             old = self._load(path, log)
+            if old is not None and new.size < old.size:
+                note, new = self._ask_again(path, old, new, note, log, reader, place)
             if old is not None:
-                observed = self._compare(path, old, new, note, prove, place)
+                observed = self._compare(path, old, new, note, reader, place)
             else:
                 observed = Observed(Seen.FIRST, 0, self._count_others(family, number, note, new, place))
             if observed.seen is not Seen.SAME:
@@ -114,6 +128,7 @@ class Monitor:
         """Let the next checkpoint of a log be the first again, and return where what was seen is kept: it may still prove a fault.
 
         Raises:
+            FileUnreadable: (UNAVAIL) it is not there, or cannot be read.
             FileUnwritable, LockTimeout: (UNAVAIL).
         """
         family = os.path.basename(path)[:64]
@@ -146,9 +161,27 @@ class Monitor:
             )
         return len(others)
 
-    def _compare(
-        self, path: str, old: Checkpoint, new: Checkpoint, note: str, prove: Callable[[int, Checkpoint], Sequence[bytes]], place: Place
-    ) -> Observed:
+    def _ask_again(
+        self, path: str, old: Checkpoint, late: Checkpoint, note: str, log: KnownLog, reader: GrowthReader, place: Place
+    ) -> tuple[str, Checkpoint]:
+        """Return what the log shows now, under the lock: a checkpoint fetched before it may be late, which is no rollback.
+
+        What is late must be the beginning of what is shown now, or a log could show one tree first and another when asked again.
+        """
+        newest = reader.fetch_checkpoint()
+        new = verify_head(newest, log, place)
+        if _names(new, log) != _names(late, log) or new.size < old.size:
+            return note, late
+        try:
+            hashes = reader.fetch_growth(late.size, new) if late.size else ()
+            verify_consistency(late.size, late.root, new.size, new.root, hashes, place)
+        except BadConsistencyProof as err:
+            message = f"the log's tree does not continue the one that it showed before; it is kept, in {self._keep(path, note)}"
+            got = f"{new.size} leaves, {new.root.hex()}"
+            raise LogForked(message, place=place, expected=f"{late.size} leaves, {late.root.hex()}", got=got, remedy=_forget(new)) from err
+        return newest, new
+
+    def _compare(self, path: str, old: Checkpoint, new: Checkpoint, note: str, reader: GrowthReader, place: Place) -> Observed:
         expected, got = f"{old.size} leaves, {old.root.hex()}", f"{new.size} leaves, {new.root.hex()}"
         if new.size < old.size:
             kept = self._keep(path, note)
@@ -171,7 +204,8 @@ class Monitor:
                 remedy=_forget(new),
             )
         try:
-            verify_consistency(old.size, old.root, new.size, new.root, prove(old.size, new) if old.size else (), place)
+            hashes = reader.fetch_growth(old.size, new) if old.size else ()
+            verify_consistency(old.size, old.root, new.size, new.root, hashes, place)
         except BadConsistencyProof as err:
             kept = self._keep(path, note)
             message = f"the log's tree does not continue the one seen before; both are kept, in {kept}"

@@ -122,7 +122,7 @@ def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:
         valid=parse_window(key.member("validFor")),
         operator=_text(cursor, "operator"),
         checkpoint_key_id=_key_id(checkpoint_id, _CHECKPOINT_ID_BYTES) if checkpoint_id else None,
-        origin=_host(url),
+        origin=host_of(url),
         source=source,
     )
 
@@ -144,7 +144,7 @@ def _parse_key(key: Cursor) -> PublicKey:
     return parsed
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     """Return the first line of the log's checkpoints: the host, without port, scheme and path (sigstore-go pkg/verify/tlog.go)."""
     try:
         return urlsplit(url).hostname or ""

@@ -88,7 +88,7 @@ def operators_of(root: TrustedRoot) -> tuple[str, ...]:
 
 
 def selector_word(selector: Selector) -> str:
-    """Return a selector as a signing config writes it."""
+    """Return a selector as a person reads it."""
     from sigkit.trust.signing_config import AnyOne, EveryOne, Exactly
 
     match selector:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 from sigkit.digest import Digest
 from sigkit.errors import Place, UnsupportedTrustedRoot
 from sigkit.keys.public import ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA
 from sigkit.strict import encode_base64
+from sigkit.tlog.note import ED25519_TYPE, key_id_of
 from sigkit.trust import signing_config, trusted_root
 from sigkit.trust.root import CertificateAuthority, Origin, TimestampAuthority, TransparencyLog, TrustedRoot, Window
 from sigkit.trust.signing_config import AnyOne, EveryOne, Exactly
+from sigkit.trust.trusted_root import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +42,6 @@ _DETAILS: Final = {
     ED25519: "PKIX_ED25519",
 }
 _RSA_BITS: Final = (2048, 3072, 4096)
-_NOTE_ED25519: Final = b"\x01"
 _KEY_BYTES: Final = 32
 
 
@@ -52,8 +52,9 @@ def log_of(url: str, key: PublicKey, valid: Window, operator: str) -> Transparen
         UnsupportedTrustedRoot: (ROOT) a key that clients do not read in a root.
     """
     _details(key, url)
-    host = _host(url)
-    log_id = note_key_hash(host, key) if key.kind == ED25519 else hashlib.sha256(key.spki).digest()
+    host = host_of(url)
+    # What rekor-tiles and its clients take for the id of a log.
+    log_id = key_id_of(host, ED25519_TYPE, key.spki[-_KEY_BYTES:]) if key.kind == ED25519 else hashlib.sha256(key.spki).digest()
     # No checkpointKeyId: roots of version 0.1 have none, it would be the start of the log's id, and sigstore-js 4 takes it for the whole.
     return TransparencyLog(url, log_id, key, valid, operator, None, host, WRITTEN)
 
@@ -65,7 +66,7 @@ def certificate_log_of(url: str, key: PublicKey, valid: Window, operator: str) -
         UnsupportedTrustedRoot: (ROOT) a key that clients do not read in a root.
     """
     _details(key, url)
-    return TransparencyLog(url, hashlib.sha256(key.spki).digest(), key, valid, operator, None, _host(url), WRITTEN)
+    return TransparencyLog(url, hashlib.sha256(key.spki).digest(), key, valid, operator, None, host_of(url), WRITTEN)
 
 
 def certificate_authority_of(uri: str, chain: Sequence[x509.Certificate], valid: Window, operator: str) -> CertificateAuthority:
@@ -76,14 +77,6 @@ def certificate_authority_of(uri: str, chain: Sequence[x509.Certificate], valid:
 def timestamp_authority_of(uri: str, chain: Sequence[x509.Certificate], valid: Window, operator: str) -> TimestampAuthority:
     """Describe an authority for timestamps: the certificate that signs them first, the anchor last."""
     return TimestampAuthority(uri, tuple(chain), valid, operator, WRITTEN)
-
-
-def note_key_hash(name: str, key: PublicKey) -> bytes:
-    """Return the whole hash whose first four bytes are an Ed25519 key's id under a note.
-
-    Source: C2SP signed-note.md, "Signature types"; what rekor-tiles and its clients take for the id of a log.
-    """
-    return hashlib.sha256(name.encode() + b"\n" + _NOTE_ED25519 + key.spki[-_KEY_BYTES:]).digest()
 
 
 def encode_trusted_root(root: TrustedRoot) -> bytes:
@@ -201,10 +194,6 @@ def _time(when: datetime) -> str:
 
 def _with_operator(document: dict[str, Json], operator: str) -> Json:
     return {**document, "operator": operator} if operator else document
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
 
 
 def _details(key: PublicKey, name: str) -> str:

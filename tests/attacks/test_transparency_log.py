@@ -12,12 +12,13 @@ from sigkit.errors import BadConsistencyProof, BadInclusionProof, LogDamaged, Ma
 from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64
 from sigkit.tlog.checkpoint import parse_checkpoint
-from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.tlog.merkle import node_hash, verify_inclusion
 from sigkit.tlog.note import encode_line
 from sigkit.tlog.proof import verify_consistency
 from sigkit.tlog.tile import encode_entries
 from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, Now, tile_log
+from tests.simulators.note_keys import encode_note_key
 
 PLACE = Place("log")
 LEAVES = [b'{"entry":%d}' % number for number in range(400)]

@@ -11,15 +11,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigkit.cli.main import run
 from sigkit.digest import Digest
-from sigkit.errors import Place
+from sigkit.errors import MalformedKey, Place
 from sigkit.keys.private import generate
 from sigkit.keys.public import parse_public_key
 from sigkit.services.log.hashedrekord import terms_of
 from sigkit.strict import encode_base64
-from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.tlog.entry_v2 import KeyVerifier, encode_hashedrekord
 from sigkit.tlog.note import encode_line, key_id_of
 from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, RekorV1, serving, tile_log
+from tests.simulators.note_keys import encode_note_key
 from tests.simulators.sigstore_logs import spki
 
 SIGNER = ec.generate_private_key(ec.SECP256R1())
@@ -150,7 +151,7 @@ def test_entries_are_found_by_digest_and_by_key(served, capsys, tmp_path):
     for digest, found in ((DIGEST.hex, ["1"]), (str(DIGEST), ["1"]), ("0" * 64, [])):
         assert call(capsys, "search", "--sha256", digest, *by_key(url)) == (
             0,
-            {"schema": "sigkit.log.search/1", "log": url, "entries": found},
+            {"schema": "sigkit.log.search/1", "log": url, "entries": found, "truncated": False},
         )
     from sigkit.errors import Place
 
@@ -160,6 +161,15 @@ def test_entries_are_found_by_digest_and_by_key(served, capsys, tmp_path):
     assert run(["log", "search", "--identity", "nobody@example.com", *by_key(url)]) == 0
     said = capsys.readouterr()
     assert (said.out, "no such entry" in said.err) == ("", True)
+
+
+def test_an_index_that_knows_more_is_said_to(served, capsys):
+    _, front, url = served
+    front.altered("index/retrieve", lambda raw: raw.replace(b"false", b"true"))
+    assert call(capsys, "search", "--sha256", DIGEST.hex, *by_key(url))[1]["truncated"] is True
+    assert run(["log", "search", "--sha256", DIGEST.hex, *by_key(url)]) == 0
+    said = capsys.readouterr()
+    assert (said.out, "knows more" in said.err) == ("1\n", True)
 
 
 def test_one_thing_is_searched_at_a_time(capsys):
@@ -194,12 +204,16 @@ NAMES = [f"w{number}.example" for number in range(3)]
 KEYS = [encode_note_key(name, COSIGNATURE_TYPE, key.public) for name, key in zip(NAMES, WITNESSES, strict=True)]
 
 
-def cosign(note, number):
+TWIN = encode_note_key("twin.example", COSIGNATURE_TYPE, WITNESSES[0].public)
+
+
+def cosign(note, number, name=""):
+    name = name or NAMES[number]
     text = note[: note.index("\n\n") + 1]
     key = WITNESSES[number]
-    key_id = key_id_of(NAMES[number], COSIGNATURE_TYPE, key.public.spki[-32:])
+    key_id = key_id_of(name, COSIGNATURE_TYPE, key.public.spki[-32:])
     signature = (1_700_000_000).to_bytes(8, "big") + key.sign(f"cosignature/v1\ntime 1700000000\n{text}".encode())
-    return note + encode_line(NAMES[number], key_id, signature)
+    return note + encode_line(name, key_id, signature)
 
 
 def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
@@ -213,6 +227,19 @@ def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
     assert document["witnesses"] == [{"name": NAMES[number], "time": "2023-11-14T22:13:20Z"} for number in (0, 2)]
     assert run(["log", "verify", "1", *by_key(url), *named, "--witnesses", "4"]) == 2
     assert ORIGIN in log.checkpoint()
+
+
+@pytest.mark.parametrize("options", [("--witness", KEYS[0], "--witness", TWIN, "--witnesses", "2"), ("--witness", LOG_KEY)])
+def test_one_witness_under_two_names_and_a_log_as_a_witness_are_refused(served, capsys, options):
+    _, front, url = served
+    front.altered("/checkpoint", lambda raw: cosign(cosign(raw.decode(), 0), 0, "twin.example").encode())
+    status, document = call(capsys, "checkpoint", *by_key(url), *options)
+    assert (status, document["error"]["code"]) == (2, "SK-POLICY-022" if "--witnesses" in options else MalformedKey.code)
+
+
+def test_the_key_of_a_witness_is_none_of_a_log(served, capsys):
+    status, document = call(capsys, "checkpoint", "--rekor-url", served[2], "--log-key", KEYS[0])
+    assert (status, document["error"]["code"]) == (2, MalformedKey.code)
 
 
 @pytest.mark.parametrize("name", ["abc", "-1", "1.5", "12 ", "g" * 64, ""])

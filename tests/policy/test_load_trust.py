@@ -23,10 +23,11 @@ from sigkit.keys.private import generate
 from sigkit.policy.identity import AnyText, Exactly, Expression
 from sigkit.policy.load import load_policy, parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, NO_DEMANDS, AttestationRequirement, Demands, IdentityRequirement, KeyRequirement
-from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.trust.bundled import load_public_good
 from tests.simulators import verdicts
 from tests.simulators.identities import chain_pem
+from tests.simulators.note_keys import encode_note_key
 
 PUBLIC_GOOD = (Path(__file__).resolve().parents[2] / "sigkit/trust/public_good.json").read_bytes()
 OTHER_ROOT = PUBLIC_GOOD + b"\n"
@@ -353,7 +354,7 @@ def test_witnesses_are_counted_all_or_as_many_as_are_asked_for():
         pytest.param("{of: []}", MalformedPolicy, id="an empty list"),
         pytest.param("{atLeast: 1}", MalformedPolicy, id="no list"),
         pytest.param("{of: [junk]}", MalformedKey, id="no key"),
-        pytest.param(f"{{of: [{encode_note_key('l.example', 1, SAME_KEY)}]}}", MalformedPolicy, id="a log's key"),
+        pytest.param(f"{{of: [{encode_note_key('l.example', 1, SAME_KEY)}]}}", MalformedKey, id="a log's key"),
         pytest.param(f"{{of: [{TWICE}]}}", SameKeyTwice, id="one key under two names"),
     ],
 )

@@ -30,11 +30,12 @@ from sigkit.policy.load import parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, Policy, Unverified
 from sigkit.policy.record import parse_record
 from sigkit.strict import encode_json
-from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.tlog.note import encode_line, key_id_of
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
 from sigkit.verify.verify import verify
+from tests.simulators.note_keys import encode_note_key
 from tests.simulators.sigstore import IMAGE, Case, Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
 from tests.simulators.verdicts import request

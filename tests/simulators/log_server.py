@@ -14,11 +14,11 @@ from sigkit.services.exchange import Answer, Request, whole_answer
 from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import TileLog
 from sigkit.services.serve import running
-from sigkit.tlog.cosignature import encode_note_key
 from sigkit.tlog.known import KnownLog
 from sigkit.tlog.note import ED25519_TYPE
 from sigkit.tlog.proof import prove_consistency
 from sigkit.tlog.tile import TileNodes
+from tests.simulators.note_keys import encode_note_key
 from tests.simulators.sigstore_logs import Clock, LogV1, root_hash, spki
 
 if TYPE_CHECKING:

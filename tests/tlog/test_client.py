@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -25,10 +26,11 @@ from sigkit.net.session import Session
 from sigkit.services.exchange import whole_answer
 from sigkit.services.log.index import term_of
 from sigkit.tlog.checkpoint import parse_checkpoint
-from sigkit.tlog.client import Search, find_log
+from sigkit.tlog.client import Found, Search, fetch_tile, find_log, is_uuid
 from sigkit.tlog.known import KnownLog, prove_entry, verify_head
 from sigkit.tlog.note import parse_note
 from sigkit.tlog.proof import verify_consistency
+from sigkit.tlog.tile import Tile
 from tests.simulators.log_server import RekorV1, serving, tile_log
 
 PLACE = Place("log")
@@ -138,8 +140,49 @@ def test_a_checkpoint_of_another_key_proves_nothing(tiles, session):
 
 def test_the_stacks_log_is_searched_by_its_own_index(tiles, session):
     reader = reader_of(session, tiles[2])
-    assert reader.search(Search(identity="entry 7")) == ("8",)
-    assert reader.search(Search(identity="nobody")) == ()
+    assert reader.search(Search(identity="entry 7")) == Found(("8",))
+    assert reader.search(Search(identity="nobody")) == Found(())
+
+
+def test_an_index_that_knows_more_is_not_taken_for_whole(tiles, session):
+    _, front, url, _ = tiles
+    front.altered("index/retrieve", lambda raw: raw.replace(b"false", b"true"))
+    assert reader_of(session, url).search(Search(identity="entry 7")) == Found(("8",), truncated=True)
+
+
+def test_a_log_in_an_object_store_that_may_not_be_listed_is_found(tiles, session):
+    class Store:
+        async def answer(self, request):
+            path = f"/api/v2{request.path}"
+            found = request.path == "/checkpoint" or request.path.startswith("/tile/")
+            return await tiles[1].answer(dataclasses.replace(request, path=path)) if found else whole_answer(403, b"", ())
+
+    with serving(Store()) as url:
+        reader = reader_of(session, url)
+        assert prove_entry(reader.fetch_entry("1"), tiles[3], PLACE).checkpoint.size == 701
+
+
+def test_once_a_log_is_found_it_may_not_forbid(tiles, session):
+    _, front, url, _ = tiles
+    reader = reader_of(session, url)
+    front.change["tile/"] = lambda _: whole_answer(403, b"", ())
+    with pytest.raises(ServerFailed):
+        reader.fetch_entry("1")
+
+
+def test_a_tile_is_its_beginning_or_that_of_the_whole_one_or_nothing():
+    whole = bytes(range(256)) * 32
+    beginning = Tile(0, 0, 3)
+    assert fetch_tile({beginning.path: b"x" * 96}.get, beginning) == b"x" * 96
+    assert fetch_tile({beginning.whole.path: whole}.get, beginning) == whole[:96]
+    assert fetch_tile({beginning.whole.path: whole[1:]}.get, beginning) == whole[1:]  # for `split_hashes` to refuse
+    assert fetch_tile({}.get, beginning) is None
+    assert fetch_tile({beginning.path: whole}.get, beginning.whole) is None
+
+
+@pytest.mark.parametrize(("text", "known"), [("0" * 64, True), ("f" * 80, True), ("0" * 63, False), ("F" * 64, False), ("", False)])
+def test_an_entry_is_called_by_64_or_80_digits(text, known):
+    assert is_uuid(text) is known
 
 
 def test_a_log_of_tiles_without_an_index_says_that_nothing_can_search_it(tiles, session):
@@ -205,7 +248,7 @@ def test_growth_of_the_first_generation_is_proved(first_generation, session):
 
 def test_the_first_generation_is_searched_by_its_index(first_generation, session):
     _, url, uuid, _ = first_generation
-    assert reader_of(session, url).search(Search(digest="sha256:" + "0" * 64)) == (uuid,)
+    assert reader_of(session, url).search(Search(digest="sha256:" + "0" * 64)) == Found((uuid,))
 
 
 def test_another_entry_than_was_asked_for_is_refused(first_generation, session):

@@ -9,8 +9,9 @@ import pytest
 from sigkit.errors import CheckpointNotSigned, MalformedKey, Place, UnsupportedKey
 from sigkit.keys.private import generate
 from sigkit.strict import encode_base64
-from sigkit.tlog.cosignature import COSIGNATURE_TYPE, encode_note_key, parse_note_key, verify_cosignatures
+from sigkit.tlog.cosignature import COSIGNATURE_TYPE, parse_note_key, verify_cosignatures
 from sigkit.tlog.note import ED25519_TYPE, encode_line, key_id_of, parse_note
+from tests.simulators.note_keys import encode_note_key
 
 PLACE = Place("note")
 # C2SP signed-note.md "Example".

@@ -39,8 +39,18 @@ class Log:
         text = f"{origin}\n{len(self.leaves)}\n{encode_base64(root_hash(self.leaves))}\n"
         return f"{text}\n{encode_line(origin, known(key, origin).log_id, key.sign(text.encode()))}"
 
-    def prove(self, old, new):
+    def fetch_checkpoint(self):
+        return self.note()
+
+    def fetch_growth(self, old, new):
         return growth(old, self.leaves[: new.size])
+
+
+class Silent(Log):
+    """A log that proves nothing."""
+
+    def fetch_growth(self, _old, _new):
+        return ()
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def monitor(tmp_path):
 
 
 def observe(monitor, log):
-    return monitor.observe(log.note(), known(), log.prove, PLACE)
+    return monitor.observe(log.note(), known(), log, PLACE)
 
 
 def test_a_log_that_grows_is_followed(monitor):
@@ -91,11 +101,29 @@ def test_a_smaller_tree_is_an_alarm(monitor):
         observe(monitor, Log(b"a", b"b"))
 
 
+def test_a_checkpoint_that_is_late_is_no_rollback_and_the_newest_is_remembered(monitor, tmp_path):
+    log = Log(b"a", b"b")
+    late = log.note()
+    observe(monitor, log.add(b"c"))  # another process was faster
+    seen = monitor.observe(late, known(), log.add(b"d"), PLACE)
+    assert (seen.seen, seen.before) == (Seen.GROWN, 3)
+    assert kept(tmp_path) == ["", "lock"]
+    assert observe(monitor, log).seen is Seen.SAME
+
+
+def test_a_late_checkpoint_of_another_tree_is_a_fork_whatever_is_shown_when_it_is_asked_for_again(monitor, tmp_path):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    with pytest.raises(LogForked):
+        monitor.observe(Log(b"a", b"X").note(), known(), log.add(b"d"), PLACE)
+    assert len(kept(tmp_path)) == 3
+
+
 def test_a_log_that_proves_nothing_is_not_followed(monitor):
     log = Log(b"a", b"b", b"c")
     observe(monitor, log)
     with pytest.raises(LogForked) as caught:
-        monitor.observe(log.add(b"d").note(), known(), lambda _old, _new: (), PLACE)
+        monitor.observe(log.add(b"d").note(), known(), Silent(), PLACE)
     assert isinstance(caught.value.__cause__, BadConsistencyProof)
 
 
@@ -103,11 +131,12 @@ def test_a_log_that_cannot_be_asked_raises_no_alarm_and_changes_nothing(monitor,
     log = Log(b"a", b"b", b"c")
     observe(monitor, log)
 
-    def unreachable(_old, _new):
-        raise Unreachable("gone", place=PLACE)
+    class Gone(Log):
+        def fetch_growth(self, _old, _new):
+            raise Unreachable("gone", place=PLACE)
 
     with pytest.raises(Unreachable):
-        monitor.observe(log.add(b"d").note(), known(), unreachable, PLACE)
+        monitor.observe(log.add(b"d").note(), known(), Gone(), PLACE)
     assert kept(tmp_path) == ["", "lock"]
     assert observe(monitor, log).before == 3
 
@@ -117,13 +146,13 @@ def test_logs_are_told_apart_by_origin_and_by_key(monitor):
     other = generate("ed25519")
     smaller = Log(b"X")
     for key, origin in ((other, ORIGIN), (KEY, "other.example")):
-        seen = monitor.observe(smaller.note(key, origin), known(key, origin), smaller.prove, PLACE)
+        seen = monitor.observe(smaller.note(key, origin), known(key, origin), smaller, PLACE)
         assert seen.seen is Seen.FIRST
 
 
 def test_what_the_log_did_not_sign_is_not_remembered(monitor, tmp_path):
     with pytest.raises(CheckpointNotSigned):
-        monitor.observe(Log(b"a").note(generate("ed25519")), known(), lambda _old, _new: (), PLACE)
+        monitor.observe(Log(b"a").note(generate("ed25519")), known(), Silent(), PLACE)
     assert not (tmp_path / "seen").exists()
 
 
@@ -154,7 +183,7 @@ def numbered(number):
 
 
 def observe_numbered(monitor, number):
-    return monitor.observe(numbered(number), KnownLog(KEY.public, known().log_id, None), lambda *_: (), PLACE)
+    return monitor.observe(numbered(number), KnownLog(KEY.public, known().log_id, None), Silent(), PLACE)
 
 
 @pytest.mark.attack("fork by a tree's number")
