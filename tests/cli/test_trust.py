@@ -312,6 +312,7 @@ def test_files_for_services_of_one_s_own_are_written(home, instance):
         ("--rekor", "url=http://[::1,public-key=k.pub"),
         ("--rekor", "url=http://[1:::2],public-key=k.pub"),
         ("--rekor", "url=notaurl,public-key=k.pub"),
+        ("--ctfe", "url=notaurl,public-key=k.pub"),  # stands in no signing config
         ("--rekor", "url=https://l.example,public-key=k.pub", "--oidc-provider", "url=also not"),
         ("--rekor", "url=https://l.example,public-key=k.pub,colour=red"),
         ("--rekor", "url=https://l.example,public-key=k.pub,start-time=yesterday"),
