@@ -140,11 +140,12 @@ class CertificateLog:
         from cryptography.exceptions import InvalidSignature
 
         parents = [*chain[1:], *(root for root in self._roots if root.subject == chain[-1].issuer)]
+        refused = (InvalidSignature, x509.ExtensionNotFound, *refusals())
         for child, parent in zip(chain, parents, strict=False):
             try:
                 child.verify_directly_issued_by(parent)
                 authority = parent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-            except (InvalidSignature, x509.ExtensionNotFound, *refusals()) as err:
+            except refused as err:
                 raise ValueError("the certificates of the chain did not issue each other") from err
             if not authority:
                 raise ValueError("an issuer of the chain is no authority")

@@ -40,4 +40,6 @@ def odd_certificate(key, oddity: str) -> bytes:
             parts[parts.index(spki)] = der.sequence(der.sequence(der.identifier("1.2.3.4.5")), der.element(3, b"\0abc"))
         case "serial number zero":
             parts[serial] = der.integer(0)
+        case _:
+            raise ValueError(oddity)
     return der.sequence(der.sequence(*parts), *(part.whole for part in rest))
