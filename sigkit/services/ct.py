@@ -140,7 +140,7 @@ class CertificateLog:
         from cryptography.exceptions import InvalidSignature
 
         parents = [*chain[1:], *(root for root in self._roots if root.subject == chain[-1].issuer)]
-        refused = (InvalidSignature, x509.ExtensionNotFound, *refusals())
+        refused: tuple[type[Exception], ...] = (InvalidSignature, x509.ExtensionNotFound, *refusals())
         for child, parent in zip(chain, parents, strict=False):
             try:
                 child.verify_directly_issued_by(parent)
