@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -446,3 +448,26 @@ def test_entries_are_filed_while_others_are_appended(root):
         assert log.head() == before
         assert before.size == 701
         log.check()
+
+
+def test_an_entry_is_durable_also_while_others_keep_every_thread_of_the_loop_busy(root):
+    released = threading.Event()
+
+    async def act(client):
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, released.wait)
+        try:
+            async with asyncio.timeout(20):
+                status, _ = await client.add(requested()[0])
+        finally:
+            released.set()
+            await busy
+        return status
+
+    assert run(root, act) == 201
+
+
+def test_the_threads_of_a_log_end_with_it(root):
+    run(root, lambda client: client.add(requested()[0]))
+    assert not any(thread.name.startswith("sigkit-log") for thread in threading.enumerate())

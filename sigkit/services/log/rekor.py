@@ -11,7 +11,7 @@ Source: sigstore/rekor-tiles api/proto/rekor_service.proto, internal/server, CLI
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit import strict
 from sigkit.digest import parse_digest
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sigkit.services.log.batch import Appended, Filing
     from sigkit.services.log.store import TileLog
     from sigkit.strict import Cursor, Json
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 PREFIX: Final = "/api/v2"
 _MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, and a leaf, which has the same certificate in it, at most 64 KiB
@@ -51,7 +54,7 @@ class RekorV2:
         self._log = log
         self._waiting: list[tuple[Signed, asyncio.Future[Appended]]] = []
         self._worker: asyncio.Task[None] | None = None
-        self._filing: tuple[Filing, asyncio.Task[bool]] | None = None
+        self._filing: tuple[Filing, asyncio.Future[bool]] | None = None
         self._handlers: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
             ("POST", f"{PREFIX}/log/entries"): self._add,
             ("POST", f"{PREFIX}/index/retrieve"): self._search,
@@ -117,17 +120,20 @@ class RekorV2:
         if self._filing is None:
             begun = self._log.begin_filing()
             if begun is not None:
-                self._filing = begun, asyncio.create_task(asyncio.to_thread(self._log.write_filing, begun))
+                self._filing = begun, self._in_thread(self._log.write_filing, begun)
         elif self._filing[1].done():
             (begun, written), self._filing = self._filing, None
             if written.result():
-                await asyncio.to_thread(self._log.end_filing, begun)
+                await self._in_thread(self._log.end_filing, begun)
 
     async def _append_all(self, signed: Sequence[Signed]) -> tuple[Appended, ...]:
         # Only waiting for the disk is left to a thread: two threads that compute would hold up each other, and every request.
         with self._log.batch([item.leaf for item in signed], [item.terms for item in signed]) as batch:
-            await asyncio.to_thread(self._log.sync, batch)
+            await self._in_thread(self._log.sync, batch)
             return self._log.finish(batch)
+
+    def _in_thread(self, call: Callable[[_Argument], _Result], argument: _Argument) -> asyncio.Future[_Result]:
+        return asyncio.get_running_loop().run_in_executor(self._log.threads, call, argument)
 
     def _describe(self, leaf: bytes, appended: Appended) -> bytes:
         """Write the answer for an entry. Only the checkpoint holds what needs an escape.

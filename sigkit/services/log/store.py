@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Self
 
 from sigkit import durable
@@ -79,6 +80,8 @@ class TileLog:
         self._not_before = 0  # the size of the log before which nothing is filed
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
+        # For who serves it: one thread to sync, one to file. In an event loop's own, others' requests would come before them.
+        self.threads = ThreadPoolExecutor(2, "sigkit-log")
         self._journal, records = Journal.open(os.path.join(root, JOURNAL))
         try:
             self._base = records[0].start
@@ -426,5 +429,6 @@ class TileLog:
                 raise LogDamaged("a file of the log is of another tree", place=Place(self._root, Tile(0, number, WIDTH).path))
 
     def _close(self) -> None:
+        self.threads.shutdown()
         self._index.close()
         self._journal.close()
