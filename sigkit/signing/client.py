@@ -107,10 +107,11 @@ class Ask(NamedTuple):
     accept: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     named_by: Nearness = Nearness.LOOPBACK
+    absent: Collection[int] = ()  # statuses that say that there is no such thing: the answer has no body
 
 
 class Answer(NamedTuple):
-    """A successful answer, and how near its server is: what it names may not be nearer."""
+    """A successful answer, or one that says that there is nothing, and how near its server is: what it names may not be nearer."""
 
     status: int
     headers: Headers
@@ -209,6 +210,8 @@ class Client:
         )
         try:
             with self._session.send(call) as reply:
+                if reply.status in ask.absent:  # a page that says so may be of any size
+                    return Answer(reply.status, reply.headers, b"", url, reply.nearness)
                 if reply.status in ask.success:
                     return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness)
                 status, wait_s = reply.status, _retry_after(reply.headers)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
-from sigkit.errors import AnswerUnusable, ServiceNotTrusted, TimedOut
-from sigkit.signing.client import Ask
+from sigkit.errors import AnswerUnusable, Place, ServiceNotTrusted, TimedOut
+from sigkit.signing.client import Ask, under
 from sigkit.tlog.checkpoint import parse_checkpoint
+from sigkit.tlog.client import CHECKPOINT_BYTES, TILE_BYTES, fetch_tile, is_uuid
 from sigkit.tlog.entry import InclusionProof, LogEntry
 from sigkit.tlog.entry_v2 import KIND
 from sigkit.tlog.note import parse_note
@@ -21,15 +22,15 @@ from sigkit.tlog.proof import prove_inclusion
 from sigkit.tlog.tile import TileNodes
 
 if TYPE_CHECKING:
-    from sigkit.errors import Place
     from sigkit.signing.client import Answer, Client, Patience
     from sigkit.tlog.checkpoint import Checkpoint
+    from sigkit.tlog.note import Note
+    from sigkit.tlog.tile import Tile
     from sigkit.trust.root import TrustedRoot
 
 CHECKPOINT_WAIT_S: Final = 1.0  # logs of the second generation publish one each second or so
 _READS_V2: Final = "/api/v2/"
-_UUID_CHARACTERS: Final = (64, 80)  # the leaf's hash, without or with the number of its tree before it
-_HEX: Final = frozenset("0123456789abcdef")
+_GONE: Final = (404, 410)
 
 
 def existing_uuid(conflict: Answer) -> str:
@@ -40,7 +41,7 @@ def existing_uuid(conflict: Answer) -> str:
     """
     location = conflict.headers.find("location") or ""
     uuid = location.rpartition("/")[2]
-    if len(uuid) not in _UUID_CHARACTERS or set(uuid) - _HEX:
+    if not is_uuid(uuid):
         raise AnswerUnusable(
             "the log has the entry and does not say which", place=conflict.place(), expected="Location: …/UUID", got=location[:200]
         )
@@ -68,16 +69,19 @@ def read_existing(client: Client, base: str, index: int, leaf: bytes, root: Trus
         TimedOut: (UNAVAIL) no checkpoint covers the entry in time.
         ServiceNotTrusted: (ROOT) the checkpoint is of a log that the root does not hold.
         MalformedTile, MalformedCheckpoint: (TLOG).
+        AnswerUnusable: (UNAVAIL) a tile of its tree is not there, in no form.
         SigkitError: as `Client.ask`.
     """
 
-    def fetch(path: str) -> Answer:
-        return client.ask(Ask("GET", f"{base}{_READS_V2}{path}", limits.LOG_ANSWER_BYTES, accept="*/*"), until)
+    def find(path: str) -> bytes | None:
+        answer = client.ask(Ask("GET", under(base, _READS_V2 + path), TILE_BYTES, accept="*/*", absent=_GONE), until)
+        return None if answer.status in _GONE else answer.body
 
     while True:
-        answer = fetch("checkpoint")
-        note = strict.decode_utf8(answer.body, answer.place())
-        checkpoint = parse_checkpoint(parse_note(note, answer.place()).text, answer.place())
+        answer = client.ask(Ask("GET", under(base, f"{_READS_V2}checkpoint"), CHECKPOINT_BYTES, accept="*/*"), until)
+        text = strict.decode_utf8(answer.body, answer.place())
+        note = parse_note(text, answer.place())
+        checkpoint = parse_checkpoint(note.text, answer.place())
         if checkpoint.size > index:
             break
         if until.left() <= CHECKPOINT_WAIT_S:
@@ -85,15 +89,21 @@ def read_existing(client: Client, base: str, index: int, leaf: bytes, root: Trus
         client.watcher.waiting(base, f"the entry {index} is under no checkpoint yet", CHECKPOINT_WAIT_S)
         client.timer.sleep(CHECKPOINT_WAIT_S)
     log_id = _log_id(checkpoint, note, root, answer.place())
-    nodes = TileNodes(checkpoint.size, lambda tile: fetch(tile.path).body, answer.place())
+    nodes = TileNodes(checkpoint.size, lambda tile: _published(fetch_tile(find, tile), tile, base), answer.place())
     hashes = prove_inclusion(index, checkpoint.size, nodes)
-    proof = InclusionProof(index, checkpoint.size, checkpoint.root, hashes, note)
+    proof = InclusionProof(index, checkpoint.size, checkpoint.root, hashes, text)
     return LogEntry(index, log_id, *KIND, 0, None, proof, leaf)
 
 
-def _log_id(checkpoint: Checkpoint, note: str, root: TrustedRoot, place: Place) -> bytes:
+def _published(raw: bytes | None, tile: Tile, base: str) -> bytes:
+    if raw is None:
+        raise AnswerUnusable("the log does not publish a file of its tree", place=Place(under(base, _READS_V2 + tile.path)))
+    return raw
+
+
+def _log_id(checkpoint: Checkpoint, note: Note, root: TrustedRoot, place: Place) -> bytes:
     """Return the id of the log whose checkpoint it says to be: which of the root's keys is to prove it."""
-    lines = {line.key_id for line in parse_note(note, place).signatures}
+    lines = {line.key_id for line in note.signatures}
     for log in root.logs:
         if log.origin == checkpoint.origin and (log.checkpoint_key_id or log.log_id)[:4] in lines:
             return log.log_id

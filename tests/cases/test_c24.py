@@ -166,6 +166,31 @@ def test_c24_only_the_name_of_an_existing_entry_is_taken_and_only_if_it_is_one(s
     assert session.server.seen("GET", "/log1/*") == []
 
 
+@pytest.mark.parametrize("gone", [404, 410])
+def test_c24_an_existing_entry_is_proved_from_the_whole_tile_where_the_partial_one_is_gone(session, registry, gone):
+    """The log has grown over the end of the tile, which C2SP lets it serve in its whole form only; its newest checkpoint is older."""
+    log = session.server.sim.log2
+    session.server.on("POST", "/log2/*", nth=1).close()
+    session.server.on("GET", "/log2/api/v2/tile/0/000.p/*").status(gone, body=b"no such file" * 10_000)
+    session.server.on("GET", "/log2/api/v2/tile/0/000").change = lambda _, __: Reply(
+        200, (), b"".join([*log.leaves, *[b"later".ljust(32)] * 256][:256])
+    )
+    assert sign(session, registry).facts.inclusions
+    assert [seen.path.removeprefix("/log2/api/v2/") for seen in session.server.seen("GET", "/log2/api/v2/tile/*")] == [
+        "tile/0/000.p/8",
+        "tile/0/000",
+    ]
+
+
+def test_c24_a_log_that_has_a_tile_in_no_form_is_named_with_it(session, registry):
+    session.server.on("POST", "/log2/*", nth=1).close()
+    session.server.on("GET", "/log2/api/v2/tile/*").status(404)
+    with pytest.raises(AnswerUnusable) as caught:
+        sign(session, registry)
+    assert caught.value.place.source.endswith("/tile/0/000.p/8")
+    assert attached(registry) == ()
+
+
 def test_c24_an_existing_entry_is_waited_for_until_a_checkpoint_covers_it(session, registry):
     session.server.on("POST", "/log2/*", nth=1).close()
     log = session.server.sim.log2
