@@ -173,11 +173,15 @@ def test_once_a_log_is_found_it_may_not_forbid(tiles, session):
 def test_a_tile_is_its_beginning_or_that_of_the_whole_one_or_nothing():
     whole = bytes(range(256)) * 32
     beginning = Tile(0, 0, 3)
-    assert fetch_tile({beginning.path: b"x" * 96}.get, beginning) == b"x" * 96
-    assert fetch_tile({beginning.whole.path: whole}.get, beginning) == whole[:96]
-    assert fetch_tile({beginning.whole.path: whole[1:]}.get, beginning) == whole[1:]  # for `split_hashes` to refuse
-    assert fetch_tile({}.get, beginning) is None
-    assert fetch_tile({beginning.path: whole}.get, beginning.whole) is None
+
+    def fetched(files: dict[str, bytes], tile: Tile) -> bytes | None:
+        return fetch_tile(lambda path: files.get(path), tile)
+
+    assert fetched({beginning.path: b"x" * 96}, beginning) == b"x" * 96
+    assert fetched({beginning.whole.path: whole}, beginning) == whole[:96]
+    assert fetched({beginning.whole.path: whole[1:]}, beginning) == whole[1:]  # for `split_hashes` to refuse
+    assert fetched({}, beginning) is None
+    assert fetched({beginning.path: whole}, beginning.whole) is None
 
 
 @pytest.mark.parametrize(("text", "known"), [("0" * 64, True), ("f" * 80, True), ("0" * 63, False), ("F" * 64, False), ("", False)])

@@ -442,7 +442,9 @@ def test_of_two_that_pin_at_once_the_first_stays(tmp_path):
                 (tmp_path / "first" / "acme" / name).rename(directory / "acme" / name)
         with pytest.raises(OtherPin):
             late.result()
-    assert Pins(str(directory)).load("acme").mirror == "https://first.example"
+    pin = Pins(str(directory)).load("acme")
+    assert isinstance(pin, TufPin)
+    assert pin.mirror == "https://first.example"
 
 
 def test_without_the_lock_what_is_fetched_serves_once_and_replaces_nothing(machine, monkeypatch):
