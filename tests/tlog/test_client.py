@@ -175,7 +175,10 @@ def test_a_tile_is_its_beginning_or_that_of_the_whole_one_or_nothing():
     beginning = Tile(0, 0, 3)
 
     def fetched(files: dict[str, bytes], tile: Tile) -> bytes | None:
-        return fetch_tile(lambda path: files.get(path), tile)
+        def find(path: str) -> bytes | None:
+            return files.get(path)
+
+        return fetch_tile(find, tile)
 
     assert fetched({beginning.path: b"x" * 96}, beginning) == b"x" * 96
     assert fetched({beginning.whole.path: whole}, beginning) == whole[:96]

@@ -28,7 +28,7 @@ from sigkit.errors import (
     UnsafeRootStore,
 )
 from sigkit.net.session import NetOptions, Session
-from sigkit.trust.pins import Pins, is_name
+from sigkit.trust.pins import Pins, TufPin, is_name
 from sigkit.trust.store import Allowance, NamedRoot, RootStore
 from tests.simulators.misbehaving_registry import MisbehavingServer
 from tests.simulators.sigstore import Simulator
