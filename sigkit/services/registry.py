@@ -22,13 +22,13 @@ from sigkit.limits import ServedLimits
 from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
+from sigkit.services.storage import Page
 from sigkit.services.uploads import Uploads
 from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from sigkit.oci.descriptor import Descriptor
     from sigkit.services.exchange import Request
     from sigkit.services.storage import Storage
     from sigkit.services.uploads import Upload
@@ -38,6 +38,7 @@ _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
 # Not an error of the specification: oras takes NAME_UNKNOWN for an absent repository, and then looks for no list under a tag.
 _NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
+_SOON: Final = (("Retry-After", "1"),)
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -72,6 +73,9 @@ class RegistryService:
         self.variant = variant
         self._storage = storage
         self._uploads = Uploads(storage.uploads, variant.limits)
+        # One list at a time: parsing takes the processor from the event loop's thread, and threads that wait would take others' places.
+        self._listing = asyncio.Semaphore(1)
+        self._buffered_bytes = 0  # of manifests that are coming or being looked at
         # The last pattern that could match is the longest name, because a name may hold `blobs` or `tags` itself.
         self._routes: tuple[tuple[re.Pattern[str], dict[str, _Handler]], ...] = (
             (re.compile(r"/v2/(.+)/blobs/uploads/?()"), {"POST": self._start_upload}),
@@ -141,7 +145,7 @@ class RegistryService:
         if "digest" in request.query:
             digest = _digest(request.query["digest"])
             upload = self._uploads.start(name)
-            with self._uploads.dropped_at_end(upload):
+            with _Hold(upload), self._uploads.dropped_at_end(upload):
                 await self._receive(request, upload)
                 return await self._store(upload, digest)
         return _upload_answer(202, self._uploads.start(name))
@@ -217,20 +221,45 @@ class RegistryService:
     async def _take_manifest(self, request: Request, name: str, text: str) -> Answer:
         tag = None if ":" in text else check_tag(text, Place(text))
         wanted = _digest(text) if tag is None else None
-        raw = await _read_manifest(request)
-        digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
-        if wanted:
-            check_digest(raw, wanted, Place(text))
-        document = parse_manifest(raw, digest, Place(str(digest)))
         stated = request.headers.get("content-type", "").partition(";")[0].strip()
-        if stated != document.media_type:
-            raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
-        self._check_parts(name, document)
-        await asyncio.to_thread(self._put_manifest, name, document, tag)
-        headers = _created(f"/v2/{name}/manifests/{digest}", digest).headers
+        raw = bytearray()
+        try:
+            await self._read_manifest(request, raw)
+            document = await asyncio.to_thread(self._keep_manifest, name, bytes(raw), stated, tag, wanted)
+        finally:
+            self._buffered_bytes -= len(raw)
+        headers = _created(f"/v2/{name}/manifests/{document.digest}", document.digest).headers
         if document.subject and self.variant.referrers is ReferrersApi.ON:
             headers = (*headers, ("OCI-Subject", str(document.subject.digest)))
         return Answer(201, headers)
+
+    async def _read_manifest(self, request: Request, raw: bytearray) -> None:
+        stated = request.headers.get("content-length", "0")
+        too_large = Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
+        if len(stated) > 18 or int(stated) > limits.MANIFEST_BYTES:
+            raise too_large
+        try:
+            async with asyncio.timeout(self.variant.limits.manifest_s):
+                async for piece in request.body:
+                    raw += piece
+                    self._buffered_bytes += len(piece)
+                    if len(raw) > limits.MANIFEST_BYTES:
+                        raise too_large
+                    if self._buffered_bytes > self.variant.limits.manifests_bytes:
+                        raise Refused(429, "TOOMANYREQUESTS", "too many manifests are coming at once, try again", _SOON)
+        except TimeoutError as err:
+            raise Refused(408, "SIZE_INVALID", "the manifest did not come in time") from err
+
+    def _keep_manifest(self, name: str, raw: bytes, stated: str, tag: str | None, wanted: Digest | None) -> Manifest | Index:
+        digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
+        if wanted:
+            check_digest(raw, wanted, Place(str(wanted)))
+        document = parse_manifest(raw, digest, Place(str(digest)))
+        if stated != document.media_type:
+            raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
+        self._check_parts(name, document)
+        self._put_manifest(name, document, tag)
+        return document
 
     def _put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
         if tag is not None and self.variant.tags is TagRule.IMMUTABLE and self._storage.find_tag(name, tag) not in {None, document.digest}:
@@ -259,10 +288,11 @@ class RegistryService:
     # --- lists
 
     async def _list_tags(self, request: Request, name: str, _: str) -> Answer:
-        if not self._storage.has_repository(name):
-            raise self._unknown(name, "NAME_UNKNOWN", "no such repository")
         number = _page_number(request.query.get("n"), self.variant.limits.page)
-        tags: Sequence[str] = self._storage.list_tags(name)
+        async with self._listing:
+            tags: Sequence[str] = await asyncio.to_thread(self._storage.list_tags, name)
+        if not tags and not self._storage.has_repository(name):
+            raise self._unknown(name, "NAME_UNKNOWN", "no such repository")
         if "last" in request.query:
             last = request.query["last"]
             tags = [tag for tag in tags if (tag.lower(), tag) > (last.lower(), last)]
@@ -276,26 +306,22 @@ class RegistryService:
         if self.variant.referrers is ReferrersApi.OFF:
             return _NO_PAGE
         subject = _digest(text)
-        wanted, last = request.query.get("artifactType"), request.query.get("last", "")
-        found = [
-            referrer
-            for referrer in self._storage.list_referrers(name, subject)
-            if str(referrer.digest) > last and wanted in {None, "", referrer.artifact_type}
-        ]
-        page: list[Descriptor] = []
-        size_bytes = 0
-        for referrer in found[: self.variant.limits.page]:
-            size_bytes += len(encode_json(referrer.encode()))
-            if page and size_bytes > limits.MANIFEST_BYTES // 2:
-                break  # what clients read of an index
-            page.append(referrer)
+        wanted = request.query.get("artifactType")
+        page = Page(self.variant.limits.page, limits.MANIFEST_BYTES // 2, request.query.get("last", ""))  # half of what clients read
+        async with self._listing:
+            body, last = await asyncio.to_thread(self._encode_referrers, name, subject, page, wanted)
         headers = [("Content-Type", "application/vnd.oci.image.index.v1+json")]
         if wanted:
             headers.append(("OCI-Filters-Applied", "artifactType"))
-        if len(found) > len(page):
-            query = {"last": str(page[-1].digest)} | ({"artifactType": wanted} if wanted else {})
+        if last:
+            query = {"last": last} | ({"artifactType": wanted} if wanted else {})
             headers.append(_next_page(f"/v2/{name}/referrers/{subject}", query))
-        return whole_answer(200, encode_index(page), tuple(headers))
+        return whole_answer(200, body, tuple(headers))
+
+    def _encode_referrers(self, name: str, subject: Digest, page: Page, wanted: str | None) -> tuple[bytes, str]:
+        """Return an index of a page, and where the next one begins. A filter only leaves out of a page: what it passes over costs as much."""
+        listed = self._storage.list_referrers(name, subject, page)
+        return encode_index([referrer for referrer in listed.found if wanted in {None, "", referrer.artifact_type}]), listed.last
 
     def _unknown(self, name: str, code: str, message: str) -> Refused:
         return Refused(404, code if self._storage.has_repository(name) else "NAME_UNKNOWN", message)
@@ -348,19 +374,6 @@ async def _batches(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             pieces, size = [], 0
     if size:
         yield b"".join(pieces)
-
-
-async def _read_manifest(request: Request) -> bytes:
-    raw = bytearray()
-    stated = request.headers.get("content-length", "0")
-    too_large = Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
-    if len(stated) > 18 or int(stated) > limits.MANIFEST_BYTES:
-        raise too_large
-    async for piece in request.body:
-        raw += piece
-        if len(raw) > limits.MANIFEST_BYTES:
-            raise too_large
-    return bytes(raw)
 
 
 def _created(location: str, digest: Digest) -> Answer:

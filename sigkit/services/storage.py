@@ -51,6 +51,23 @@ class Content:
     digest: Digest
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is wanted."""
+
+    most: int
+    most_bytes: int
+    after: str = ""  # what comes up to this is not wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Referrers:
+    """Part of a list of referrers."""
+
+    found: tuple[Descriptor, ...]
+    last: str  # after which the rest comes; empty: nothing does
+
+
 class Storage:
     """What the registry keeps. Its methods block on the disk; those that change something may be called from several threads."""
 
@@ -59,6 +76,7 @@ class Storage:
         self.root = root
         self.uploads = os.path.join(root, "uploads")
         self._changes = threading.Lock()
+        self._holders: dict[str, int] | None = None  # how many repositories have some content, see `_count_holders`
 
     @classmethod
     @contextlib.contextmanager
@@ -137,16 +155,22 @@ class Storage:
         tags = _list(os.path.join(self._repository(name), "_tags"))
         return tuple(sorted(tags, key=lambda tag: (tag.lower(), tag)))
 
-    def list_referrers(self, name: str, subject: Digest) -> tuple[Descriptor, ...]:
-        """Return the descriptors of all manifests whose subject is `subject`, by digest."""
+    def list_referrers(self, name: str, subject: Digest, page: Page) -> Referrers:
+        """Return some of the manifests whose subject is `subject`, by digest; no file is read that the page has no room for but one."""
         directory = self._referrers(name, subject)
-        found = []
-        for entry in sorted(_list(directory)):
+        entries = sorted(entry for entry in _list(directory) if entry > page.after)
+        found: list[Descriptor] = []
+        last, size_bytes = "", 0
+        for entry in entries[: page.most]:
             path = os.path.join(directory, entry)
-            text = _read_link(path)
+            text = _read_link(path).encode()
+            size_bytes += len(text)
+            if found and size_bytes > page.most_bytes:
+                break
+            last = entry
             if text:  # else deleted meanwhile
-                found.append(parse_descriptor(parse_json(text.encode(), most_bytes=_LINK_BYTES, place=Place(path))))
-        return tuple(found)
+                found.append(parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path))))
+        return Referrers(tuple(found), last if last and last != entries[-1] else "")
 
     # --- changing
 
@@ -165,14 +189,14 @@ class Storage:
             # Over what may be there: the bytes there may have been damaged, these were hashed just now.
             os.rename(path, final)
             durable.sync_directory(os.path.dirname(final))
-            self._put_link(self._link(name, "_blobs", digest), b"")
+            self._put_content_link(name, "_blobs", digest, b"")
 
     def mount_blob(self, name: str, digest: Digest, source: str) -> bool:
         """Give the repository a blob of the repository `source`; tell whether that has it."""
         with self._changes:
             if not self.has_blob(source, digest):
                 return False
-            self._put_link(self._link(name, "_blobs", digest), b"")
+            self._put_content_link(name, "_blobs", digest, b"")
             return True
 
     def put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
@@ -182,7 +206,7 @@ class Storage:
             _make_directory(os.path.dirname(content))
             durable.write(content, document.raw, point="registry.manifest")
             subject = str(document.subject.digest) if document.subject else ""
-            self._put_link(self._link(name, "_manifests", document.digest), f"{document.media_type}\n{subject}".encode())
+            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
             if document.subject:
                 path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
                 self._put_link(path, encode_json(describe_referrer(document).encode()))
@@ -201,23 +225,21 @@ class Storage:
             link = _read_link(path)
             if not link:
                 return False
+            holders = self._count_holders()
             for tag in self.list_tags(name):
                 if self.find_tag(name, tag) == digest:
                     _unlink(os.path.join(self._repository(name), "_tags", tag))
             # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
             if subject := link.partition("\n")[2]:
                 _unlink(os.path.join(self._referrers(name, parse_digest(subject, Place(path))), str(digest)))
-            _unlink(path)
-            self._drop_content(digest)
+            self._drop_link(path, digest, holders)
             return True
 
     def delete_blob(self, name: str, digest: Digest) -> bool:
         """Remove a blob from the repository; tell whether it had it."""
+        path = self._link(name, "_blobs", digest)
         with self._changes:
-            removed = _unlink(self._link(name, "_blobs", digest))
-            if removed:
-                self._drop_content(digest)
-            return removed
+            return os.path.exists(path) and self._drop_link(path, digest, self._count_holders())
 
     # --- names
 
@@ -243,19 +265,52 @@ class Storage:
             raise FileUnreadable(f"cannot read content: {err.strerror}", place=Place(path)) from err
         return Content(file, os.fstat(file.fileno()).st_size, media_type, digest)
 
+    def _put_content_link(self, name: str, part: str, digest: Digest, data: bytes) -> None:
+        path = self._link(name, part, digest)
+        if self._holders is not None and not os.path.exists(path):
+            # Before it is there: when writing fails the number is too high, and some content stays that nobody has.
+            self._holders[digest.hex] = self._holders.get(digest.hex, 0) + 1
+        self._put_link(path, data)
+
     def _put_link(self, path: str, data: bytes) -> None:
         with _written(path):
             _make_directory(os.path.dirname(path))
         durable.write(path, data, point="registry.link")
 
-    def _drop_content(self, digest: Digest) -> None:
-        """Remove content that no repository has a link to."""
-        for directory, parts, _ in os.walk(os.path.join(self.root, "repositories")):
-            for part in ("_blobs", "_manifests"):
-                if part in parts and os.path.exists(os.path.join(directory, part, digest.algorithm, digest.hex)):
-                    return
-            parts[:] = [part for part in parts if not part.startswith("_")]
-        _unlink(self._content(digest))
+    def _drop_link(self, path: str, digest: Digest, holders: dict[str, int]) -> bool:
+        """Remove a link, and the content when no other link to it is left; tell whether the link was there."""
+        if not _unlink(path):
+            return False
+        left = holders.pop(digest.hex, 1) - 1
+        if left:
+            holders[digest.hex] = left
+        else:
+            _unlink(self._content(digest))
+        return True
+
+    def _count_holders(self) -> dict[str, int]:
+        """Return how many links each content has, by its hexadecimal digest, whose length tells the algorithm.
+
+        All repositories are walked for the first deletion only; from then on the numbers follow each change, and a process that ends takes
+        them along. 200 bytes for each content are less than its inode on the disk. `_changes` is held.
+
+        Raises:
+            FileUnreadable: something could not be looked into: what lies there may have links.
+        """
+        if self._holders is None:
+            found: dict[str, int] = {}
+            waiting = [os.path.join(self.root, "repositories")]
+            while waiting:
+                directory = waiting.pop()
+                for name in _list_strictly(directory):
+                    path = os.path.join(directory, name)
+                    if name in {"_blobs", "_manifests"}:
+                        for link in (link for algorithm in SIZES for link in _list_strictly(os.path.join(path, algorithm))):
+                            found[link] = found.get(link, 0) + 1
+                    elif not name.startswith("_"):
+                        waiting.append(path)
+            self._holders = found
+        return self._holders
 
 
 def _make_directory(path: str) -> None:
@@ -309,3 +364,10 @@ def _list(directory: str) -> list[str]:
         return [name for name in os.listdir(directory) if not name.startswith(".")]  # a dot: being written
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _list_strictly(directory: str) -> list[str]:
+    try:
+        return _list(directory)
+    except OSError as err:
+        raise FileUnreadable(f"cannot list what the registry has: {err.strerror}", place=Place(directory)) from err

@@ -1,7 +1,8 @@
 """Uploads that are under way: bytes are appended and hashed as they come, and get a name only when the digest fits.
 
-An upload lives in this process's memory and in one file. It is dropped when its digest is wrong, when nobody goes on with it for an hour,
-and when the registry starts.
+An upload lives in this process's memory and in one file. It is dropped when its digest is wrong, when nobody goes on with it for an hour
+(for a minute, if it is empty), when it is the one that nobody went on with for longest and there is room for no more, and when the registry
+starts.
 """
 
 from __future__ import annotations
@@ -97,10 +98,10 @@ class Uploads:
         """Start an upload into a repository.
 
         Raises:
-            TooMany: (LIMIT) as many are open as the registry keeps.
+            TooMany: (LIMIT) requests are working on as many as the registry keeps.
         """
         self._drop_idle()
-        if len(self._open) >= self._limits.uploads:
+        if len(self._open) >= self._limits.uploads and not self._drop_oldest():
             raise TooMany(f"more than {self._limits.uploads} uploads at once", place=Place("uploads"))
         identifier = secrets.token_hex(16)
         upload = Upload(identifier, repository, os.path.join(self._directory, identifier), self._limits.blob_bytes)
@@ -129,6 +130,18 @@ class Uploads:
             self.drop(upload)
 
     def _drop_idle(self) -> None:
-        oldest_s = time.monotonic() - self._limits.upload_idle_s
-        for upload in [upload for upload in self._open.values() if upload.last_used_s < oldest_s and not upload.busy.locked()]:
-            self.drop(upload)
+        now_s = time.monotonic()
+        for upload in self._idle():
+            most_s = self._limits.upload_idle_s if upload.size else self._limits.upload_empty_s
+            if now_s - upload.last_used_s > most_s:
+                self.drop(upload)
+
+    def _drop_oldest(self) -> bool:
+        """Make room; tell whether there was an upload to drop. Its client begins again, whoever asked for the others need not come back."""
+        oldest = min(self._idle(), key=lambda upload: upload.last_used_s, default=None)
+        if oldest:
+            self.drop(oldest)
+        return oldest is not None
+
+    def _idle(self) -> list[Upload]:
+        return [upload for upload in self._open.values() if not upload.busy.locked()]
