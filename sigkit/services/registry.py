@@ -24,7 +24,6 @@ from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
 from sigkit.services.storage import Page
 from sigkit.services.uploads import Uploads
-from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -319,7 +318,7 @@ class RegistryService:
         return whole_answer(200, body, tuple(headers))
 
     def _encode_referrers(self, name: str, subject: Digest, page: Page, wanted: str | None) -> tuple[bytes, str]:
-        """Return an index of a page, and where the next one begins. A filter only leaves out of a page: what it passes over costs as much."""
+        """Return an index of a page, and what the next one comes after. A filter leaves some of a page out: passing over costs as much."""
         listed = self._storage.list_referrers(name, subject, page)
         return encode_index([referrer for referrer in listed.found if wanted in {None, "", referrer.artifact_type}]), listed.last
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Served:
 
     def __init__(self, root: Path, variant: RegistryVariant, storage: Storage) -> None:
         self.root = root
+        self.storage = storage
         self.service = RegistryService(storage, variant)
         self.app = App([Mount("", self.service, variant.limits.body)])
         self.call = Caller(self.app)
@@ -240,22 +242,50 @@ def test_upload_belongs_to_one_repository(registry):
         assert registry(method, elsewhere).status == 404
 
 
-def test_open_uploads_are_limited(serve):
+def test_oldest_upload_makes_room_for_a_new_one(serve):
     registry = serve(limits=ServedLimits(uploads=2))
-    first = registry.start()
-    registry.start()
-    answer = registry("POST", "/v2/a/b/blobs/uploads/")
-    assert (answer.status, answer.error) == (429, "TOOMANYREQUESTS")
-    registry("DELETE", first)
-    registry.start()
+    first, second = registry.start(), registry.start()
+    assert registry("PATCH", first, b"0").status == 202  # later than the second
+    third = registry.start()
+    assert [registry("GET", location).status for location in (first, second, third)] == [204, 404, 204]
+    assert len(registry.files("uploads")) == 2
 
 
-def test_idle_uploads_make_room(serve):
-    registry = serve(limits=ServedLimits(upload_idle_s=-1))
+@pytest.mark.parametrize("way", ["PATCH", "PUT", "POST"])
+def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, way):
+    registry = serve(limits=ServedLimits(uploads=1))
+    digest = str(Digest.of(b"0123"))
+    location = "/v2/a/b/blobs/uploads/" if way == "POST" else registry.start()
+    others: list[int] = []
+
+    async def body():
+        yield b"01"
+        others.append((await registry.service.answer(Request("POST", "/v2/x/blobs/uploads/", {}, {}, whole(b"")))).status)
+        yield b"23"
+
+    query = {} if way == "PATCH" else {"digest": digest}
+    answer = asyncio.run(registry.service.answer(Request(way, location, query, {}, body())))
+    assert (answer.status, others) == (202 if way == "PATCH" else 201, [429])
+    if way == "PATCH":
+        assert registry("PUT", f"{location}?digest={digest}").status == 201
+
+
+@pytest.mark.parametrize(("limit", "sent"), [("upload_idle_s", b"x"), ("upload_empty_s", b"")])
+def test_idle_uploads_make_room(serve, limit, sent):
+    registry = serve(limits=ServedLimits(**{limit: -1}))
     location = registry.start()
+    registry("PATCH", location, sent)
     registry.start()
     assert registry("GET", location).status == 404
     assert len(registry.files("uploads")) == 1
+
+
+def test_upload_with_a_byte_is_kept_longer_than_an_empty_one(serve):
+    registry = serve(limits=ServedLimits(upload_empty_s=-1))
+    location = registry.start()
+    registry("PATCH", location, b"x")
+    registry.start()
+    assert registry("GET", location).status == 204
 
 
 def test_blob_beyond_the_limit_is_refused_and_dropped(serve):
@@ -397,6 +427,37 @@ def test_manifest_at_the_limit_is_taken(registry):
     assert registry.put_manifest(raw, "v1").status == 201
 
 
+def test_manifests_that_come_at_once_are_bounded_together(serve):
+    registry = serve(limits=ServedLimits(manifests_bytes=3_000))
+    registry.push(small_image(), "v1")
+    raw = small_image().manifest
+    others: list[Any] = []
+
+    async def put(body):
+        headers = {"content-type": OCI_MANIFEST}
+        return await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v2", {}, headers, body))
+
+    async def held():
+        yield b" " * (3_000 - len(raw) + 1)
+        others.append(await put(whole(raw)))
+
+    assert asyncio.run(put(held())).status == 400  # blanks
+    assert (others[0].status, dict(others[0].headers)["Retry-After"]) == (429, "1")
+    assert asyncio.run(put(whole(raw))).status == 201  # what was held is given back, by those that were refused too
+
+
+def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
+    registry = serve(limits=ServedLimits(manifest_s=0.05))
+
+    async def body():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    headers = {"content-type": OCI_MANIFEST}
+    answer = asyncio.run(registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body())))
+    assert answer.status == 408
+
+
 def test_tag_moves(registry):
     registry.push(small_image(b"old"), "v1")
     new = registry.push(small_image(b"new"), "v1")
@@ -532,6 +593,86 @@ def test_pages_of_referrers_stay_below_what_clients_read(registry):
     answer = registry("GET", f"/v2/a/b/referrers/{image.digest}")
     assert len(answer.body) < limits.MANIFEST_BYTES
     assert "link" in answer.headers
+
+
+def test_page_that_a_filter_leaves_empty_leads_to_the_next(serve):
+    registry = serve(limits=ServedLimits(page=1))
+    image = small_image()
+    registry.push(image, "v1")
+    for kind in ("application/x", "application/y"):
+        registry.attach(image.manifest, kind, "note")
+    found, target, pages = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x", 0
+    while target:
+        answer = registry("GET", target)
+        found += [item["artifactType"] for item in answer.json()["manifests"]]
+        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
+        pages += 1
+    assert (found, pages) == (["application/x"], 2)
+
+
+class Watched:
+    """A storage that keeps in which threads it is asked for what touches many files, and lets the first such call wait."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.threads: dict[str, set[str]] = {}
+        self.entered, self.released = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str):
+        found = getattr(self._storage, name)
+        if name not in {"list_tags", "list_referrers", "has_blob"}:
+            return found
+
+        def call(*arguments):
+            self.threads.setdefault(name, set()).add(threading.current_thread().name)
+            self.entered.set()
+            assert self.released.wait(20)
+            return found(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "touched"),
+    [
+        ("GET", f"/v2/a/b/referrers/{small_image().digest}", "list_referrers"),
+        ("GET", "/v2/a/b/tags/list", "list_tags"),
+        ("PUT", "/v2/a/b/manifests/v2", "has_blob"),
+    ],
+)
+def test_others_are_answered_while_a_request_touches_many_files(registry, method, target, touched):
+    registry.push(small_image(), "v1")
+    storage = Watched(registry.storage)
+    service = RegistryService(storage, RegistryVariant())  # type: ignore[arg-type]
+
+    async def act() -> list[int]:
+        headers = {"content-type": OCI_MANIFEST}
+        slow = asyncio.create_task(service.answer(Request(method, target, {}, headers, whole(small_image().manifest))))
+        assert await asyncio.to_thread(storage.entered.wait, 20)
+        other = await service.answer(Request("GET", "/v2/", {}, {}, whole(b"")))
+        storage.released.set()
+        return [other.status, (await slow).status]
+
+    assert asyncio.run(act()) == [200, 201 if method == "PUT" else 200]
+    assert threading.current_thread().name not in storage.threads[touched]
+
+
+def test_lists_that_wait_take_no_thread(registry):
+    registry.push(small_image(), "v1")
+    storage = Watched(registry.storage)
+    service = RegistryService(storage, RegistryVariant())  # type: ignore[arg-type]
+
+    async def act() -> list[int]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        target = f"/v2/a/b/referrers/{small_image().digest}"
+        lists = [asyncio.create_task(service.answer(Request("GET", target, {}, {}, whole(b"")))) for _ in range(8)]
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(storage.entered.wait, 20)
+            other = await service.answer(Request("DELETE", f"/v2/a/b/blobs/{ABSENT}", {}, {}, whole(b"")))
+        storage.released.set()
+        return [other.status, *[answer.status for answer in await asyncio.gather(*lists)]]
+
+    assert asyncio.run(act()) == [404] + [200] * 8
 
 
 def test_referrers_of_what_is_not_there_are_an_empty_list(registry):

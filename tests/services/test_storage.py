@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import DatabaseUnusable, FileUnwritable, LockTimeout, Place
+from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, LockTimeout, Place
 from sigkit.oci.manifest import encode_manifest, parse_manifest
-from sigkit.services.storage import Storage
+from sigkit.services.storage import Page, Storage
 from tests.simulators.images import describe, small_image
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -19,6 +19,7 @@ SUBJECT = describe(b"subject")
 IMAGE = small_image()
 RAW = encode_manifest(describe(IMAGE.config), [describe(IMAGE.layer)], subject=SUBJECT)
 DIGEST = Digest.of(RAW)
+ALL = Page(1_000, 1 << 20)
 
 # Forks a process for each line, so that a step costs no start of an interpreter: an armed failpoint and a directory in, a status out.
 PUSHER = f"""
@@ -79,7 +80,7 @@ def check_whole(root) -> None:
                 assert content.file.read() == RAW
             for blob in (IMAGE.config, IMAGE.layer):
                 assert storage.has_blob("a/b", Digest.of(blob))
-            assert [referrer.digest for referrer in storage.list_referrers("a/b", SUBJECT.digest)] == [DIGEST]
+            assert [referrer.digest for referrer in storage.list_referrers("a/b", SUBJECT.digest, ALL).found] == [DIGEST]
         assert list(Path(storage.uploads).iterdir()) == []
         assert list(Path(root, "blobs").rglob(".*")) == []
 
@@ -147,3 +148,130 @@ def test_directory_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(FileUnwritable), Storage.open(tmp_path / "file" / "registry"):
         pass
+
+
+# --- what many requests may cost
+
+
+@pytest.fixture
+def storage(tmp_path):
+    with Storage.open(tmp_path / "registry") as opened:
+        yield opened
+
+
+def put_blob(storage, name: str, data: bytes = b"x") -> Digest:
+    path = Path(storage.uploads, "put")
+    path.write_bytes(data)
+    storage.put_blob(name, Digest.of(data), str(path))
+    return Digest.of(data)
+
+
+def attach(storage, count: int) -> list[Digest]:
+    found = []
+    for number in range(count):
+        raw = encode_manifest(describe(b"{}"), [], subject=SUBJECT, annotations={"n": str(number)})
+        storage.put_manifest("a/b", parse_manifest(raw, Digest.of(raw), Place("test")), None)
+        found.append(Digest.of(raw))
+    return sorted(found, key=str)
+
+
+def paths_of(call) -> list[str]:
+    """Return what the interpreter opened or listed during a call."""
+    _audit.paths = found = []
+    try:
+        call()
+    finally:
+        _audit.paths = None
+    return found
+
+
+class _Audit:
+    """An audit hook: there for good once it is added, so it listens only when told."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] | None = None
+        sys.addaudithook(self)
+
+    def __call__(self, event, arguments) -> None:
+        if self.paths is not None and event in {"open", "os.listdir", "os.scandir"}:
+            self.paths.append(str(arguments[0]))
+
+
+_audit = _Audit()
+
+
+@pytest.mark.parametrize("after", [0, 7])
+def test_only_the_referrers_of_one_page_are_read(storage, after):
+    attached = attach(storage, 12)
+    page = Page(3, 1 << 20, str(attached[after - 1]) if after else "")
+    opened = {Path(path).name for path in paths_of(lambda: storage.list_referrers("a/b", SUBJECT.digest, page))}
+    found = storage.list_referrers("a/b", SUBJECT.digest, page)
+    assert [referrer.digest for referrer in found.found] == attached[after : after + 3]
+    assert found.last == str(attached[after + 2])
+    assert opened == {str(SUBJECT.digest), *map(str, attached[after : after + 3])}
+
+
+def test_page_of_referrers_ends_where_its_bytes_do(storage):
+    attached = attach(storage, 5)
+    found = storage.list_referrers("a/b", SUBJECT.digest, Page(1_000, 500))
+    assert 1 <= len(found.found) < 5
+    assert found.last == str(attached[len(found.found) - 1])
+
+
+def test_repositories_are_walked_for_the_first_deletion_only(storage):
+    digests = [put_blob(storage, "a/b", bytes([number])) for number in range(3)]
+    for number in range(20):
+        put_blob(storage, f"many/{number}")
+    walked = [paths_of(lambda digest=digest: storage.delete_blob("a/b", digest)) for digest in digests]
+    assert len(walked[0]) > 20
+    assert not any("many" in path for paths in walked[1:] for path in paths)
+
+
+@pytest.mark.parametrize("deleted_before", [True, False])
+def test_content_stays_while_any_repository_links_it_however_links_came_and_went(storage, deleted_before):
+    if deleted_before:
+        storage.delete_blob("z", put_blob(storage, "z", b"counted"))
+    content = Path(storage.root, "blobs", "sha256")
+    digest = put_blob(storage, "a")
+    put_blob(storage, "a")  # once more, which is no second link
+    put_blob(storage, "b")
+    assert storage.mount_blob("c", digest, "a")
+    assert storage.mount_blob("c", digest, "b")
+    for name in ("a", "c"):
+        assert storage.delete_blob(name, digest)
+        assert not storage.delete_blob(name, digest)
+        assert (content / digest.hex).exists()
+    assert storage.mount_blob("a", digest, "b")
+    assert storage.delete_blob("b", digest)
+    assert storage.has_blob("a", digest)
+    assert storage.delete_blob("a", digest)
+    assert list(content.iterdir()) == []
+
+
+def test_content_of_a_manifest_that_is_a_blob_elsewhere_stays(storage):
+    put_blob(storage, "a", RAW)
+    storage.put_manifest("b", parse_manifest(RAW, DIGEST, Place("test")), "v1")
+    assert storage.delete_manifest("b", DIGEST)
+    assert storage.has_blob("a", DIGEST)
+    assert storage.delete_blob("a", DIGEST)
+    assert list(Path(storage.root, "blobs", "sha256").iterdir()) == []
+
+
+def test_nothing_is_deleted_when_a_repository_cannot_be_looked_into(storage):
+    digest = put_blob(storage, "a")
+    loop = Path(storage.root, "repositories", "loop")
+    loop.symlink_to(loop)  # to list it fails for root too
+    with pytest.raises(FileUnreadable):
+        storage.delete_blob("a", digest)
+    assert storage.has_blob("a", digest)
+
+
+def test_link_that_could_not_be_written_costs_nobody_the_content(storage):
+    storage.delete_blob("z", put_blob(storage, "z", b"counted"))
+    digest = put_blob(storage, "a")
+    Path(storage.root, "repositories", "b").write_bytes(b"")  # no directory can be made below it
+    with pytest.raises(FileUnwritable):
+        storage.mount_blob("b", digest, "a")
+    assert storage.mount_blob("c", digest, "a")
+    assert storage.delete_blob("a", digest)
+    assert storage.has_blob("c", digest)
