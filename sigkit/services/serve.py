@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import resource
 import signal
 import socket
 import threading
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _LOOPBACK: Final = "localhost"
 _STOP_S: Final = 5  # what a request that is under way gets when the server stops
 _BACKLOG: Final = 512
+_DESCRIPTORS: Final = 3  # for one connection: its own, and two for the files of its request
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_STOP_S,
-        limit_concurrency=limits.HTTP_CONNECTIONS,
+        limit_concurrency=_most_connections(),
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
@@ -163,6 +165,22 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         where = f"{tls.certificate}, {tls.key}" if tls else listen
         raise FileUnreadable(f"cannot use certificate and key: {err.strerror or err}", place=Place.operator(where)) from err
     return uvicorn.Server(config)
+
+
+def _most_connections() -> int:
+    """Return how many connections this process has descriptors for, after asking the kernel for as many as it may have and can use.
+
+    The usual limit is 1,024, for the sake of programs that use select(2); without descriptors nothing could be opened, accepted or signed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = limits.HTTP_CONNECTIONS * _DESCRIPTORS
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        if soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+        return min(limits.HTTP_CONNECTIONS, max(soft // _DESCRIPTORS, 1))
+    return limits.HTTP_CONNECTIONS
 
 
 @contextlib.contextmanager

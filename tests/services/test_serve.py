@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from sigkit import limits
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
 from sigkit.errors import EXIT_USAGE, AddressUnusable, FileUnreadable, LockTimeout, MissingExtra
@@ -153,6 +156,53 @@ def test_packages_that_are_named_are_those_of_the_extra_and_never_a_package_of_t
     declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
     assert sorted(REQUIREMENTS) == sorted(declared)
     assert not any(requirement.startswith("sigkit") for requirement in REQUIREMENTS)
+
+
+FEW_DESCRIPTORS = 256
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Return a function that starts a registry in a process of its own under limits of descriptors, and returns process and address."""
+    with contextlib.ExitStack() as closing:
+
+        def start(soft: int, hard: int) -> tuple[int, str, int]:
+            limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))" + SERVE
+            command = [sys.executable, "-c", limited, str(tmp_path / "registry")]
+            server = closing.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            closing.callback(server.kill)
+            assert server.stdout is not None
+            host, _, port = server.stdout.readline().strip().rpartition(":")
+            return server.pid, host, int(port)
+
+        yield start
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"])
+def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(started, sent):
+    _, host, port = started(FEW_DESCRIPTORS, FEW_DESCRIPTORS)
+    regular = http.client.HTTPConnection(host, port, timeout=20)
+    crowd = []
+    with contextlib.ExitStack() as closing:
+        closing.callback(regular.close)
+        for number in range(2 * FEW_DESCRIPTORS):
+            if number == 1:
+                regular.request("GET", "/v2/")
+                assert regular.getresponse().read() == b"{}"
+            crowd.append(closing.enter_context(socket.create_connection((host, port), timeout=20)))
+            with contextlib.suppress(ConnectionError):  # it was refused already
+                crowd[-1].sendall(sent)
+        assert call(f"{host}:{port}", "GET", "/v2/")[0] == 503
+        data, digest = b"data", Digest.of(b"data")
+        regular.request("POST", f"/v2/a/blobs/uploads/?digest={digest}", data)
+        answer = regular.getresponse()
+        assert (answer.status, answer.read()) == (201, b"")
+
+
+@pytest.mark.parametrize(("hard", "soft_after"), [(1_000, 1_000), (20_000, 3 * limits.HTTP_CONNECTIONS)])
+def test_server_asks_for_the_descriptors_that_it_may_have_and_can_use(started, hard, soft_after):
+    pid, _, _ = started(100, hard)
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (soft_after, hard)
 
 
 @pytest.fixture(scope="module")
