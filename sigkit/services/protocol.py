@@ -43,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) >= self.limit_concurrency:  # at as many uvicorn refuses whoever is connected
+        if len(self.connections) >= (self.limit_concurrency or limits.HTTP_CONNECTIONS):  # at as many uvicorn refuses whoever is connected
             self._end(_TOO_MANY)
         else:
             self._wait()

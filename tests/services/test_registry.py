@@ -270,9 +270,11 @@ def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, w
         assert registry("PUT", f"{location}?digest={digest}").status == 201
 
 
-@pytest.mark.parametrize(("limit", "sent"), [("upload_idle_s", b"x"), ("upload_empty_s", b"")])
-def test_idle_uploads_make_room(serve, limit, sent):
-    registry = serve(limits=ServedLimits(**{limit: -1}))
+@pytest.mark.parametrize(
+    ("limits_", "sent"), [(ServedLimits(upload_idle_s=-1), b"x"), (ServedLimits(upload_empty_s=-1), b"")], ids=["idle", "empty"]
+)
+def test_idle_uploads_make_room(serve, limits_, sent):
+    registry = serve(limits=limits_)
     location = registry.start()
     registry("PATCH", location, sent)
     registry.start()

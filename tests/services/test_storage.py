@@ -177,7 +177,8 @@ def attach(storage, count: int) -> list[Digest]:
 
 def paths_of(call) -> list[str]:
     """Return what the interpreter opened or listed during a call."""
-    _audit.paths = found = []
+    found: list[str] = []
+    _audit.paths = found
     try:
         call()
     finally:
