@@ -456,8 +456,12 @@ def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
         await asyncio.Event().wait()
 
     headers = {"content-type": OCI_MANIFEST}
-    answer = asyncio.run(registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body())))
-    assert answer.status == 408
+
+    async def act() -> int:
+        async with asyncio.timeout(10):
+            return (await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body()))).status
+
+    assert asyncio.run(act()) == 408
 
 
 def test_tag_moves(registry):
@@ -628,7 +632,7 @@ class Watched:
         def call(*arguments):
             self.threads.setdefault(name, set()).add(threading.current_thread().name)
             self.entered.set()
-            assert self.released.wait(20)
+            assert self.released.wait(5)
             return found(*arguments)
 
         return call
