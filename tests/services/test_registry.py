@@ -459,7 +459,9 @@ def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
 
     async def act() -> int:
         async with asyncio.timeout(10):
-            return (await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body()))).status
+            answer = await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v1", {}, headers, body()))
+            status: int = answer.status
+            return status
 
     assert asyncio.run(act()) == 408
 
