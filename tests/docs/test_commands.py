@@ -33,8 +33,9 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NEEDS = re.compile(r"^<!-- needs ([^\n]+) -->$", re.MULTILINE)
+BY_ITSELF = (pytest.mark.peers, pytest.mark.alone)  # the timestamp server listens on a port that nobody can choose
 PAGES = [
-    pytest.param(path, id=path.relative_to(CHECKOUT).as_posix(), marks=[pytest.mark.peers] if NEEDS.search(path.read_text()) else [])
+    pytest.param(path, id=path.relative_to(CHECKOUT).as_posix(), marks=BY_ITSELF if NEEDS.search(path.read_text()) else ())
     for path in sorted([CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")])
     if "```sh\n" in path.read_text()
 ]

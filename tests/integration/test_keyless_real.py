@@ -20,7 +20,8 @@ from tests.simulators.misbehaving_registry import MisbehavingServer, Reply, Seen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow]
+# Alone, for the timestamp server listens on *:2112, which nobody can choose.
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.alone]
 
 KEPT = ("Content-Type", "X-Log-Index", "x-log-index")
 CURVES = {"ecdsa-p256": ec.SECP256R1(), "ecdsa-p384": ec.SECP384R1(), "ecdsa-p521": ec.SECP521R1()}

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow]
+# Alone, for the timestamp server listens on *:2112, which nobody can choose.
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.alone]
 
 DER = "application/timestamp-query"
 JSON = "application/json"
@@ -57,7 +58,6 @@ def both(go_peer, tmp_path_factory) -> Iterator[Both]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     line = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port), "--timestamp-signer", "memory", "--disable-ntp-monitoring"]
-    # Its metrics listen on a fixed port of all addresses, so it gets a network of its own where that is possible.
     with (directory / "log").open("wb") as log, subprocess.Popen(line, stdout=log, stderr=log, cwd=directory) as process:
         try:
             until = time.monotonic() + 60
