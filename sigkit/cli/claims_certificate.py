@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import format_time
 from sigkit.digest import Digest
 from sigkit.errors import WrongShape
+from sigkit.text import format_time
 from sigkit.verify.extensions import ARC, ISSUER, NAMES, USERNAME_OID
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sigkit.cli.output import EXITS, Output
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.cli.stack_people import approve, token
 from sigkit.errors import AddressUnusable, Place
-from sigkit.text import escape
+from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
     from sigkit.services.serve import Tls
@@ -201,7 +201,7 @@ def backup(output: Output, directory: str, into: str) -> None:
     output.answer(
         [
             f"copied  {escape(directory)} -> {escape(into)}",
-            f"  log   {made.log_size} {'entry' if made.log_size == 1 else 'entries'}, root hash {made.log_root}",
+            f"  log   {counted(made.log_size, 'entry', 'entries')}, root hash {made.log_root}",
         ],
         {
             "schema": "sigkit.stack.backup/1",
@@ -231,7 +231,7 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 
     The stack may run: it serves the new metadata at once. Clients that have an older root follow by themselves.
     """
-    from sigkit.clock import SystemClock, format_time
+    from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_repository
 

@@ -8,7 +8,6 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, LogDamaged, Place
 from sigkit.services import pki
@@ -19,7 +18,7 @@ from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, RESTORED, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
 from sigkit.services.tuf import ONLINE_ROLES
-from sigkit.text import escape
+from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +148,7 @@ def describe(status: Status) -> tuple[str, ...]:
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
     lines += [
-        f"  log        {status.log_size} {'entry' if status.log_size == 1 else 'entries'}, origin {escape(status.log_origin)}",
+        f"  log        {counted(status.log_size, 'entry', 'entries')}, origin {escape(status.log_origin)}",
         f"             {NOT_WITNESSED}",
     ]
     for item in sorted(status.expiries, key=lambda item: item.until):
