@@ -20,8 +20,3 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the current time, aware, in UTC."""
         return datetime.now(UTC)
-
-
-def format_time(when: datetime) -> str:
-    """Write an aware time as RFC 3339 in UTC, whole seconds, ending in Z."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

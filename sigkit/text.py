@@ -1,9 +1,13 @@
-"""Outside text made safe to show.
+"""Text as people read it: times, sizes, counts, and outside text made safe to show.
 
 A registry, an image or a certificate chooses its own strings; a terminal obeys some of them (CVE-2021-25743).
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SHOWN_CHARACTERS = 512  # what a person reads of one value; the rest is counted
 
@@ -50,3 +54,15 @@ def human_size(size_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def format_time(when: datetime) -> str:
+    """Write an aware time as RFC 3339 in UTC, whole seconds, ending in Z."""
+    from datetime import UTC
+
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Write how many there are: `1 entry`, `2 entries`."""
+    return f"{number} {one if number == 1 else many}"

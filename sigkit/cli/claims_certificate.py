@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import format_time
 from sigkit.digest import Digest
 from sigkit.errors import Place, SigkitError, WrongShape
+from sigkit.text import format_time
 from sigkit.verify.extensions import ARC, ISSUER, LAST_PLAIN, NAMES, USERNAME_OID, decode_utf8_string
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.evidence.bundle import describe_hint
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json

@@ -12,7 +12,7 @@ from sigkit.cli.log_forget import forget
 from sigkit.cli.log_signer import signers_of
 from sigkit.cli.options import FILE, ROOT, Number, grouped
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.text import escape
+from sigkit.text import counted, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -318,7 +318,7 @@ def _parse_search(hexadecimal: str | None, identity: str | None, key_path: str |
 
 
 def _prove(entry: LogEntry, log: Opened) -> tuple[list[str], dict[str, Json]]:
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
     from sigkit.tlog.known import prove_entry
 
     proved = prove_entry(entry, log.known, log.place)
@@ -326,14 +326,10 @@ def _prove(entry: LogEntry, log: Opened) -> tuple[list[str], dict[str, Json]]:
     lines = [
         f"log       {escape(log.url)}",
         f"entry     {entry.index}",
-        f"included  in the tree of {_entries(proved.checkpoint.size)}, root hash {proved.checkpoint.root.hex()}",
+        f"included  in the tree of {counted(proved.checkpoint.size, 'entry', 'entries')}, root hash {proved.checkpoint.root.hex()}",
         *([f"time      {promised}, by the log's promise"] if promised else []),
     ]
     return lines, {**_describe(proved.checkpoint, log), "index": entry.index, "promised": promised, "note": proved.note}
-
-
-def _entries(size: int) -> str:
-    return "1 entry" if size == 1 else f"{size} entries"
 
 
 def _check_name(entry: str) -> None:
@@ -358,7 +354,7 @@ def _observe(note: str, log: Opened) -> Observed:
 
 def _say(observed: Observed) -> str:
     others = f"; of its other trees {observed.other_trees} were seen before" if observed.other_trees else ""
-    return "seen      " + _WORDS[observed.seen.value].format(before=_entries(observed.before)) + others
+    return "seen      " + _WORDS[observed.seen.value].format(before=counted(observed.before, "entry", "entries")) + others
 
 
 def _tell(observed: Observed) -> dict[str, Json]:
@@ -383,13 +379,13 @@ def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[C
 
 
 def _say_witnesses(signed: Sequence[Cosignature]) -> list[str]:
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
 
     return [f"witness   {escape(item.witness)}" + (f", {format_time(item.time)}" if item.time else "") for item in signed]
 
 
 def _list(signed: Sequence[Cosignature]) -> list[Json]:
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
 
     return [{"name": item.witness, "time": format_time(item.time) if item.time else None} for item in signed]
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def signer_lines(facts: Facts) -> list[str]:
     """Return the lines of an answer about the signer, the logs and the times."""
+    from sigkit.text import format_time
     from sigkit.verify.facts import KeySigner
-    from sigkit.verify.windows import show_time
 
     signer = facts.signer.signer
     if isinstance(signer, KeySigner):
@@ -24,12 +24,12 @@ def signer_lines(facts: Facts) -> list[str]:
         if signer.issuer:
             lines.append(f"  issuer    {escape(signer.issuer)}")
     lines += [f"  logged    {escape(fact.log)}, entry {fact.index}" for fact in facts.inclusions]
-    return lines + [f"  at        {show_time(fact.when)}, says {escape(fact.authority)}" for fact in facts.times]
+    return lines + [f"  at        {format_time(fact.when)}, says {escape(fact.authority)}" for fact in facts.times]
 
 
 def signer_document(facts: Facts) -> dict[str, Json]:
     """Return the same for a program: `key` or `identity`, `logs`, `times`."""
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
     from sigkit.verify.facts import KeySigner
 
     signer = facts.signer.signer

@@ -15,7 +15,7 @@ from sigkit.cli.output import EXITS, Output
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.cli.stack_people import approve, token
 from sigkit.errors import AddressUnusable, Place
-from sigkit.text import escape
+from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
     from sigkit.services.serve import Tls
@@ -85,11 +85,11 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
 def _next(shown: str, directory: str) -> str:
     """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
     from sigkit.errors import MissingExtra
-    from sigkit.services.extra import need_extra
+    from sigkit.services.extra import SERVER, TOKENS, need_extra
 
     up = f"sigkit stack up {escape(shlex.quote(shown))}"
     try:
-        need_extra(Place(directory), "jwt", "httptools", "uvicorn", "uvloop")
+        need_extra(Place(directory), *TOKENS, *SERVER)
     except MissingExtra as err:
         return f"{err.remedy}  # it needs more packages to be served\n           {up}"
     return up
@@ -138,7 +138,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
             lines.append(f"  listens on {stack.address}; clients are told {stack.config.url}")
         output.answer(lines, {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address})
         for item in expired_while_running(directory, SystemClock()):
-            output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewed}")
+            output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
 
     if restored:
         go_on(directory, SystemClock())
@@ -201,7 +201,7 @@ def backup(output: Output, directory: str, into: str) -> None:
     output.answer(
         [
             f"copied  {escape(directory)} -> {escape(into)}",
-            f"  log   {made.log_size} {'entry' if made.log_size == 1 else 'entries'}, root hash {made.log_root}",
+            f"  log   {counted(made.log_size, 'entry', 'entries')}, root hash {made.log_root}",
         ],
         {
             "schema": "sigkit.stack.backup/1",
@@ -231,7 +231,7 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 
     The stack may run: it serves the new metadata at once. Clients that have an older root follow by themselves.
     """
-    from sigkit.clock import SystemClock, format_time
+    from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_repository
 

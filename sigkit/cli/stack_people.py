@@ -11,9 +11,9 @@ import click
 
 from sigkit.cli.output import EXITS
 from sigkit.cli.stack_directory import StackCommand, directory_argument
-from sigkit.clock import SystemClock, format_time
+from sigkit.clock import SystemClock
 from sigkit.errors import Place, UnnamableIdentity
-from sigkit.text import escape
+from sigkit.text import escape, format_time
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output

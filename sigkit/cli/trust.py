@@ -227,7 +227,7 @@ def _tell(
 
 
 def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
     from sigkit.trust.words import operators_of, parties_of, selector_word, services_of
 
     lines = [f"{name}  {named.source}", f"  {'digest':<15}  {named.root.digest}"]
@@ -245,7 +245,7 @@ def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
 
 
 def _encode(name: str, named: NamedRoot, now: datetime) -> Json:
-    from sigkit.clock import format_time
+    from sigkit.text import format_time
     from sigkit.trust.words import parties_of, services_of
 
     fresh = named.freshness

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import parse_digest
 from sigkit.durable import transaction
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
-from sigkit.clock import format_time
 from sigkit.digest import Digest
 from sigkit.errors import EvidenceNotAttached, Place
 from sigkit.evidence.bundle import BUNDLE_TYPE
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import OCI_EMPTY, OCI_MANIFEST
 from sigkit.oci.referrers import add_referrer
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from datetime import datetime

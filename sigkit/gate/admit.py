@@ -13,7 +13,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits as all_limits
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import AdmissionExpired, AdmissionUsed, NotAllowed, NotDecided, Place, SigkitError
@@ -24,6 +23,7 @@ from sigkit.policy.decide import decide
 from sigkit.policy.decision import Allow, Deny, Reason, RefusedEvidence, Request, Standing, encode_decision, encode_reason, encode_request
 from sigkit.policy.model import Unverified
 from sigkit.strict import encode_json
+from sigkit.text import format_time
 from sigkit.verify.bind import Artifact
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, limits
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import AuditDamaged, FileUnreadable, FileUnwritable, Place, SigkitError, TooLarge
 from sigkit.strict import encode_json, parse_json
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

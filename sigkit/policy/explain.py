@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import OtherKey, WrongIdentity, WrongKey
 from sigkit.policy.decision import Hint, Met, Outcome, Standing, evidence_of, record_of, signers_of
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
+from sigkit.text import format_time
 from sigkit.verify.facts import IdentitySigner, TimeKind
 
 if TYPE_CHECKING:

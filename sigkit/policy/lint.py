@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.policy.decision import encode_time
 from sigkit.policy.evaluate import describe_leaf
@@ -29,7 +28,7 @@ from sigkit.policy.model import (
     leaves_of,
 )
 from sigkit.policy.scope import ANY_COMPONENTS, match_components
-from sigkit.text import escape
+from sigkit.text import escape, format_time
 
 if TYPE_CHECKING:
     import os

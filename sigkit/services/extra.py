@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # As pyproject.toml has them in the extra `serve`, which a test compares.
 REQUIREMENTS: Final = ("PyJWT>=2.12", "httptools>=0.6.4", "uvicorn>=0.32", "uvloop>=0.21")
+# What they are imported as, and what needs them.
+TOKENS: Final = ("jwt",)
+SERVER: Final = ("httptools", "uvicorn", "uvloop")
 
 
 def need_extra(place: Place, *modules: str) -> None:

@@ -25,7 +25,7 @@ from sigkit.data import NOTHING
 from sigkit.errors import Place, TooMany, UnnamableIdentity
 from sigkit.services import pki
 from sigkit.services.exchange import Answer, Request, json_answer
-from sigkit.services.extra import need_extra
+from sigkit.services.extra import TOKENS, need_extra
 from sigkit.services.gateway import GatewayError, read_body, route
 from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
 from sigkit.services.login_pages import NO_STORE, ask_operator, show_page, show_waiting
@@ -96,7 +96,7 @@ class OidcIssuer:
             MalformedKey: (SIG).
             MissingExtra: (UNAVAIL) what makes tokens is not installed.
         """
-        need_extra(Place(directory), "jwt")
+        need_extra(Place(directory), *TOKENS)
         return cls(pki.load_key(os.path.join(directory, _KEY)), url, Logins(directory, clock), clock)
 
     def key_set(self) -> tuple[Mapping[str, Json], ...]:

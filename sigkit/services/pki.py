@@ -16,6 +16,7 @@ from sigkit.errors import MalformedCertificate, MalformedKey, Place
 from sigkit.keys.pem import encode_pem, parse_pem
 from sigkit.keys.private import generate, parse_pkcs8
 from sigkit.services.gateway import INTERNAL, GatewayError
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,10 +238,8 @@ def check_valid(certificate: x509.Certificate, now: datetime) -> None:
     """
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not start <= now.replace(microsecond=0) <= end:
-        window = f"{start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}"
-        raise GatewayError(
-            500, INTERNAL, f"the authority's certificate is valid {window}, and the clock here says {now:%Y-%m-%dT%H:%M:%SZ}"
-        )
+        window = f"{format_time(start)} to {format_time(end)}"
+        raise GatewayError(500, INTERNAL, f"the authority's certificate is valid {window}, and the clock here says {format_time(now)}")
 
 
 def subject_name(organization: str, common_name: str) -> x509.Name:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit import limits
 from sigkit.errors import AddressUnusable, FileUnreadable, Place
 from sigkit.services.app import App, Mount
-from sigkit.services.extra import need_extra
+from sigkit.services.extra import SERVER, need_extra
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.storage import Storage
 
@@ -138,7 +138,7 @@ def until_told() -> Iterator[threading.Event]:
 
 
 def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
-    need_extra(Place(f"server on {listen}"), "httptools", "uvicorn", "uvloop")
+    need_extra(Place(f"server on {listen}"), *SERVER)
     import uvicorn
 
     from sigkit.services.protocol import BoundedProtocol

@@ -33,6 +33,7 @@ from sigkit.errors import (
 )
 from sigkit.services.issuers import name_identity
 from sigkit.strict import decode_base64, parse_json
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -200,14 +201,14 @@ def _check_times(claims: Cursor, now: datetime) -> None:
     until, issued = _time(claims, "exp"), _time(claims, "iat")
     start = _time(claims, "nbf") if claims.find("nbf") else issued
     if now >= until + _LEEWAY:
-        raise TokenExpired("the token has expired", place=_PLACE, expected=f"used before {until:%Y-%m-%dT%H:%M:%SZ}", got=_here(now))
+        raise TokenExpired("the token has expired", place=_PLACE, expected=f"used before {format_time(until)}", got=_here(now))
     begin = max(start, issued)
     if now < begin - _LEEWAY:
-        raise ClockSkew("the token is from the future", place=_PLACE, expected=f"used after {begin:%Y-%m-%dT%H:%M:%SZ}", got=_here(now))
+        raise ClockSkew("the token is from the future", place=_PLACE, expected=f"used after {format_time(begin)}", got=_here(now))
 
 
 def _here(now: datetime) -> str:
-    return f"{now:%Y-%m-%dT%H:%M:%SZ} by the clock here"
+    return f"{format_time(now)} by the clock here"
 
 
 def _time(claims: Cursor, name: str) -> datetime:

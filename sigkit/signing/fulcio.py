@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import (
     ClockSkew,
@@ -29,6 +28,7 @@ from sigkit.errors import (
 from sigkit.keys.pem import parse_pem
 from sigkit.signing.client import Ask, under
 from sigkit.signing.token import LEEWAY
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

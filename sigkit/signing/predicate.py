@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigkit import strict
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import MalformedOption, Place, WrongShape
 from sigkit.evidence.predicate_types import EXACT, ONE_OF, PREDICATE_CUSTOM, PREDICATE_TYPES, REQUIRED_MEMBERS, predicate_type_of
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import ClockSkew, MalformedBase64, MalformedToken, Place, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json

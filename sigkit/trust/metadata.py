@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import limits, strict
 from sigkit.errors import MalformedMetadata, MetadataExpired, MetadataMismatch, MetadataNotSigned, MetadataRolledBack, Place
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -169,8 +170,8 @@ def check_expiry(role: str, signed: Root | Timestamp | Snapshot | Targets, when:
         raise MetadataExpired(
             f"the metadata of the role {role} has expired",
             place=place,
-            expected=f"valid at {when:%Y-%m-%dT%H:%M:%SZ}",
-            got=f"valid until {signed.expires:%Y-%m-%dT%H:%M:%SZ}",
+            expected=f"valid at {format_time(when)}",
+            got=f"valid until {format_time(signed.expires)}",
         )
 
 

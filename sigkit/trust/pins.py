@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sigkit import durable, limits, strict
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.digest import Digest, parse_digest
 from sigkit.errors import FileUnreadable, FileUnwritable, MalformedOption, NoSuchRoot, OtherPin, Place, UnsafeRootStore
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,6 +17,7 @@ from sigkit import strict
 from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NoService, UnsupportedSigningConfig
+from sigkit.text import format_time
 from sigkit.trust.trusted_root import parse_window
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ def select(
             raise NoService(
                 "the services of the signing config are valid only later: this machine's clock is behind, or they begin in the future",
                 place=place,
-                expected=f"{min(begins):%Y-%m-%dT%H:%M:%SZ} or later, as the signing config says",
-                got=f"{now:%Y-%m-%dT%H:%M:%SZ} by this machine's clock",
+                expected=f"{format_time(min(begins))} or later, as the signing config says",
+                got=f"{format_time(now)} by this machine's clock",
                 remedy="set this machine's clock: timedatectl set-ntp true",
             )
         raise NoService(

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from sigkit import durable, limits
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import (
     FileUnwritable,
@@ -27,6 +26,7 @@ from sigkit.errors import (
     TargetNotListed,
     UnavailError,
 )
+from sigkit.text import format_time
 from sigkit.trust import bundled
 from sigkit.trust.files import load_trusted_root
 from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory, is_name

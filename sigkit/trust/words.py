@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sigkit.clock import format_time
 from sigkit.data import Data
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,11 +28,12 @@ from sigkit.errors import (
 from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.keys.public import of_library
 from sigkit.strict import encode_base64
+from sigkit.text import format_time
 from sigkit.tlog.sct import verify_sct
 from sigkit.verify.extensions import ISSUER, USERNAME_OID, decode_utf8_string, read_extensions
 from sigkit.verify.facts import CertificateLogFact, IdentitySigner, SignerFact, Source, Unchecked, Vouched
 from sigkit.verify.issuing import PATH_CERTIFICATES, authority_policy, find_issuing, key_of, leaf_policy
-from sigkit.verify.windows import check_certificates, check_window, show_time
+from sigkit.verify.windows import check_certificates, check_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -187,8 +188,8 @@ def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, 
                 raise OutsideCertificate(
                     "the certificates of the chain were never valid all at once",
                     place=place,
-                    expected=f"one valid at {show_time(moment)}, when the last of them began",
-                    got=f"one until {show_time(certificate.not_valid_after_utc)}",
+                    expected=f"one valid at {format_time(moment)}, when the last of them began",
+                    got=f"one until {format_time(certificate.not_valid_after_utc)}",
                 )
 
 

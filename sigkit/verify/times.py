@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit.errors import BadTimestamp, OutsideAuthority
 from sigkit.keys.certificate import check_serial_number, refusals
+from sigkit.text import format_time
 from sigkit.verify.facts import Source, TimeFact, TimeKind, Unchecked
-from sigkit.verify.windows import show_time, show_window
+from sigkit.verify.windows import show_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +105,7 @@ def _verify(token: _Token, signature: bytes, authorities: Sequence[TimestampAuth
         "the timestamp authority was not trusted at that time",
         place=place,
         expected=show_window(authorities[0].valid),
-        got=f"{show_time(when)} by {authorities[0].name}",
+        got=f"{format_time(when)} by {authorities[0].name}",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigkit.errors import OutsideAuthority, OutsideCertificate, TimeInFuture
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,15 +22,10 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import TimeFact
 
 
-def show_time(when: datetime) -> str:
-    """Write a time in UTC as refusals name it."""
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
-
-
 def show_window(window: Window) -> str:
     """Write a window as refusals name it."""
-    start = show_time(window.start) if window.start else "any time"
-    return f"{start} to {show_time(window.end) if window.end else 'now'}"
+    start = format_time(window.start) if window.start else "any time"
+    return f"{start} to {format_time(window.end) if window.end else 'now'}"
 
 
 def check_future(times: Iterable[TimeFact], now: datetime, place: Place) -> None:
@@ -43,8 +39,8 @@ def check_future(times: Iterable[TimeFact], now: datetime, place: Place) -> None
             raise TimeInFuture(
                 "the signature is attested at a time that has not come yet",
                 place=place,
-                expected=f"until {show_time(now)}, this machine's clock",
-                got=f"{show_time(time.when)} by {time.authority}",
+                expected=f"until {format_time(now)}, this machine's clock",
+                got=f"{format_time(time.when)} by {time.authority}",
             )
 
 
@@ -60,7 +56,7 @@ def check_window(name: str, window: Window, times: Iterable[TimeFact], place: Pl
                 f"{name} was not trusted at that time",
                 place=place,
                 expected=show_window(window),
-                got=f"{show_time(time.when)} by {time.authority}",
+                got=f"{format_time(time.when)} by {time.authority}",
             )
 
 
@@ -76,6 +72,6 @@ def check_certificates(chain: Sequence[x509.Certificate], times: Iterable[TimeFa
                 raise OutsideCertificate(
                     "a certificate of the chain was not valid at that time",
                     place=place,
-                    expected=f"{show_time(certificate.not_valid_before_utc)} to {show_time(certificate.not_valid_after_utc)}",
-                    got=f"{show_time(time.when)} by {time.authority}",
+                    expected=f"{format_time(certificate.not_valid_before_utc)} to {format_time(certificate.not_valid_after_utc)}",
+                    got=f"{format_time(time.when)} by {time.authority}",
                 )

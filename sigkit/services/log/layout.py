@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable, strict
-from sigkit.clock import format_time
 from sigkit.errors import DatabaseUnusable, FileUnwritable, Place
 from sigkit.services.log.head import sign_head
 from sigkit.services.log.journal import Journal, Record
+from sigkit.text import format_time
 from sigkit.tlog.merkle import leaf_hash
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sigkit import durable
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, FileUnwritable, Place, StackExists
 from sigkit.services import issuer_list
@@ -24,6 +23,7 @@ from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from sigkit.clock import Clock

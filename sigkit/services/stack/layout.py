@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import (
     DatabaseUnusable,
@@ -40,6 +39,7 @@ from sigkit.errors import (
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import Origin, parse_url
 from sigkit.strict import encode_json, parse_json
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

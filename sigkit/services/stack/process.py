@@ -10,11 +10,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, LockTimeout, Place, StackNotRunning
 from sigkit.services.stack.layout import LOCK, RUN, load_config
 from sigkit.strict import encode_json, parse_json
+from sigkit.text import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

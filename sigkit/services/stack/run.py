@@ -13,7 +13,7 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import SystemClock, format_time
+from sigkit.clock import SystemClock
 from sigkit.data import Data
 from sigkit.errors import AddressUnusable, Place, SigkitError, StackRestored
 from sigkit.net.address import is_loopback_name
@@ -23,7 +23,7 @@ from sigkit.services.stack.cores import opened_cores
 from sigkit.services.stack.layout import BACKUP, StackConfig
 from sigkit.services.stack.process import told
 from sigkit.services.tuf import ONLINE_ROLES
-from sigkit.text import escape
+from sigkit.text import escape, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

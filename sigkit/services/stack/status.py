@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from sigkit.clock import format_time
 from sigkit.data import Data
 from sigkit.errors import FileUnreadable, LogDamaged, Place
 from sigkit.services import ca, tsa
@@ -18,7 +18,7 @@ from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, RESTORED, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
 from sigkit.services.tuf import ONLINE_ROLES
-from sigkit.text import escape
+from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,19 +27,44 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
 
 _SOON: Final = timedelta(days=60)
-_SOON_BY_ITSELF: Final = timedelta(days=2)  # what is signed again at half of its life should never come so near
 _ORIGIN_LINES: Final = 2
 # What the operator has to know before he says "transparency log" to anybody.
 NOT_WITNESSED: Final = "no witness has signed it: nobody but this machine vouches that everybody sees the same log"
 
 
+class Renewal(Enum):
+    """How something is renewed, and how long before its end somebody should look."""
+
+    BY_ITSELF = "by itself while the stack runs", timedelta(days=2)  # signed again at half of its life, it should never come so near
+    OFFLINE = "by sigkit stack renew, with the offline keys", _SOON
+    NEW_STACK = "by a new stack", _SOON
+
+    def __init__(self, words: str, soon: timedelta) -> None:
+        """Take the value apart."""
+        self.words = words
+        self.soon = soon
+
+
+class State(Enum):
+    """How near the end of something is."""
+
+    GOOD = "good"
+    SOON = "expires"
+    EXPIRED = "expired"
+
+
 class Expiry(Data):
-    """Until when something is good, how long before that somebody should look, and how it is renewed."""
+    """Until when something is good, and how it is renewed."""
 
     what: str
     until: datetime
-    soon: timedelta
-    renewed: str
+    renewal: Renewal
+
+    def state(self, now: datetime) -> State:
+        """Return how near its end is."""
+        if self.until <= now:
+            return State.EXPIRED
+        return State.SOON if self.until - now < self.renewal.soon else State.GOOD
 
 
 class Status(Data):
@@ -104,17 +129,13 @@ def _log_head(path: str) -> tuple[str, int]:
 
 
 def _expiries(directory: str) -> Iterator[Expiry]:
-    again = "by sigkit stack renew, with the offline keys"
     for role, until in cores.open_repository(directory).expiries().items():
-        if role in ONLINE_ROLES:
-            yield Expiry(f"TUF {role}", until, _SOON_BY_ITSELF, "by itself while the stack runs")
-        else:
-            yield Expiry(f"TUF {role}", until, _SOON, again)
+        yield Expiry(f"TUF {role}", until, Renewal.BY_ITSELF if role in ONLINE_ROLES else Renewal.OFFLINE)
     for name, chain in (
         ("certificate authority", ca.load_chain(os.path.join(directory, "ca"))),
         ("timestamp authority", tsa.load_chain(os.path.join(directory, "tsa"))),
     ):
-        yield Expiry(name, min(item.not_valid_after_utc for item in chain), _SOON, "by a new stack")
+        yield Expiry(name, min(item.not_valid_after_utc for item in chain), Renewal.NEW_STACK)
 
 
 def expired(status: Status) -> tuple[Expiry, ...]:
@@ -122,7 +143,7 @@ def expired(status: Status) -> tuple[Expiry, ...]:
     return tuple(
         item
         for item in status.expiries
-        if _word(item, status.now) == "EXPIRED" and (item.soon is not _SOON_BY_ITSELF or status.process is not None)
+        if item.state(status.now) is State.EXPIRED and (item.renewal is not Renewal.BY_ITSELF or status.process is not None)
     )
 
 
@@ -132,7 +153,7 @@ def expired_while_running(directory: str, clock: Clock) -> tuple[Expiry, ...]:
     Raises:
         SigkitError: as `read_status`.
     """
-    return tuple(item for item in _expiries(directory) if _word(item, clock.now()) == "EXPIRED")
+    return tuple(item for item in _expiries(directory) if item.state(clock.now()) is State.EXPIRED)
 
 
 def describe(status: Status) -> tuple[str, ...]:
@@ -148,12 +169,14 @@ def describe(status: Status) -> tuple[str, ...]:
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
     lines += [
-        f"  log        {status.log_size} {'entry' if status.log_size == 1 else 'entries'}, origin {escape(status.log_origin)}",
+        f"  log        {counted(status.log_size, 'entry', 'entries')}, origin {escape(status.log_origin)}",
         f"             {NOT_WITNESSED}",
     ]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
-        lines.append(f"  {_word(item, status.now):<9}  {item.what}: {format_time(item.until)}, {left}; renewed {item.renewed}")
+        state = item.state(status.now)
+        word = "EXPIRED" if state is State.EXPIRED else state.value
+        lines.append(f"  {word:<9}  {item.what}: {format_time(item.until)}, {left}; renewed {item.renewal.words}")
     lines += [f"  size       {name}: {_bytes(size)}" for name, size in status.sizes]
     lines.append(f"  free       {_bytes(status.free_bytes)} on its disk")
     if status.offline_here:
@@ -179,18 +202,12 @@ def encode(status: Status) -> Json:
         "restored": status.restored,
         "log": {"size": status.log_size, "origin": status.log_origin, "witnesses": 0},
         "expiries": [
-            {"what": item.what, "until": format_time(item.until), "state": _word(item, status.now).lower()} for item in status.expiries
+            {"what": item.what, "until": format_time(item.until), "state": item.state(status.now).value} for item in status.expiries
         ],
         "sizeBytes": dict(status.sizes),
         "freeBytes": status.free_bytes,
         "offlineKeysHere": status.offline_here,
     }
-
-
-def _word(item: Expiry, now: datetime) -> str:
-    if item.until <= now.astimezone(UTC):
-        return "EXPIRED"
-    return "expires" if item.until - now < item.soon else "good"
 
 
 def _days(left: timedelta) -> str:
