@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
@@ -121,18 +122,22 @@ def serve_registry(
         KeyboardInterrupt: the registry has been stopped cleanly.
         SigkitError: as `running_registry`.
     """
-    with until_told() as told, running_registry(root, listen, tls=tls, names=names, variant=variant) as address:
+    with until_told() as wait, running_registry(root, listen, tls=tls, names=names, variant=variant) as address:
         ready(address)
-        told.wait()
+        wait()
 
 
 @contextlib.contextmanager
-def until_told() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM sets, in the main thread."""
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+def until_told() -> Iterator[Callable[[], None]]:
+    """Give a function that waits for SIGTERM, or returns at once if it came since this block began; in the main thread.
+
+    A handler runs in the thread that waits. An event's lock may be held there at that moment, and both would wait for ever; this queue
+    is made for being put to while it is read.
+    """
+    told: SimpleQueue[None] = SimpleQueue()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.put(None))
     try:
-        yield told
+        yield told.get
     finally:
         signal.signal(signal.SIGTERM, before)
 

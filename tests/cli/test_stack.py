@@ -54,7 +54,11 @@ def up(directory: Path, *arguments: str, stderr: IO[str] | None = None) -> Itera
             yield Server(server, server.stdout.readline())
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()  # the port is that of every test here
+                raise
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,36 @@ except KeyboardInterrupt:
 print("stopped", flush=True)
 """
 
+# The signal comes when the main thread is at the Nth line of its waiting, if waiting has so many lines, and a little later in any case.
+WAIT = f"""
+import os, signal, sys, threading
+sys.path.insert(0, {str(CHECKOUT)!r})
+from sigkit.services.serve import until_told
+
+def tell():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def at_line(left):
+    def trace(frame, event, arg):
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            left = -1
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+    return trace
+
+for number in range(1, 40):
+    with until_told() as wait:
+        later = threading.Timer(0.02, tell)
+        later.start()
+        sys.settrace(at_line(number))
+        wait()
+        sys.settrace(None)
+        later.join()
+print("told each time")
+"""
+
 
 def call(address: str, method: str, target: str, body: bytes | None = None, headers=None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(address, timeout=20)
@@ -248,3 +278,8 @@ def test_signal_stops_it_cleanly(tmp_path, sent, status, last):
         server.send_signal(sent)
         assert server.stdout.read().strip() == last
         assert server.wait(20) == status
+
+
+def test_a_signal_that_comes_at_any_moment_of_waiting_ends_it():
+    done = subprocess.run([sys.executable, "-c", WAIT], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == ("told each time\n", 0), done.stderr

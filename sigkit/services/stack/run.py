@@ -138,9 +138,9 @@ def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, ready: C
         KeyboardInterrupt: it has been stopped cleanly.
         SigkitError: as `running_stack`.
     """
-    with until_told() as end, running_stack(directory, listen=listen, tls=tls) as stack:
+    with until_told() as wait, running_stack(directory, listen=listen, tls=tls) as stack:
         ready(stack)
-        end.wait()
+        wait()
 
 
 def _where(config: StackConfig, listen: str | None, tls: Tls | None) -> str:
