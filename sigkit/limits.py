@@ -118,6 +118,7 @@ class Limits(Data):
 
 HTTP_HEAD_BYTES = 64 * 2**10  # of a request; the longest header of a client is a token of 16 KiB
 HTTP_HEAD_S = 30.0  # for all of it; nginx gives 60
+HTTP_UNREAD_S = 60.0  # a client that does not read is waited for, beside what its bytes need at the least rate; as with bodies
 HTTP_CONNECTIONS = (
     4_096  # at once, or fewer where a process may have few descriptors; theirs (Rekor's second generation pushes back at as many)
 )

@@ -1,9 +1,12 @@
-"""uvicorn's HTTP protocol, with an end to what no core sees of a request: its head, and what surrounds its body.
+"""uvicorn's HTTP protocol, with an end to what no core sees: a request's head, what surrounds its body, and a client that does not read.
 
 uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
 bounded how many are connected; how large a head is, and how long a client may take for it; and how many bytes may come of a body without
 bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by
 `app`, which also waits for their end, trailers included, no longer than it waits for bodies.
+
+An answer is waited for as a body is: as long as its bytes need at the least rate and some time beside, the connection's answers counted
+together. Then the connection ends without what is left: closing it would wait for the client as well.
 
 Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 section 7.1.
 """
@@ -39,6 +42,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._moved = False  # a head began or ended, or some of a body came
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None  # until when the client may read what it has not
+        self._unsent_bytes, self._unsent_since_s = 0, 0.0  # when that began
+        self._read_bytes, self._waited_s = 0, 0.0  # all that was waited for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -57,6 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0 if self._moved else self._unread_bytes + len(data)
         if self._unread_bytes > limits.HTTP_HEAD_BYTES:
             self._end(_TOO_LARGE)
+        elif self.transport.is_closing():  # it was no request
+            self._wait_for_reader()
         elif not self._moved and self._timer is None and self._is_idle():
             self._wait()  # empty lines before a head end uvicorn's own wait for it, and begin none
 
@@ -82,9 +90,32 @@ class BoundedProtocol(HttpToolsProtocol):
         self._moved = True
         super().on_body(body)
 
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        if not self.transport.is_closing():  # else what is left has to be read, too
+            self._stop_waiting_for_reader()
+
+    def on_response_complete(self) -> None:
+        """End an answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._wait_for_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that nobody uses any more."""
+        super().timeout_keep_alive_handler()
+        self._wait_for_reader()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
 
     def _is_idle(self) -> bool:
@@ -105,3 +136,20 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._is_idle() or not self.cycle.response_started:  # else it would stand within another answer
                 self.transport.write(answer)
             self.transport.close()
+            self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        if self._reading is None:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._unsent_since_s = self.loop.time()
+            # What was read fast earns no pause that is longer than the first one.
+            slack_s = limits.HTTP_UNREAD_S + min(self._read_bytes / limits.LEAST_BYTES_PER_S - self._waited_s, 0)
+            needed_s = self._unsent_bytes / limits.LEAST_BYTES_PER_S
+            self._reading = self.loop.call_later(max(slack_s, 0) + needed_s, self.transport.abort)
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+            self._waited_s += self.loop.time() - self._unsent_since_s
+            self._read_bytes += self._unsent_bytes - self.transport.get_write_buffer_size()
