@@ -1,8 +1,8 @@
 """Requests to the services of an instance: one deadline, limits on answers, and patience with those that are busy.
 
-Asked again, after a wait that doubles or that the server names: 429 and the errors of a server that may have done nothing, a connection
-that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and a log
-answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
+Asked again, after a wait that doubles, or a longer one that the server names: 429 and the errors of a server that may have done nothing,
+a connection that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and
+a log answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
 handed on at once.
 
 Every wait is told before it begins: who is waited for, why, and how long.
@@ -166,7 +166,7 @@ class Client:
             try:
                 return self._try(ask, url, patience)
             except _Busy as busy:
-                wait_s = busy.wait_s if busy.wait_s is not None else _backoff(attempt)
+                wait_s = max(busy.asked_s, _backoff(attempt))  # who asks for 0 s, or 1 s for ever, gets no faster client for it
                 if wait_s >= patience.left():
                     raise busy.failure from busy.failure.__cause__
                 self.watcher.waiting(str(url.origin), busy.why, wait_s)
@@ -214,13 +214,13 @@ class Client:
                     return Answer(reply.status, reply.headers, b"", url, reply.nearness)
                 if reply.status in ask.success:
                     return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness)
-                status, wait_s = reply.status, _retry_after(reply.headers)
+                status, asked_s = reply.status, _retry_after(reply.headers)
                 said = _said(reply)
         except (Unreachable, TimedOut) as err:
-            raise _Busy(err, err.problem, None) from err
+            raise _Busy(err, err.problem) from err
         if status in _AGAIN:
             why = f"{status} {said}".strip()
-            raise _Busy(ServerFailed(f"the service failed: {why}", place=url.place()), why, wait_s)
+            raise _Busy(ServerFailed(f"the service failed: {why}", place=url.place()), why, asked_s)
         if status in _REFUSALS:
             raise RequestRefused(f"the service refuses the request: {said or 'it does not say why'}", place=url.place(), got=str(status))
         expected = " or ".join(str(code) for code in ask.success)
@@ -228,13 +228,13 @@ class Client:
 
 
 class _Busy(Exception):
-    """Sending the request again may help; `failure` is what to say if there is no time for it."""
+    """Sending the request again may help; `failure` is what to say if there is no time for it, `asked_s` what the server wants waited."""
 
-    def __init__(self, failure: SigkitError, why: str, wait_s: float | None) -> None:
+    def __init__(self, failure: SigkitError, why: str, asked_s: float = 0.0) -> None:
         super().__init__(why)
         self.failure = failure
         self.why = why
-        self.wait_s = wait_s
+        self.asked_s = asked_s
 
 
 def _backoff(attempt: int) -> float:
@@ -247,11 +247,11 @@ def under(base: str, path: str) -> str:
     return base.rstrip("/") + path
 
 
-def _retry_after(headers: Headers) -> float | None:
+def _retry_after(headers: Headers) -> float:
     asked = headers.find("retry-after")
     if asked and asked.isascii() and asked.isdecimal() and len(asked) < 7:
         return min(float(asked), LONGEST_WAIT_S)
-    return None
+    return 0.0
 
 
 def _said(reply: Reply) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sigkit.errors import AnswerUnusable, RedirectRefused, RequestRefused, ServerFailed, SigkitError, TooLarge
-from sigkit.signing.client import LONGEST_WAIT_S, Ask, Client
+from sigkit.signing.client import FIRST_WAIT_S, LONGEST_WAIT_S, Ask, Client
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sessions import Told
 
@@ -103,6 +103,15 @@ def test_a_wait_that_is_no_number_is_ours_to_choose(client, server, timer, asked
     server.on("POST", "/x", nth=1).say(f"HTTP/1.1 429 x\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n".encode())
     ask(client, server)
     assert timer.slept[0] <= 0.5
+
+
+def test_a_server_that_asks_for_no_wait_is_not_asked_in_a_loop(client, server, timer):
+    server.on("POST", "/x").status(429, retry_after=0)
+    with pytest.raises(ServerFailed):
+        ask(client, server)
+    assert timer.slept[0] >= FIRST_WAIT_S / 2
+    assert len(server.log) < 12
+    assert timer.slept[4] >= 8 * FIRST_WAIT_S
 
 
 def test_no_redirect_is_followed_with_a_body_or_a_token(client, server):
