@@ -147,16 +147,16 @@ def _root(path: str | None) -> TrustedRoot:
 
 
 def _wanted(root: TrustedRoot, identity: str, issuer: str, key_path: str | None) -> Wanted:
-    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys, WantedText
+    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys, WantedRoot, WantedText
     from sigkit.policy.model import KEYLESS_DEMANDS
 
     if key_path:
         from sigkit.keys.load import load_public
         from sigkit.trust.root import TrustedKey
 
-        return Wanted(WantedKeys((TrustedKey(os.path.basename(key_path), load_public(key_path)),)), roots=(root,))
+        return Wanted(WantedKeys((TrustedKey(os.path.basename(key_path), load_public(key_path)),)), roots=(WantedRoot(root),))
     signer = WantedIdentity(WantedText("--certificate-identity", identity), WantedText("--certificate-oidc-issuer", issuer))
-    return Wanted(signer, KEYLESS_DEMANDS, roots=(root,))
+    return Wanted(signer, KEYLESS_DEMANDS, roots=(WantedRoot(root),))
 
 
 def _verify(output: Output, bundle_path: str, artifact: Artifact, root: TrustedRoot, wanted: Wanted) -> int:

@@ -25,7 +25,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.keys.private import generate
 from sigkit.policy.decide import decide, decide_blob
 from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, encode_decision, encode_facts
-from sigkit.policy.flags import Wanted, WantedIdentity, WantedText, policy_for_flags, requirement_for_flags
+from sigkit.policy.flags import Wanted, WantedIdentity, WantedRoot, WantedText, policy_for_flags, requirement_for_flags
 from sigkit.policy.load import parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, Policy, Unverified
 from sigkit.policy.record import parse_record
@@ -175,7 +175,7 @@ def test_a_file_signed_by_an_identity(form):
     case = sim.make(form, logs=("hashedrekord",))
     root = parse_trusted_root(sim.root(), "ours", HERE, limits.DEFAULT)
     texts = (WantedText("--certificate-identity", SUBJECT), WantedText("--certificate-oidc-issuer", ISSUER))
-    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(root,))
+    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(WantedRoot(root),))
     assert case.content is not None
     decision = judge(policy_for_flags(wanted), case, artifact=Artifact.of_content(case.content))
     assert isinstance(decision.tree, Met)
@@ -186,7 +186,7 @@ def test_flags_name_the_identity_that_signed_instead():
     sim = Simulator(change=dict(SIGNED))
     root = parse_trusted_root(sim.root(), "ours", HERE, limits.DEFAULT)
     texts = (WantedText("--certificate-identity", "other@x.example"), WantedText("--certificate-oidc-issuer", ISSUER))
-    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(root,))
+    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(WantedRoot(root),))
     decision = judge(policy_for_flags(wanted), sim.make())
     assert code(decision) == WrongIdentity.code
     assert f"identity {SUBJECT} of {ISSUER}" in decision.reasons[0].got
