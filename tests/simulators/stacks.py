@@ -73,5 +73,12 @@ def make(directory: Path, *, url: str | None = None, offline: Path | None = None
 def running(directory: Path) -> Iterator[Stack]:
     """Make a stack in `directory`, and serve it until the block ends."""
     stack = make(directory)
-    with running_stack(str(stack.directory)):
+    with serving(stack):
         yield stack
+
+
+@contextlib.contextmanager
+def serving(stack: Stack) -> Iterator[None]:
+    """Serve a stack that was made before, until the block ends."""
+    with running_stack(str(stack.directory)):
+        yield
