@@ -1340,6 +1340,16 @@ class WitnessesMissing(TlogError):
     code = "SK-TLOG-046"
 
 
+class IndexNotProved(TlogError):
+    """The log holds the entry, but nothing proves that it is the one with this index.
+
+    A log of the first generation counts over all its trees, and only its promise, which is missing, says how. Ask for the entry by its UUID
+    and again later; if it stays, somebody answers in the log's place: tell whoever runs it.
+    """
+
+    code = "SK-TLOG-047"
+
+
 # --- REF: reference ---------------------------------------------------------------------------------------------------
 
 

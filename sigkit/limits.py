@@ -81,6 +81,7 @@ PIN_BYTES = 64 * 2**10  # a URL and a digest
 TUF_DELEGATIONS = 32  # roles searched for one target
 PROOF_HASHES = 63  # a tree of 2**63 leaves has no longer proof
 NOTE_SIGNATURES = 64  # C2SP signed-note.md asks for at least 16
+NOTE_BYTES = 64 * 2**10  # a text of 200 bytes and as many signatures; those of the largest kind, of which few are in use, have 3.3 kB
 SIGNED_FILE_BYTES = 2 * 2**30  # a file that is signed or verified is held in memory once: Ed25519 needs all of it
 
 # Signing with an identity

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
     from sigkit.tlog.checkpoint import Checkpoint
 
-CHECKPOINT_BYTES: Final = 64 << 10  # 64 signatures, of which the largest kind has 3.3 kB
 TILE_BYTES: Final = WIDTH * HASH_BYTES
 _BUNDLE_BYTES: Final = WIDTH * (ENTRY_BYTES + 2)
 _SEARCH_BYTES: Final = 4 << 20
@@ -105,11 +104,11 @@ def find_log(session: Session, url: str, place: Place, seconds: float) -> LogRea
         SigkitError: as `Session.send`.
     """
     asker = _Asker(session, url.rstrip("/"), place, Deadline(seconds))
-    if asker.probe("/api/v2/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/api/v2/checkpoint", limits.NOTE_BYTES) is not None:
         return TileReader(asker, "/api/v2")
     if asker.probe("/api/v1/log", limits.LOG_ANSWER_BYTES) is not None:
         return RekorV1Reader(asker)
-    if asker.probe("/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/checkpoint", limits.NOTE_BYTES) is not None:
         return TileReader(asker, "")
     raise AnswerUnusable("no log of a kind that is read is there", place=place, expected="Rekor of either generation, or a log of tiles")
 
@@ -190,7 +189,7 @@ class TileReader:
             SigkitError: no answer, or no text.
         """
         path = f"{self._prefix}/checkpoint"
-        raw = self._asker.ask(path, CHECKPOINT_BYTES)
+        raw = self._asker.ask(path, limits.NOTE_BYTES)
         if raw is None:
             raise AnswerUnusable("the log has no checkpoint any more", place=self._asker.at(path))
         return strict.decode_utf8(raw, self._asker.at(path))

@@ -15,7 +15,7 @@ import shlex
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sigkit import durable, strict
+from sigkit import durable, limits, strict
 from sigkit.data import Data
 from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place
 from sigkit.tlog.known import verify_head
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sigkit.tlog.known import KnownLog
 
 VARIABLE: Final = "SIGKIT_CHECKPOINTS"
-_NOTE_BYTES: Final = 64 << 10
 _TREE: Final = re.compile("[0-9a-f]{64}(?:-[0-9a-f]{16})?", re.ASCII)
 
 
@@ -121,7 +120,8 @@ class Monitor:
             raise FileUnreadable(f"cannot list the checkpoints: {err.strerror}", place=Place(self._directory)) from err
         paths = (os.path.join(self._directory, name) for name in names)
         return {
-            path: durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path)).decode("utf-8", "replace").split("\n")[0] for path in paths
+            path: durable.read(path, most_bytes=limits.NOTE_BYTES, place=Place(path)).decode("utf-8", "replace").split("\n")[0]
+            for path in paths
         }
 
     def forget(self, path: str) -> str:
@@ -132,7 +132,7 @@ class Monitor:
             FileUnwritable, LockTimeout: (UNAVAIL).
         """
         family = os.path.basename(path)[:64]
-        raw = durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path))
+        raw = durable.read(path, most_bytes=limits.NOTE_BYTES, place=Place(path))
         kept = f"{path}.forgotten-{hashlib.sha256(raw).hexdigest()[:16]}"
         with durable.lock(os.path.join(self._directory, f"{family}.lock")):
             try:
@@ -146,7 +146,7 @@ class Monitor:
         if not os.path.lexists(path):
             return None
         place = Place(path)
-        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=_NOTE_BYTES, place=place), place), log, place)
+        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
 
     def _count_others(self, family: str, number: str, note: str, new: Checkpoint, place: Place) -> int:
         """Return how many other trees of a log were seen; a log has either one without a number, or any that have one."""
