@@ -38,6 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Take uvicorn's arguments."""
         super().__init__(*args, **kwargs)
+        self._most = self.limit_concurrency or limits.HTTP_CONNECTIONS
+        self.limit_concurrency = None  # by it uvicorn refuses those who are connected, too, for as long as one too many is there
         self._unread_bytes = 0  # of a head, or since the last of a body came
         self._in_head = True
         self._moved = False  # a head began or ended, or some of a body came
@@ -49,7 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) >= (self.limit_concurrency or limits.HTTP_CONNECTIONS):  # at as many uvicorn refuses whoever is connected
+        if len(self.connections) >= self._most:
             self._end(_TOO_MANY)
         else:
             self._wait()

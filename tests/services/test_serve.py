@@ -256,6 +256,22 @@ def test_with_tls_any_address_is_listened_on(tmp_path, tls):
         connection.close()
 
 
+def test_whoever_is_connected_is_served_while_one_too_many_is_being_turned_away(tmp_path, tls, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 2)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    with contextlib.ExitStack() as held:
+        host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
+        regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
+        held.callback(regular.close)
+        regular.connect()
+        # TLS ends when both sides have said so, and this one does not.
+        beyond = held.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        beyond = held.enter_context(context.wrap_socket(beyond, server_hostname=host, suppress_ragged_eofs=False))
+        assert beyond.recv(12) == b"HTTP/1.1 503"
+        regular.request("GET", "/v2/")
+        assert regular.getresponse().read() == b"{}"
+
+
 @pytest.mark.parametrize("fault", ["absent", "garbage", "exchanged"])
 def test_unusable_certificate_is_a_usage_error(tmp_path, tls, fault):
     bad = tmp_path / "bad.pem"
