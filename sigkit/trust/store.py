@@ -197,7 +197,8 @@ class RootStore:
                 remedy="sigkit trust init public-good",
             )
         self.notes.append(
-            f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; --trusted-root FILE names another"
+            f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; "
+            "`sigkit trust init public-good` fetches today's"
         )
         return NamedRoot(bundled.load_public_good(), bundled.load_public_good_signing_config(), "the copy that comes with sigkit", None)
 

@@ -69,9 +69,11 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
         who = _vouch(proved, attested, root, now, claims.place)
     except NoAttestedTime as err:
         if attested.unchecked:  # what it has is by nobody whom this root knows
-            err.problem = "no log or timestamp authority that is trusted says when; it may be of another instance (--trusted-root)"
+            err.problem = "no log or timestamp authority that is trusted says when; it may be of another instance"
             err.got = err.got or "; ".join(f"{item.what}: {item.why}" for item in attested.unchecked)
-            err.remedy = err.remedy or "--trusted-root NAME|FILE of the instance that made it"
+            err.remedy = (
+                err.remedy or "verify with the trust root of the instance that made it: --trusted-root, or in a policy `trustedRoots`"
+            )
         raise
     return Facts(
         claims.place,

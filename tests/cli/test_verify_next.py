@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from sigkit.errors import NoIdentityToken, WrongAnnotation, WrongIdentity, WrongName
+from sigkit.errors import NoIdentityToken, TimeInFuture, WrongAnnotation, WrongIdentity, WrongName
 from sigkit.keys.private import generate
 from sigkit.trust import bundled
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
+from tests.simulators.sigstore_logs import Clock
 
 WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER)
 OTHER = ("--certificate-identity-regexp", r"release@acme\.example", "--certificate-oidc-issuer", ISSUER)
@@ -143,3 +145,26 @@ def test_an_expression_is_printed_as_it_was_given(release):
     assert r"\\." not in done.out
     document = json.loads(release.sigkit("verify", "--output", "json", *OTHER, *ROOT, release.reference).out)
     assert r"/release@acme\.example/" in document["reasons"][0]["problem"]
+
+
+def test_a_clock_that_is_behind_is_named_with_both_times_and_a_way_to_set_it(release):
+    ahead = Clock()
+    ahead.now = datetime.now(UTC) + timedelta(hours=3)
+    release.sign_as(Simulator(ahead))
+    done = release.sigkit("verify", *WHO, *ROOT, release.reference)
+    assert done.status == 1
+    assert TimeInFuture.code in done.said
+    assert "this machine's clock is behind, or that one is ahead" in done.said
+    assert re.search(r"wanted +until 20\S+Z, this machine's clock", done.out)
+    assert re.search(r"found +20\S+Z by ", done.out)
+    assert done.out.index("timedatectl") < done.out.index("do not use it")
+
+
+def test_no_flag_is_advised_that_goes_with_no_policy(release, home):
+    release.sign_as(Simulator())
+    (home / "root.json").write_bytes(Simulator().root())
+    (home / "policy.yaml").write_text(POLICY.format(file="root.json"))
+    done = release.sigkit("verify", "--policy", "policy.yaml", release.reference)
+    assert done.status == 1
+    assert "--trusted-root, or in a policy `trustedRoots`" in done.said
+    assert "(--trusted-root)" not in done.said
