@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 from sigkit import strict
 from sigkit.errors import AnswerUnusable, RequestRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness
+from sigkit.net.secrets import secrets_of, without_secrets
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from sigkit.errors import Place
     from sigkit.net.hop import Headers
@@ -108,6 +109,7 @@ class Ask(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     named_by: Nearness = Nearness.LOOPBACK
     absent: Collection[int] = ()  # statuses that say that there is no such thing: the answer has no body
+    secrets: tuple[str, ...] = ()  # in the body, which a server may not have printed; those of `authorization` need no mention
 
 
 class Answer(NamedTuple):
@@ -118,6 +120,11 @@ class Answer(NamedTuple):
     body: bytes
     url: Url
     nearness: Nearness
+    secrets: tuple[str, ...]  # of the request
+
+    def words(self) -> str:
+        """Return what the body says, if it is an error's."""
+        return _words_of(self.body, lambda text: without_secrets(text, self.secrets))
 
     def place(self) -> Place:
         """Return where a problem with this answer lies."""
@@ -207,13 +214,15 @@ class Client:
             Lane.COLD,
             attempts=1,
             named_by=ask.named_by,
+            secrets=ask.secrets,
         )
+        secrets = secrets_of(ask.authorization, ask.secrets)
         try:
             with self._session.send(call) as reply:
                 if reply.status in ask.absent:  # a page that says so may be of any size
-                    return Answer(reply.status, reply.headers, b"", url, reply.nearness)
+                    return Answer(reply.status, reply.headers, b"", url, reply.nearness, secrets)
                 if reply.status in ask.success:
-                    return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness)
+                    return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness, secrets)
                 status, asked_s = reply.status, _retry_after(reply.headers)
                 said = _said(reply)
         except (Unreachable, TimedOut) as err:
@@ -260,14 +269,14 @@ def _said(reply: Reply) -> str:
         raw = reply.read_all(ERROR_BYTES)
     except (SigkitError, OSError):  # the status says enough
         return ""
-    return words_of(raw)
+    return _words_of(raw, reply.cleaned)
 
 
-def words_of(raw: bytes) -> str:
-    """Return what an error's body says: gRPC-gateway's `message`, OAuth's `error` and its description, or the text; raw, cut."""
+def _words_of(raw: bytes, cleaned: Callable[[str], str]) -> str:
+    """Return what an error's body says: gRPC-gateway's `message`, OAuth's `error` and its description, or the text; cleaned, then cut."""
     try:
         members = strict.parse_json(raw, most_bytes=len(raw)).object()
     except SigkitError:
-        return " ".join(raw.decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
+        return cleaned(" ".join(raw.decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]
     words = [members.get(name) for name in ("message", "error", "error_description")]
-    return ": ".join(word[:SHOWN_CHARACTERS] for word in words if isinstance(word, str))
+    return ": ".join(cleaned(word)[:SHOWN_CHARACTERS] for word in words if isinstance(word, str))

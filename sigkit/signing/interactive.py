@@ -19,7 +19,7 @@ from sigkit.data import Data
 from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
-from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under, words_of
+from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under
 from sigkit.signing.token import parse_identity_token
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ LOGIN_S: Final = 300.0  # a person finds a second factor in between
 CALLBACK: Final = "/auth/callback"
 _FORM: Final = "application/x-www-form-urlencoded"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_SECRETS: Final = frozenset({"code", "code_verifier", "device_code"})  # of what is sent: with them a token is had
 _INTERVAL_S: Final = 5  # RFC 8628 section 3.2, where the issuer names none
 _LONGEST_INTERVAL_S: Final = 60
 _SLOW_DOWN: Final = "slow_down"
@@ -197,7 +198,7 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
             return _token_of(answer, endpoints)
         error = _SLOW_DOWN if answer.status == _TOO_MANY else _error_of(answer)
         if error not in _PENDING:
-            said = words_of(answer.body) or "it does not say why"
+            said = answer.words() or "it does not say why"
             raise LoginFailed(f"the login was refused: {said}", place=answer.place(), got=str(answer.status))
         wait_s += _INTERVAL_S if error == _SLOW_DOWN else 0
     raise LoginFailed("nobody entered the code in time", place=Place(endpoints.issuer))
@@ -235,8 +236,9 @@ def _only(fields: Mapping[str, list[str]], name: str) -> str:
 
 def _post(client: Client, endpoints: Endpoints, url: str, fields: Mapping[str, str], success: tuple[int, ...] = (200,)) -> Answer:
     body = urlencode(fields).encode("ascii")
+    secrets = tuple(value for name, value in fields.items() if name in _SECRETS)
     try:
-        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near))
+        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near, secrets=secrets))
     except RequestRefused as err:
         raise LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got) from err
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from sigkit.data import Data
+from sigkit.errors import SigkitError
 from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, write_bundle
+from sigkit.net.secrets import hide_secrets
 from sigkit.signing.ephemeral import EphemeralKey
 from sigkit.signing.finish import is_complete, same_signer
 from sigkit.signing.fulcio import judge_certificate, judge_own_certificate, request_certificate
@@ -114,8 +116,12 @@ class KeylessSignatory:
         key = EphemeralKey()
 
         def ask(service: Service) -> Certified:
-            chain, place = request_certificate(self._instance.client, service.url, self._token, key)
-            return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+            try:
+                chain, place = request_certificate(self._instance.client, service.url, self._token, key)
+                return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+            except SigkitError as err:
+                hide_secrets(err, (self._token.raw,))
+                raise
 
         (certified,) = self._instance.enough(self._authorities, 1, ask)
         return key, certified
