@@ -170,6 +170,11 @@ def fetch_tile(fetch: Callable[[str], bytes | None], tile: Tile) -> bytes | None
     return raw
 
 
+def is_index(text: str) -> bool:
+    """Tell whether a log could count an entry so."""
+    return text.isascii() and text.isdecimal() and len(text) < limits.INTEGER_DIGITS
+
+
 def is_uuid(text: str) -> bool:
     """Tell whether a log of the first generation could call an entry so: the leaf's hash, perhaps with its tree's number before it."""
     return len(text) in _UUID_CHARACTERS and _HEX.issuperset(text)
@@ -205,7 +210,7 @@ class TileReader:
         place = self._asker.at(f"{self._prefix}/tile/entries")
         note = self.fetch_checkpoint()
         head = parse_checkpoint(parse_note(note, place).text, place)
-        if not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS) or int(name) >= head.size:
+        if not is_index(name) or int(name) >= head.size:
             raise EntryAbsent("the log has no such entry", place=place, expected=f"an index below {head.size}", got=name[:100])
         index = int(name)
         tile = tile_at(ENTRIES, index // WIDTH, head.size)
@@ -281,7 +286,7 @@ class RekorV1Reader:
             SigkitError: as `Session.send`.
         """
         by_hash = is_uuid(name)
-        if not by_hash and not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS):
+        if not by_hash and not is_index(name):
             raise EntryAbsent("no name of an entry", place=self._asker.place, expected="an index, or 64 or 80 hex digits", got=name[:100])
         path = f"/api/v1/log/entries/{name}" if by_hash else f"/api/v1/log/entries?logIndex={name}"
         answer = self._asker.json(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_a_checkpoint_that_could_not_be_read_again_is_not_kept(monitor, tmp_path
     with pytest.raises(MalformedCheckpoint):
         monitor.observe(Log(b"X").note() + junk, known(), log, PLACE)
     assert kept(tmp_path) == ["", "lock"]
-    assert list(monitor.remembered().values()) == [ORIGIN]
+    assert [(item.origin, item.size) for item in monitor.remembered()] == [(ORIGIN, "3")]
 
 
 @pytest.mark.attack("memory for forks switched off")
@@ -205,6 +206,10 @@ def test_a_kept_checkpoint_that_cannot_be_read_is_no_absent_one(monitor, tmp_pat
             observe(monitor, shown)
         assert caught.value.place.source == str(path)
     assert path.read_bytes() == content
+    [item] = monitor.remembered()
+    assert item.path == str(path)
+    assert Path(monitor.forget(item.path)).read_bytes() == content
+    assert observe(monitor, log).seen is Seen.FIRST
 
 
 def test_a_checkpoint_that_cannot_be_kept_is_not_called_seen(tmp_path, monkeypatch):
