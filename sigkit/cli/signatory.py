@@ -146,6 +146,7 @@ class Consent:
         lines = (
             first,
             f"  signer    {escape(publication.who)}{by}",
+            *([f"  named     {escape(publication.job)}"] if publication.job else []),
             *(f"  at        {escape(service)}" for service in publication.services),
             *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
         )
@@ -323,7 +324,9 @@ class Terminal:
 
     def show_code(self, url: str, code: str) -> None:
         """Show the page to visit on any device, and the code to enter there."""
+        from sigkit.services.logins import is_user_code
+
         lines = [f"log in at   {escape(url, 4096)}", f"with code   {escape(code)}"]
-        if "/oidc/approve?" in url:  # a stack's page: nobody enters anything there
+        if "/oidc/approve?" in url and is_user_code(code):  # a stack's page: nobody enters anything there. No other server writes a command
             lines.append(f"approved by the stack's operator: sigkit stack approve DIR {escape(code)} --email YOUR-ADDRESS")
         tell("\n".join(lines))

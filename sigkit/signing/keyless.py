@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 class Publication(Data):
     """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and where.
 
-    `services` are asked, and `spare` ones where one of them fails.
+    `services` are asked, and `spare` ones where one of them fails. `job` is what the certificate's name is made of where that is not `who`.
     """
 
     who: str
     issuer: str
     services: tuple[str, ...]
     spare: tuple[str, ...]
+    job: str = ""
 
 
 class Consent(Protocol):
@@ -93,7 +94,7 @@ class KeylessSignatory:
             NotAgreed: (IDENT) nothing was sent.
             SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
         """
-        self._consent(_publication(self._token.identity, self._token.issuer, self._authorities, self._instance))
+        self._consent(_publication(self._token.identity, self._token.issuer, self._authorities, self._instance, self._token.job))
         while True:
             key, certified = self._certify()
             signature = key.sign(message_of(thing))
@@ -182,10 +183,10 @@ class ServiceSignatory:
         return same_signer(facts, self._complete) and is_complete(facts, self._complete)
 
 
-def _publication(who: str, issuer: str, authorities: Sequence[Service], instance: Instance) -> Publication:
+def _publication(who: str, issuer: str, authorities: Sequence[Service], instance: Instance, job: str = "") -> Publication:
     first = (*authorities[:1], *instance.logs[: instance.log_count])
     spare = (*authorities[1:], *instance.logs[instance.log_count :])
-    return Publication(who, issuer, tuple(dict.fromkeys(service.url for service in first)), tuple(service.url for service in spare))
+    return Publication(who, issuer, tuple(dict.fromkeys(service.url for service in first)), tuple(service.url for service in spare), job)
 
 
 def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:

