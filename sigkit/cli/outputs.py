@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 
-def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
-    """Refuse an output that is one of the inputs, or another output, under whatever name."""
+def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """Refuse, before anything is made that cannot be taken back, an output that could not be written then.
+
+    Raises:
+        UsageError: it is one of the inputs, or another output, under whatever name; or no regular file.
+        FileUnwritable: (UNAVAIL) its directory is not there, or takes no file; the place is the operator's.
+    """
     taken = {os.path.realpath(path): path for path in inputs if path != "-"}
     for option, path in outputs.items():
         if path is None:
@@ -29,6 +35,24 @@ def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str])
         if real in taken:
             raise click.UsageError(f"{option} {path} would be written over {taken[real]}.")
         taken[real] = path
+        _check_directory(path, os.path.dirname(real))
+
+
+def _check_directory(path: str, directory: str) -> None:
+    """Make a file there, as the output is made, and take it away: permissions alone do not tell of a file system that is read-only."""
+    from sigkit.errors import FileUnwritable, Place
+
+    probe = os.path.join(directory, f".sigkit.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.unlink(probe)
+    except OSError as err:
+        missing = not os.path.isdir(directory)
+        raise FileUnwritable(
+            "there is no such directory" if missing else f"the directory takes no file: {err.strerror}",
+            place=Place.operator(path),
+            remedy=f"mkdir -p {shlex.quote(directory)}" if missing else "",
+        ) from err
 
 
 def write_output(path: str, data: bytes) -> None:

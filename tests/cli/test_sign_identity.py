@@ -337,6 +337,34 @@ def test_a_wait_is_told_with_its_reason(here, server, capsys):
     assert re.search(rf"waiting    0\.[0-9] s for {re.escape(server.url)}: 429 slow down", capsys.readouterr().err)
 
 
+OUTPUTS = {
+    "a directory that is missing": ("missing/out.json", "SK-UNAVAIL-002", "there is no such directory"),
+    "a directory": ("directory", "", "no regular file"),
+    "below a file": ("file/out.json", "SK-UNAVAIL-002", "there is no such directory"),
+    "a file system that takes none": ("/proc/out.json", "SK-UNAVAIL-002", "takes no file"),
+}
+
+
+ATTEST = ["attest-blob", "--type", "https://example.com/t", "--predicate", "p.json"]
+
+
+@pytest.mark.parametrize(("command", "option"), [(["sign-blob"], "--bundle"), (["sign-blob"], "--output-signature"), (ATTEST, "--bundle")])
+@pytest.mark.parametrize(("path", "code", "says"), OUTPUTS.values(), ids=list(OUTPUTS))
+def test_an_output_that_cannot_be_written_is_found_out_before_anything_is_published(
+    here, server, capsys, command, option, path, code, says
+):
+    (here / "directory").mkdir()
+    (here / "p.json").write_text("{}")
+    given = {"--bundle": "b.json", option: path}
+    words = [word for pair in given.items() for word in pair]
+    assert run([*command, *FILES, "--yes", "--identity-token", "token", *words, "file"]) == 2
+    said = capsys.readouterr().err
+    assert code in said
+    assert says in said
+    assert server.log == []
+    assert sorted(entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))) == []
+
+
 def test_who_is_passed_over_is_told(here, server, capsys):
     logs = [
         server.instance.service("/log2", 2, operator="a", start="2026-02-01T00:00:00Z"),
