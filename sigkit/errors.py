@@ -981,7 +981,8 @@ class NotAgreed(IdentError):
 class UnknownIssuer(IdentError):
     """The identity token is of an issuer that this authority does not know.
 
-    Issuers are compared letter by letter. The operator of the stack lists those whose tokens it takes.
+    Issuers are compared letter by letter. The operator of the stack lists those whose tokens it takes in the file `issuers.json` of its
+    directory, and starts it again; docs/stack.md says how an entry looks.
     """
 
     code = "SK-IDENT-048"
@@ -1001,7 +1002,9 @@ class TokenNotTaken(IdentError):
     """The certificate authority does not certify whom the identity token names.
 
     The message has its words: the token is not signed by its issuer, is for another audience or has expired by the authority's clock, or
-    the authority knows no such issuer. Request a new token, of an issuer that it lists.
+    the authority knows no such issuer. Request a new token, of an issuer that it lists. The operator of a stack lists others in the file
+    `issuers.json` of its directory, as `{"url": "https://gitlab.acme.example", "type": "gitlab"}` among its `issuers` (docs/stack.md has
+    the types), and starts it again: `sigkit stack down DIR`, `sigkit stack up DIR`.
     """
 
     code = "SK-IDENT-050"
@@ -1206,6 +1209,16 @@ class LogNotTrusted(RootError):
     """
 
     code = "SK-ROOT-066"
+
+
+class OldEvidenceDropped(RootError):
+    """A trust root that clients are to get leaves out, or cuts short, what signed before.
+
+    What that signed would be refused from then on. List it beside the new, with the time of its end where it signs no more (`sigkit trust
+    create`, docs/scaling.md), or say that it may go with `--drop`.
+    """
+
+    code = "SK-ROOT-067"
 
 
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------

@@ -128,8 +128,9 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
     One process owns the directory. Without TLS it listens on loopback only.
     """
     from sigkit.clock import SystemClock
-    from sigkit.services.stack.restore import go_on
+    from sigkit.services.stack.restore import Said
     from sigkit.services.stack.run import serve_stack
+    from sigkit.services.stack.space import low_space
     from sigkit.services.stack.status import expired_while_running
 
     def ready(stack: RunningStack) -> None:
@@ -139,10 +140,11 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
         output.answer(lines, {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address})
         for item in expired_while_running(directory, SystemClock()):
             output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
+        if low := low_space(directory):
+            output.note(f"warning  {low}")
 
-    if restored:
-        go_on(directory, SystemClock())
-    serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), ready=ready)
+    said = Said.GO_ON if restored else Said.NOTHING
+    serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), said=said, ready=ready)
 
 
 def _tls(certificate: str | None, key: str | None) -> Tls | None:
@@ -261,17 +263,26 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 @click.option("--trusted-root", required=True, type=FILE, metavar="FILE", help="The trust root that clients get from now on.")
 @click.option("--signing-config", required=True, type=FILE, metavar="FILE", help="The services that clients sign with from now on.")
 @click.option("--offline", type=DIRECTORY, metavar="DIR", help="Where the offline keys are; DIR/offline unless given.")
+@click.option("--drop", is_flag=True, help="Publish even where what was signed before is refused from then on.")
 @click.pass_obj
-def publish(output: Output, directory: str, trusted_root: str, signing_config: str, offline: str | None) -> None:
+def publish(
+    output: Output,
+    directory: str,
+    trusted_root: str,
+    signing_config: str,
+    offline: str | None,
+    drop: bool,  # noqa: FBT001 - click's
+) -> None:
     """Hand clients another trust root and signing config, by the stack's TUF repository and in DIR/clients.
 
-    So clients follow to services elsewhere (docs/scaling.md). A trust root that leaves out what signed before makes old evidence fail.
+    So clients follow to services elsewhere (docs/scaling.md). A trust root that leaves out what signed before makes old evidence fail: what
+    that is is listed, and nothing is published without --drop.
     """
     from sigkit.clock import SystemClock
-    from sigkit.services.stack.publish import publish_documents
+    from sigkit.services.stack.publish import Old, publish_documents
 
     keys = offline or os.path.join(directory, "offline")
-    publish_documents(directory, keys, trusted_root, signing_config, SystemClock())
+    publish_documents(directory, keys, trusted_root, signing_config, SystemClock(), Old.DROP if drop else Old.KEEP)
     output.answer(
         [f"published  {escape(directory)}/clients, and in its TUF repository"], {"schema": "sigkit.stack.publish/1", "directory": directory}
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +21,8 @@ from sigkit.clock import SystemClock
 from sigkit.errors import (
     EXIT_USAGE,
     AddressUnusable,
+    DatabaseUnusable,
+    FileUnreadable,
     FileUnwritable,
     LockTimeout,
     NoStack,
@@ -33,8 +36,9 @@ from sigkit.errors import (
 from sigkit.services.serve import Tls
 from sigkit.services.stack import layout
 from sigkit.services.stack.run import running_stack
-from sigkit.services.stack.status import encode, read_status
+from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from tests.simulators import stacks
+from tests.simulators.trusting import FixedClock
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INIT = f"""
@@ -44,6 +48,14 @@ from pathlib import Path
 from tests.simulators.stacks import make
 make(Path(sys.argv[1]), url="http://127.0.0.1:20001", offline=Path(sys.argv[2]) if sys.argv[2:] else None)
 """
+
+
+class Usage(NamedTuple):
+    """Of a disk, as `shutil.disk_usage` gives it."""
+
+    total: int
+    used: int
+    free: int
 
 
 class MovedClock:
@@ -174,6 +186,31 @@ def test_no_stack_is_a_usage_error_that_names_init(tmp_path, directory):
     with pytest.raises(NoStack) as caught:
         layout.load_config(str(tmp_path / directory))
     assert (caught.value.status(), "init" in caught.value.remedy) == (EXIT_USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("named", "problem", "remedy"),
+    [
+        pytest.param("more/absent", "no such directory", "sigkit stack init", id="absent"),
+        pytest.param("absent", "a stack is beside it", "/a stack'", id="mistyped"),
+        pytest.param("empty", "empty", "sigkit stack init", id="empty"),
+        pytest.param("file", "Not a directory", "the directory of a stack", id="a file"),
+        pytest.param("other", "something else", "the directory of a stack", id="of something else"),
+        pytest.param("", "below it", "/a stack'", id="one level too high"),
+        pytest.param("a stack/clients", "above it", "/a stack'", id="one level too low"),
+        pytest.param("a stack/log/state", "above it", "/a stack'", id="far too low"),
+    ],
+)
+def test_a_wrong_directory_is_told_for_what_it_is_with_the_stack_that_is_near(stack, tmp_path, named, problem, remedy):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("file", "other/notes"):
+        (tmp_path / name).write_text("notes")
+    with pytest.raises(NoStack) as caught:
+        layout.load_config(str(tmp_path / named))
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert caught.value.status() == EXIT_USAGE
 
 
 @pytest.mark.parametrize(
@@ -387,6 +424,60 @@ def test_status_says_what_is_there_and_never_calls_the_log_transparent(stack):
     expiries = document["expiries"]
     assert isinstance(expiries, list)
     assert len(expiries) == 6
+
+
+def test_status_says_what_ends_first_and_which_command_renews_it(stack):
+    quoted, now = shlex.quote(str(stack.directory)), datetime.now(UTC)
+    read = read_status(str(stack.directory), FixedClock(now))
+    assert first(read) == Due(min(read.expiries, key=lambda item: item.until), f"sigkit stack up {quoted}")
+    by_hand = first_by_hand(read)
+    assert (by_hand.item.what[:4], by_hand.command) == (
+        "TUF ",
+        f"sigkit stack renew {quoted} --offline {shlex.quote(f'{stack.directory}/offline')}",
+    )
+    assert f"  first      TUF timestamp ends in 6 days: sigkit stack up {quoted}" in describe(read)
+    with running_stack(str(stack.directory)):
+        running = read_status(str(stack.directory), FixedClock(now))
+    assert first(running).command == ""
+    assert "  first      TUF timestamp ends in 6 days; the stack signs it again by itself" in describe(running)
+
+
+def test_what_only_a_new_stack_renews_is_told_with_the_command_that_makes_one(stack):
+    authority = Expiry("certificate authority", datetime.now(UTC), Renewal.NEW_STACK)
+    read = read_status(str(stack.directory), SystemClock())
+    only = Status(*(getattr(read, name) if name != "expiries" else (authority,) for name in Status.__annotations__))
+    assert first_by_hand(only) == Due(authority, "sigkit stack init NEW")
+
+
+@pytest.mark.parametrize(("free", "word"), [(2**40, "free"), (2**20, "LOW")])
+def test_status_warns_of_a_disk_that_is_nearly_full(stack, monkeypatch, free, word):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**41, 0, free))
+    read = read_status(str(stack.directory), SystemClock())
+    [line] = [line for line in describe(read) if "on its disk" in line]
+    assert line.split()[0] == word
+    document = encode(read)
+    assert isinstance(document, dict)
+    assert (document["freeBytes"], document["freeIsLow"]) == (free, word == "LOW")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_never_answered_with_a_backup(stack, monkeypatch, number):
+    def fail(*_: object) -> None:
+        raise OSError(number, "no space")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(FileUnreadable) as caught:
+        read_status(str(stack.directory), SystemClock())
+    assert "free some space" in caught.value.remedy
+    assert "backup" not in caught.value.remedy
+
+
+def test_a_database_that_has_no_space_is_not_one_to_restore(stack, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "database.commit=enospc")
+    with pytest.raises(DatabaseUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "free some space" in caught.value.remedy
 
 
 def test_reading_the_status_changes_nothing(stack):
