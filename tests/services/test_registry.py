@@ -242,6 +242,7 @@ def test_upload_belongs_to_one_repository(registry):
         assert registry(method, elsewhere).status == 404
 
 
+@pytest.mark.attack("uploads that nobody ends")
 def test_oldest_upload_makes_room_for_a_new_one(serve):
     registry = serve(limits=ServedLimits(uploads=2))
     first, second = registry.start(), registry.start()
@@ -251,6 +252,7 @@ def test_oldest_upload_makes_room_for_a_new_one(serve):
     assert len(registry.files("uploads")) == 2
 
 
+@pytest.mark.attack("uploads that nobody ends")
 @pytest.mark.parametrize("way", ["PATCH", "PUT", "POST"])
 def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, way):
     registry = serve(limits=ServedLimits(uploads=1))
@@ -270,6 +272,7 @@ def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, w
         assert registry("PUT", f"{location}?digest={digest}").status == 201
 
 
+@pytest.mark.attack("uploads that nobody ends")
 @pytest.mark.parametrize(
     ("limits_", "sent"), [(ServedLimits(upload_idle_s=-1), b"x"), (ServedLimits(upload_empty_s=-1), b"")], ids=["idle", "empty"]
 )
@@ -429,6 +432,7 @@ def test_manifest_at_the_limit_is_taken(registry):
     assert registry.put_manifest(raw, "v1").status == 201
 
 
+@pytest.mark.attack("manifests at once")
 def test_manifests_that_come_at_once_are_bounded_together(serve):
     registry = serve(limits=ServedLimits(manifests_bytes=3_000))
     registry.push(small_image(), "v1")
@@ -448,6 +452,7 @@ def test_manifests_that_come_at_once_are_bounded_together(serve):
     assert asyncio.run(put(whole(raw))).status == 201  # what was held is given back, by those that were refused too
 
 
+@pytest.mark.attack("manifests at once")
 def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
     registry = serve(limits=ServedLimits(manifest_s=0.05))
 
@@ -593,6 +598,7 @@ def test_referrers_come_in_pages(serve):
     assert set(found) == attached
 
 
+@pytest.mark.attack("lists of thousands")
 def test_pages_of_referrers_stay_below_what_clients_read(registry):
     image = small_image()
     registry.push(image, "v1")
@@ -640,6 +646,7 @@ class Watched:
         return call
 
 
+@pytest.mark.attack("lists of thousands")
 @pytest.mark.parametrize(
     ("method", "target", "touched"),
     [
@@ -665,6 +672,7 @@ def test_others_are_answered_while_a_request_touches_many_files(registry, method
     assert threading.current_thread().name not in storage.threads[touched]
 
 
+@pytest.mark.attack("lists of thousands")
 def test_lists_that_wait_take_no_thread(registry):
     registry.push(small_image(), "v1")
     storage = Watched(registry.storage)

@@ -208,6 +208,7 @@ def started(tmp_path):
         yield start
 
 
+@pytest.mark.attack("connections without descriptors")
 @pytest.mark.parametrize("sent", [b"", b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"])
 def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(started, sent):
     _, host, port = started(FEW_DESCRIPTORS, FEW_DESCRIPTORS)
@@ -229,6 +230,7 @@ def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(
         assert (answer.status, answer.read()) == (201, b"")
 
 
+@pytest.mark.attack("connections without descriptors")
 @pytest.mark.parametrize("hard", [500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]], ids=["few", "as here"])
 def test_server_asks_for_the_descriptors_that_it_may_have_and_can_use(started, hard):
     pid, _, _ = started(100, hard)

@@ -201,6 +201,7 @@ class _Audit:
 _audit = _Audit()
 
 
+@pytest.mark.attack("lists of thousands")
 @pytest.mark.parametrize("after", [0, 7])
 def test_only_the_referrers_of_one_page_are_read(storage, after):
     attached = attach(storage, 12)
@@ -212,6 +213,7 @@ def test_only_the_referrers_of_one_page_are_read(storage, after):
     assert opened == {str(SUBJECT.digest), *map(str, attached[after : after + 3])}
 
 
+@pytest.mark.attack("lists of thousands")
 def test_page_of_referrers_ends_where_its_bytes_do(storage):
     attached = attach(storage, 5)
     found = storage.list_referrers("a/b", SUBJECT.digest, Page(1_000, 500))
@@ -219,6 +221,7 @@ def test_page_of_referrers_ends_where_its_bytes_do(storage):
     assert found.last == str(attached[len(found.found) - 1])
 
 
+@pytest.mark.attack("deletions that walk")
 def test_repositories_are_walked_for_the_first_deletion_only(storage):
     digests = [put_blob(storage, "a/b", bytes([number])) for number in range(3)]
     for number in range(20):
