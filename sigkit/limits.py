@@ -143,6 +143,7 @@ class ServedLimits(Data):
     upload_idle_s: float = 3_600  # then an upload that nobody goes on with is dropped
     upload_empty_s: float = 60  # the same for one that never had a byte: a client that asks for one sends at once
     manifest_s: float = 120  # for all of one: 4 MiB at less than `LEAST_BYTES_PER_S`
+    manifest_safe_s: float = 5  # so long it gives way to no other that comes; 4 MiB at less than 1 MB/s
     manifests_bytes: int = 64 * 2**20  # of manifests at once, which are parsed whole: 16 of the largest
     body: BodyLimits = BodyLimits(128 * 2**30)  # blobs are counted over several requests; this only ends one
     page: int = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer

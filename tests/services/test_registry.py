@@ -453,6 +453,41 @@ def test_manifests_that_come_at_once_are_bounded_together(serve):
 
 
 @pytest.mark.attack("manifests at once")
+@pytest.mark.parametrize("ends", ["never", "just then"])
+def test_manifest_that_comes_slowly_gives_way_to_one_for_which_there_is_no_room(serve, ends):
+    registry = serve(limits=ServedLimits(manifests_bytes=3_000, manifest_safe_s=0))
+    registry.push(small_image(), "v1")
+    raw = small_image().manifest
+
+    async def put(body):
+        headers = {"content-type": OCI_MANIFEST}
+        return (await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v2", {}, headers, body))).status
+
+    async def act():
+        begun, gone_on = asyncio.Event(), asyncio.Event()
+
+        async def slow():
+            yield b" " * (3_000 - len(raw) + 1)
+            begun.set()
+            await gone_on.wait()
+            yield raw  # a manifest, if what came before it is left out
+
+        async def fast():
+            if ends == "just then":
+                gone_on.set()
+            yield raw
+
+        async with asyncio.timeout(10):
+            first = asyncio.create_task(put(slow()))
+            await begun.wait()
+            second = await put(fast())
+            return await first, second
+
+    assert asyncio.run(act()) == (408, 201)
+    assert asyncio.run(put(whole(raw))) == 201
+
+
+@pytest.mark.attack("manifests at once")
 def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
     registry = serve(limits=ServedLimits(manifest_s=0.05))
 
@@ -609,19 +644,36 @@ def test_pages_of_referrers_stay_below_what_clients_read(registry):
     assert "link" in answer.headers
 
 
-def test_page_that_a_filter_leaves_empty_leads_to_the_next(serve):
+def filtered_pages(registry, image) -> list[int]:
+    """Return how many referrers are on each page of those that are wanted."""
+    found, target = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x"
+    while target:
+        answer = registry("GET", target)
+        found.append(len(answer.json()["manifests"]))
+        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
+    return found
+
+
+def test_page_that_a_filter_leaves_empty_is_passed_over(serve):
     registry = serve(limits=ServedLimits(page=1))
     image = small_image()
     registry.push(image, "v1")
-    for kind in ("application/x", "application/y"):
-        registry.attach(image.manifest, kind, "note")
-    found, target, pages = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x", 0
-    while target:
-        answer = registry("GET", target)
-        found += [item["artifactType"] for item in answer.json()["manifests"]]
-        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
-        pages += 1
-    assert (found, pages) == (["application/x"], 2)
+    for number in range(3):
+        registry.attach(image.manifest, "application/y", str(number))
+    assert filtered_pages(registry, image) == [0]
+    registry.attach(image.manifest, "application/x", "")
+    pages = filtered_pages(registry, image)
+    assert (sum(pages), pages[0]) == (1, 1)
+
+
+@pytest.mark.attack("lists of thousands")
+def test_only_so_many_pages_are_passed_over_for_one_answer(serve):
+    registry = serve(limits=ServedLimits(page=1))
+    image = small_image()
+    registry.push(image, "v1")
+    for number in range(10):
+        registry.attach(image.manifest, "application/y", str(number))
+    assert filtered_pages(registry, image) == [0, 0, 0]
 
 
 class Watched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ SUBJECT = describe(b"subject")
 IMAGE = small_image()
 RAW = encode_manifest(describe(IMAGE.config), [describe(IMAGE.layer)], subject=SUBJECT)
 DIGEST = Digest.of(RAW)
+OTHER = encode_manifest(describe(IMAGE.config), [describe(IMAGE.layer)])
 ALL = Page(1_000, 1 << 20)
 
 # Forks a process for each line, so that a step costs no start of an interpreter: an armed failpoint and a directory in, a status out.
@@ -229,6 +231,45 @@ def test_repositories_are_walked_for_the_first_deletion_only(storage):
     walked = [paths_of(lambda digest=digest: storage.delete_blob("a/b", digest)) for digest in digests]
     assert len(walked[0]) > 20
     assert not any("many" in path for paths in walked[1:] for path in paths)
+
+
+class Meanwhile(list[str]):
+    """Does something in another thread when a tag is first read, and waits for it."""
+
+    def __init__(self, act) -> None:
+        self._act = act
+        self.done = False
+
+    def append(self, path: str) -> None:
+        if "/_tags/" in path and not self.done:
+            self.done = True
+            _audit.paths = None
+            thread = threading.Thread(target=self._act, daemon=True)
+            thread.start()
+            thread.join(5)
+            self.done = not thread.is_alive()
+
+
+@pytest.mark.attack("deletions that walk")
+def test_tags_are_read_before_a_deletion_while_others_push_and_one_that_was_put_meanwhile_goes_too(storage):
+    document, other = (parse_manifest(raw, Digest.of(raw), Place("test")) for raw in (RAW, OTHER))
+    storage.put_manifest("a", document, "v1")
+    storage.put_manifest("a", document, "v2")
+
+    def push():
+        storage.put_manifest("a", document, "v3")
+        storage.put_manifest("a", other, "v2")
+        storage.put_manifest("b", document, "v4")
+
+    _audit.paths = meanwhile = Meanwhile(push)
+    try:
+        assert storage.delete_manifest("a", document.digest)
+    finally:
+        _audit.paths = None
+    assert meanwhile.done
+    assert storage.list_tags("a") == ("v2",)
+    assert storage.find_tag("a", "v2") == other.digest
+    assert storage.find_tag("b", "v4") == document.digest
 
 
 @pytest.mark.parametrize("deleted_before", [True, False])
