@@ -1010,6 +1010,16 @@ class TokenNotTaken(IdentError):
     code = "SK-IDENT-050"
 
 
+class StrangeIssuer(IdentError):
+    """The identity token is of an issuer whose tokens the public-good instance does not take, so it was not sent there.
+
+    Nobody named an instance, and the public one is asked where nobody does. Name your own by `--signing-config FILE` and
+    `--trusted-root FILE`. If the public instance takes the issuer since lately, name its files in the same way.
+    """
+
+    code = "SK-IDENT-051"
+
+
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
 
 
@@ -1530,6 +1540,15 @@ class AddressUnusable(NetError):
     """
 
     code = "SK-NET-010"
+
+
+class NoTls(NetError):
+    """A server was spoken to in TLS and answered in something else, most often plain HTTP.
+
+    The address has https:// and the port is one without, or a registry's port is one without. Look at the port, and at the message.
+    """
+
+    code = "SK-NET-011"
 
 
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------

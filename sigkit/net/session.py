@@ -16,6 +16,7 @@ from sigkit.data import Data
 from sigkit.errors import (
     AnswerUnusable,
     EncodingRefused,
+    NoTls,
     PlainHttpRefused,
     RedirectRefused,
     TimedOut,
@@ -61,7 +62,7 @@ class NetOptions(Data):
     """What the user decided about connections.
 
     `own_addresses` are allowed whatever the rule says: addresses that the calling code itself holds, as that of a cloud's metadata.
-    `ca_option` is where a user names `ca_file`, for the advice.
+    For the advice: `ca_option` is where a user names `ca_file`, and `plain_option` what puts hosts into `plain_http_hosts` ("": nothing).
     """
 
     plain_http_hosts: frozenset[str] = frozenset()
@@ -69,6 +70,7 @@ class NetOptions(Data):
     read_timeout_s: float = 30.0
     own_addresses: frozenset[str] = frozenset()
     ca_option: str = "--registry-cacert FILE"
+    plain_option: str = ""
 
 
 class Call(NamedTuple):
@@ -211,9 +213,12 @@ class Session:
             except TlsFailed as err:
                 err.remedy = f"for a private authority, give its certificate with {self._options.ca_option}"
                 raise
+            except NoTls as err:
+                err.remedy = self._plain_advice(call.url.origin)
+                raise
             except Unreachable as err:
                 if call.url.origin.scheme == "http" and not err.remedy:
-                    err.remedy = "if this server speaks TLS, its address begins with https://"
+                    err.remedy = self._tls_advice(call.url.origin)
                 if last or not retry.repeatable(call.method) or not self._wait(attempt, None, call):
                     raise
                 continue
@@ -239,6 +244,18 @@ class Session:
             return False
         self._sleep(wait_s)
         return True
+
+    def _plain_advice(self, origin: Origin) -> str:
+        if not self._options.plain_option:
+            return f"if it speaks plain HTTP, its address is http://{origin.authority}, which is asked on this machine alone"
+        return f"if it speaks plain HTTP, {self._options.plain_option} allows that for the registry that is named"
+
+    def _tls_advice(self, origin: Origin) -> str:
+        if not self._options.plain_option:
+            return "if this server speaks TLS, its address begins with https://"
+        if is_loopback_name(origin.host):  # asked without TLS unless an authority is named for it
+            return f"if this registry speaks TLS, give the certificate of its authority: {self._options.ca_option}"
+        return f"if this registry speaks TLS, leave out {self._options.plain_option}"
 
     def _follow(self, call: Call) -> Reply:
         first = call
@@ -275,7 +292,7 @@ class Session:
                 "plain HTTP to another machine",
                 place=call.url.place(),
                 expected=f"https://{origin.authority}",
-                remedy="--allow-http-registry allows it for the registry that is named",
+                remedy=f"{plain} allows it for the registry that is named" if (plain := self._options.plain_option) else "",
             )
         return allowed & {Nearness.LOOPBACK}
 

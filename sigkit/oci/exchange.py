@@ -94,7 +94,8 @@ class Exchange:
 
     def __init__(self, options: RegistryOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Take the user's options, and a way to wait between attempts."""
-        net = NetOptions(frozenset(options.plain_http_hosts), options.ca_file, options.read_timeout_s)
+        plain = frozenset(options.plain_http_hosts)
+        net = NetOptions(plain, options.ca_file, options.read_timeout_s, plain_option="--allow-http-registry")
         self._options = options
         self._session = Session(net, sleep=sleep)
         self._kept: dict[tuple[Origin, str], tuple[str, Deadline]] = {}

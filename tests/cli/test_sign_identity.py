@@ -365,6 +365,64 @@ def test_an_output_that_cannot_be_written_is_found_out_before_anything_is_publis
     assert sorted(entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))) == []
 
 
+@pytest.fixture
+def elsewhere(here, monkeypatch):
+    """Let every request go nowhere, and note it."""
+    sent: list[str] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: sent.append(host) or [])
+    return sent
+
+
+@pytest.mark.attack("private token to the public instance")
+@pytest.mark.parametrize("root", [(), ("--trusted-root", "public-good")])
+def test_a_token_of_a_private_issuer_is_not_sent_to_the_public_instance(here, elsewhere, capsys, root):
+    assert run(["sign-blob", "--yes", *root, "--identity-token", "token", "--bundle", "b.json", "file"]) == 2
+    said = capsys.readouterr().err
+    assert "SK-IDENT-051" in said
+    assert "--signing-config FILE --trusted-root FILE" in said
+    assert elsewhere == []
+
+
+def test_a_token_of_an_issuer_of_the_public_instance_is_sent_there(here, server, elsewhere, capsys):
+    (here / "token").write_text(server.instance.token(iss="https://token.actions.githubusercontent.com"))
+    assert run(["sign-blob", "--yes", "--wait", "1", "--identity-token", "token", "--bundle", "b.json", "file"]) == 3
+    assert set(elsewhere) == {b"fulcio.sigstore.dev"}
+
+
+def test_nobody_logs_in_at_a_private_issuer_for_the_public_instance(here, elsewhere, capsys):
+    assert run(["sign-blob", "--login", "device", "--oidc-issuer", "https://login.acme.example", "--bundle", "b.json", "file"]) == 2
+    assert "SK-IDENT-051" in capsys.readouterr().err
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("issuer", "says"),
+    [
+        ("oauth2.sigstore.dev/auth", "SK-NET-007"),
+        ("https://", "SK-NET-007"),
+        ("https://a b.example", "SK-NET-007"),
+        ("https://oauth2.sigstore.dev/auth/", "calls itself https://oauth2.sigstore.dev/auth\n"),
+        ("http://oauth2.sigstore.dev/auth", "calls itself https://oauth2.sigstore.dev/auth\n"),
+        ("https://Accounts.google.com", "calls itself https://accounts.google.com\n"),
+    ],
+)
+def test_a_malformed_issuer_is_a_usage_error_and_a_near_miss_is_named(here, server, capsys, issuer, says):
+    assert blob("--login", "device", "--oidc-issuer", issuer) == 2
+    assert says in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_a_page_in_the_place_of_a_token_is_no_refusal_and_no_usage_error(here, monkeypatch, server, capsys):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{server.url}/oidc/request")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret")
+    server.on("GET", "/oidc/request").answer(b"<!doctype html><h1>Log in</h1>")
+    assert blob() == 3
+    said = capsys.readouterr().err
+    assert "GitHub Actions: the answer to the request for a token is none" in said
+    assert "a page, as of a proxy or a login" in said
+
+
 def test_who_is_passed_over_is_told(here, server, capsys):
     logs = [
         server.instance.service("/log2", 2, operator="a", start="2026-02-01T00:00:00Z"),
@@ -420,10 +478,13 @@ def test_a_token_on_the_command_line_is_warned_of(here, capsys):
     assert "can be read by other users" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("", 130)])
-def test_on_a_terminal_it_is_asked(here, monkeypatch, server, typed, status):
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 130)])
+def test_on_a_terminal_it_is_asked(here, monkeypatch, server, capsys, typed, status):
     monkeypatch.setattr(sys, "stdin", Keyboard(typed))
     assert blob("--identity-token", "token") == status
+    said = capsys.readouterr().err
+    assert ("stopped as you said; nothing was published" in said) is (status == 1)
+    assert "usage error" not in said
     assert (here / "b.json").exists() is (status == 0)
     assert bool(server.log) is (status == 0)
 
@@ -525,3 +586,21 @@ def test_the_conformance_suites_client_signs_and_verifies(here, server):
     who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", server.instance.issuer)
     assert conformance.run(["verify-bundle", "--bundle", "b.json", *who, *instance[:2], "file"]) == 0
     assert conformance.run(["sign-bundle", "--staging", "--identity-token", token, "--bundle", "c.json", "file"]) == 2
+
+
+def test_a_service_on_a_port_without_tls_is_said_to_be_one_and_is_not_asked_for_minutes(here, server, capsys):
+    plain = server.instance.config().decode()
+    (here / "sc.json").write_text(plain.replace("http://", "https://"))
+    assert blob("--identity-token", "token") == 3
+    said = capsys.readouterr().err
+    assert "SK-NET-011" in said
+    assert "http://127.0.0.1" in said
+    assert "waiting" not in said
+
+
+def test_a_registry_on_loopback_that_speaks_tls_says_how_to_name_its_authority(here, tmp_path, capsys):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with MisbehavingRegistry(tls=identity.server_context()) as registry:
+        for command in (["sign", *FILES, "--identity-token", "token"], ["inspect"]):
+            assert run([*command, f"localhost:{registry.port}/t/app:1.0"]) == 3
+            assert "--registry-cacert FILE" in capsys.readouterr().err
