@@ -1,10 +1,9 @@
-"""`sigkit stack` as an operator meets it: each command is a process of its own."""
+"""`sigkit stack` as an operator meets it: what is served is a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,9 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from sigkit import durable
 from sigkit.cli.main import run
+from sigkit.services.stack.space import LOW_BYTES
 from tests.simulators import stacks
-from tests.simulators.command import SIGKIT
+from tests.simulators.command import SIGKIT, run_here
 from tests.simulators.trusting import FixedClock
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 LOGIN_FORM = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
 
 
-def sigkit(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [*SIGKIT, *map(str, arguments)]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+def sigkit(*arguments: object, status: int = 0, **environment: str) -> Done:
+    """Run a command that must end with `status`: in this process, which is much quicker than starting one."""
+    ended, *said = run_here(*map(str, arguments), environment=environment)
+    assert ended == status, said
+    return Done(*said)
 
 
 def answer(*arguments: object, status: int = 0) -> Any:
@@ -144,12 +148,11 @@ def test_one_that_is_damaged_while_the_stack_runs_is_a_503_and_a_line_for_the_op
 def test_a_stack_that_has_lost_a_part_is_to_be_restored_and_never_made_again(stack, lost):
     path = stack.directory / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    done = subprocess.run([*SIGKIT, "stack", "up", stack.directory], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in {2, 3}
-    assert "from a backup" in done.stderr
-    assert "make it again" not in done.stderr
-    seen = subprocess.run([*SIGKIT, "stack", "status", stack.directory], capture_output=True, text=True, timeout=60, check=False)
-    assert "SK-INTERNAL" not in seen.stderr
+    status, _, said = run_here("stack", "up", str(stack.directory))
+    assert status in {2, 3}
+    assert "from a backup" in said
+    assert "make it again" not in said
+    assert "SK-INTERNAL" not in run_here("stack", "status", str(stack.directory))[2]
 
 
 def test_what_has_expired_is_said_by_status_and_up_and_by_its_exit(tmp_path):
@@ -295,7 +298,7 @@ def test_other_documents_reach_clients_by_tuf_and_as_files(tmp_path):
     files = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
     first_root = stack.client("root.json").read_bytes()
     with up(stack.directory):
-        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb")
+        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb", "--drop")
         targets = stack.json("GET", "/tuf/2.targets.json")["signed"]["targets"]
         digest = targets["trusted_root.json"]["hashes"]["sha256"]
         assert stack.call("GET", f"/tuf/targets/{digest}.trusted_root.json")[1] == other.client("trusted_root.json").read_bytes()
@@ -313,3 +316,65 @@ def test_what_clients_would_not_take_is_not_published(stack, tmp_path, wrong):
     before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
     sigkit("stack", "publish", stack.directory, *files, status=2)
     assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_published_root_leaves_out_is_listed_and_refused_until_that_is_agreed_to(stack, tmp_path):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    document["tlogs"][0]["publicKey"]["validFor"]["start"] = "2099-01-01T00:00:00Z"
+    document["ctlogs"][0]["publicKey"]["validFor"] = {"start": "2000-01-01T00:00:00Z", "end": "2000-01-02T00:00:00Z"}
+    document["certificateAuthorities"], document["timestampAuthorities"] = [], []
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
+    refused = answer("stack", "publish", stack.directory, *line, status=2)["error"]
+    assert refused["code"] == "SK-ROOT-067"
+    for lost in ("; certificate log", " from 2099-01-01", " until 2000-01-02", "certificate authority", "timestamp authority"):
+        assert lost in refused["problem"]
+    assert "--drop" in refused["remedy"]
+    assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+    answer("stack", "publish", stack.directory, *line, "--drop")
+    assert stack.client("trusted_root.json").read_bytes() == (tmp_path / "root.json").read_bytes()
+
+
+def test_a_root_in_which_the_old_services_end_now_beside_new_ones_is_published_without_a_question(stack, tmp_path):
+    other = stacks.make(tmp_path / "other")
+    old, new = (json.loads(one.client("trusted_root.json").read_bytes()) for one in (stack, other))
+    for kind in ("tlogs", "ctlogs"):
+        old[kind][0]["publicKey"]["validFor"]["end"] = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        old[kind] += new[kind]
+    for kind in ("certificateAuthorities", "timestampAuthorities"):
+        old[kind] += new[kind]
+    (tmp_path / "root.json").write_text(json.dumps(old))
+    answer(
+        *("stack", "publish", stack.directory, "--trusted-root", tmp_path / "root.json"),
+        *("--signing-config", other.client("signing_config.json")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "point"),
+    [
+        (("up",), "stack.run.fsync"),
+        (("backup", "copy"), "stack.rename"),
+        (("renew",), "tuf.timestamp.fsync"),
+        (("approve", "ABCD-EFGH", "--deny"), "database.commit"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_full_disk_is_answered_with_freeing_space(stack, tmp_path, monkeypatch, command, point):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{point}=enospc")
+    name, *rest = command
+    status, said, _ = run_here("stack", name, str(stack.directory), *rest, "--output", "json")
+    refused = json.loads(said)["error"]
+    assert status in {2, 3}
+    assert "free some space" in refused["remedy"]
+    assert "backup" not in refused["remedy"]
+
+
+def test_up_warns_of_a_disk_that_is_nearly_full(stack, tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    with (tmp_path / "said").open("w") as said, up(stack.directory, stderr=said):
+        pass
+    assert ("are free on the disk" in (tmp_path / "said").read_text()) == (free < LOW_BYTES)

@@ -159,22 +159,22 @@ def no_stack(directory: str) -> NoStack:
         return NoStack("no such directory", place=place, remedy=f"sigkit stack init {named} makes a stack there")
     except OSError as err:
         return NoStack(f"no stack can be seen there: {err.strerror}", place=place, remedy="name the directory of a stack")
+    problem, remedy = _what_it_is(directory, found)
+    return NoStack(problem, place=place, got=", ".join(found)[:200], remedy=remedy)
+
+
+def _what_it_is(directory: str, found: Sequence[str]) -> tuple[str, str]:
+    """Return in words what a directory is that is no stack, and the next step."""
     if any(name in found for name in SERVICES):
         # A stack gets its name when it is whole: one that has its name has been so, and its log may have entries.
-        return NoStack(
-            f"a stack that is not whole: {CONFIG} is not there",
-            place=place,
-            got=", ".join(found)[:200],
-            remedy="restore it from a backup; a new stack needs a new directory",
-        )
+        return f"a stack that is not whole: {CONFIG} is not there", "restore it from a backup; a new stack needs a new directory"
     if not found:
-        return NoStack("the directory is empty: no stack is there", place=place, remedy=f"sigkit stack init {named} makes one there")
-    got = ", ".join(found)[:200]
+        return "the directory is empty: no stack is there", f"sigkit stack init {shlex.quote(directory)} makes one there"
     if near := _stacks_in(directory):
-        return NoStack("no stack is there, but below it", place=place, got=got, remedy=_name_one(near))
+        return "no stack is there, but below it", _name_one(near)
     if near := _stack_above(directory):
-        return NoStack("no stack is there, but above it", place=place, got=got, remedy=_name_one(near))
-    return NoStack("the directory holds something else: no stack is there", place=place, got=got, remedy="name the directory of a stack")
+        return "no stack is there, but above it", _name_one(near)
+    return "the directory holds something else: no stack is there", "name the directory of a stack"
 
 
 def _name_one(stacks: Sequence[str]) -> str:

@@ -54,7 +54,9 @@ def full_disk_told() -> Iterator[None]:
 
 def _is_full(err: SigkitError) -> bool:
     cause: BaseException | None = err
-    while cause is not None:
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
+        seen.append(cause)
         if (isinstance(cause, OSError) and cause.errno in FULL) or getattr(cause, "sqlite_errorcode", 0) == _SQLITE_FULL:
             return True
         cause = cause.__cause__
