@@ -78,8 +78,8 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
         MalformedReference: one is none; nothing was asked then.
         SigkitError: a file of the operator's cannot be used.
     """
-    from sigkit.cli.in_order import results_in_order
     from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED
+    from sigkit.in_order import results_in_order
 
     if not images:
         raise click.UsageError("Name an image, or a file with images: -f FILE.", click.get_current_context())
