@@ -6,6 +6,7 @@ Without TLS it listens on loopback only: whoever reaches the registry may push a
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import resource
 import signal
@@ -208,8 +209,17 @@ def _listener(listen: str, tls: Tls | None) -> Iterator[socket.socket]:
             # Now, not when the server's thread comes to it: whoever is told the address can connect.
             listener.listen(_BACKLOG)
         except OSError as err:
-            raise AddressUnusable(f"cannot listen: {err.strerror}", place=place, remedy="choose another port, or 0") from err
+            raise AddressUnusable(f"cannot listen: {err.strerror}", place=place, remedy=_advise(err, host.compressed, port)) from err
         yield listener
+
+
+def _advise(err: OSError, host: str, port: int) -> str:
+    if err.errno == errno.EADDRINUSE:
+        elsewhere = f"[{host}]:0" if ":" in host else f"{host}:0"
+        return f"which process has the port: ss -ltnp 'sport = :{port}'; stop that one, or take a free port: --listen {elsewhere}"
+    if err.errno == errno.EADDRNOTAVAIL:
+        return "choose an address that this machine has: ip -brief address"
+    return "choose another address or port with --listen; ports below 1024 are for root"
 
 
 def _parse_listen(listen: str, place: Place) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:

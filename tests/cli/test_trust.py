@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sigkit.digest import Digest
 from sigkit.keys.private import generate
 from tests.simulators.command import SIGKIT, run_here
-from tests.simulators.misbehaving_registry import MisbehavingServer
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sigstore import IMAGE, REPOSITORY, Simulator
 from tests.simulators.trusting import WHO, fetch, publish, write_signed_file
 
@@ -89,6 +91,27 @@ def test_or_by_the_digest_of_its_first_root(home, mirror):
     assert wrong.returncode == 1
     assert "SK-ROOT-065" in wrong.stderr
     assert not (home.trust / "other").exists()
+
+
+def test_a_stack_that_is_named_for_its_repository_is_told_with_the_right_url(home, instance):
+    repository = publish(instance)
+
+    def below(seen):
+        return (
+            repository(dataclasses.replace(seen, target=seen.target.removeprefix("/tuf"))) if seen.path.startswith("/tuf/") else Reply(404)
+        )
+
+    (home.path / "1.root.json").write_bytes(repository.pinned)
+    for proof in (("--root", "1.root.json"), ("--sha256", Digest.of(repository.pinned).hex)):
+        with MisbehavingServer(below) as server:
+            done = home("trust", "init", "acme", "--mirror", f"{server.url}/", *proof)
+            assert done.returncode == 3
+            assert f"--mirror {server.url}/tuf" in done.stderr
+            assert home("trust", "init", "acme", "--mirror", f"{server.url}/tuf", *proof).returncode == 0
+        with MisbehavingServer(lambda _: Reply(404)) as server:
+            done = home("trust", "init", "nothing", "--mirror", server.url, *proof)
+            assert (done.returncode, "/tuf" in done.stderr) == (3, False)
+        shutil.rmtree(home.trust)
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,21 @@ def test_malformed_address_is_a_usage_error(tmp_path, listen):
 
 
 def test_port_in_use_is_a_usage_error(tmp_path):
-    with running_registry(tmp_path / "one") as address, pytest.raises(AddressUnusable), running_registry(tmp_path / "two", address):
+    with (
+        running_registry(tmp_path / "one") as address,
+        pytest.raises(AddressUnusable) as caught,
+        running_registry(tmp_path / "two", address),
+    ):
         pass
+    assert caught.value.status() == EXIT_USAGE
+    assert f"ss -ltnp 'sport = :{address.rpartition(':')[2]}'" in caught.value.remedy
+    assert "--listen 127.0.0.1:0" in caught.value.remedy
+
+
+def test_an_address_of_another_machine_is_a_usage_error(tls, tmp_path):
+    with pytest.raises(AddressUnusable) as caught, running_registry(tmp_path / "registry", "192.0.2.1:0", tls=tls):
+        pass
+    assert "ip -brief address" in caught.value.remedy
 
 
 def test_directory_in_use_is_could_not_check(tmp_path):
