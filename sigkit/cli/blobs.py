@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sigkit.cli.inputs import STDIN, place_of, read_input
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from sigkit.cli.options import EvidenceFlags, PolicyFlags
@@ -52,7 +52,7 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
     for reason in decision.reasons:
         word = status_word(decision.exit_status())
-        output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape(reason.problem)}  [{reason.code}]")
+        output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape_own(reason.problem)}  [{reason.code}]")
     return decision.exit_status()
 
 

@@ -185,7 +185,7 @@ def _line(output: Output, image: str, result: _Result) -> str:
     line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(image)}{digest}"
     for reason in result.reasons[:1]:
         found = f", found: {escape(reason.got)}" if reason.got else ""
-        line += f"  {escape(reason.problem)}{found}  [{reason.code}]"
+        line += f"  {escape_own(reason.problem)}{found}  [{reason.code}]"
     return line
 
 

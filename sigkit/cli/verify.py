@@ -10,7 +10,7 @@ import click
 from sigkit.cli.connect import find_in_layout, open_source, parse_image
 from sigkit.cli.options import asked_options, image_options, platform_option, policy_options, registry_options, source_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from sigkit.cli.options import AskedFlags, ConnectionFlags, ImageFlags, PolicyFlags, SourceFlags
@@ -176,7 +176,7 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
         output.answer(lines, encode_verdict(record))
         for reason in record.reasons[:1]:
             word = verdict_word(record)
-            output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape(reason.problem)}  [{reason.code}]")
+            output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape_own(reason.problem)}  [{reason.code}]")
     return record.exit_status()
 
 
