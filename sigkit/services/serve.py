@@ -5,9 +5,11 @@ Without TLS it listens on loopback only: whoever reaches the registry may push a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import resource
 import signal
 import socket
@@ -43,6 +45,46 @@ class Tls:
     key: str
 
 
+class _ServerThread(threading.Thread):
+    """The thread of a server."""
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        super().__init__(name="sigkit-server")
+        self._server = server
+        self._listener = listener
+        self._has_ended = False
+        self._told: SimpleQueue[None] = SimpleQueue()
+
+    def run(self) -> None:
+        """Serve until it is told to end."""
+        try:
+            self._server.run(sockets=[self._listener])
+        finally:
+            self._has_ended = True
+            self._told.put(None)
+
+    def stop(self) -> None:
+        """Wait until nothing is answered any more; who is interrupted waits no longer for requests under way, but for their end still.
+
+        Else whoever serves would close its files, and give its lock away, while this thread still answers from them. It is not joined:
+        CPython 3.11 takes a thread for one that has ended when joining it is interrupted (its mend of bpo-45274).
+
+        Raises:
+            KeyboardInterrupt: once the thread has ended.
+        """
+        interrupted: KeyboardInterrupt | None = None
+        self._server.should_exit = True
+        while not self._has_ended:
+            try:
+                self._told.get()
+            except KeyboardInterrupt as err:
+                interrupted = err
+                self._server.force_exit = True
+        self.join()
+        if interrupted is not None:
+            raise interrupted
+
+
 @contextlib.contextmanager
 def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None, names: Sequence[str] = ()) -> Iterator[str]:
     """Serve cores until the block ends, and give the address, `host:port`.
@@ -60,14 +102,13 @@ def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None, nam
     """
     with _listener(listen, tls) as listener:
         server = _server(App(mounts, None if tls else frozenset(name.lower() for name in names)), tls, listen)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sigkit-server")
+        thread = _ServerThread(server, listener)
         thread.start()
         try:
             host, port = listener.getsockname()[:2]
             yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         finally:
-            server.should_exit = True
-            thread.join()
+            thread.stop()
 
 
 @contextlib.contextmanager
@@ -143,12 +184,18 @@ def until_told() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _is_told(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of each request that was cut off at the end: how many there were is said in a line of its own."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
     need_extra(Place(f"server on {listen}"), *SERVER)
     import uvicorn
 
     from sigkit.services.protocol import BoundedProtocol
 
+    logging.getLogger("uvicorn.error").addFilter(_is_told)
     config = uvicorn.Config(
         app,
         loop="uvloop",
