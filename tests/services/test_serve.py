@@ -173,6 +173,13 @@ def test_an_address_of_another_machine_is_a_usage_error(tls, tmp_path):
     assert "ip -brief address" in caught.value.remedy
 
 
+def test_threads_take_short_turns_while_it_is_served_and_no_longer(tmp_path):
+    before = sys.getswitchinterval()
+    with running_registry(tmp_path / "registry"):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+
+
 def test_directory_in_use_is_could_not_check(tmp_path):
     with running_registry(tmp_path / "one"), pytest.raises(LockTimeout), running_registry(tmp_path / "one"):
         pass
