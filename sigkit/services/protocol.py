@@ -67,14 +67,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(_TOO_LARGE)
         elif self.transport.is_closing():  # it was no request
             self._wait_for_reader()
-        elif not self._moved and self._timer is None and self._is_idle():
-            self._wait()  # empty lines before a head end uvicorn's own wait for it, and begin none
+        elif self._timer is None and (self._in_head or (not self._moved and self._is_idle())):
+            self._wait()  # now, for most heads come whole; and empty lines before one end uvicorn's own wait for it, and begin none
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
         self._in_head, self._moved = True, True
-        self._wait()
+        self._stop_waiting()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, and no trailer: those would become headers of a request that is being answered."""
