@@ -12,7 +12,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -445,7 +445,8 @@ def test_status_says_what_ends_first_and_which_command_renews_it(stack):
 def test_what_only_a_new_stack_renews_is_told_with_the_command_that_makes_one(stack):
     authority = Expiry("certificate authority", datetime.now(UTC), Renewal.NEW_STACK)
     read = read_status(str(stack.directory), SystemClock())
-    only = Status(*(getattr(read, name) if name != "expiries" else (authority,) for name in Status.__annotations__))
+    parts: dict[str, Any] = {name: getattr(read, name) for name in Status.__annotations__} | {"expiries": (authority,)}
+    only = Status(**parts)
     assert first_by_hand(only) == Due(authority, "sigkit stack init NEW")
 
 
