@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -63,12 +63,23 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
     )
 
 
+_NEAR: Final = 0.8  # of difflib's likeness: another case, a word cut short, a letter more or fewer
+
+
 def _claims(given: tuple[str, ...]) -> dict[str, str]:
+    import difflib
+
+    from sigkit.services.issuers import CLAIM_NAMES
+
+    plain = {name.lower(): name for name in CLAIM_NAMES}
     found: dict[str, str] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or not name or name in found:
             raise click.UsageError(f"--claim is NAME=VALUE, each name once: {item[:80]!r}", click.get_current_context())
+        near = difflib.get_close_matches(name.lower(), plain, n=1, cutoff=_NEAR)
+        if near and plain[near[0]] != name:  # the certificate would say nothing, and nobody would notice
+            raise click.UsageError(f"--claim {name[:80]}: did you mean {plain[near[0]]}?", click.get_current_context())
         found[name] = value
     return found
 

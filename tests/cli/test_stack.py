@@ -232,6 +232,26 @@ def test_a_token_that_would_not_be_certified_is_a_usage_error(stack, arguments):
     assert sigkit("stack", "token", stack.directory, *arguments, status=2).stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sourceRepositoryUri", "sourceRepositoryURI"),
+        ("SourceRepositoryURI", "sourceRepositoryURI"),
+        ("sourceRepoURI", "sourceRepositoryURI"),
+        ("buildTriger", "buildTrigger"),
+        ("runInvocationUrl", "runInvocationURI"),
+    ],
+)
+def test_a_claim_that_is_nearly_one_of_the_certificates_is_a_usage_error_that_names_it(stack, given, meant):
+    refused = sigkit("stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", f"{given}=x", status=2)
+    assert f"did you mean {meant}?" in refused.stderr
+
+
+@pytest.mark.parametrize("given", ["team", "groups", "sourceRepositoryOwnerURI", "sourceRepositoryURI", "environment", "buildSignerDigest"])
+def test_another_claim_is_taken_as_it_is(stack, given):
+    sigkit("stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", f"{given}=x")
+
+
 def start_login(stack: stacks.Stack) -> str:
     status, raw = stack.call("POST", "/oidc/device", LOGIN_FORM.encode(), Content_Type="application/x-www-form-urlencoded")
     assert status == 200, raw
