@@ -148,9 +148,12 @@ def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentit
 
 
 def _note_doubts(output: Output, signer: WantedIdentity) -> None:
-    """Say what in an expression is probably not meant: cosign's need not fit the whole text."""
+    """Say what is probably not meant: an issuer that calls itself a little otherwise, and of an expression what cosign reads otherwise."""
     from sigkit.policy.expression import ONE_STRING, find_doubts
+    from sigkit.signing.public_good import near_issuer
 
+    if near := near_issuer(signer.issuer.exact):
+        output.note(escape_own(f"{signer.issuer.flag} {signer.issuer.exact}: this issuer calls itself {near}", LINE_CHARACTERS))
     for wanted in (signer.subject, signer.issuer):
         for doubt in find_doubts(wanted.expression) if wanted.expression else ():
             told = f"{wanted.flag}-regexp `{wanted.expression}`: {doubt.text}" + (f"; write {doubt.suggestion}" if doubt.suggestion else "")

@@ -33,6 +33,22 @@ def test_another_identity_is_refused_and_the_one_that_signed_is_listed(release):
     assert SUBJECT in done.said
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "https://token.actions.githubusercontent.com/",
+        "http://token.actions.githubusercontent.com",
+        "https://Token.actions.githubusercontent.com",
+    ],
+)
+def test_an_issuer_that_is_nearly_a_known_one_is_named(release, typed):
+    release.sign_as(Simulator())
+    wanted = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", typed, "--trusted-root", "root.json")
+    done = release.sigkit("verify", *wanted, release.reference)
+    assert done.status == 1
+    assert "this issuer calls itself https://token.actions.githubusercontent.com" in done.said
+
+
 def test_an_expression_must_fit_the_whole_identity(release):
     release.sign_as(Simulator())
     rest = ("--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json", release.reference)
