@@ -21,15 +21,58 @@ from sigkit import limits
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 
 def _refusal(status: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
 
 
+_CONTINUE: Final = b"HTTP/1.1 100 "
 _TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
 _TOO_SLOW: Final = _refusal("408 Request Timeout")
 _TOO_MANY: Final = _refusal("503 Service Unavailable")
+
+
+class _Gathered:
+    """Where one answer is written to: its head goes out together with what comes first of its body.
+
+    uvicorn writes them one after the other, and uvloop each at once: two calls of the kernel, and a client that is woken twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_response: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_response = on_response
+        self._head: bytes | None = None  # empty once it is written
+
+    def write(self, data: bytes) -> None:
+        """Write the next part."""
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif self._head is None and not data.startswith(_CONTINUE):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def end(self) -> None:
+        """End the answer."""
+        self._flush()
+        self._on_response()
+
+    def close(self) -> None:
+        """Close the connection behind what is written."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is being closed."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -86,6 +129,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._moved = False, True
         self._stop_waiting()
         super().on_headers_complete()
+        gathered = _Gathered(self.transport, self.cycle.on_response)
+        self.cycle.transport, self.cycle.on_response = gathered, gathered.end  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import os
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -262,3 +263,35 @@ def test_whoever_reads_fast_enough_gets_all(tmp_path, monkeypatch):
         path = push(address, 16 << 20)
         with ask(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 1 << 16) as connection:
             assert len(answer(connection).partition(b"\r\n\r\n")[2]) == 16 << 20
+
+
+_DATA_SEGMENTS_IN = 152  # the place of tcpi_data_segs_in in Linux's struct tcp_info
+
+
+def test_an_answer_comes_in_one_piece(address):
+    with connect(address) as connection:
+        for _ in range(20):
+            connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            said = connection.recv(65_536)
+            while not said.endswith(b"\r\n\r\n{}"):
+                said += connection.recv(65_536)
+        [pieces] = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _DATA_SEGMENTS_IN)
+        assert pieces == 20
+
+
+def test_answers_without_a_body_and_with_one_that_is_asked_for_first_come_in_order(address):
+    data = os.urandom(3 << 20)
+    with connect(address) as connection:
+        host = "Host: localhost\r\n"
+        path = f"/v2/a/blobs/uploads/?digest={Digest.of(data)}"
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{host}Expect: 100-continue\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+        assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(data)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 201 ")
+        blob = f"/v2/a/blobs/{Digest.of(data)} HTTP/1.1\r\n{host}"
+        connection.sendall(f"HEAD {blob}\r\nGET /v2/ HTTP/1.1\r\n{host}\r\nDELETE /v2/a/tags/list HTTP/1.1\r\n{host}\r\n".encode())
+        connection.sendall(f"GET {blob}Connection: close\r\n\r\n".encode())
+        said = answer(connection)
+    assert said.endswith(data)
+    heads = said.removesuffix(data).split(b"HTTP/1.1 ")[1:]
+    assert [head[:3] for head in heads] == [b"200", b"200", b"405", b"200"]
