@@ -1366,8 +1366,8 @@ class WitnessesMissing(TlogError):
 class IndexNotProved(TlogError):
     """The log holds the entry, but nothing proves that it is the one with this index.
 
-    A log of the first generation counts over all its trees, and only its promise, which is missing, says how. Ask for the entry by its UUID
-    and again later; if it stays, somebody answers in the log's place: tell whoever runs it.
+    A log of the first generation counts over all its trees, and only its promise, which is missing, says how. Ask again later, from another
+    network if you can; if it stays, somebody answers in the log's place: tell whoever runs it.
     """
 
     code = "SK-TLOG-047"

@@ -134,10 +134,12 @@ def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
         logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if log.origin == host]
     if not logs:
         raise LogNotTrusted(
-            "the trusted root has no such log",
+            "the trusted root has no such log" if url else "the trusted root trusts no log now",
             place=Place.operator(url or root.name),
             expected=", ".join(log.name for log in root.logs) or "a log",
-            remedy="name the root that has it (--trusted-root), or the log's key (--log-key)",
+            remedy="name the root that has it (--trusted-root), or the log's key (--log-key)"
+            if url
+            else "name a retired one: --rekor-url URL",
         )
     return logs[-1]
 

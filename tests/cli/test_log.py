@@ -316,6 +316,9 @@ def test_a_log_that_was_retired_is_said_to_be(capsys, tmp_path, start, end, said
             assert (f"retired   {said}" in capsys.readouterr().out) == bool(said)
         assert run(["log", "checkpoint", *options]) == 0
         assert ("retired   " in capsys.readouterr().err) == bool(said)
+        status, document = call(capsys, "get", uuid, "--trusted-root", path)
+        assert status == (2 if said else 0)
+        assert not said or "--rekor-url" in document["error"]["remedy"]
 
 
 def test_a_uuid_may_be_written_in_upper_case(capsys, tmp_path):
