@@ -368,8 +368,13 @@ def test_an_output_that_cannot_be_written_is_found_out_before_anything_is_publis
 @pytest.fixture
 def elsewhere(here, monkeypatch):
     """Let every request go nowhere, and note it."""
-    sent: list[str] = []
-    monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: sent.append(host) or [])
+    sent: list[bytes] = []
+
+    def resolve(host: bytes, *_: object, **__: object) -> list[object]:
+        sent.append(host)
+        return []
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
     return sent
 
 
