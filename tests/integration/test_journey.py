@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory) -> Path:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generate a key pair once, for it costs a key's derivation; each test has a copy."""
     directory = tmp_path_factory.mktemp("pair")
     Hand(directory)("key", "generate", "--output-key-prefix", "release")
