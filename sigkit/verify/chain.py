@@ -108,10 +108,25 @@ def _find_path(
     issuer = signing.certificate.issuer
     for authority in sorted(authorities, key=lambda authority: not _has_name(authority, issuer)):
         try:
-            return authority, _verify_path(signing, times, authority, place)
+            return authority, _verify_path(signing, times, authority, _links(signing, authority, authorities), place)
         except SigkitError as err:
             refusals.append(err)
     raise next((err for err in refusals if not isinstance(err, UntrustedCertificate)), refusals[0])
+
+
+def _links(
+    signing: SigningCertificate, authority: CertificateAuthority, authorities: Sequence[CertificateAuthority]
+) -> tuple[x509.Certificate, ...]:
+    """Return what may stand between the signer and the anchor.
+
+    Whoever lists intermediates means those, and says until when. Only beneath an anchor that stands alone may evidence bring its own, and
+    none that stands elsewhere in the trust root: one whose time has ended there does not come back by another way.
+    """
+    *listed, _ = authority.certificates
+    if listed:
+        return tuple(listed)
+    elsewhere = {certificate for other in authorities for certificate in other.certificates}
+    return tuple(certificate for certificate in signing.offered if certificate not in elsewhere)
 
 
 def _has_name(authority: CertificateAuthority, name: x509.Name) -> bool:
@@ -119,11 +134,15 @@ def _has_name(authority: CertificateAuthority, name: x509.Name) -> bool:
 
 
 def _verify_path(
-    signing: SigningCertificate, times: Sequence[TimeFact], authority: CertificateAuthority, place: Place
+    signing: SigningCertificate,
+    times: Sequence[TimeFact],
+    authority: CertificateAuthority,
+    links: Sequence[x509.Certificate],
+    place: Place,
 ) -> tuple[x509.Certificate, ...]:
     if signing.certificate in authority.certificates:
         raise UntrustedCertificate("the signer's certificate is the authority's own", place=place, got=authority.name)
-    path = _find_short_path(signing, authority) or _build_path(signing, authority, place)
+    path = _find_short_path(signing, authority) or _build_path(signing, authority, links, place)
     check_certificates(path, times, place)
     check_window(f"the certificate authority {authority.name}", authority.valid, times, place)
     return path
@@ -144,19 +163,20 @@ def _find_short_path(signing: SigningCertificate, authority: CertificateAuthorit
     return (leaf, *authority.certificates)
 
 
-def _build_path(signing: SigningCertificate, authority: CertificateAuthority, place: Place) -> tuple[x509.Certificate, ...]:
+def _build_path(
+    signing: SigningCertificate, authority: CertificateAuthority, links: Sequence[x509.Certificate], place: Place
+) -> tuple[x509.Certificate, ...]:
     """Find a path to the authority, at the first moment at which it can have been whole; the attested times are compared with it after."""
     from cryptography.x509 import verification
 
-    leaf = signing.certificate
-    moment = max(certificate.not_valid_before_utc for certificate in (leaf, *signing.offered, *authority.certificates))
-    *intermediates, anchor = authority.certificates
+    leaf, anchor = signing.certificate, authority.certificates[-1]
+    moment = max(certificate.not_valid_before_utc for certificate in (leaf, *links, anchor))
     # The last alone: one that is met in the store ends the path, and what those above it forbid would bind nobody.
     store = verification.Store([anchor])
     try:
-        return tuple(_verifier(store, moment).verify(leaf, [*intermediates, *signing.offered]).chain)
+        return tuple(_verifier(store, moment).verify(leaf, list(links)).chain)
     except verification.VerificationError as err:
-        _refuse_apart(signing, authority, moment, place)
+        _refuse_apart(signing, (*links, anchor), moment, place)
         raise UntrustedCertificate(
             "no authority of the trust root issued the signer's certificate",
             place=place,
@@ -179,11 +199,10 @@ def _verifier(store: verification.Store, moment: datetime) -> verification.Clien
     )
 
 
-def _refuse_apart(signing: SigningCertificate, authority: CertificateAuthority, moment: datetime, place: Place) -> None:
+def _refuse_apart(signing: SigningCertificate, above: Sequence[x509.Certificate], moment: datetime, place: Place) -> None:
     """Say so where there may be a path, but its certificates were never valid all at once."""
-    chain = (signing.certificate, *authority.certificates)
-    if signing.certificate.issuer in {issuer.subject for issuer in (*signing.offered, *authority.certificates)}:
-        for certificate in chain:
+    if signing.certificate.issuer in {issuer.subject for issuer in above}:
+        for certificate in (signing.certificate, *above):
             if certificate.not_valid_after_utc < moment:
                 raise OutsideCertificate(
                     "the certificates of the chain were never valid all at once",

@@ -13,14 +13,23 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.errors import MalformedCertificate, NotUtf8, OutsideCertificate, Place, SigkitError, UntrustedCertificate, WrongShape
+from sigkit.errors import (
+    MalformedCertificate,
+    NotUtf8,
+    OutsideAuthority,
+    OutsideCertificate,
+    Place,
+    SigkitError,
+    UntrustedCertificate,
+    WrongShape,
+)
 from sigkit.evidence.form import CHAIN_PART
 from sigkit.verify.extensions import NAMES, decode_extension, encode_extension
 from sigkit.verify.facts import IdentitySigner
 from tests.simulators import der
 from tests.simulators.der import with_serial
 from tests.simulators.sigstore import Simulator
-from tests.simulators.sigstore_authorities import DAY, certify_authority
+from tests.simulators.sigstore_authorities import DAY, at, certify_authority, chain_document
 from tests.simulators.sigstore_logs import b64
 
 USERNAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
@@ -111,6 +120,31 @@ def test_an_intermediate_that_only_the_evidence_brings_is_a_link_to_the_anchor(s
     sim.make("simple", ()).judge()
     with pytest.raises(UntrustedCertificate):
         sim.make("dsse", ()).judge()  # a bundle of version 0.3 brings none
+
+
+def test_an_intermediate_beside_those_that_the_trust_root_lists_is_no_link(sim):
+    sim.make("simple", ()).judge()
+    sim.ca.listed = [sim.ca.intermediate.certificate, sim.ca.anchor.certificate]
+    sim.ca.intermediate = certify_authority("another of the company's", sim.ca.anchor, (sim.clock.now - DAY, sim.clock.now + DAY))
+    with pytest.raises(UntrustedCertificate):
+        sim.make("simple", ()).judge()  # brings it
+
+
+@pytest.mark.attack("an intermediate whose time has ended")
+@pytest.mark.parametrize("beside", ["its successor", "the anchor alone"])
+def test_an_intermediate_whose_time_has_ended_in_the_trust_root_does_not_come_back_with_the_evidence(sim, beside):
+    successor = certify_authority("successor", sim.ca.anchor, (sim.clock.now - DAY, sim.clock.now + DAY))
+    chain = [successor.certificate] if beside == "its successor" else []
+
+    def retire(root):
+        (stolen,) = root["certificateAuthorities"]
+        stolen["validFor"]["end"] = at(sim, -DAY / 2)
+        fresh = {**stolen, "certChain": chain_document([*chain, sim.ca.anchor.certificate]), "validFor": {"start": at(sim, -DAY)}}
+        return {**root, "certificateAuthorities": [stolen, fresh]}
+
+    sim.change["root"] = retire
+    with pytest.raises(OutsideAuthority):
+        sim.make("simple", ()).judge()  # brings the intermediate
 
 
 @pytest.mark.parametrize("usages", [[ExtendedKeyUsageOID.SERVER_AUTH], [ExtendedKeyUsageOID.TIME_STAMPING]], ids=["servers", "timestamps"])

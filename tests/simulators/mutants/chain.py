@@ -126,7 +126,7 @@ NAME = x509.UniformResourceIdentifier("https://git.example/else")
 PATH = (
     Edit(
         "verify.chain",
-        "return tuple(_verifier(store, moment).verify(leaf, [*intermediates, *signing.offered]).chain)",
+        "return tuple(_verifier(store, moment).verify(leaf, list(links)).chain)",
         "return (leaf, *authority.certificates)",
     ),
 )
