@@ -273,7 +273,7 @@ def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[C
     keys = parse_witnesses((text, Where.operator("--witness")) for text in flags.witness)
     wanted = flags.witnesses or len(keys)
     if wanted > len(keys):
-        raise click.UsageError(f"{wanted} witnesses are asked for, and {len(keys)} named.", click.get_current_context())
+        raise click.UsageError(f"{counted(wanted, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context())
     found = verify_cosignatures(parse_note(note, place), keys, place)
     if len(found) < wanted:
         got = ", ".join(item.witness for item in found) or "none"

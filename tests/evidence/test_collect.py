@@ -375,13 +375,12 @@ def test_many_referrers_come_in_their_order_whatever_comes_first():
 def test_of_many_referrers_few_are_fetched_ahead_of_the_one_that_fails():
     class Failing(Shop):
         def fetch_manifest(self, repository, what):
-            if what == self.fails:
+            if what == referrers[2]:
                 raise FileUnreadable("connection reset")
             return super().fetch_manifest(repository, what)
 
     shop = Failing()
     referrers = many(shop)
-    shop.fails = referrers[2]
     with pytest.raises(UnavailError):
         shop.collect()
     asked = {what for what in shop.asked if what in map(str, referrers)}
