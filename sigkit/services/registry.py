@@ -155,7 +155,9 @@ class RegistryService:
         return _upload_answer(204, self._upload(name, identifier))
 
     async def _cancel_upload(self, _request: Request, name: str, identifier: str) -> Answer:
-        self._uploads.drop(self._upload(name, identifier))
+        upload = self._upload(name, identifier)
+        with _Hold(upload):  # else its digest would be of more than its file
+            self._uploads.drop(upload)
         return Answer(204)
 
     async def _continue_upload(self, request: Request, name: str, identifier: str) -> Answer:
@@ -199,7 +201,7 @@ class RegistryService:
 
     async def _store(self, upload: Upload, digest: Digest) -> Answer:
         await asyncio.to_thread(upload.check, digest)
-        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path)
+        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path, upload.size)
         return _created(f"/v2/{upload.repository}/blobs/{digest}", digest)
 
     # --- manifests
@@ -336,7 +338,7 @@ class _Hold:
 
     def __enter__(self) -> None:
         if not self._upload.busy.acquire(blocking=False):
-            raise Refused(416, "BLOB_UPLOAD_INVALID", "another request is adding to this upload")
+            raise Refused(416, "BLOB_UPLOAD_INVALID", "another request is working on this upload")
 
     def __exit__(self, *_: object) -> None:
         self._upload.busy.release()

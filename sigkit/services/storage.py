@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Final, Self
 
 from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
-from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Place
+from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, Place
 from sigkit.oci.descriptor import parse_descriptor
 from sigkit.oci.manifest import describe_referrer
 from sigkit.strict import encode_json, parse_json
@@ -175,13 +175,17 @@ class Storage:
 
     # --- changing
 
-    def put_blob(self, name: str, digest: Digest, path: str) -> None:
+    def put_blob(self, name: str, digest: Digest, path: str, size: int) -> None:
         """Take the file `path`, whose bytes have that digest, as a blob of the repository.
 
         Raises:
+            DigestMismatch: (DIGEST) it has not the size of what was hashed: it would lie over everybody's good content of that digest.
             FileUnwritable: nothing was changed but for the file, which may be gone.
         """
         with _written(path), open(path, "rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise DigestMismatch("the file is not what was hashed", place=Place(path), expected=f"{size} bytes", got=f"{found}")
             durable.failpoint("registry.blob.fsync")
             os.fsync(file.fileno())
         final = self._content(digest)

@@ -12,12 +12,14 @@ import pytest
 
 from sigkit import limits
 from sigkit.digest import Digest
+from sigkit.errors import FileUnwritable
 from sigkit.limits import BodyLimits, ServedLimits
 from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Request
 from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant, TagRule
 from sigkit.services.storage import Storage
+from sigkit.services.uploads import Uploads
 from tests.simulators.asgi import Caller
 from tests.simulators.images import AMD64, SmallImage, describe, small_image
 
@@ -873,6 +875,41 @@ def test_one_request_at_a_time_adds_to_an_upload(registry):
     first = asyncio.run(registry.service.answer(Request("PATCH", location, {}, {}, body())))
     assert (first.status, second) == (202, [416])
     assert registry("PUT", f"{location}?digest={Digest.of(b'0123')}").status == 201
+
+
+@pytest.mark.attack("upload cancelled while it comes")
+@pytest.mark.parametrize("way", ["PATCH", "PUT"])
+def test_upload_is_not_cancelled_while_a_request_works_on_it(registry, way):
+    data = b"0123"
+    digest = registry.put_blob(data, "victim/app")
+    location = registry.start("evil/x")
+    cancelled: list[int] = []
+
+    async def body():
+        yield b"0" * (1 << 20)  # as much as is written at once
+        cancelled.append((await registry.service.answer(Request("DELETE", location, {}, {}, whole(b"")))).status)
+        yield data
+
+    asked = {} if way == "PATCH" else {"digest": str(Digest.of(b"0" * (1 << 20) + data))}
+    answer = asyncio.run(registry.service.answer(Request(way, location, asked, {}, body())))
+    assert (answer.status, cancelled) == (202 if way == "PATCH" else 201, [416])
+    assert registry("GET", f"/v2/victim/app/blobs/{digest}").body == data
+    if way == "PATCH":
+        assert registry("DELETE", location).status == 204
+    else:
+        assert registry("GET", f"/v2/evil/x/blobs/{asked['digest']}").body == b"0" * (1 << 20) + data
+    assert registry.files("uploads") == []
+
+
+@pytest.mark.attack("upload cancelled while it comes")
+def test_upload_that_was_dropped_takes_no_more(tmp_path):
+    uploads = Uploads(str(tmp_path), ServedLimits())
+    upload = uploads.start("evil/x")
+    upload.append(b"01")
+    uploads.drop(upload)
+    with pytest.raises(FileUnwritable):
+        upload.append(b"23")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def whole(data: bytes):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, LockTimeout, Place
+from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, LockTimeout, Place
 from sigkit.oci.manifest import encode_manifest, parse_manifest
 from sigkit.services.storage import Page, Storage
 from tests.simulators.images import describe, small_image
@@ -65,7 +65,7 @@ def push_all(root) -> None:
         for blob in (IMAGE.config, IMAGE.layer):
             path = Path(storage.uploads) / Digest.of(blob).hex
             path.write_bytes(blob)
-            storage.put_blob("a/b", Digest.of(blob), str(path))
+            storage.put_blob("a/b", Digest.of(blob), str(path), len(blob))
         storage.put_manifest("a/b", parse_manifest(RAW, DIGEST, Place("test")), "v1")
 
 
@@ -161,10 +161,24 @@ def storage(tmp_path):
         yield opened
 
 
+@pytest.mark.attack("upload cancelled while it comes")
+def test_file_of_another_size_than_was_hashed_does_not_replace_good_content(storage):
+    digest = put_blob(storage, "a/b", b"good")
+    cut = Path(storage.uploads, "cut")
+    cut.write_bytes(b"go")
+    with pytest.raises(DigestMismatch):
+        storage.put_blob("evil/x", digest, str(cut), len(b"good"))
+    content = storage.open_blob("a/b", digest)
+    assert content is not None
+    with content.file:
+        assert content.file.read() == b"good"
+    assert not storage.has_blob("evil/x", digest)
+
+
 def put_blob(storage, name: str, data: bytes = b"x") -> Digest:
     path = Path(storage.uploads, "put")
     path.write_bytes(data)
-    storage.put_blob(name, Digest.of(data), str(path))
+    storage.put_blob(name, Digest.of(data), str(path), len(data))
     return Digest.of(data)
 
 
