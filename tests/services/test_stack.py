@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -39,6 +40,9 @@ from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from tests.simulators import stacks
 from tests.simulators.trusting import FixedClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INIT = f"""
@@ -211,6 +215,34 @@ def test_a_wrong_directory_is_told_for_what_it_is_with_the_stack_that_is_near(st
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
     assert caught.value.status() == EXIT_USAGE
+
+
+@contextlib.contextmanager
+def closed(path: Path) -> Iterator[None]:
+    """Let nobody look into a directory, nor read a file, until the block ends: root neither, who is somebody else meanwhile."""
+    mode, user = path.stat().st_mode, os.geteuid()
+    path.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("part", ["", "stack.json"])
+def test_a_stack_of_another_user_is_not_told_to_be_made(stack, part):
+    with closed(stack.directory / part), pytest.raises(FileUnreadable) as caught:
+        layout.load_config(str(stack.directory))
+    assert caught.value.problem.endswith("Permission denied")
+    assert caught.value.remedy == "run it as its owner"
+
+
+def test_a_part_that_another_user_owns_is_not_to_be_restored():
+    with pytest.raises(FileUnreadable) as caught, layout.whole():
+        raise FileUnreadable("cannot read the file", place=Place("x")) from PermissionError(errno.EACCES, "Permission denied")
+    assert caught.value.remedy == "run it as its owner"
 
 
 @pytest.mark.parametrize(

@@ -136,16 +136,36 @@ def load_config(directory: str) -> StackConfig:
     Raises:
         NoStack: (UNAVAIL) there is none: no stack, or one whose making was not finished.
         OtherStackVersion: (UNAVAIL) it is of another version.
-        FileUnreadable, ParseError: it cannot be read.
+        FileUnreadable: (UNAVAIL) it is another user's, or cannot be read for another reason: whether a stack is there is not known.
+        ParseError: it is damaged.
     """
     path = os.path.join(directory, CONFIG)
     place = Place.operator(path)
-    if not os.path.lexists(path):
-        raise no_stack(directory)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_stack(directory) from None
+    except OSError as err:
+        raise FileUnreadable(f"cannot read the stack: {err.strerror}", place=place, remedy=_advise_unreadable(err)) from err
     try:
         return parse_config(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
+    except FileUnreadable as err:
+        err.remedy = err.remedy or _advise_unreadable(err)
+        raise
     except ParseError as err:
         raise NoStack(f"{CONFIG} is damaged: {err.problem}", place=err.place, remedy="restore it from a backup") from err
+
+
+def _advise_unreadable(err: BaseException) -> str:
+    """Return who may read what could not be read, where that is why."""
+    cause: BaseException | None = err
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
+        seen.append(cause)
+        if isinstance(cause, PermissionError):
+            return "run it as its owner"
+        cause = cause.__cause__
+    return ""
 
 
 def no_stack(directory: str) -> NoStack:
@@ -204,13 +224,13 @@ def whole() -> Iterator[None]:
     """Read a stack's own files inside: one that is absent or damaged is to be restored, never to be made again.
 
     Raises:
-        FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice, unless it is the disk that is full.
+        FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice, unless the disk is full or the file another user's.
     """
     try:
         with full_disk_told():
             yield
     except (FileUnreadable, DatabaseUnusable, LogDamaged) as err:
-        err.remedy = err.remedy or "restore it from a backup of this stack: docs/stack.md"
+        err.remedy = err.remedy or _advise_unreadable(err) or "restore it from a backup of this stack: docs/stack.md"
         raise
 
 
