@@ -9,7 +9,7 @@ import click
 from sigkit.cli.log_forget import forget
 from sigkit.cli.log_opening import LogFlags, Opened, log_options, opened, retired
 from sigkit.cli.log_signer import signers_of
-from sigkit.cli.options import FILE, grouped
+from sigkit.cli.options import FILE, filled, grouped
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import counted, escape
 
@@ -159,7 +159,7 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
     """,
 )
 @click.option("--sha256", "hexadecimal", metavar="HEX", help="Entries about bytes with this digest, as they were signed.")
-@click.option("--identity", metavar="TEXT", help="Entries of this e-mail address or URI.")
+@click.option("--identity", callback=filled, metavar="TEXT", help="Entries of this e-mail address or URI.")
 @click.option("--key", "key_path", type=FILE, metavar="FILE", help="Entries of this public key.")
 @log_options
 @click.pass_obj
@@ -273,7 +273,9 @@ def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[C
     keys = parse_witnesses((text, Where.operator("--witness")) for text in flags.witness)
     wanted = flags.witnesses or len(keys)
     if wanted > len(keys):
-        raise click.UsageError(f"{counted(wanted, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context())
+        raise click.UsageError(
+            f"{counted(wanted, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context()
+        )
     found = verify_cosignatures(parse_note(note, place), keys, place)
     if len(found) < wanted:
         got = ", ".join(item.witness for item in found) or "none"
