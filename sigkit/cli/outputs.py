@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from typing import TYPE_CHECKING
 
 import click
@@ -29,6 +30,8 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
     for option, path in outputs.items():
         if path is None:
             continue
+        if _is_planted(path):
+            raise click.UsageError(f"{option} {path} is a link of another user, in a directory where everybody may make one.")
         real = os.path.realpath(path)
         if path == "-" or (os.path.lexists(real) and not os.path.isfile(real)):  # to rename over a device would end the device
             raise click.UsageError(f"{option} {path} is no regular file.")
@@ -36,6 +39,18 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
             raise click.UsageError(f"{option} {path} would be written over {taken[real]}.")
         taken[real] = path
         _check_directory(path, os.path.dirname(real))
+
+
+def _is_planted(path: str) -> bool:
+    """Tell whether a name is a link that the kernel would not follow, where it is told so; of a resolved path it is not asked.
+
+    Source: proc_sys_fs(5), protected_symlinks.
+    """
+    if not os.path.islink(path):
+        return False
+    link, directory = os.lstat(path), os.stat(os.path.dirname(path) or ".")
+    is_everybodys = directory.st_mode & (stat.S_ISVTX | stat.S_IWOTH) == stat.S_ISVTX | stat.S_IWOTH
+    return is_everybodys and link.st_uid not in {os.geteuid(), directory.st_uid}
 
 
 def _check_directory(path: str, directory: str) -> None:
