@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import FILE, predicate_options
+from sigkit.cli.options import FILE, filled, predicate_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.cli.signing_options import filled, signing_options
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from sigkit.cli.options import FILE, ROOT, Number, grouped
+from sigkit.cli.options import FILE, ROOT, Number, filled, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Opened(NamedTuple):
 log_options = grouped(
     "at",
     LogFlags,
-    click.option("--rekor-url", metavar="URL", help="The log. Default: the newest that the trusted root has."),
+    click.option("--rekor-url", callback=filled, metavar="URL", help="The log. Default: the newest that the trusted root has."),
     click.option(
         "--trusted-root",
         default="public-good",
@@ -52,7 +52,9 @@ log_options = grouped(
         metavar="NAME|FILE",
         help="Which logs are trusted, with their keys: a root of `sigkit trust`, or a trusted_root.json.",
     ),
-    click.option("--log-key", metavar="KEY", help="In place of a trusted root: the log's key as C2SP writes it, name+id+base64."),
+    click.option(
+        "--log-key", callback=filled, metavar="KEY", help="In place of a trusted root: the log's key as C2SP writes it, name+id+base64."
+    ),
     click.option("--services-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for the log."),
     click.option(
         "--timeout",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import DIRECTORY, FILE
+from sigkit.cli.options import DIRECTORY, FILE, filled
 from sigkit.cli.output import EXITS, Output
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.cli.stack_people import approve, token
@@ -45,7 +45,10 @@ def command() -> None:
 @directory_argument
 @click.option("--name", default="stack", show_default=True, metavar="NAME", help="Who runs it: the organisation in its certificates.")
 @click.option(
-    "--url", metavar="URL", help="Where clients reach it; http://127.0.0.1:PORT on a free port unless given. It cannot be changed."
+    "--url",
+    callback=filled,
+    metavar="URL",
+    help="Where clients reach it; http://127.0.0.1:PORT on a free port unless given. It cannot be changed.",
 )
 @click.option(
     "--offline", type=DIRECTORY, metavar="DIR", help="Where the keys of the roots go, which no running process reads; DIR/offline."
@@ -117,7 +120,7 @@ def _free_port() -> int:
     """,
 )
 @directory_argument
-@click.option("--listen", metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
+@click.option("--listen", callback=filled, metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
 @click.option("--restored", is_flag=True, help="Go on with a restored backup. Its log may be older than what was answered: docs/stack.md.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sigkit.cli.options import filled
 from sigkit.cli.output import EXITS
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.clock import SystemClock
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @directory_argument
 @click.argument("subject", metavar="URI|EMAIL")
 @click.option("--lifetime", "lifetime_s", type=click.IntRange(1, 86_400), default=600, show_default=True, metavar="SECONDS")
-@click.option("--audience", default="sigstore", show_default=True, help="Whom the token is for.")
+@click.option("--audience", callback=filled, default="sigstore", show_default=True, help="Whom the token is for.")
 @click.option(
     "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="Another claim; Fulcio's extension names reach the certificate."
 )

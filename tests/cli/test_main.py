@@ -84,6 +84,24 @@ def test_version_is_one_line():
     assert re.fullmatch(r"sigkit \d+\.\d+\.\d+\n", started("--version").stdout)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify-blob", "--trusted-root", "", "file"),
+        ("verify-blob", "--key", "", "file"),
+        ("verify", "--policy", "", "registry.example/app"),
+        ("log", "search", "--identity", ""),
+        ("log", "search", "--key", ""),
+        ("log", "get", "--rekor-url", "", "1"),
+        ("log", "get", "--trusted-root", "", "1"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_given_empty_is_not_as_if_it_were_not_given(arguments):
+    done = sigkit(*arguments)
+    assert (done.returncode, "it is empty" in done.stderr) == (2, True)
+
+
 def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
     done = sigkit("verfy")
     assert done.returncode == 2

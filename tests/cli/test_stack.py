@@ -204,6 +204,30 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("init", ""),
+        ("init", "{new}", "--url", ""),
+        ("init", "{new}", "--offline", ""),
+        ("up", ""),
+        ("up", "{stack}", "--listen", ""),
+        ("up", "{stack}", "--tls-cert", "", "--tls-key", ""),
+        ("token", "{stack}", "mia@acme.example", "--audience", ""),
+        ("backup", "{stack}", ""),
+        ("renew", "{stack}", "--offline", ""),
+    ],
+    ids=" ".join,
+)
+def test_what_is_given_empty_is_refused_and_not_as_if_it_were_not_given(stack, tmp_path, monkeypatch, arguments):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    named = [text.format(stack=stack.directory, new=tmp_path / "new") for text in arguments]
+    assert "it is empty" in sigkit("stack", *named, status=2).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "stack"]
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_tls_files_go_together(stack):
     assert "go together" in sigkit("stack", "up", stack.directory, "--tls-cert", "cert.pem", status=2).stderr
 
