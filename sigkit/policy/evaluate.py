@@ -193,7 +193,11 @@ def _is_said(case: Case, fact: Facts, said: Said) -> bool:
 
 
 def _is_anchored(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
-    return isinstance(require, KeyRequirement) or fact.signer.source.root_digest == require.anchor.authorities
+    """Tell whether the anchor vouches: its authorities for the signer, and its own root for when. One chain may stand under two anchors."""
+    if isinstance(require, KeyRequirement):
+        return True
+    clocks = {time.source.root_digest for time in fact.times}
+    return fact.signer.source.root_digest == require.anchor.authorities and require.anchor.logs in clocks
 
 
 def _annotated(case: Case, fact: Facts) -> bool:
@@ -352,13 +356,21 @@ def _as_found(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str
 
 
 def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
-    found = ", ".join(sorted({f"{fact.signer.source.authority} of {fact.signer.source.root}" for fact in mine}))
+    found = ", ".join(sorted({_certified(fact, require.anchor) for fact in mine}))
     wanted = require.anchor.name if require.anchor else ""
     where = "with --trusted-root" if place.source == FLAGS else "in the rule"
     remedy = f"name that trust root {where}, if its authorities may vouch for this identity"
     return _reason(
         case, WrongAuthority, "the identity is certified by another authority", place, f"an authority of {wanted}", found, remedy
     )
+
+
+def _certified(fact: Facts, anchor: Anchor | None) -> str:
+    """Say who certified the signer; by whose clock, where that is what is wrong."""
+    said = f"{fact.signer.source.authority} of {fact.signer.source.root}"
+    if anchor and fact.signer.source.root_digest == anchor.authorities:
+        return f"{said}, at a time by {', '.join(sorted({f'{time.authority} of {time.source.root}' for time in fact.times})) or 'none'}"
+    return said
 
 
 def _wrong_name(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, said: Said, place: Place) -> Reason:
