@@ -10,6 +10,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import os
 import resource
 import signal
 import socket
@@ -27,7 +28,6 @@ from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.storage import Storage
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Sequence
 
     import uvicorn
@@ -175,15 +175,26 @@ def serve_registry(
 def until_told() -> Iterator[Callable[[], None]]:
     """Give a function that waits for SIGTERM, or returns at once if it came since this block began; in the main thread.
 
-    A handler runs in the thread that waits. An event's lock may be held there at that moment, and both would wait for ever; this queue
-    is made for being put to while it is read.
+    Python's handlers run in the main thread, the kernel's in any: of a process that was stopped and goes on it may be another, and nothing
+    would wake a main thread that waits for a lock. The interpreter writes a byte from wherever a signal comes, and that is waited for.
     """
-    told: SimpleQueue[None] = SimpleQueue()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.put(None))
+    told: list[int] = []
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while not told:
+            os.read(reader, 1)  # of another signal too: its handler runs when this returns
+
     try:
-        yield told.get
+        yield wait
     finally:
+        signal.set_wakeup_fd(before_fd)
         signal.signal(signal.SIGTERM, before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _is_told(record: logging.LogRecord) -> bool:

@@ -70,6 +70,23 @@ print("told each time")
 """
 
 
+# The kernel gives the signal to another thread, as it may where a process was stopped and goes on.
+WAIT_ELSEWHERE = f"""
+import signal, sys, threading
+sys.path.insert(0, {str(CHECKOUT)!r})
+from sigkit.services.serve import until_told
+
+end = threading.Event()
+other = threading.Thread(target=end.wait)
+other.start()
+with until_told() as wait:
+    threading.Timer(0.2, lambda: signal.pthread_kill(other.ident, signal.SIGTERM)).start()
+    wait()
+end.set()
+print("told")
+"""
+
+
 def call(address: str, method: str, target: str, body: bytes | None = None, headers=None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(address, timeout=20)
     try:
@@ -321,3 +338,8 @@ def test_signal_stops_it_cleanly(tmp_path, sent, status, last):
 def test_a_signal_that_comes_at_any_moment_of_waiting_ends_it():
     done = subprocess.run([sys.executable, "-c", WAIT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.returncode) == ("told each time\n", 0), done.stderr
+
+
+def test_a_signal_that_another_thread_gets_is_told_to_the_one_that_waits():
+    done = subprocess.run([sys.executable, "-c", WAIT_ELSEWHERE], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "told\n", "")
