@@ -18,6 +18,7 @@ from sigkit.errors import AddressUnusable, Place
 from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
+    from sigkit.net.url import Origin
     from sigkit.services.serve import Tls
     from sigkit.services.stack.run import RunningStack
 
@@ -73,7 +74,7 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
             f"made  {shown}, a stack at {made.config.url}",
             f"  clients  {shown}/clients: trusted_root.json, signing_config.json, root.json (TUF)",
             f"  offline  {escape(made.offline)}: keys that no running process needs; take them elsewhere",
-            f"  next     {_next(directory, made.directory)}",
+            f"  next     {_next(directory, made.directory, made.config.origin)}",
         ],
         {
             "schema": "sigkit.stack.init/1",
@@ -85,12 +86,15 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
     )
 
 
-def _next(shown: str, directory: str) -> str:
+def _next(shown: str, directory: str, origin: Origin) -> str:
     """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
     from sigkit.errors import MissingExtra
+    from sigkit.net.address import is_loopback_name
     from sigkit.services.extra import SERVER, TOKENS, need_extra
 
-    up = f"sigkit stack up {escape(shlex.quote(shown))}"
+    listen = "" if is_loopback_name(origin.host) else f" --listen 0.0.0.0:{origin.port}"
+    tls = " --tls-cert CERT --tls-key KEY" if origin.scheme == "https" else ""
+    up = f"sigkit stack up {escape(shlex.quote(shown))}{listen}{tls}"
     try:
         need_extra(Place(directory), *TOKENS, *SERVER)
     except MissingExtra as err:

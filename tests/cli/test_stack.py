@@ -197,6 +197,18 @@ def test_init_says_what_serving_needs_where_that_is_absent(tmp_path, monkeypatch
     assert said.endswith(f"sigkit stack up {tmp_path / 'stack'}\n")
 
 
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("https://localhost:20007", "--tls-cert CERT --tls-key KEY"),
+        ("https://stack.example", "--listen 0.0.0.0:443 --tls-cert CERT --tls-key KEY"),
+    ],
+)
+def test_init_says_how_a_stack_with_tls_is_served(tmp_path, url, options):
+    said = sigkit("stack", "init", tmp_path / "stack", "--url", url).stdout
+    assert said.endswith(f"sigkit stack up {tmp_path / 'stack'} {options}\n")
+
+
 @pytest.mark.parametrize("arguments", [("--url", "http://stack.example"), ("--url", "https://stack.example/path"), ("--name", "a/b")])
 def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments):
     done = sigkit("stack", "init", tmp_path / "stack", *arguments, status=2)
