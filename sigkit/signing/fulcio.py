@@ -27,8 +27,10 @@ from sigkit.errors import (
 )
 from sigkit.keys.pem import parse_pem
 from sigkit.signing.client import Ask, under
+from sigkit.signing.stated import Lifetime
 from sigkit.signing.token import LEEWAY
 from sigkit.text import format_time
+from sigkit.trust.root import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,11 @@ class Certified(Data):
     def good_until(self) -> datetime:
         """By when everything that states a time must have answered."""
         return self.ends - min(MARGIN, (self.ends - self.begins) / 2)
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """When it is valid, and by when services must have answered."""
+        return Lifetime(Window(self.begins, self.ends), self.good_until)
 
 
 def request_certificate(client: Client, url: str, token: IdentityToken, key: EphemeralKey) -> tuple[tuple[bytes, ...], Place]:

@@ -18,6 +18,7 @@ from sigkit.signing.finish import is_complete, same_signer
 from sigkit.signing.fulcio import judge_certificate, judge_own_certificate, request_certificate
 from sigkit.signing.instance import RunsOut
 from sigkit.signing.keyed import OWN_KEY, Complete, Made, StatementToSign, content_of, hint_of, key_signer, message_of
+from sigkit.signing.stated import ENDLESS, Lifetime
 from sigkit.signing.token import check_token
 from sigkit.trust.root import TrustedKey, root_of_keys, with_keys
 from sigkit.verify.bind import Artifact
@@ -99,7 +100,7 @@ class KeylessSignatory:
             key, certified = self._certify()
             signature = key.sign(message_of(thing))
             try:
-                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.good_until)
+                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.lifetime)
             except RunsOut:
                 self._instance.client.watcher.note("the certificate ends before the services answer: taking a new one")
                 continue
@@ -173,8 +174,9 @@ class ServiceSignatory:
             self._consent(_publication(who, "", (), self._instance))
         signature = self._key.sign(message_of(thing))
         der = self._certified.der if self._certified else None
-        # One's own certificate lives for months: whether it was valid at the attested times is judged with the finished bundle.
-        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), None)
+        # One's own certificate lives for months: services are waited for as long as they may take.
+        lifetime = Lifetime(self._certified.lifetime.valid) if self._certified else ENDLESS
+        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), lifetime)
         material = CertificateMaterial((der,)) if der is not None else KeyMaterial(hint_of(self._key.public))
         return Made(_bundle(material, thing, signature, self._key, vouchers), signature, self._complete)
 
