@@ -36,6 +36,7 @@ from sigkit.errors import (
 )
 from sigkit.services.serve import Tls
 from sigkit.services.stack import layout
+from sigkit.services.stack.beside import beside
 from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from tests.simulators import stacks
@@ -261,6 +262,24 @@ def test_without_space_nothing_is_made_and_nothing_is_left(tmp_path, monkeypatch
     with pytest.raises(FileUnwritable):
         stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.attack("leavings that another user laid")
+@pytest.mark.parametrize("laid", ["link", pytest.param("directory", marks=pytest.mark.root)])
+def test_what_another_user_laid_under_the_name_of_leavings_is_left_alone(tmp_path, laid):
+    theirs, left = tmp_path / "theirs", tmp_path / ".stack.new-evil"
+    theirs.mkdir()
+    (theirs / "file").write_text("kept")
+    if laid == "link":
+        left.symlink_to(theirs)
+    else:
+        theirs.rename(left)
+        os.chown(left, 65534, 65534)
+    own = tmp_path / ".stack.new-0123"
+    own.mkdir()
+    with beside(str(tmp_path / "stack")):
+        assert [path.name for path in left.iterdir()] == ["file"]
+        assert not own.exists()
 
 
 def test_offline_keys_of_a_stack_that_has_its_name_are_never_taken_back(tmp_path, monkeypatch):
