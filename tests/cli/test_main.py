@@ -15,7 +15,7 @@ from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import EXIT_RUN_USAGE, EXIT_USAGE, all_codes
 from sigkit.keys.files import write_key_pair
 from sigkit.keys.private import generate
-from tests.simulators.command import run_here
+from tests.simulators.command import CHECKOUT, run_here
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 
@@ -100,6 +100,27 @@ def test_version_is_one_line():
 def test_what_is_given_empty_is_not_as_if_it_were_not_given(arguments):
     done = sigkit(*arguments)
     assert (done.returncode, "it is empty" in done.stderr) == (2, True)
+
+
+INTERRUPTED = f"""
+import signal, sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from sigkit.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["sigkit.cli.main", "click", "sigkit.cli.output"])
+def test_what_is_interrupted_while_it_starts_ends_without_a_traceback(module):
+    done = subprocess.run([sys.executable, "-I", "-c", INTERRUPTED, module], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
