@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sigkit.cli.output import Output
     from sigkit.digest import Digest
     from sigkit.verify.facts import Facts
+
+
+_ROOM_BYTES: Final = 64 << 10  # more than a bundle about a file has, but for what an attestation says
 
 
 def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
@@ -59,8 +62,12 @@ def _check_directory(path: str, directory: str) -> None:
 
     probe = os.path.join(directory, f".sigkit.{os.getpid()}.{os.urandom(6).hex()}.tmp")
     try:
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        os.unlink(probe)
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _fill(descriptor)
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
     except OSError as err:
         missing = not os.path.isdir(directory)
         raise FileUnwritable(
@@ -68,6 +75,13 @@ def _check_directory(path: str, directory: str) -> None:
             place=Place.operator(path),
             remedy=f"mkdir -p {shlex.quote(directory)}" if missing else "",
         ) from err
+
+
+def _fill(descriptor: int) -> None:
+    """Write as much as is needed: a full disk, or a used-up quota, takes an empty file."""
+    left = _ROOM_BYTES
+    while left:
+        left -= os.write(descriptor, bytes(left))
 
 
 def write_output(path: str, data: bytes) -> None:

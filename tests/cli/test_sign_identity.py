@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import resource
 import sys
 import threading
 import webbrowser
@@ -426,6 +427,21 @@ def test_a_page_in_the_place_of_a_token_is_no_refusal_and_no_usage_error(here, m
     said = capsys.readouterr().err
     assert "GitHub Actions: the answer to the request for a token is none" in said
     assert "a page, as of a proxy or a login" in said
+
+
+@pytest.mark.parametrize("command", [["sign-blob"], ATTEST], ids=["sign-blob", "attest-blob"])
+def test_where_there_is_no_room_for_a_bundle_nothing_is_published(here, server, capsys, command):
+    (here / "p.json").write_text("{}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as on a full disk: a file is made, and what is written fails
+    try:
+        status = run([*command, *FILES, "--yes", "--identity-token", "token", "--bundle", "b.json", "file"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    assert "takes no file" in capsys.readouterr().err
+    assert server.log == []
+    assert [entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))] == []
 
 
 def test_who_is_passed_over_is_told(here, server, capsys):
