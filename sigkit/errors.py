@@ -1231,6 +1231,16 @@ class OldEvidenceDropped(RootError):
     code = "SK-ROOT-067"
 
 
+class ForeignServices(RootError):
+    """A signing config that clients are to get names a service that the trust root beside it does not have.
+
+    What clients make with it would be refused. Publish the trust root and the signing config of the same instance; `sigkit trust create`
+    writes both.
+    """
+
+    code = "SK-ROOT-068"
+
+
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
 
 

@@ -388,8 +388,46 @@ def test_what_a_published_root_leaves_out_is_listed_and_refused_until_that_is_ag
         assert lost in refused["problem"]
     assert "--drop" in refused["remedy"]
     assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+    other = stacks.make(tmp_path / "other", url="http://127.0.0.1:20008")
+    line = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
+    answer("stack", "publish", stack.directory, *line, status=2)
     answer("stack", "publish", stack.directory, *line, "--drop")
-    assert stack.client("trusted_root.json").read_bytes() == (tmp_path / "root.json").read_bytes()
+    assert stack.client("trusted_root.json").read_bytes() == other.client("trusted_root.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("tlogs", "log http://"),
+        ("certificateAuthorities", "certificate authority http://"),
+        ("timestampAuthorities", "timestamp authority "),
+    ],
+)
+@pytest.mark.parametrize("how", ["absent", "elsewhere", "ended"])
+def test_services_that_the_trust_root_beside_them_does_not_have_are_not_published(stack, tmp_path, kind, lost, how):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    item, name = document[kind][0], "baseUrl" if kind == "tlogs" else "uri"
+    if how == "absent":
+        document[kind] = []
+    elif how == "elsewhere":
+        item[name] = "https://elsewhere.example"
+    else:
+        holder = item["publicKey"] if kind == "tlogs" else item
+        holder["validFor"] = {"start": "2000-01-01T00:00:00Z", "end": "2000-01-02T00:00:00Z"}
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
+    refused = answer("stack", "publish", stack.directory, *line, "--drop", status=2)["error"]
+    assert (refused["code"], lost in refused["problem"]) == ("SK-ROOT-068", True)
+    assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+
+
+def test_an_authority_whose_address_the_trust_root_does_not_state_is_published(stack, tmp_path):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    del document["certificateAuthorities"][0]["uri"], document["timestampAuthorities"][0]["uri"]
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    answer("stack", "publish", stack.directory, *line)
 
 
 def test_a_root_in_which_the_old_services_end_now_beside_new_ones_is_published_without_a_question(stack, tmp_path):

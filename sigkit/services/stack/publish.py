@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from enum import Enum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sigkit import durable, limits
-from sigkit.errors import OldEvidenceDropped, Place
+from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
 from sigkit.services.stack.cores import open_repository
 from sigkit.services.stack.layout import CLIENTS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.trust.root import CertificateAuthority, TimestampAuthority, TransparencyLog, TrustedRoot, Window
+    from sigkit.trust.signing_config import Service, SigningConfig
 
     _Trusted = TransparencyLog | CertificateAuthority | TimestampAuthority
 
@@ -48,6 +50,7 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
 
     Raises:
         OldEvidenceDropped: (ROOT) something is, and it has to be kept; nothing was published.
+        ForeignServices: (ROOT) clients would sign with what they refuse; nothing was published.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
         FileUnreadable, FileUnwritable: (UNAVAIL) a file, or an offline key.
         SigkitError: (PARSE, ROOT, LIMIT) clients would not take a document; nothing was published.
@@ -56,13 +59,19 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
     places = Place.operator(trusted_root), Place.operator(signing_config)
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)
     new = parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)
-    parse_signing_config(signing, places[1], limits.DEFAULT)
+    services = parse_signing_config(signing, places[1], limits.DEFAULT)
     now = clock.now()
     if old is Old.KEEP and (lost := tuple(find_dropped(_published(directory), new, now))):
         raise OldEvidenceDropped(
             f"what was signed before would be refused: {'; '.join(lost)}",
             place=places[0],
             remedy="list it beside the new (sigkit trust create, docs/scaling.md); --drop publishes without it",
+        )
+    if strangers := tuple(find_strangers(services, new, now)):
+        raise ForeignServices(
+            f"the trust root does not have what signs from now on: {'; '.join(strangers)}",
+            place=places[1],
+            remedy="publish both documents of the same instance (sigkit trust create, docs/scaling.md)",
         )
     published = clients.Documents(root, signing)
     repository = open_repository(directory)
@@ -89,6 +98,29 @@ def find_dropped(old: TrustedRoot, new: TrustedRoot, now: datetime) -> Iterator[
     for stamps in old.timestamp_authorities:
         stamped = [item for item in new.timestamp_authorities if set(stamps.certificates) <= set(item.certificates)]
         yield from _dropped("timestamp authority", stamps, stamped, now)
+
+
+def find_strangers(services: SigningConfig, root: TrustedRoot, now: datetime) -> Iterator[str]:
+    """Give each service that clients may ask and whose word would not count by `root`, in words.
+
+    A service is known by its host. An authority whose URL the root does not state may be any.
+    """
+    kinds: tuple[tuple[str, Sequence[Service], Sequence[_Trusted]], ...] = (
+        ("log", services.logs, root.logs),
+        ("certificate authority", services.certificate_authorities, root.certificate_authorities),
+        ("timestamp authority", services.timestamp_authorities, root.timestamp_authorities),
+    )
+    for kind, listed, trusted in kinds:
+        for service in listed:
+            asked = max(now, service.valid.start or now)  # first
+            ended = service.valid.end is not None and service.valid.end < now
+            if not ended and not any(item.valid.holds(asked) and _host(item.name) in {"", _host(service.url)} for item in trusted):
+                yield f"{kind} {service.url}"
+
+
+def _host(url: str) -> str:
+    """Return host and port of what may be a URL."""
+    return urlsplit(url).netloc.lower() if url.startswith(("http://", "https://")) else ""
 
 
 def _same_log(one: TransparencyLog, other: TransparencyLog) -> bool:
