@@ -101,7 +101,7 @@ def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDeci
     from sigkit.cli.decisions import DETAILS, shown_lines
     from sigkit.cli.output import status_word
     from sigkit.errors import EXIT_DONE
-    from sigkit.policy.explain import Line, fact_lines, reason_lines
+    from sigkit.policy.explain import Line, fact_lines, next_steps, reason_lines
 
     status = decision.exit_status()
     name = "standard input" if artifact == STDIN else artifact
@@ -109,8 +109,7 @@ def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDeci
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
     if status == EXIT_DONE:
         told += [Line(1, "unchecked", f"{item.what}: {item.why}") for item in decision.unchecked]
-    for reason in decision.reasons:
-        told += [Line(1, "next", step) for step in (reason.remedy, f"sigkit why {reason.code}") if step]
+    told += [Line(1, "next", step) for step in next_steps(decision.reasons)]
     if bundle and bundle != STDIN and status != EXIT_DONE:
         told.append(Line(1, "next", inspect_command((bundle,))))
     return [f"{output.word(status_word(status), sys.stdout)}  {escape(name)}  {decision.artifact}", *shown_lines(output, told, DETAILS)]

@@ -106,10 +106,11 @@ def _prove_signature(claims: Claims, signed: Signed, root: TrustedRoot) -> Trust
         return verify_by_key(signed, claims.content.signature, material.hint, root, claims.place)
     if not root.certificate_authorities:
         raise NoCertificateAuthority(
-            "signed by a certificate, which this trust root cannot judge",
+            "signed by an identity, whose certificate this trust root cannot judge",
             place=claims.place,
             expected="a certificate authority",
             got=f"root {root.name}",
+            remedy="say which identity may sign: --certificate-identity with --certificate-oidc-issuer, or in a policy `identity`",
         )
     # Local: a signature by key needs no X.509, which costs 46 ms to import.
     from sigkit.verify.chain import parse_signing_certificate
