@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "openid email"
 LOGIN_S: Final = 300.0  # a person finds a second factor in between
+_MOST_FIELDS: Final = 20  # of a callback
 CALLBACK: Final = "/auth/callback"
 _FORM: Final = "application/x-www-form-urlencoded"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -75,8 +76,8 @@ class Listener(Protocol):
         """Where the issuer is to send the browser."""
         ...
 
-    def wait(self, timeout_s: float) -> str | None:
-        """Return the query that the browser brought, or None when it brought none in time."""
+    def wait(self, timeout_s: float, state: str) -> str | None:
+        """Return the query that the browser brought for the login with this state, or None when it brought none in time."""
         ...
 
 
@@ -149,7 +150,7 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
     }
     joint = "&" if "?" in endpoints.authorization else "?"
     window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}")
-    query = listener.wait(LOGIN_S)
+    query = listener.wait(LOGIN_S, state)
     if query is None:
         raise LoginFailed("nobody logged in", place=Place(endpoints.issuer), expected=f"within {LOGIN_S:g} s")
     code = _read_callback(query, state, endpoints)
@@ -214,12 +215,9 @@ def _error_of(answer: Answer) -> str:
 
 def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     """Return the code that came with the browser, if it comes from this login (GHSA-hm8f-75xx-w2vr: no state was looked at)."""
-    try:
-        fields = parse_qs(query, strict_parsing=True, max_num_fields=20)
-    except ValueError as err:
-        raise LoginForged("what the browser brought is no answer to a login", place=Place("loopback")) from err
-    if not hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8")):
+    if not is_answer(query, state):
         raise LoginForged("the browser brought the answer to another login", place=Place("loopback"), expected="the state that was sent")
+    fields = parse_qs(query, strict_parsing=True, max_num_fields=_MOST_FIELDS)
     if "error" in fields:
         said = ": ".join(part[:SHOWN_CHARACTERS] for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
         raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))
@@ -227,6 +225,15 @@ def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     if not code:
         raise LoginForged("the browser brought no code", place=Place("loopback"))
     return code
+
+
+def is_answer(query: str, state: str) -> bool:
+    """Tell whether a query comes from the login with this state; anybody on this machine can bring another."""
+    try:
+        fields = parse_qs(query, strict_parsing=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return False
+    return hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8"))
 
 
 def _only(fields: Mapping[str, list[str]], name: str) -> str:

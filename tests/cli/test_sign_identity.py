@@ -205,9 +205,10 @@ def test_a_platform_that_gives_tokens_is_waited_for_as_long_as_is_said(here, mon
 
 
 class Browser:
-    """Opens a page as a person does who is sent back with `fields`."""
+    """Opens a page as a person does who is sent back with `fields`; a stranger brings something before."""
 
-    def __init__(self, **fields: str) -> None:
+    def __init__(self, stranger: str = "", **fields: str) -> None:
+        self.stranger = stranger
         self.fields = fields
 
     def __call__(self, url: str) -> bool:
@@ -217,10 +218,11 @@ class Browser:
         return True
 
     def _bring(self, redirect: str, brought: str) -> None:
-        connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
-        connection.request("GET", f"{urlsplit(redirect).path}?{brought}")
-        connection.getresponse().read()
-        connection.close()
+        for query in filter(None, (self.stranger, brought)):
+            connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
+            connection.request("GET", f"{urlsplit(redirect).path}?{query}")
+            connection.getresponse().read()
+            connection.close()
 
 
 def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypatch, server, capsys):
@@ -232,11 +234,14 @@ def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypa
     assert server.seen("POST", "*") == []
 
 
-@pytest.mark.attack("GHSA-hm8f-75xx-w2vr")
-def test_a_denial_without_this_logins_state_is_not_shown(here, monkeypatch, capsys):
-    monkeypatch.setattr(webbrowser, "open", Browser(error="access_denied", error_description="call 0900 1234", state="other"))
+@pytest.mark.attack("GHSA-hm8f-75xx-w2vr", "login ended by a stranger")
+def test_a_denial_without_this_logins_state_is_not_shown_and_ends_nothing(here, monkeypatch, capsys):
+    stranger = "error=access_denied&error_description=call+0900+1234&state=other"
+    monkeypatch.setattr(webbrowser, "open", Browser(stranger, error="access_denied", error_description="by hand"))
     assert blob("--login", "browser") == 1
-    assert "0900" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "0900" not in said
+    assert "by hand" in said
 
 
 def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatch):
