@@ -151,6 +151,7 @@ class Consent:
             first,
             f"  signer    {escape(publication.who)}{by}",
             *([f"  named     {escape(publication.job)}"] if publication.job else []),
+            *([f"  or named  {escape(publication.user_name)}, where user names are certified"] if publication.user_name else []),
             *(f"  at        {escape(service)}" for service in publication.services),
             *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
         )

@@ -7,7 +7,7 @@ key's signature, and what was collected for the old one is let go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sigkit.data import Data
 from sigkit.errors import SigkitError
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 class Publication(Data):
     """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and where.
 
-    `services` are asked, and `spare` ones where one of them fails. `job` is what the certificate's name is made of where that is not `who`.
+    `services` are asked, and `spare` ones where one of them fails. `job` is what the certificate's name is made of where that is not `who`;
+    `user_name` is what it is made of at an authority that certifies user names and not addresses.
     """
 
     who: str
@@ -51,6 +52,7 @@ class Publication(Data):
     services: tuple[str, ...]
     spare: tuple[str, ...]
     job: str = ""
+    user_name: str = ""
 
 
 class Consent(Protocol):
@@ -95,7 +97,7 @@ class KeylessSignatory:
             NotAgreed: (IDENT) nothing was sent.
             SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
         """
-        self._consent(_publication(self._token.identity, self._token.issuer, self._authorities, self._instance, self._token.job))
+        self._consent(_publication(_who(self._token), self._authorities, self._instance))
         while True:
             key, certified = self._certify()
             signature = key.sign(message_of(thing))
@@ -171,7 +173,7 @@ class ServiceSignatory:
         """
         if self._instance.log_count:
             who = self._certified.signer.subject if self._certified else f"key {self._key.public.fingerprint}"
-            self._consent(_publication(who, "", (), self._instance))
+            self._consent(_publication(_Who(who), (), self._instance))
         signature = self._key.sign(message_of(thing))
         der = self._certified.der if self._certified else None
         # One's own certificate lives for months: services are waited for as long as they may take.
@@ -185,10 +187,24 @@ class ServiceSignatory:
         return same_signer(facts, self._complete) and is_complete(facts, self._complete)
 
 
-def _publication(who: str, issuer: str, authorities: Sequence[Service], instance: Instance, job: str = "") -> Publication:
+class _Who(NamedTuple):
+    """The part of a publication that says who signs."""
+
+    who: str
+    issuer: str = ""
+    job: str = ""
+    user_name: str = ""
+
+
+def _who(token: IdentityToken) -> _Who:
+    return _Who(token.identity, token.issuer, token.job, token.subject if token.email and token.subject != token.email else "")
+
+
+def _publication(by: _Who, authorities: Sequence[Service], instance: Instance) -> Publication:
     first = (*authorities[:1], *instance.logs[: instance.log_count])
     spare = (*authorities[1:], *instance.logs[instance.log_count :])
-    return Publication(who, issuer, tuple(dict.fromkeys(service.url for service in first)), tuple(service.url for service in spare), job)
+    urls = tuple(dict.fromkeys(service.url for service in first))
+    return Publication(by.who, by.issuer, urls, tuple(service.url for service in spare), by.job, by.user_name)
 
 
 def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:

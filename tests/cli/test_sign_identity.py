@@ -276,6 +276,8 @@ def test_a_job_is_told_by_subject_and_name(capsys):
     said = capsys.readouterr().err
     assert "signer    repo:acme/app, who https://i.example says it is" in said
     assert "named     acme/app/w.yml@main" in said
+    Consent(agreed=True)(Publication("mia@acme.example", "https://i.example", ("http://127.0.0.1:1",), (), user_name="u-4711"))
+    assert "or named  u-4711, where user names are certified" in capsys.readouterr().err
 
 
 def test_a_token_whose_signature_is_malformed_is_sent_to_nobody(here, server, capsys):

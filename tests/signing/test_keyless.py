@@ -351,6 +351,14 @@ def test_a_certificate_for_another_identity_than_was_told_is_refused_before_anyt
     assert session.asked("/tsa") == session.asked("/log2") == 0
 
 
+@pytest.mark.attack("another identity than was told")
+def test_the_user_name_that_a_certificate_may_have_is_told_beside_the_address(session):
+    sign(session, email="mia@acme.example", email_verified=True, sub="u-4711")
+    sign(session, email="mia@acme.example", email_verified=True, sub="mia@acme.example")
+    told = [(publication.who, publication.user_name) for publication in session.told.published]
+    assert told == [("mia@acme.example", "u-4711"), ("mia@acme.example", "")]
+
+
 def test_a_job_is_told_by_the_name_that_its_certificate_will_have(session):
     sign(session, **GITHUB, san="https://github.com/acme/app/w.yml@main")
     (publication,) = session.told.published
