@@ -149,4 +149,5 @@ class Uploads:
         return oldest is not None
 
     def _idle(self) -> list[Upload]:
-        return [upload for upload in self._open.values() if not upload.busy.locked()]
+        # Of a copy: another thread may start or drop one meanwhile.
+        return [upload for upload in tuple(self._open.values()) if not upload.busy.locked()]
