@@ -35,6 +35,9 @@ PASSWORD = {"SIGKIT_PASSWORD": "bench", "COSIGN_PASSWORD": "bench"}
 SIGKIT = (str(Path(sys.executable).with_name("sigkit")),)  # as a user starts it: root pays a second start, with -I
 RUNTIME = (sys.executable, "-I", "-S", str(HERE.parent / "sigkit" / "runtime" / "cli.py"))
 
+# What no keyless signature here goes without: a command line, HTTP, certificates, timestamps.
+LIBRARIES_OF_SIGN = "import click, http.client, cryptography.x509, rfc3161_client"
+
 POLICY = """\
 apiVersion: sigkit.dev/v1alpha1
 kind: Policy
@@ -132,6 +135,7 @@ def sign(bench: Bench) -> str:
                 bench.sigkit("sigkit sign", "sign", *ours, image),
                 bench.peers("cosign sign", "cosign", "sign", *theirs, image),
                 bench.entering(),
+                Subject("python -I, libraries alone", [sys.executable, "-I", "-c", LIBRARIES_OF_SIGN]),
             ],
             rounds=15,
         )

@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 # A start allocates some 40,000 objects that stay, and collecting among them 57 times takes 5 ms. What runs for long is collected still.
 _COLLECT_AFTER_OBJECTS = 100_000
+_EXIT_INTERRUPTED = 130  # that of sigkit.cli.main, whose import may be what is interrupted
 
 
 def main() -> NoReturn:
-    """Run the command line with this process's arguments, and exit with its status."""
+    """Run the command line with this process's arguments, and exit with its status; interrupted before that can say so, without a word."""
+    try:
+        _end(_run())
+    except KeyboardInterrupt:
+        os._exit(_EXIT_INTERRUPTED)
+
+
+def _run() -> int:
     if os.geteuid() == 0 and not sys.flags.isolated:
         if _is_steered():
             os.execv(sys.executable, [sys.executable, "-I", "-m", "sigkit", *sys.argv[1:]])  # noqa: S606 - itself
@@ -34,7 +42,7 @@ def main() -> NoReturn:
 
     if not sys.warnoptions:  # what a library tells its programmers, of a certificate's odd name, is no word to who runs this
         warnings.simplefilter("ignore")
-    _end(run(sys.argv[1:]))
+    return run(sys.argv[1:])
 
 
 def _end(status: int) -> NoReturn:

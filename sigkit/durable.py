@@ -160,6 +160,24 @@ def create_new(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, 
             os.unlink(temporary)
 
 
+def make_directory(path: str, mode: int) -> None:
+    """Make a directory and those above it, each durably; one that is there stays as it is.
+
+    Raises:
+        FileUnwritable: no space, no permission.
+    """
+    if os.path.isdir(path):
+        return
+    make_directory(os.path.dirname(path), mode)
+    try:
+        os.mkdir(path, mode)
+        sync_directory(os.path.dirname(path))
+    except FileExistsError:
+        return
+    except OSError as err:
+        raise FileUnwritable(f"cannot make a directory: {err.strerror}", place=Place(path)) from err
+
+
 def sync_directory(path: str | os.PathLike[str]) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

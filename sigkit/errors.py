@@ -981,7 +981,8 @@ class NotAgreed(IdentError):
 class UnknownIssuer(IdentError):
     """The identity token is of an issuer that this authority does not know.
 
-    Issuers are compared letter by letter. The operator of the stack lists those whose tokens it takes.
+    Issuers are compared letter by letter. The operator of the stack lists those whose tokens it takes in the file `issuers.json` of its
+    directory, and starts it again; docs/stack.md says how an entry looks.
     """
 
     code = "SK-IDENT-048"
@@ -1001,10 +1002,22 @@ class TokenNotTaken(IdentError):
     """The certificate authority does not certify whom the identity token names.
 
     The message has its words: the token is not signed by its issuer, is for another audience or has expired by the authority's clock, or
-    the authority knows no such issuer. Request a new token, of an issuer that it lists.
+    the authority knows no such issuer. Request a new token, of an issuer that it lists. The operator of a stack lists others in the file
+    `issuers.json` of its directory, as `{"url": "https://gitlab.acme.example", "type": "gitlab"}` among its `issuers` (docs/stack.md has
+    the types), and starts it again: `sigkit stack down DIR`, `sigkit stack up DIR`.
     """
 
     code = "SK-IDENT-050"
+
+
+class StrangeIssuer(IdentError):
+    """The identity token is of an issuer whose tokens the public-good instance does not take, so it was not sent there.
+
+    Nobody named an instance, and the public one is asked where nobody does. Name your own by `--signing-config FILE` and
+    `--trusted-root FILE`. If the public instance takes the issuer since lately, name its files in the same way.
+    """
+
+    code = "SK-IDENT-051"
 
 
 # --- TIME: time or validity -------------------------------------------------------------------------------------------
@@ -1208,6 +1221,26 @@ class LogNotTrusted(RootError):
     code = "SK-ROOT-066"
 
 
+class OldEvidenceDropped(RootError):
+    """A trust root that clients are to get leaves out, or cuts short, what signed before.
+
+    What that signed would be refused from then on. List it beside the new, with the time of its end where it signs no more (`sigkit trust
+    create`, docs/scaling.md), or say that it may go with `--drop`.
+    """
+
+    code = "SK-ROOT-067"
+
+
+class ForeignServices(RootError):
+    """A signing config that clients are to get names a service that the trust root beside it does not have.
+
+    What clients make with it would be refused. Publish the trust root and the signing config of the same instance; `sigkit trust create`
+    writes both.
+    """
+
+    code = "SK-ROOT-068"
+
+
 # --- TLOG: proof or checkpoint ----------------------------------------------------------------------------------------
 
 
@@ -1338,6 +1371,16 @@ class WitnessesMissing(TlogError):
     """
 
     code = "SK-TLOG-046"
+
+
+class IndexNotProved(TlogError):
+    """The log holds the entry, but nothing proves that it is the one with this index.
+
+    A log of the first generation counts over all its trees, and only its promise, which is missing, says how. Ask again later, from another
+    network if you can; if it stays, somebody answers in the log's place: tell whoever runs it.
+    """
+
+    code = "SK-TLOG-047"
 
 
 # --- REF: reference ---------------------------------------------------------------------------------------------------
@@ -1507,6 +1550,15 @@ class AddressUnusable(NetError):
     """
 
     code = "SK-NET-010"
+
+
+class NoTls(NetError):
+    """A server was spoken to in TLS and answered in something else, most often plain HTTP.
+
+    The address has https:// and the port is one without, or a registry's port is one without. Look at the port, and at the message.
+    """
+
+    code = "SK-NET-011"
 
 
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ PIN_BYTES = 64 * 2**10  # a URL and a digest
 TUF_DELEGATIONS = 32  # roles searched for one target
 PROOF_HASHES = 63  # a tree of 2**63 leaves has no longer proof
 NOTE_SIGNATURES = 64  # C2SP signed-note.md asks for at least 16
+NOTE_BYTES = 64 * 2**10  # a text of 200 bytes and as many signatures; those of the largest kind, of which few are in use, have 3.3 kB
 SIGNED_FILE_BYTES = 2 * 2**30  # a file that is signed or verified is held in memory once: Ed25519 needs all of it
 
 # Signing with an identity
@@ -118,6 +119,7 @@ class Limits(Data):
 
 HTTP_HEAD_BYTES = 64 * 2**10  # of a request; the longest header of a client is a token of 16 KiB
 HTTP_HEAD_S = 30.0  # for all of it; nginx gives 60
+HTTP_UNREAD_S = 60.0  # a client that does not read is waited for, beside what its bytes need at the least rate; as with bodies
 HTTP_CONNECTIONS = (
     4_096  # at once, or fewer where a process may have few descriptors; theirs (Rekor's second generation pushes back at as many)
 )
@@ -141,6 +143,7 @@ class ServedLimits(Data):
     upload_idle_s: float = 3_600  # then an upload that nobody goes on with is dropped
     upload_empty_s: float = 60  # the same for one that never had a byte: a client that asks for one sends at once
     manifest_s: float = 120  # for all of one: 4 MiB at less than `LEAST_BYTES_PER_S`
+    manifest_safe_s: float = 5  # so long it gives way to no other that comes; 4 MiB at less than 1 MB/s
     manifests_bytes: int = 64 * 2**20  # of manifests at once, which are parsed whole: 16 of the largest
     body: BodyLimits = BodyLimits(128 * 2**30)  # blobs are counted over several requests; this only ends one
     page: int = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer

@@ -28,16 +28,22 @@ def escape(text: str, most: int = SHOWN_CHARACTERS) -> str:
     Returns:
         Text without line breaks and terminal controls. Backslashes are doubled, so that escaped text is not mistaken for plain.
     """
-    kept = text[:most]
-    plain = kept.isascii() and kept.isprintable() and "\\" not in kept
-    shown = kept if plain else "".join(map(_escaped, kept))
-    left = len(text) - len(kept)
-    return f"{shown}…(+{left} characters)" if left else shown
+    return _shown(text, most, r"\\")
+
+
+def escape_own(text: str, most: int = SHOWN_CHARACTERS) -> str:
+    """Do as `escape` with what the user wrote, an expression or a path: a backslash stays one, so that it can be pasted."""
+    return _shown(text, most, "\\")
+
+
+def _shown(text: str, most: int, backslash: str) -> str:
+    kept = text[:most].replace("\\", backslash)
+    shown = kept if kept.isascii() and kept.isprintable() else "".join(map(_escaped, kept))
+    left = len(text) - most
+    return f"{shown}…(+{left} characters)" if left > 0 else shown
 
 
 def _escaped(character: str) -> str:
-    if character == "\\":
-        return r"\\"
     point = ord(character)
     if character.isprintable() and point not in _INVISIBLE:
         return character

@@ -29,8 +29,6 @@ KEPT = ("SIGKIT_GO_PEERS", "SIGKIT_JS_PEERS", "SIGKIT_PEERS", "SIGKIT_REQUIRE_PE
 
 # Files whose tests start containers or compare the whole machine before and after (mounts, control groups, processes).
 ALONE = (
-    "attacks/test_runtime.py",
-    "attacks/test_unpacking.py",
     "engine/test_faults.py",
     "engine/test_tree.py",
     "integration/test_engine_",

@@ -46,12 +46,12 @@ COLD_NEVER_LOADS = {
 COLD_LOADS = """
 __main__ cli cli.connect cli.decisions cli.main cli.options cli.output cli.verify
 gate gate.admit gate.prove
-policy policy.decide policy.decision policy.distinct policy.evaluate policy.explain policy.flags policy.model policy.scope
+policy policy.commands policy.decide policy.decision policy.distinct policy.evaluate policy.explain policy.flags policy.model policy.scope
 verify verify.bind verify.claims verify.facts verify.signature verify.verify
 evidence evidence.bundle evidence.collect evidence.envelope evidence.form evidence.simple_signing evidence.statement
 trust trust.root keys keys.load keys.pem keys.public
 oci oci.auth oci.blobs oci.descriptor oci.exchange oci.manifest oci.reference oci.referrers oci.registry oci.resolve
-net net.address net.cold net.failures net.hop net.retry net.session net.url
+net net.address net.cold net.failures net.hop net.retry net.secrets net.session net.url
 clock data digest durable errors limits strict text
 """
 # What the start of a pulled image has no use for, although what it shares with other commands would load it.
@@ -194,7 +194,7 @@ def test_it_is_reached_under_no_other_name():
 
 def test_a_blanket_except_raises_or_exits_unless_every_failure_there_ends_in_deny():
     boundaries = {"cli/main.py", "services/app.py", "runtime/cli.py", "runtime/init.py", "runtime/launch.py"}
-    boundaries.add("cli/in_order.py")  # of a thread: raised again in the one that takes the result
+    boundaries.add("in_order.py")  # of a thread: raised again in the one that takes the result
     boundaries.add("services/stack/run.py")  # of a thread: what it could not sign again expires, and clients refuse it
     found = []
     for path, tree in modules():

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,13 @@ def test_files_of_a_user_are_kept_where_it_is_said_or_at_home_or_nowhere(environ
     command = [sys.executable, "-c", code, as_user]
     done = subprocess.run(command, env={"PATH": "/usr/bin", **environment}, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert done.stdout == f"{expected}\n"
+
+
+def test_a_directory_is_made_with_those_above_it_and_one_that_is_there_stays(tmp_path):
+    made = tmp_path / "a" / "b" / "c"
+    for _ in range(2):
+        durable.make_directory(str(made), 0o700)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (made, made.parent, made.parent.parent)] == [0o700] * 3
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileUnwritable):
+        durable.make_directory(str(tmp_path / "file" / "x"), 0o700)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.text import escape, human_size
+from sigkit.text import escape, escape_own, human_size
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_everything_becomes_printable(text):
 @pytest.mark.parametrize(("size", "shown"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**30, "5.0 GiB")])
 def test_sizes_are_written_for_people(size, shown):
     assert human_size(size) == shown
+
+
+def test_what_the_user_wrote_keeps_its_backslashes_and_nothing_else_of_it_is_obeyed():
+    assert escape_own(r"https://github\.com/acme/.*") == r"https://github\.com/acme/.*"
+    assert escape_own("a\x1b[2J\u202eb") == r"a\x1b[2J\u202eb"
+    assert escape("\\" * 600, 500) == "\\" * 1000 + "…(+100 characters)"

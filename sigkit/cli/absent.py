@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 _SERVICES = "services are named by --signing-config FILE, with the --trusted-root of the same instance."
-_NO_LOG = "a transparency log is written where a --signing-config names one, and by a key without one not. Leave it out."
+_NO_LOG = "a transparency log is written where a --signing-config names one; a key without one writes none. Leave it out."
 _ATTESTATIONS = "it is `sigkit verify-attestation --type TYPE`."
 _BACKGROUND = "running containers in the background is not in this version. `sigkit run` stays until the container ends."
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."

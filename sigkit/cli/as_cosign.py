@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from sigkit.evidence.form import BUNDLE_PART, LAYER_PART, REKOR_BUNDLE_PART, TIMESTAMP_PART, Form
 from sigkit.limits import DEFAULT
+from sigkit.policy.commands import Thing
 from sigkit.policy.decision import Met, Outcome
-from sigkit.policy.evaluate import Case, Thing, evaluate, is_signature
+from sigkit.policy.evaluate import Case, evaluate, is_signature
 from sigkit.policy.model import AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, Unverified
 from sigkit.strict import encode_json, parse_json
 from sigkit.verify.facts import IdentitySigner

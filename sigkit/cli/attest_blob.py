@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import FILE, predicate_options
+from sigkit.cli.options import FILE, filled, predicate_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.cli.signing_options import filled, signing_options
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, b
     """
     from sigkit import limits
     from sigkit.cli.inputs import STDIN, place_of, read_input
-    from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
+    from sigkit.cli.outputs import check_outputs, file_lines, write_output
     from sigkit.cli.signatory import input_files, open_signatory, prepare
     from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
@@ -50,7 +50,7 @@ def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, b
 
     if file == told.predicate == STDIN:
         raise click.UsageError("FILE and --predicate cannot both be standard input.")
-    refuse_overwriting({"--bundle": bundle}, (file, *input_files(by), told.predicate))
+    check_outputs({"--bundle": bundle}, (file, *input_files(by), told.predicate))
     clock = SystemClock()
     raw = read_input(told.predicate, limits.BUNDLE_BYTES)
     predicate = parse_predicate(raw, told.predicate_type, clock.now(), limits.DEFAULT, place_of(told.predicate))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sigkit.cli.inputs import STDIN, place_of, read_input
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from sigkit.cli.options import EvidenceFlags, PolicyFlags
@@ -47,13 +47,20 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     found = _evidence(evidence)
     thing = artifact_of(artifact)
     now = SystemClock().now()
-    proved = prove((found,), thing, roots_with_keys(keys, wanted.roots, FLAGS), now, limits.DEFAULT)
-    decision = decide_blob(proved.facts, proved.refused, thing, require, now)
+    proved = prove((found,), thing, roots_with_keys(keys, wanted.trusted_roots(), FLAGS), now, limits.DEFAULT)
+    decision = decide_blob(proved.facts, proved.refused, thing, require, now, _name_of(artifact))
     output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
     for reason in decision.reasons:
         word = status_word(decision.exit_status())
-        output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape(reason.problem)}  [{reason.code}]")
+        output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape_own(reason.problem)}  [{reason.code}]")
     return decision.exit_status()
+
+
+def _name_of(artifact: str) -> str:
+    """Return the file as a word of the shell; what has only a digest cannot be signed."""
+    from shlex import quote
+
+    return "FILE" if _DIGEST.fullmatch(artifact) else quote(artifact)
 
 
 def artifact_of(text: str) -> Artifact:
@@ -90,10 +97,11 @@ def _evidence(flags: EvidenceFlags) -> Evidence:
 
 
 def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDecision) -> list[str]:
+    from sigkit.cli.again import inspect_command
     from sigkit.cli.decisions import DETAILS, shown_lines
     from sigkit.cli.output import status_word
     from sigkit.errors import EXIT_DONE
-    from sigkit.policy.explain import Line, fact_lines, reason_lines
+    from sigkit.policy.explain import Line, fact_lines, next_steps, reason_lines
 
     status = decision.exit_status()
     name = "standard input" if artifact == STDIN else artifact
@@ -101,8 +109,7 @@ def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDeci
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
     if status == EXIT_DONE:
         told += [Line(1, "unchecked", f"{item.what}: {item.why}") for item in decision.unchecked]
-    for reason in decision.reasons:
-        told += [Line(1, "next", step) for step in (reason.remedy, f"sigkit why {reason.code}") if step]
-    if bundle and status != EXIT_DONE:
-        told.append(Line(1, "next", f"sigkit inspect {bundle}"))
+    told += [Line(1, "next", step) for step in next_steps(decision.reasons)]
+    if bundle and bundle != STDIN and status != EXIT_DONE:
+        told.append(Line(1, "next", inspect_command((bundle,))))
     return [f"{output.word(status_word(status), sys.stdout)}  {escape(name)}  {decision.artifact}", *shown_lines(output, told, DETAILS)]

@@ -87,7 +87,7 @@ def sign_bundle(
     """Sign a file with an identity. The suite's identities are public, so nothing is asked."""
     from sigkit import limits
     from sigkit.cli.inputs import read_input
-    from sigkit.cli.outputs import refuse_overwriting, write_output
+    from sigkit.cli.outputs import check_outputs, write_output
     from sigkit.cli.signatory import open_signatory, prepare
     from sigkit.cli.signing_options import SigningFlags
     from sigkit.clock import SystemClock
@@ -95,7 +95,7 @@ def sign_bundle(
 
     if staging and not (root_path and config_path):
         raise click.UsageError(_NO_STAGING)
-    refuse_overwriting({"--bundle": bundle_path}, (artifact, *(path for path in (root_path, config_path) if path)))
+    check_outputs({"--bundle": bundle_path}, (artifact, *(path for path in (root_path, config_path) if path)))
     flags = SigningFlags(signing_config=config_path, trusted_root=root_path, identity_token=identity_token, login="never", yes=True)
     content = read_input(artifact, limits.SIGNED_FILE_BYTES)
     with open_signatory(output, prepare(output, flags)) as signatory:
@@ -147,16 +147,16 @@ def _root(path: str | None) -> TrustedRoot:
 
 
 def _wanted(root: TrustedRoot, identity: str, issuer: str, key_path: str | None) -> Wanted:
-    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys, WantedText
+    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys, WantedRoot, WantedText
     from sigkit.policy.model import KEYLESS_DEMANDS
 
     if key_path:
         from sigkit.keys.load import load_public
         from sigkit.trust.root import TrustedKey
 
-        return Wanted(WantedKeys((TrustedKey(os.path.basename(key_path), load_public(key_path)),)), roots=(root,))
+        return Wanted(WantedKeys((TrustedKey(os.path.basename(key_path), load_public(key_path)),)), roots=(WantedRoot(root),))
     signer = WantedIdentity(WantedText("--certificate-identity", identity), WantedText("--certificate-oidc-issuer", issuer))
-    return Wanted(signer, KEYLESS_DEMANDS, roots=(root,))
+    return Wanted(signer, KEYLESS_DEMANDS, roots=(WantedRoot(root),))
 
 
 def _verify(output: Output, bundle_path: str, artifact: Artifact, root: TrustedRoot, wanted: Wanted) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from sigkit.cli.options import HOST_POLICY, NOTHING_ASKED, key_values
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from sigkit.cli.output import Output
     from sigkit.policy.decision import Decision, Record
     from sigkit.policy.explain import Line
-    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys
+    from sigkit.policy.flags import Wanted, WantedIdentity, WantedKeys, WantedRoot
     from sigkit.policy.model import Demands, Policy
-    from sigkit.trust.root import TrustedRoot
 
 LINE_CHARACTERS = 2_000
 DETAILS = frozenset({"digest", "index", "manifest", "policy", "trusted by", "found at", "not needed"})
 DETAILS_OF_REFUSAL = frozenset({"unchecked", "annotation"})
+# Lines of what the user asked for, and of commands to paste: a backslash in an expression stays one.
+_OWN_WORDS = frozenset({"because", "wanted", "met", "not met", "next", "change"})
 
 
 def choose_policy(
@@ -147,13 +148,16 @@ def _signer(flags: PolicyFlags, asked: AskedFlags) -> WantedKeys | WantedIdentit
 
 
 def _note_doubts(output: Output, signer: WantedIdentity) -> None:
-    """Say what in an expression is probably not meant: cosign's need not fit the whole text."""
+    """Say what is probably not meant: an issuer that calls itself a little otherwise, and of an expression what cosign reads otherwise."""
     from sigkit.policy.expression import ONE_STRING, find_doubts
+    from sigkit.signing.public_good import near_issuer
 
+    if near := near_issuer(signer.issuer.exact):
+        output.note(escape_own(f"{signer.issuer.flag} {signer.issuer.exact}: this issuer calls itself {near}", LINE_CHARACTERS))
     for wanted in (signer.subject, signer.issuer):
         for doubt in find_doubts(wanted.expression) if wanted.expression else ():
             told = f"{wanted.flag}-regexp `{wanted.expression}`: {doubt.text}" + (f"; write {doubt.suggestion}" if doubt.suggestion else "")
-            (output.note if doubt.text == ONE_STRING else output.detail)(escape(told, LINE_CHARACTERS))
+            (output.note if doubt.text == ONE_STRING else output.detail)(escape_own(told, LINE_CHARACTERS))
 
 
 def _demands(flags: PolicyFlags) -> Demands:
@@ -168,14 +172,17 @@ def _demands(flags: PolicyFlags) -> Demands:
     )
 
 
-def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[TrustedRoot, ...]:
+def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[WantedRoot, ...]:
     if flags.keys and not flags.trusted_root:
         return ()
     from sigkit.cli.trusting import opened_roots
+    from sigkit.policy.flags import WantedRoot
+    from sigkit.policy.model import signing_options
     from sigkit.trust.bundled import NAME
 
     with opened_roots(output, reach) as roots:
-        return tuple(roots.load_named_or_file(text).root for text in flags.trusted_root or (NAME,))
+        named = tuple((text, roots.load_named_or_file(text)) for text in flags.trusted_root or (NAME,))
+    return tuple(WantedRoot(found.root, signing_options(text, found.signing)) for text, found in named)
 
 
 def verdict_word(record: Record) -> str:
@@ -210,4 +217,5 @@ def shown_lines(output: Output, lines: Iterable[Line], left_out: frozenset[str])
 def line_text(line: Line, characters: int = LINE_CHARACTERS) -> str:
     """Return one line of an explanation as a person reads it: indented, escaped, no longer than `characters`, its code at the end."""
     code = f"  [{line.code}]" if line.code else ""
-    return f"{'  ' * line.depth}{line.label:<10}  {escape(line.text, characters)}{code}"
+    shown = escape_own if line.label in _OWN_WORDS else escape
+    return f"{'  ' * line.depth}{line.label:<10}  {shown(line.text, characters)}{code}"

@@ -14,7 +14,7 @@ from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sigkit.cli.claims import Claims, Section
     from sigkit.cli.options import ConnectionFlags
@@ -35,14 +35,18 @@ _WIDTH = 40  # of the longest label
     sigkit inspect app.tar.gz.sigstore.json
     sigkit inspect registry.example/acme/app:1.0
     sigkit inspect --layout ./image registry.example/acme/app:1.0
+    sigkit inspect --save-bundles ./evidence registry.example/acme/app:1.0
     sigkit inspect --output json - < bundle.json
     """,
 )
 @click.argument("what", metavar="BUNDLE|IMAGE", type=FILE)
 @layout_option
+@click.option(
+    "--save-bundles", "directory", type=FILE, metavar="DIR", help="Write each bundle about IMAGE into DIR, for `sigkit verify --bundle`."
+)
 @registry_options
 @click.pass_obj
-def command(output: Output, what: str, layout: str | None, connection: ConnectionFlags) -> None:
+def command(output: Output, what: str, layout: str | None, directory: str | None, connection: ConnectionFlags) -> None:
     """Show what a bundle, or all evidence about an image, says: who, when, which log, about what.
 
     A file of that name is read as a bundle, `-` is standard input; anything else is an image.
@@ -50,9 +54,11 @@ def command(output: Output, what: str, layout: str | None, connection: Connectio
     It goes as far as the evidence can be read, and says where it stops. Nothing is verified.
     """
     if layout is None and _names_file(what):
+        if directory is not None:
+            raise click.UsageError("--save-bundles is for an IMAGE; a BUNDLE is a file already.")
         document, lines = _inspect_file(what)
     else:
-        document, lines = _inspect_image(what, connection, SourceFlags(layout=layout))
+        document, lines = _inspect_image(what, connection, SourceFlags(layout=layout), directory)
     output.answer([BANNER, "", *lines], {"schema": "sigkit.inspect/1", "verified": False, "note": BANNER, **document})
 
 
@@ -81,7 +87,9 @@ def _inspect_file(path: str) -> tuple[dict[str, Json], list[str]]:
     return {"file": name, "evidence": [shown]}, lines
 
 
-def _inspect_image(image: str, connection: ConnectionFlags, source: SourceFlags) -> tuple[dict[str, Json], list[str]]:
+def _inspect_image(
+    image: str, connection: ConnectionFlags, source: SourceFlags, directory: str | None
+) -> tuple[dict[str, Json], list[str]]:
     from sigkit.evidence.collect import collect
     from sigkit.limits import DEFAULT
     from sigkit.oci.resolve import resolve
@@ -90,6 +98,7 @@ def _inspect_image(image: str, connection: ConnectionFlags, source: SourceFlags)
     with open_source(connection, source, reference) as registry:
         resolved = resolve(registry, find_in_layout(registry, reference))
         collected = collect(registry, resolved.repository, resolved.digest, DEFAULT)
+    saved = _save(collected.evidence, directory) if directory is not None else []
     shown: list[Json] = []
     lines = [f"{escape(image)}  {resolved.digest}"]
     for number, evidence in enumerate(collected.evidence, 1):
@@ -100,13 +109,41 @@ def _inspect_image(image: str, connection: ConnectionFlags, source: SourceFlags)
         lines.append("nothing that sigkit reads is attached")
     lines += [f"note: {escape(note)}" for note in collected.notes]
     lines += [f"unread: {escape(str(item.error))}" for item in collected.unread]
+    lines += [f"written: {escape(path)}" for path in saved]
     return {
         "reference": image,
         "digest": str(resolved.digest),
         "evidence": shown,
         "notes": list(collected.notes),
         "unread": [str(item.error) for item in collected.unread],
+        "written": list(saved),
     }, lines
+
+
+def _save(found: Sequence[Evidence], directory: str) -> list[str]:
+    """Write bundles as they were found, each named by the manifest that holds it, and return where. The older forms are no one file.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) the directory cannot be made or written to; the place is the operator's.
+    """
+    from sigkit.cli.outputs import write_output
+    from sigkit.errors import FileUnwritable, Place
+    from sigkit.evidence.form import BUNDLE_PART, Form
+
+    try:
+        os.makedirs(directory, exist_ok=True)
+        written: dict[str, bytes] = {}
+        for evidence in found:
+            if evidence.form is Form.BUNDLE and evidence.found.digest is not None:
+                name = str(evidence.found.digest).replace(":", "-")
+                written[os.path.join(directory, f"{name}.sigstore.json")] = evidence.parts[BUNDLE_PART]
+        for path, raw in written.items():
+            write_output(path, raw)
+    except OSError as err:
+        raise FileUnwritable(f"the directory cannot be made: {err.strerror}", place=Place.operator(directory)) from err
+    except FileUnwritable as err:
+        raise err.within(Place.operator(directory)) from err.__cause__
+    return list(written)
 
 
 def _show(evidence: Evidence, title: str) -> tuple[dict[str, Json], list[str]]:

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from sigkit.cli.log_forget import forget
+from sigkit.cli.log_opening import LogFlags, Opened, log_options, opened, retired
 from sigkit.cli.log_signer import signers_of
-from sigkit.cli.options import FILE, ROOT, Number, grouped
+from sigkit.cli.options import FILE, filled, grouped
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import counted, escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sigkit.errors import Place
     from sigkit.strict import Json
     from sigkit.tlog.checkpoint import Checkpoint
-    from sigkit.tlog.client import LogReader, Search
+    from sigkit.tlog.client import Search
     from sigkit.tlog.cosignature import Cosignature
     from sigkit.tlog.entry import LogEntry
-    from sigkit.tlog.known import KnownLog
     from sigkit.tlog.monitor import Observed
-    from sigkit.trust.root import TransparencyLog, TrustedRoot
 
 BODY_CHARACTERS = 100_000
-_ENTRY = re.compile(r"[0-9]{1,20}|[0-9a-fA-F]{64}(?:[0-9a-fA-F]{16})?", re.ASCII)
 _WORDS = {
     "first": "the first checkpoint of this log on this machine",
     "same": "the one seen before",
     "grown": "continues the one seen before, of {before}",
 }
-
-
-class LogFlags(NamedTuple):
-    """Which log, and whose word says which key it has."""
-
-    rekor_url: str | None
-    trusted_root: str
-    log_key: str | None
-    services_cacert: str | None
-    timeout_s: float
 
 
 class WitnessFlags(NamedTuple):
@@ -53,39 +39,6 @@ class WitnessFlags(NamedTuple):
     witnesses: int | None
 
 
-class Opened(NamedTuple):
-    """A log that is trusted and was reached."""
-
-    url: str
-    place: Place
-    known: KnownLog
-    reader: LogReader
-
-
-log_options = grouped(
-    "at",
-    LogFlags,
-    click.option("--rekor-url", metavar="URL", help="The log. Default: the newest that the trusted root has."),
-    click.option(
-        "--trusted-root",
-        default="public-good",
-        show_default=True,
-        type=ROOT,
-        metavar="NAME|FILE",
-        help="Which logs are trusted, with their keys: a root of `sigkit trust`, or a trusted_root.json.",
-    ),
-    click.option("--log-key", metavar="KEY", help="In place of a trusted root: the log's key as C2SP writes it, name+id+base64."),
-    click.option("--services-cacert", type=FILE, metavar="FILE", help="Trust the certificate authorities in this PEM file for the log."),
-    click.option(
-        "--timeout",
-        "timeout_s",
-        type=Number(1, 3600),
-        default=60,
-        show_default=True,
-        metavar="SECONDS",
-        help="For everything that is asked, in all.",
-    ),
-)
 witness_options = grouped(
     "seen_by",
     WitnessFlags,
@@ -121,9 +74,9 @@ command.add_command(forget)
 @click.pass_obj
 def get(output: Output, entry: str, at: LogFlags) -> None:
     """Print an entry that the log proves to hold."""
-    _check_name(entry)
-    with _opened(output, at) as log:
-        found = log.reader.fetch_entry(entry)
+    name = _parse_name(entry)
+    with opened(output, at) as log:
+        found = log.reader.fetch_entry(name)
         lines, document = _prove(found, log)
     body, text = _body(found.body)
     signers = signers_of(body, log.place)
@@ -149,9 +102,9 @@ def verify(output: Output, entry: str, at: LogFlags, seen_by: WitnessFlags) -> N
 
     A fork or a rollback is refused, and the checkpoints that prove it are kept.
     """
-    _check_name(entry)
-    with _opened(output, at) as log:
-        found = log.reader.fetch_entry(entry)
+    name = _parse_name(entry)
+    with opened(output, at) as log:
+        found = log.reader.fetch_entry(name)
         lines, document = _prove(found, log)
         note = found.proof.checkpoint if found.proof else ""
         signed = _check_witnesses(note, seen_by, log.place)
@@ -182,13 +135,12 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
     """
     from sigkit.tlog.known import verify_head
 
-    with _opened(output, at) as log:
+    with opened(output, at) as log:
         note = log.reader.fetch_checkpoint()
         head = verify_head(note, log.known, log.place)
         signed = _check_witnesses(note, seen_by, log.place)
         observed = _observe(note, log)
-    output.note(_say(observed))
-    for line in _say_witnesses(signed):
+    for line in (_say(observed), *_say_witnesses(signed), *_say_retired(log)):
         output.note(line)
     output.answer(
         [escape(line) for line in note.removesuffix("\n").split("\n")],
@@ -207,7 +159,7 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
     """,
 )
 @click.option("--sha256", "hexadecimal", metavar="HEX", help="Entries about bytes with this digest, as they were signed.")
-@click.option("--identity", metavar="TEXT", help="Entries of this e-mail address or URI.")
+@click.option("--identity", callback=filled, metavar="TEXT", help="Entries of this e-mail address or URI.")
 @click.option("--key", "key_path", type=FILE, metavar="FILE", help="Entries of this public key.")
 @log_options
 @click.pass_obj
@@ -219,7 +171,7 @@ def search(output: Output, hexadecimal: str | None, identity: str | None, key_pa
     if sum(value is not None for value in (hexadecimal, identity, key_path)) != 1:
         raise click.UsageError("Search for one thing: --sha256, --identity or --key.", click.get_current_context())
     what = _parse_search(hexadecimal, identity, key_path)
-    with _opened(output, at) as log:
+    with opened(output, at) as log:
         found = log.reader.search(what)
     output.answer(
         [escape(name) for name in found.names],
@@ -229,76 +181,6 @@ def search(output: Output, hexadecimal: str | None, identity: str | None, key_pa
         output.note(f"the index knows more than these {len(found.names)}")
     if not found.names:
         output.note("the index knows no such entry")
-
-
-# --- which log
-
-
-@contextlib.contextmanager
-def _opened(output: Output, at: LogFlags) -> Iterator[Opened]:
-    from sigkit.errors import Place
-    from sigkit.net.session import NetOptions, Session
-    from sigkit.tlog.client import RekorV1Reader, find_log
-    from sigkit.tlog.known import KnownLog
-
-    if at.log_key is not None:
-        url, known = _named_by_key(at, at.log_key)
-    else:
-        trusted = _trusted_log(output, at)
-        url, known = at.rekor_url or trusted.name, KnownLog(trusted.key, trusted.checkpoint_key_id or trusted.log_id, trusted.origin)
-    with Session(NetOptions(ca_file=at.services_cacert, ca_option="--services-cacert FILE")) as session:
-        reader = find_log(session, url, Place.operator(url), at.timeout_s)
-        if isinstance(reader, RekorV1Reader):
-            known = KnownLog(known.key, known.log_id, None)  # the first line of its checkpoints has the number of its tree besides
-        yield Opened(url, Place(url), known, reader)
-
-
-def _named_by_key(at: LogFlags, text: str) -> tuple[str, KnownLog]:
-    from sigkit.errors import Place
-    from sigkit.tlog.cosignature import parse_log_key
-    from sigkit.tlog.known import KnownLog
-
-    if at.rekor_url is None:
-        raise click.UsageError("--log-key says which key a log has, not where it is: name it by --rekor-url.", click.get_current_context())
-    key = parse_log_key(text, Place.operator("--log-key"))
-    return at.rekor_url, KnownLog(key.key, key.log_id, key.name)
-
-
-def _trusted_log(output: Output, at: LogFlags) -> TransparencyLog:
-    from sigkit.cli.trusting import opened_roots
-
-    with opened_roots(output, "network") as roots:
-        root = roots.load_named_or_file(at.trusted_root).root
-    return _choose(root, at.rekor_url)
-
-
-def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
-    """Return the log at a URL, or the newest that is trusted now.
-
-    Raises:
-        LogNotTrusted: (ROOT) there is none.
-    """
-    from datetime import UTC, datetime
-
-    from sigkit.clock import SystemClock
-    from sigkit.errors import LogNotTrusted, Place
-    from sigkit.net.url import parse_url
-
-    if url is None:
-        now = SystemClock().now()
-        logs = [log for log in root.logs if log.valid.holds(now) and log.name.startswith("http")]
-        logs.sort(key=lambda log: log.valid.start or datetime.min.replace(tzinfo=UTC))
-    else:
-        host = parse_url(url, Place.operator(url)).origin.host
-        logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if log.origin == host]
-    if not logs:
-        raise LogNotTrusted(
-            "the trusted root has no such log",
-            place=Place.operator(url or root.name),
-            expected=", ".join(log.name for log in root.logs) or "a log",
-            remedy="name the root that has it (--trusted-root), or the log's key (--log-key)",
-        )
-    return logs[-1]
 
 
 def _parse_search(hexadecimal: str | None, identity: str | None, key_path: str | None) -> Search:
@@ -328,18 +210,39 @@ def _prove(entry: LogEntry, log: Opened) -> tuple[list[str], dict[str, Json]]:
         f"entry     {entry.index}",
         f"included  in the tree of {counted(proved.checkpoint.size, 'entry', 'entries')}, root hash {proved.checkpoint.root.hex()}",
         *([f"time      {promised}, by the log's promise"] if promised else []),
+        *_say_retired(log),
     ]
     return lines, {**_describe(proved.checkpoint, log), "index": entry.index, "promised": promised, "note": proved.note}
 
 
-def _check_name(entry: str) -> None:
+def _parse_name(entry: str) -> str:
     """Refuse what no log calls an entry by, before any is asked."""
-    if not _ENTRY.fullmatch(entry):
+    from sigkit.tlog.client import is_index, is_uuid
+
+    name = entry.lower()
+    if not (is_index(name) or is_uuid(name)):
         raise click.UsageError(f"An entry is called by its index, a number, or by its UUID: {entry[:100]!r}.", click.get_current_context())
+    return name
 
 
 def _describe(head: Checkpoint, log: Opened) -> dict[str, Json]:
-    return {"log": log.url, "origin": head.origin, "size": head.size, "rootHash": head.root.hex()}
+    from sigkit.text import format_time
+
+    since = retired(log)
+    return {
+        "log": log.url,
+        "origin": head.origin,
+        "size": head.size,
+        "rootHash": head.root.hex(),
+        "retired": format_time(since) if since else None,
+    }
+
+
+def _say_retired(log: Opened) -> list[str]:
+    from sigkit.text import format_time
+
+    since = retired(log)
+    return [f"retired   {format_time(since)}, says the trusted root: what the log signed after that is no evidence"] if since else []
 
 
 def _observe(note: str, log: Opened) -> Observed:
@@ -370,7 +273,9 @@ def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[C
     keys = parse_witnesses((text, Where.operator("--witness")) for text in flags.witness)
     wanted = flags.witnesses or len(keys)
     if wanted > len(keys):
-        raise click.UsageError(f"{wanted} witnesses are asked for, and {len(keys)} named.", click.get_current_context())
+        raise click.UsageError(
+            f"{counted(wanted, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context()
+        )
     found = verify_cosignatures(parse_note(note, place), keys, place)
     if len(found) < wanted:
         got = ", ".join(item.witness for item in found) or "none"

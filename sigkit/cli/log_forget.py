@@ -11,6 +11,7 @@ from sigkit.text import escape
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output
+    from sigkit.tlog.monitor import Remembered
 
 
 @click.command(
@@ -19,27 +20,34 @@ if TYPE_CHECKING:
     epilog=EXITS,
     examples="""
     sigkit log forget log.acme.example
+    sigkit log forget ~/.local/share/sigkit/checkpoints/5f1c…
     """,
 )
-@click.argument("origin", metavar="ORIGIN")
+@click.argument("log", metavar="ORIGIN|FILE")
 @click.pass_obj
-def forget(output: Output, origin: str) -> None:
-    """Forget the last checkpoint that this machine saw of a log; ORIGIN is the first line of its checkpoints.
+def forget(output: Output, log: str) -> None:
+    """Forget the last checkpoint that this machine saw of one log.
 
-    For a log whose operator has said which entries were lost, as after a restored backup. The next checkpoint counts as the first; what was
-    seen is kept beside it under another name, because it may still prove a fault.
+    ORIGIN is the first line of its checkpoints, whole; FILE is where the last is remembered, as an alarm says: several logs may have
+    one origin. For a log whose operator has said which entries were lost, as after a restored backup. The next checkpoint counts as the
+    first; what was seen is kept beside it under another name, because it may still prove a fault.
     """
     from sigkit.tlog.monitor import Monitor, default_directory
 
     directory = default_directory()
     monitor = Monitor(directory or "")
-    seen = monitor.remembered() if directory else {}
-    paths = [path for path, name in seen.items() if name == origin or name.startswith(f"{origin} - ")]
-    if not paths:
-        known = ", ".join(sorted(set(seen.values()))) or "none"
-        raise click.UsageError(f"No checkpoint of {origin!r} is remembered here. Those that are: {known}.", click.get_current_context())
-    kept = [monitor.forget(path) for path in paths]
+    seen = monitor.remembered() if directory else ()
+    found = [item for item in seen if log in {item.origin, item.path}]
+    if len(found) != 1:
+        problem = f"{len(found)} logs call themselves {log!r}: name the file" if found else f"No checkpoint of {log!r} is remembered here"
+        known = "; ".join(f"{_name(item)} in {item.path}" for item in found or seen) or "none"
+        raise click.UsageError(f"{problem}. Those that are: {known}.", click.get_current_context())
+    kept = monitor.forget(found[0].path)
     output.answer(
-        [f"forgot  {escape(origin)}", *(f"  kept    {escape(path)}" for path in kept)],
-        {"schema": "sigkit.log.forget/1", "origin": origin, "kept": list(kept)},
+        [f"forgot  {escape(_name(found[0]))}", f"  kept  {escape(kept)}"],
+        {"schema": "sigkit.log.forget/1", "origin": found[0].origin, "size": found[0].size, "kept": [kept]},
     )
+
+
+def _name(item: Remembered) -> str:
+    return f"{item.origin}, a tree of {item.size[:20]} entries" if item.origin else "one that cannot be read"

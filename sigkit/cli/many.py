@@ -15,7 +15,7 @@ import click
 from sigkit.cli.connect import open_source, parse_image
 from sigkit.cli.inputs import STDIN, place_of, read_input
 from sigkit.cli.progress import Counter
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,8 +78,8 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
         MalformedReference: one is none; nothing was asked then.
         SigkitError: a file of the operator's cannot be used.
     """
-    from sigkit.cli.in_order import results_in_order
     from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNCHECKED
+    from sigkit.in_order import results_in_order
 
     if not images:
         raise click.UsageError("Name an image, or a file with images: -f FILE.", click.get_current_context())
@@ -99,8 +99,15 @@ def verify_many(output: Output, images: tuple[str, ...], asking: Asking) -> int:
             finally:
                 counter.clear()
     if failed := teller.failed:
-        output.note(f"next  `sigkit verify IMAGE` with the same flags says why, and what to do: {failed} of {len(images)} are not verified")
+        from sigkit.cli.again import command_again
+
+        output.note(f"{failed} of {len(images)} are not verified; why, and what to do, is said of each by itself:")
+        output.note(f"  next  {escape_own(command_again((_command(),), (teller.first_failed,), ('listed',)))}")
     return EXIT_REFUSED if EXIT_REFUSED in statuses else EXIT_UNCHECKED if statuses - {EXIT_DONE} else EXIT_DONE
+
+
+def _command() -> str:
+    return click.get_current_context().command.name or "verify"
 
 
 class _Teller:
@@ -110,6 +117,7 @@ class _Teller:
         self._output, self._images = output, images
         self._told = 0
         self.failed = 0  # of those that were told
+        self.first_failed = ""
         self._listing = output.listing({"schema": SCHEMA}, "images")
 
     def __enter__(self) -> Self:
@@ -141,7 +149,9 @@ class _Teller:
             output.answer((_line(output, image, result),), None)
         self._told += 1
         status = result.exit_status() if isinstance(result, Record) else result.exit_status
-        self.failed += status != EXIT_DONE
+        if status != EXIT_DONE:
+            self.failed += 1
+            self.first_failed = self.first_failed or image
         return status
 
 
@@ -175,7 +185,7 @@ def _line(output: Output, image: str, result: _Result) -> str:
     line = f"{output.word(verdict_word(result), sys.stdout)}  {escape(image)}{digest}"
     for reason in result.reasons[:1]:
         found = f", found: {escape(reason.got)}" if reason.got else ""
-        line += f"  {escape(reason.problem)}{found}  [{reason.code}]"
+        line += f"  {escape_own(reason.problem)}{found}  [{reason.code}]"
     return line
 
 

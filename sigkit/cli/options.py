@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ R = TypeVar("R")
 Reach: TypeAlias = Literal["network", "nothing"]  # whether a command makes connections at all: only then are trust roots fetched
 
 HOST_POLICY = "/etc/sigkit/policy.yaml"
+_EMPTY: Final = "it is empty; if a variable was to fill it, that is not set. Give a value, or leave it out."
 
 
 class ConnectionFlags(NamedTuple):
@@ -132,6 +133,17 @@ def grouped(argument: str, kind: type[Any], *options: Callable[[Callable[..., An
     return decorate
 
 
+def filled(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option that is given empty: it is not as if it were not given, which would sign as somebody else, or elsewhere.
+
+    Raises:
+        BadParameter: it is.
+    """
+    if value == "":
+        raise click.BadParameter(_EMPTY, context, option)
+    return value
+
+
 class Number(click.FloatRange):
     """A number within bounds. NaN, which click lets pass because it is not beyond any, is none."""
 
@@ -142,11 +154,15 @@ class Number(click.FloatRange):
 
 
 class HostPath(click.types.StringParamType):
-    """A path of this host as text: nothing is looked up but when a shell completes it."""
+    """A path of this host as text, not empty: nothing is looked up but when a shell completes it."""
 
     def __init__(self, kind: Literal["file", "dir"]) -> None:
         """Take what a shell offers: files, or directories alone."""
         self.name = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        """Take a path, and refuse an empty one: it would be the working directory, or as if nothing were given."""
+        return self.fail(_EMPTY, param, ctx) if value == "" else super().convert(value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Leave it to the shell to list paths."""

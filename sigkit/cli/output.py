@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from sigkit.errors import EXIT_DONE, EXIT_REFUSED, EXIT_RUN_USAGE, EXIT_UNCHECKED, EXIT_USAGE, FileUnwritable, Kind, Place, SigkitError
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -169,9 +169,7 @@ class Output:
         for excerpt in getattr(err, "__notes__", ()):
             for line in excerpt.splitlines():
                 tell(f"  {escape(line)}")
-        for step in (err.remedy, f"sigkit why {err.code}"):  # each on a line, to be copied
-            if step:
-                tell(f"  next      {escape(step, 2000)}")
+        tell(f"  next      {escape_own(err.remedy or f'sigkit why {err.code}', 2000)}")  # to be copied; the code stands above
         return status
 
     def usage_error(self, err: click.ClickException, status: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import shlex
+import stat
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,18 +19,69 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 
-def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
-    """Refuse an output that is one of the inputs, or another output, under whatever name."""
+_ROOM_BYTES: Final = 64 << 10  # more than a bundle about a file has, but for what an attestation says
+
+
+def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """Refuse, before anything is made that cannot be taken back, an output that could not be written then.
+
+    Raises:
+        UsageError: it is one of the inputs, or another output, under whatever name; or no regular file.
+        FileUnwritable: (UNAVAIL) its directory is not there, or takes no file; the place is the operator's.
+    """
     taken = {os.path.realpath(path): path for path in inputs if path != "-"}
     for option, path in outputs.items():
         if path is None:
             continue
+        if _is_planted(path):
+            raise click.UsageError(f"{option} {path} is a link of another user, in a directory where everybody may make one.")
         real = os.path.realpath(path)
         if path == "-" or (os.path.lexists(real) and not os.path.isfile(real)):  # to rename over a device would end the device
             raise click.UsageError(f"{option} {path} is no regular file.")
         if real in taken:
             raise click.UsageError(f"{option} {path} would be written over {taken[real]}.")
         taken[real] = path
+        _check_directory(path, os.path.dirname(real))
+
+
+def _is_planted(path: str) -> bool:
+    """Tell whether a name is a link that the kernel would not follow, where it is told so; of a resolved path it is not asked.
+
+    Source: proc_sys_fs(5), protected_symlinks.
+    """
+    if not os.path.islink(path):
+        return False
+    link, directory = os.lstat(path), os.stat(os.path.dirname(path) or ".")
+    is_everybodys = directory.st_mode & (stat.S_ISVTX | stat.S_IWOTH) == stat.S_ISVTX | stat.S_IWOTH
+    return is_everybodys and link.st_uid not in {os.geteuid(), directory.st_uid}
+
+
+def _check_directory(path: str, directory: str) -> None:
+    """Make a file there, as the output is made, and take it away: permissions alone do not tell of a file system that is read-only."""
+    from sigkit.errors import FileUnwritable, Place
+
+    probe = os.path.join(directory, f".sigkit.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _fill(descriptor)
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
+    except OSError as err:
+        missing = not os.path.isdir(directory)
+        raise FileUnwritable(
+            "there is no such directory" if missing else f"the directory takes no file: {err.strerror}",
+            place=Place.operator(path),
+            remedy=f"mkdir -p {shlex.quote(directory)}" if missing else "",
+        ) from err
+
+
+def _fill(descriptor: int) -> None:
+    """Write as much as is needed: a full disk, or a used-up quota, takes an empty file."""
+    left = _ROOM_BYTES
+    while left:
+        left -= os.write(descriptor, bytes(left))
 
 
 def write_output(path: str, data: bytes) -> None:

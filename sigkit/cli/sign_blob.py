@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import FILE
+from sigkit.cli.options import FILE, filled
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.cli.signing_options import filled, signing_options
+from sigkit.cli.signing_options import signing_options
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(output: Output, file: str, by: SigningFlags, bundle: str | None, out
     """
     from sigkit import limits, strict
     from sigkit.cli.inputs import read_input
-    from sigkit.cli.outputs import file_lines, refuse_overwriting, write_output
+    from sigkit.cli.outputs import check_outputs, file_lines, write_output
     from sigkit.cli.signatory import input_files, open_signatory, prepare
     from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
@@ -48,7 +48,7 @@ def command(output: Output, file: str, by: SigningFlags, bundle: str | None, out
 
     if not bundle and not output_signature:
         raise click.UsageError("Nowhere to write the signature: give --bundle OUT, or --output-signature OUT.")
-    refuse_overwriting({"--bundle": bundle, "--output-signature": output_signature}, (file, *input_files(by)))
+    check_outputs({"--bundle": bundle, "--output-signature": output_signature}, (file, *input_files(by)))
     content = read_input(file, limits.SIGNED_FILE_BYTES)
     setup = prepare(output, by)
     with open_signatory(output, setup) as signatory:

@@ -33,11 +33,12 @@ _LONGEST_PATH_SHOWN: Final = 100
 
 
 class Services(NamedTuple):
-    """An instance's signing config, its trusted root, and where the first was found."""
+    """An instance's signing config, its trusted root, where the first was found, and by which named root that was ("" by none)."""
 
     config: SigningConfig
     root: TrustedRoot
     place: Place
+    named: str = ""
 
 
 class Setup(NamedTuple):
@@ -98,7 +99,7 @@ def open_signatory(output: Output, setup: Setup) -> Iterator[Signatory]:
     from sigkit.signing.keyless import KeylessSignatory, ServiceSignatory
 
     flags = setup.flags
-    config, root, place = setup.services
+    config, root, place, _ = setup.services
     consent = Consent(agreed=flags.yes)
     options = NetOptions(ca_file=flags.services_cacert, ca_option="--services-cacert FILE")
     with Client(Watcher(output), options, patience_s=flags.wait_s) as client:
@@ -106,7 +107,10 @@ def open_signatory(output: Output, setup: Setup) -> Iterator[Signatory]:
         if setup.key is not None:
             yield ServiceSignatory(setup.key, setup.chain, instance, consent, Place.operator(flags.cert or "--key"))
             return
+        if flags.oidc_issuer is not None:  # before anybody logs in there
+            _check_issuer(flags.oidc_issuer, setup.services, Place.operator("--oidc-issuer"))
         token, source = _find_token(output, flags, config, client)
+        _check_issuer(token.issuer, setup.services, Place.operator(source))
         output.detail(f"identity token: {escape(token.identity)}, from {escape(source)}")
         yield KeylessSignatory(token, flags.oidc_client_id, instance, consent, Place.operator(source))
 
@@ -146,6 +150,8 @@ class Consent:
         lines = (
             first,
             f"  signer    {escape(publication.who)}{by}",
+            *([f"  named     {escape(publication.job)}"] if publication.job else []),
+            *([f"  or named  {escape(publication.user_name)}, where user names are certified"] if publication.user_name else []),
             *(f"  at        {escape(service)}" for service in publication.services),
             *(f"  or at     {escape(service)}, where one fails" for service in publication.spare),
         )
@@ -155,7 +161,7 @@ class Consent:
         if not click.confirm("Go on?", err=True):
             from sigkit.errors import NotAgreed, Place
 
-            raise NotAgreed("the identity was not published", place=Place.operator("terminal"), remedy="--yes agrees in scripts")
+            raise NotAgreed("stopped as you said; nothing was published", place=Place("terminal"))
 
 
 def _is_private(publication: Publication) -> bool:
@@ -177,6 +183,14 @@ def _is_private(publication: Publication) -> bool:
 
 
 def _check_flags(flags: SigningFlags) -> None:
+    if flags.oidc_issuer is not None:
+        from sigkit.errors import Place
+        from sigkit.net.url import parse_url
+        from sigkit.signing.public_good import near_issuer
+
+        parse_url(flags.oidc_issuer, Place.operator("--oidc-issuer"))
+        if near := near_issuer(flags.oidc_issuer):
+            raise click.UsageError(f"--oidc-issuer {flags.oidc_issuer}: this issuer calls itself {near}")
     if flags.key_path is None:
         if flags.cert is not None or flags.cert_chain is not None:
             raise click.UsageError("--cert is the certificate of a --key.")
@@ -213,7 +227,29 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
         named = roots.load(name)
     if named.signing is None:
         raise click.UsageError(f"The trust root {name} names no services that sign: give --signing-config FILE.")
-    return Services(named.signing, named.root, Place.operator(name))
+    return Services(named.signing, named.root, Place.operator(name), name)
+
+
+def _check_issuer(issuer: str, services: Services, place: Place) -> None:
+    """Refuse to send a token of a private issuer to the public instance, because nobody has named another.
+
+    Raises:
+        StrangeIssuer: (IDENT) the public instance does not take such tokens.
+    """
+    from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
+
+    if not services.named or not is_meant(services.config) or takes_issuer(issuer):
+        return
+    from sigkit.errors import StrangeIssuer
+
+    near = near_issuer(issuer)
+    raise StrangeIssuer(
+        "nobody named an instance, and the public one takes no tokens of this issuer",
+        place=place,
+        expected=near or "an issuer whose tokens the public-good instance takes",
+        got=issuer[:200],
+        remedy="name your own instance: --signing-config FILE --trusted-root FILE; of a stack both are in DIR/clients",
+    )
 
 
 def _load_certificates(path: str) -> tuple[bytes, ...]:
@@ -323,7 +359,9 @@ class Terminal:
 
     def show_code(self, url: str, code: str) -> None:
         """Show the page to visit on any device, and the code to enter there."""
+        from sigkit.services.logins import is_user_code
+
         lines = [f"log in at   {escape(url, 4096)}", f"with code   {escape(code)}"]
-        if "/oidc/approve?" in url:  # a stack's page: nobody enters anything there
+        if "/oidc/approve?" in url and is_user_code(code):  # a stack's page: nobody enters anything there. No other server writes a command
             lines.append(f"approved by the stack's operator: sigkit stack approve DIR {escape(code)} --email YOUR-ADDRESS")
         tell("\n".join(lines))

@@ -6,23 +6,10 @@ from typing import Final, NamedTuple
 
 import click
 
-from sigkit.cli.options import FILE, ROOT, Number, grouped
+from sigkit.cli.options import FILE, ROOT, Number, filled, grouped
 
 TOKEN_VARIABLE: Final = "SIGSTORE_ID_TOKEN"  # noqa: S105 # a name
 LOGINS: Final = ("auto", "browser", "device", "never")
-
-
-def filled(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Refuse an option that is given empty: it is not as if it were not given, which would sign as somebody else, or elsewhere.
-
-    Raises:
-        BadParameter: it is.
-    """
-    if value == "":
-        raise click.BadParameter(
-            "it is empty; if a variable was to fill it, that is not set. Give a value, or leave it out.", context, option
-        )
-    return value
 
 
 class SigningFlags(NamedTuple):

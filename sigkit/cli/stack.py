@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigkit.cli.options import DIRECTORY, FILE
+from sigkit.cli.options import DIRECTORY, FILE, filled
 from sigkit.cli.output import EXITS, Output
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.cli.stack_people import approve, token
@@ -18,6 +18,7 @@ from sigkit.errors import AddressUnusable, Place
 from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
+    from sigkit.net.url import Origin
     from sigkit.services.serve import Tls
     from sigkit.services.stack.run import RunningStack
 
@@ -45,7 +46,10 @@ def command() -> None:
 @directory_argument
 @click.option("--name", default="stack", show_default=True, metavar="NAME", help="Who runs it: the organisation in its certificates.")
 @click.option(
-    "--url", metavar="URL", help="Where clients reach it; http://127.0.0.1:PORT on a free port unless given. It cannot be changed."
+    "--url",
+    callback=filled,
+    metavar="URL",
+    help="Where clients reach it; http://127.0.0.1:PORT on a free port unless given. It cannot be changed.",
 )
 @click.option(
     "--offline", type=DIRECTORY, metavar="DIR", help="Where the keys of the roots go, which no running process reads; DIR/offline."
@@ -70,7 +74,7 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
             f"made  {shown}, a stack at {made.config.url}",
             f"  clients  {shown}/clients: trusted_root.json, signing_config.json, root.json (TUF)",
             f"  offline  {escape(made.offline)}: keys that no running process needs; take them elsewhere",
-            f"  next     {_next(directory, made.directory)}",
+            f"  next     {_next(directory, made.directory, made.config.origin)}",
         ],
         {
             "schema": "sigkit.stack.init/1",
@@ -82,12 +86,15 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
     )
 
 
-def _next(shown: str, directory: str) -> str:
+def _next(shown: str, directory: str, origin: Origin) -> str:
     """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
     from sigkit.errors import MissingExtra
+    from sigkit.net.address import is_loopback_name
     from sigkit.services.extra import SERVER, TOKENS, need_extra
 
-    up = f"sigkit stack up {escape(shlex.quote(shown))}"
+    listen = "" if is_loopback_name(origin.host) else f" --listen 0.0.0.0:{origin.port}"
+    tls = " --tls-cert CERT --tls-key KEY" if origin.scheme == "https" else ""
+    up = f"sigkit stack up {escape(shlex.quote(shown))}{listen}{tls}"
     try:
         need_extra(Place(directory), *TOKENS, *SERVER)
     except MissingExtra as err:
@@ -117,7 +124,7 @@ def _free_port() -> int:
     """,
 )
 @directory_argument
-@click.option("--listen", metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
+@click.option("--listen", callback=filled, metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
 @click.option("--restored", is_flag=True, help="Go on with a restored backup. Its log may be older than what was answered: docs/stack.md.")
@@ -128,8 +135,9 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
     One process owns the directory. Without TLS it listens on loopback only.
     """
     from sigkit.clock import SystemClock
-    from sigkit.services.stack.restore import go_on
+    from sigkit.services.stack.restore import Said
     from sigkit.services.stack.run import serve_stack
+    from sigkit.services.stack.space import low_space
     from sigkit.services.stack.status import expired_while_running
 
     def ready(stack: RunningStack) -> None:
@@ -139,10 +147,11 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
         output.answer(lines, {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address})
         for item in expired_while_running(directory, SystemClock()):
             output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
+        if low := low_space(directory):
+            output.note(f"warning  {low}")
 
-    if restored:
-        go_on(directory, SystemClock())
-    serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), ready=ready)
+    said = Said.GO_ON if restored else Said.NOTHING
+    serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), said=said, ready=ready)
 
 
 def _tls(certificate: str | None, key: str | None) -> Tls | None:
@@ -261,17 +270,26 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
 @click.option("--trusted-root", required=True, type=FILE, metavar="FILE", help="The trust root that clients get from now on.")
 @click.option("--signing-config", required=True, type=FILE, metavar="FILE", help="The services that clients sign with from now on.")
 @click.option("--offline", type=DIRECTORY, metavar="DIR", help="Where the offline keys are; DIR/offline unless given.")
+@click.option("--drop", is_flag=True, help="Publish even where what was signed before is refused from then on.")
 @click.pass_obj
-def publish(output: Output, directory: str, trusted_root: str, signing_config: str, offline: str | None) -> None:
+def publish(
+    output: Output,
+    directory: str,
+    trusted_root: str,
+    signing_config: str,
+    offline: str | None,
+    drop: bool,  # noqa: FBT001 - click's
+) -> None:
     """Hand clients another trust root and signing config, by the stack's TUF repository and in DIR/clients.
 
-    So clients follow to services elsewhere (docs/scaling.md). A trust root that leaves out what signed before makes old evidence fail.
+    So clients follow to services elsewhere (docs/scaling.md). A trust root that leaves out what signed before makes old evidence fail: what
+    that is is listed, and nothing is published without --drop.
     """
     from sigkit.clock import SystemClock
-    from sigkit.services.stack.publish import publish_documents
+    from sigkit.services.stack.publish import Old, publish_documents
 
     keys = offline or os.path.join(directory, "offline")
-    publish_documents(directory, keys, trusted_root, signing_config, SystemClock())
+    publish_documents(directory, keys, trusted_root, signing_config, SystemClock(), Old.DROP if drop else Old.KEEP)
     output.answer(
         [f"published  {escape(directory)}/clients, and in its TUF repository"], {"schema": "sigkit.stack.publish/1", "directory": directory}
     )

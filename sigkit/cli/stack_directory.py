@@ -33,6 +33,13 @@ class StackCommand(Command):
             args = [named, *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; where the disk is full that is what is advised about."""
+        from sigkit.services.stack.space import full_disk_told
+
+        with full_disk_told():
+            return super().invoke(ctx)
+
     def _lacks_one(self, ctx: click.Context, args: list[str]) -> bool:
         *_, last = (param for param in self.params if isinstance(param, click.Argument))
         if last.name == "directory":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from sigkit.cli.options import filled
 from sigkit.cli.output import EXITS
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.clock import SystemClock
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @directory_argument
 @click.argument("subject", metavar="URI|EMAIL")
 @click.option("--lifetime", "lifetime_s", type=click.IntRange(1, 86_400), default=600, show_default=True, metavar="SECONDS")
-@click.option("--audience", default="sigstore", show_default=True, help="Whom the token is for.")
+@click.option("--audience", callback=filled, default="sigstore", show_default=True, help="Whom the token is for.")
 @click.option(
     "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="Another claim; Fulcio's extension names reach the certificate."
 )
@@ -63,12 +64,23 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
     )
 
 
+_NEAR: Final = 0.8  # of difflib's likeness: another case, a word cut short, a letter more or fewer
+
+
 def _claims(given: tuple[str, ...]) -> dict[str, str]:
+    import difflib
+
+    from sigkit.services.issuers import CLAIM_NAMES
+
+    plain = {name.lower(): name for name in CLAIM_NAMES}
     found: dict[str, str] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or not name or name in found:
             raise click.UsageError(f"--claim is NAME=VALUE, each name once: {item[:80]!r}", click.get_current_context())
+        near = difflib.get_close_matches(name.lower(), plain, n=1, cutoff=_NEAR)
+        if near and plain[near[0]] != name:  # the certificate would say nothing, and nobody would notice
+            raise click.UsageError(f"--claim {name[:80]}: did you mean {plain[near[0]]}?", click.get_current_context())
         found[name] = value
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ from sigkit.cli.trust_create import command as create
 from sigkit.text import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from sigkit.digest import Digest
@@ -51,12 +54,29 @@ def init(output: Output, name: str, mirror: str | None, root_path: str | None, h
     """
     from sigkit.cli.trusting import opened_roots
 
-    with opened_roots(output, "network") as roots:
+    with opened_roots(output, "network") as roots, _hinting(mirror, mirror_cacert):
         url, root, place = _find_repository(name, mirror, root_path, hexadecimal, mirror_cacert)
         _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert, place)),), f"pinned  {name}")
 
 
 command.add_command(create)
+
+
+@contextlib.contextmanager
+def _hinting(mirror: str | None, ca_file: str | None) -> Iterator[None]:
+    """Where a mirror has no metadata, say that there is some below it, as a stack has it: its own URL is the one that people know."""
+    from sigkit.errors import MetadataMissing, Place, SigkitError
+    from sigkit.trust.mirror import find_below
+    from sigkit.trust.store import open_session
+
+    try:
+        yield
+    except MetadataMissing as err:
+        if mirror:
+            with contextlib.suppress(SigkitError), open_session(ca_file) as session:
+                if below := find_below(session, mirror, Place.operator("--mirror")):
+                    err.remedy = f"a repository is below it: --mirror {shlex.quote(below)}"
+        raise
 
 
 def _find_repository(

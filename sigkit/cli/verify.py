@@ -10,7 +10,7 @@ import click
 from sigkit.cli.connect import find_in_layout, open_source, parse_image
 from sigkit.cli.options import asked_options, image_options, platform_option, policy_options, registry_options, source_options
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.text import escape
+from sigkit.text import escape, escape_own
 
 if TYPE_CHECKING:
     from sigkit.cli.options import AskedFlags, ConnectionFlags, ImageFlags, PolicyFlags, SourceFlags
@@ -154,8 +154,9 @@ def decide_one(image: str, asking: Asking) -> Decided:
 
 
 def _verify_one(output: Output, image: str, asking: Asking) -> int:
-    from sigkit.cli.decisions import decision_lines, verdict_word
+    from sigkit.cli.decisions import decision_lines, line_text, verdict_word
     from sigkit.policy.decision import encode_verdict, record_of
+    from sigkit.policy.explain import Line
 
     decision, notes, evidence = decide_one(image, asking)
     record = record_of(decision)
@@ -163,8 +164,10 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
         output.detail(escape(note))
     lines = decision_lines(output, decision, sys.stdout, verdict_word(record))
     if record.reasons and (record.facts or record.refused):
-        lines.append(f"  next        sigkit inspect {_where(record, asking.source)}")
-        lines.append("  next        sigkit policy explain, with the flags of this command")
+        from sigkit.cli.again import command_again, inspect_command
+
+        steps = (inspect_command(_where(record, asking.source)), command_again(("policy", "explain"), (image,)))
+        lines += [line_text(Line(1, "next", step)) for step in steps]
     if output.form == "cosign":
         from sigkit.cli.as_cosign import answer_as_cosign, cosign_lines
 
@@ -173,16 +176,16 @@ def _verify_one(output: Output, image: str, asking: Asking) -> int:
         output.answer(lines, encode_verdict(record))
         for reason in record.reasons[:1]:
             word = verdict_word(record)
-            output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape(reason.problem)}  [{reason.code}]")
+            output.tell_again(f"{output.word(word, sys.stderr)}  {escape(image)}  {escape_own(reason.problem)}  [{reason.code}]")
     return record.exit_status()
 
 
-def _where(record: Record, source: SourceFlags) -> str:
+def _where(record: Record, source: SourceFlags) -> tuple[str, ...]:
     """Return what `sigkit inspect` takes to show the evidence that was read."""
     if source.bundle:
-        return escape(source.bundle[0])
-    layout = f"--layout {source.layout} " if source.layout is not None else ""
-    return escape(f"{layout}{record.request.pinned_text()}")
+        return source.bundle[:1]
+    layout = ("--layout", source.layout) if source.layout is not None else ()
+    return (*layout, record.request.pinned_text())
 
 
 def _decide_by_files(reference: Reference, asking: Asking) -> Decided:

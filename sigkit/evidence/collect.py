@@ -11,6 +11,7 @@ A referrer holds one bundle, or signatures of the older form, as cosign stores t
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from sigkit.data import Data
@@ -33,12 +34,15 @@ from sigkit.evidence import simple_signing
 from sigkit.evidence.bundle import BUNDLE_TYPE_PREFIX
 from sigkit.evidence.envelope import LAYER_TYPE as ENVELOPE_LAYER_TYPE
 from sigkit.evidence.form import LAYER_PART, Evidence, Form, Found, evidence_of_bundle
+from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import Index, Manifest, parse_manifest
 from sigkit.oci.referrers import fallback_tag, read_fallback_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import TypeAlias
+
     from sigkit.limits import Limits
-    from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.reference import Repository
     from sigkit.oci.registry import Registry
 
@@ -57,6 +61,11 @@ _OLDER: Final = (
     _Older(".att", ENVELOPE_LAYER_TYPE, Form.ENVELOPE, "att-tag"),
 )
 _COSIGN_ANNOTATIONS: Final = ("dev.cosignproject.cosign/", "dev.sigstore.cosign/")
+# Of many referrers some are fetched ahead of the one that is read: most of their time is the way to the registry.
+_MANY: Final = 4
+_AT_A_TIME: Final = 4
+_AHEAD: Final = 8
+_SMALL_BYTES: Final = 64 << 10  # a larger bundle is fetched in its turn, so that what is ahead stays small
 # Faults of one item; a fault of the network or the registry ends the collection instead.
 _UNREADABLE: Final = (ParseError, LimitError, DigestError, RefError, BlobAbsent)
 
@@ -93,12 +102,16 @@ def collect(registry: Registry, repository: Repository, digest: Digest, limits: 
     except SigkitError as err:
         raise _unlistable(err) from err
     collection.check_count(len(listed) + sum(len(manifest.layers) for _, manifest in older))
-    for referrer, via in sorted(listed.items(), key=lambda item: str(item[0])):
-        collection.read_referrer(referrer, via)
-        collection.check_count(len(collection.evidence))
+    collection.read_referrers(sorted(listed.items(), key=lambda item: str(item[0])))
     for kind, manifest in older:
         collection.read_older(kind, manifest)
     return Collected(tuple(collection.evidence), tuple(collection.notes), tuple(collection.unread))
+
+
+if TYPE_CHECKING:
+    # What became of one referrer: a refusal, signatures of the older form, why it is something else, or a bundle's layer, with its bytes
+    # where they are small.
+    _Fetched: TypeAlias = SigkitError | Manifest | str | Descriptor | tuple[Descriptor, bytes]
 
 
 class _Collection:
@@ -147,8 +160,22 @@ class _Collection:
             raise UnsupportedEvidence("the tag of older evidence names an index", place=place)
         return found
 
-    def read_referrer(self, digest: Digest, via: str) -> None:
-        """Open one referrer, and keep what it holds: a bundle about the digest, or signatures of the older form."""
+    def read_referrers(self, listed: list[tuple[Digest, str]]) -> None:
+        """Open referrers, and keep what they hold, in the order in which they are listed; of many some are fetched ahead."""
+        digests = [digest for digest, _ in listed]
+        if len(digests) < _MANY:
+            fetched: Generator[_Fetched, None, None] = (self._fetch_referrer(digest) for digest in digests)
+        else:
+            from sigkit.in_order import results_in_order
+
+            fetched = results_in_order(self._fetch_referrer, digests, _AT_A_TIME, _AHEAD, lambda _: None)
+        with closing(fetched):
+            for (digest, via), found in zip(listed, fetched, strict=True):
+                self._read_referrer(digest, via, found)
+                self.check_count(len(self.evidence))
+
+    def _fetch_referrer(self, digest: Digest) -> _Fetched:
+        """Fetch one referrer, and its bundle if that is small; in any thread, so nothing is counted or kept."""
         place = self.place(digest)
         try:
             raw = self._registry.fetch_manifest(self._repository, digest)
@@ -156,13 +183,31 @@ class _Collection:
                 raise AbsentReference("a listed referrer is not there", place=place)
             document = parse_manifest(check_digest(raw, digest, place), digest, place)
             if _holds_older(document, self._digest):
-                self.read_older(_Older("", simple_signing.LAYER_TYPE, Form.SIMPLE_SIGNING, via), document)
-                return
+                return document
             layer = _bundle_layer(document, self._digest)
-            if isinstance(layer, str):
-                self.notes.append(f"{place}: passed over: {layer}")
-                return
-            bundle = self._fetch_layer(layer)
+            if isinstance(layer, str) or layer.size > _SMALL_BYTES:
+                return layer
+            return layer, self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
+        except _UNREADABLE as err:
+            return err
+
+    def _read_referrer(self, digest: Digest, via: str, found: _Fetched) -> None:
+        """Keep what a referrer holds: a bundle about the digest, or signatures of the older form."""
+        place = self.place(digest)
+        try:
+            match found:
+                case SigkitError():
+                    raise found
+                case Manifest():
+                    self.read_older(_Older("", simple_signing.LAYER_TYPE, Form.SIMPLE_SIGNING, via), found)
+                    return
+                case str():
+                    self.notes.append(f"{place}: passed over: {found}")
+                    return
+                case Descriptor():
+                    bundle = self._fetch_layer(found)
+                case (layer, fetched):
+                    bundle = self._count_layer(layer, lambda: fetched)
         except _UNREADABLE as err:
             self.unread.append(Unread(place, err))
             return
@@ -185,13 +230,21 @@ class _Collection:
             self.evidence.append(Evidence(kind.form, {**parts, LAYER_PART: signed}, found))
 
     def _fetch_layer(self, layer: Descriptor) -> bytes:
+        return self._count_layer(layer, lambda: self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes))
+
+    def _count_layer(self, layer: Descriptor, fetch: Callable[[], bytes]) -> bytes:
+        """Return a layer's bytes, and count them once.
+
+        Raises:
+            EvidenceUnlistable: (UNAVAIL) there are more than are examined.
+        """
         known = self._blobs.get(layer.digest)
         if known is not None:  # several signers of one image have signed the same bytes in the older form
             return known
         if layer.size > self._bytes_left:
             raise _unlistable(TooLarge(f"more than {self._limits.evidence_bytes} bytes of evidence", place=self.place(self._digest)))
         self._bytes_left -= layer.size
-        blob = self._registry.fetch_blob(self._repository, layer, most_bytes=self._limits.bundle_bytes)
+        blob = fetch()
         self._blobs[layer.digest] = blob
         return blob
 

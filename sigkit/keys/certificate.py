@@ -2,13 +2,14 @@
 
 `cryptography` warns of a serial number that is not positive, each time that it meets one, and takes the certificate. RFC 5280 forbids such
 numbers and no authority issues them, so they are refused before the library sees them: its warnings are the process's, and whoever turned
-them into errors or off would do so for every thread.
+them into errors or off would do so for every thread. A certificate has its own number, and can have its authority's in an extension.
 
-Source: RFC 5280 section 4.1 (the order of the fields) and 4.1.2.2 (positive); X.690 section 8.1.3 (lengths).
+Source: RFC 5280 section 4.1 (the order of the fields), 4.1.2.2 (positive) and 4.2.1.1 (the authority's); X.690 section 8.1.3 (lengths).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 _INTEGER: Final = 0x02
 _VERSION: Final = 0xA0
+_BOOLEAN: Final = 0x01
+_AUTHORITY_KEY: Final = bytes.fromhex("0603551d23")  # the identifier of the extension, whole
+_AUTHORITY_KEYS: Final = 8  # a certificate names it once, and other bytes look like that by chance in 1 of 10^9
+_AUTHORITY_FIELDS: Final = 3
+_AUTHORITY_SERIAL: Final = 0x82
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
@@ -55,21 +61,47 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def check_serial_number(der: bytes) -> None:
-    """Refuse a certificate whose serial number is zero or negative; what is no certificate is left for the library to refuse.
+    """Refuse a certificate whose serial number, or its authority's, is not positive; what is no certificate is left for the library.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is not; or what looks like its authority's stands there so often that nobody could tell.
     """
-    try:
+    if der.count(_AUTHORITY_KEY) > _AUTHORITY_KEYS:
+        raise ValueError("the authority's key is named too often")
+    found = der.find(_AUTHORITY_KEY)
+    while found >= 0:
+        with suppress(IndexError):
+            _check_authority(der, found + len(_AUTHORITY_KEY))
+        found = der.find(_AUTHORITY_KEY, found + 1)
+    with suppress(IndexError):
         at = _content(der, _content(der, 0))  # in the certificate, in what was signed
         if der[at] == _VERSION:
-            at = _content(der, at) + der[at + 1]
-        first = _content(der, at)
-        number = der[first : first + der[at + 1]]
-    except IndexError:
-        return
-    if der[at] == _INTEGER and number and (number[0] & 0x80 or not any(number)):
+            at = _end(der, at)
+        _check_positive(der, at, _INTEGER)
+
+
+def _check_authority(der: bytes, at: int) -> None:
+    """Look at the extension whose identifier ends at `at`: a key, an issuer, and a serial number at the end."""
+    if der[at] == _BOOLEAN:
+        at = _end(der, at)
+    named = _content(der, at)  # the sequence in the octets
+    at, end = _content(der, named), _end(der, named)
+    for _ in range(_AUTHORITY_FIELDS):
+        if at < end:
+            _check_positive(der, at, _AUTHORITY_SERIAL)
+            at = _end(der, at)
+
+
+def _check_positive(der: bytes, at: int, tag: int) -> None:
+    number = der[_content(der, at) : _end(der, at)]
+    if der[at] == tag and number and (number[0] & 0x80 or not any(number)):
         raise ValueError("the serial number is not positive")
+
+
+def _end(der: bytes, at: int) -> int:
+    """Return where the element at `at` ends."""
+    content, length = _content(der, at), der[at + 1]
+    return content + (int.from_bytes(der[at + 2 : content], "big") if length & 0x80 else length)
 
 
 def _content(der: bytes, at: int) -> int:

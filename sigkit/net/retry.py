@@ -2,7 +2,8 @@
 
 Asked again: 429 and 503 whatever the method (nothing was done), other server errors and broken connections where sending the
 request twice does the same as sending it once. The wait doubles, with chance in it so that twenty clients do not come back together;
-Retry-After is obeyed up to a cap, because a server must not be able to park a deployment.
+Retry-After makes the wait longer, up to a cap, because a server must not be able to park a deployment; never shorter, because `0` would
+make a loop without a pause.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def repeatable(method: str) -> bool:
 
 def wait_s(attempt: int, headers: Headers | None) -> float:
     """Return how long to wait after attempt number `attempt`, counted from 0."""
+    longest = FIRST_WAIT_S * 2.0**attempt
+    own = longest * (0.5 + random.random() / 2)  # noqa: S311 # spreads load, hides nothing
     asked = headers.find("retry-after") if headers else None
     if asked and asked.isascii() and asked.isdecimal() and len(asked) < 7:
-        return min(float(asked), RETRY_AFTER_MOST_S)
-    longest = FIRST_WAIT_S * 2.0**attempt
-    return longest * (0.5 + random.random() / 2)  # noqa: S311 # spreads load, hides nothing
+        return max(own, min(float(asked), RETRY_AFTER_MOST_S))
+    return own

@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from sigkit import __version__
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, EncodingRefused, PlainHttpRefused, RedirectRefused, TimedOut, TlsFailed, TooLarge, Unreachable
+from sigkit.errors import (
+    AnswerUnusable,
+    EncodingRefused,
+    NoTls,
+    PlainHttpRefused,
+    RedirectRefused,
+    TimedOut,
+    TlsFailed,
+    TooLarge,
+    Unreachable,
+    UrlRefused,
+)
 from sigkit.net import retry
 from sigkit.net.address import Deadline, Guard, Nearness, is_loopback_name
 from sigkit.net.cold import ColdHop
 from sigkit.net.hop import Body, Headers, Hop, HopReply, HopRequest, body_bytes
+from sigkit.net.secrets import secrets_of, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +62,7 @@ class NetOptions(Data):
     """What the user decided about connections.
 
     `own_addresses` are allowed whatever the rule says: addresses that the calling code itself holds, as that of a cloud's metadata.
-    `ca_option` is where a user names `ca_file`, for the advice.
+    For the advice: `ca_option` is where a user names `ca_file`, and `plain_option` what puts hosts into `plain_http_hosts` ("": nothing).
     """
 
     plain_http_hosts: frozenset[str] = frozenset()
@@ -58,6 +70,7 @@ class NetOptions(Data):
     read_timeout_s: float = 30.0
     own_addresses: frozenset[str] = frozenset()
     ca_option: str = "--registry-cacert FILE"
+    plain_option: str = ""
 
 
 class Call(NamedTuple):
@@ -74,16 +87,18 @@ class Call(NamedTuple):
     attempts: int = retry.ATTEMPTS
     # Hosts of the user's own words may be near; hosts that a server named only as near as that server.
     named_by: Nearness = Nearness.LOOPBACK
+    secrets: tuple[str, ...] = ()  # in the body; those of the Authorization header need no mention
 
 
 class Reply:
     """An answer: status, header fields, and the body as a bounded stream."""
 
-    def __init__(self, hop: HopReply, url: Url, guard: Guard, *, bodiless: Bodiless) -> None:
-        """Take over the hop's reply; its framing is checked here, for both hops alike."""
+    def __init__(self, hop: HopReply, call: Call, guard: Guard, *, bodiless: Bodiless) -> None:
+        """Take over the hop's reply to a call; its framing is checked here, for both hops alike."""
         self._hop = hop
         self._guard = guard
-        self.url = url
+        self._call = call
+        self.url = url = call.url
         self.status = hop.status
         self.headers = hop.headers
         self._left = 0 if bodiless is Bodiless.YES else _promised_bytes(hop.headers, url)
@@ -94,6 +109,10 @@ class Reply:
     def nearness(self) -> Nearness:
         """How near the server is that gave this answer: what it names may not be nearer."""
         return self._guard.met if self._guard.met is not None else Nearness.PUBLIC
+
+    def cleaned(self, text: str) -> str:
+        """Return words of this answer, to be shown or logged, without what they repeat of the request's secrets."""
+        return without_secrets(text, secrets_of(self._call.authorization, self._call.secrets))
 
     @property
     def size_bytes(self) -> int | None:
@@ -194,9 +213,12 @@ class Session:
             except TlsFailed as err:
                 err.remedy = f"for a private authority, give its certificate with {self._options.ca_option}"
                 raise
+            except NoTls as err:
+                err.remedy = self._plain_advice(call.url.origin)
+                raise
             except Unreachable as err:
                 if call.url.origin.scheme == "http" and not err.remedy:
-                    err.remedy = "if this server speaks TLS, its address begins with https://"
+                    err.remedy = self._tls_advice(call.url.origin)
                 if last or not retry.repeatable(call.method) or not self._wait(attempt, None, call):
                     raise
                 continue
@@ -223,6 +245,18 @@ class Session:
         self._sleep(wait_s)
         return True
 
+    def _plain_advice(self, origin: Origin) -> str:
+        if not self._options.plain_option:
+            return f"if it speaks plain HTTP, its address is http://{origin.authority}, which is asked on this machine alone"
+        return f"if it speaks plain HTTP, {self._options.plain_option} allows that for the registry that is named"
+
+    def _tls_advice(self, origin: Origin) -> str:
+        if not self._options.plain_option:
+            return "if this server speaks TLS, its address begins with https://"
+        if is_loopback_name(origin.host):  # asked without TLS unless an authority is named for it
+            return f"if this registry speaks TLS, give the certificate of its authority: {self._options.ca_option}"
+        return f"if this registry speaks TLS, leave out {self._options.plain_option}"
+
     def _follow(self, call: Call) -> Reply:
         first = call
         for _ in range(REDIRECTS + 1):
@@ -243,7 +277,7 @@ class Session:
             hop_reply = self._hop(call.lane).send(request)
         bodiless = Bodiless.YES if call.method == "HEAD" or hop_reply.status in {204, 304} else Bodiless.NO
         try:
-            return Reply(hop_reply, call.url, guard, bodiless=bodiless)
+            return Reply(hop_reply, call, guard, bodiless=bodiless)
         except BaseException:
             hop_reply.close()
             raise
@@ -258,7 +292,7 @@ class Session:
                 "plain HTTP to another machine",
                 place=call.url.place(),
                 expected=f"https://{origin.authority}",
-                remedy="--allow-http-registry allows it for the registry that is named",
+                remedy=f"{plain} allows it for the registry that is named" if (plain := self._options.plain_option) else "",
             )
         return allowed & {Nearness.LOOPBACK}
 
@@ -301,9 +335,15 @@ def _redirected(call: Call, reply: Reply, first: Call) -> Call:
     location = reply.headers.find("location")
     if call.redirects is Redirects.REFUSE or location is None:
         raise RedirectRefused(
-            f"{reply.status} where no redirect is followed", place=call.url.place(), got=(location or "").partition("?")[0]
+            f"{reply.status} where no redirect is followed",
+            place=call.url.place(),
+            got=reply.cleaned((location or "").partition("?")[0]),
         )
-    url = call.url.join(location)
+    try:
+        url = call.url.join(location)
+    except UrlRefused as err:
+        err.got = reply.cleaned(err.got)
+        raise
     return call._replace(
         url=url,
         authorization=call.authorization if url.origin == call.url.origin else None,

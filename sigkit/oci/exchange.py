@@ -94,7 +94,8 @@ class Exchange:
 
     def __init__(self, options: RegistryOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Take the user's options, and a way to wait between attempts."""
-        net = NetOptions(frozenset(options.plain_http_hosts), options.ca_file, options.read_timeout_s)
+        plain = frozenset(options.plain_http_hosts)
+        net = NetOptions(plain, options.ca_file, options.read_timeout_s, plain_option="--allow-http-registry")
         self._options = options
         self._session = Session(net, sleep=sleep)
         self._kept: dict[tuple[Origin, str], tuple[str, Deadline]] = {}
@@ -210,7 +211,7 @@ class Exchange:
         if reply.status not in {401, 403} or reply.url.origin != request.url.origin:
             return reply
         with reply:
-            said = parse_error(error_body(reply))
+            said = reply.cleaned(str(parse_error(error_body(reply))))
         place = self.credential_place(request.repository)
         raise AccessDenied(
             f"the registry refuses {request.access.value}: {said}",
@@ -287,12 +288,12 @@ def parse_error(raw: bytes) -> ServerError:
 
 def failed(reply: Reply, raw: bytes, what: str) -> ServerFailed:
     """Describe an answer, with its body, that says neither yes nor no."""
-    said = parse_error(raw)
+    said = reply.cleaned(str(parse_error(raw)))
     wait = " (tried again already)" if reply.status == 429 or reply.status >= 500 else ""
     # To HEAD the sentence is missing.
     maybe_tls = reply.url.origin.scheme == "http" and reply.status == 400 and (_SPEAK_TLS in raw or not raw)
     return ServerFailed(
-        f"{what}: {str(said) or 'no reason given'}{wait}",
+        f"{what}: {said or 'no reason given'}{wait}",
         place=reply.url.place(),
         got=str(reply.status),
         remedy="if this registry speaks TLS, give the certificate of its authority with --registry-cacert FILE" if maybe_tls else "",
@@ -301,11 +302,11 @@ def failed(reply: Reply, raw: bytes, what: str) -> ServerFailed:
 
 def unusable(reply: Reply, expected: str, got: str) -> AnswerUnusable:
     """Describe an answer of another form than was asked for."""
-    return AnswerUnusable("the answer is not what was asked for", place=reply.url.place(), expected=expected, got=got[:160])
+    return AnswerUnusable("the answer is not what was asked for", place=reply.url.place(), expected=expected, got=reply.cleaned(got)[:160])
 
 
 def _answer_of(reply: Reply, request: Request) -> Answer:
     # A store that the registry redirected to may answer 401; it is no registry, and gets no credentials.
     if reply.status == 401 and reply.url.origin != request.url.origin:
         return Answer(403)
-    return Answer(reply.status, reply.headers.all("www-authenticate"))
+    return Answer(reply.status, tuple(map(reply.cleaned, reply.headers.all("www-authenticate"))))

@@ -147,7 +147,8 @@ class RegistryClient:
             subject = reply.headers.find("oci-subject")
             return parse_digest(subject, url.place()) if subject else None
         if 400 <= reply.status < 500 and reply.status != 429:
-            raise ManifestRefused(f"the registry does not take the manifest: {parse_error(body)}", place=url.place(), got=str(reply.status))
+            said = reply.cleaned(str(parse_error(body)))
+            raise ManifestRefused(f"the registry does not take the manifest: {said}", place=url.place(), got=str(reply.status))
         raise failed(reply, body, "the manifest was not stored")
 
     def list_referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...] | None:

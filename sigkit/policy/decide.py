@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from sigkit.data import NOTHING
 from sigkit.errors import NoRule, Place
 from sigkit.oci.reference import parse_reference
+from sigkit.policy.commands import Thing
 from sigkit.policy.decision import Allow, Deny, Met, PolicyRef, Reason, Standing, Warn
-from sigkit.policy.evaluate import Case, Thing, describe_signer, evaluate, is_signature
+from sigkit.policy.evaluate import Case, describe_signer, evaluate, is_signature
 from sigkit.policy.model import Mode, NameRule, Unverified
 from sigkit.verify.facts import Unchecked
 
@@ -70,7 +71,12 @@ def decide(facts: Sequence[Facts], refused: Sequence[RefusedEvidence], request: 
 
 
 def decide_blob(
-    facts: Sequence[Facts], refused: Sequence[RefusedEvidence], artifact: Artifact, require: Requirement, now: datetime
+    facts: Sequence[Facts],
+    refused: Sequence[RefusedEvidence],
+    artifact: Artifact,
+    require: Requirement,
+    now: datetime,
+    name: str = "FILE",
 ) -> BlobDecision:
     """Decide about a file, by the same evaluation as images.
 
@@ -82,11 +88,12 @@ def decide_blob(
         artifact: the file.
         require: who must have signed, or attested.
         now: written into the decision.
+        name: of the file, as a word of the shell, for the commands that a refusal tells.
     """
     from sigkit.policy.blob import BlobDecision  # images need none of it
 
     about = tuple(fact for fact in facts if fact.signature.artifact in artifact.digests)
-    case = Case(about, tuple(refused), NameRule.ANY, "", NOTHING, Thing.FILE, "FILE")
+    case = Case(about, tuple(refused), NameRule.ANY, "", NOTHING, Thing.FILE, name)
     return BlobDecision(artifact.digest, evaluate(case, require), about, tuple(refused), _open_ends(about), now)
 
 

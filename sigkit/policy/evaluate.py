@@ -8,7 +8,6 @@ For a part that is not met, the reason is that of the evidence which came neares
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Final, assert_never
 
 from sigkit import limits
@@ -37,13 +36,14 @@ from sigkit.errors import (
 )
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.reference import parse_reference
+from sigkit.policy.commands import SIGNED, Said, Thing, sign_command
 from sigkit.policy.decision import Met, Reason, Standing, Unmet
 from sigkit.policy.distinct import count_distinct, signer_id
 from sigkit.policy.model import FLAGS, AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, NameRule
 from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sigkit.digest import Digest
     from sigkit.policy.decision import ReasonTree, RefusedEvidence
@@ -52,13 +52,6 @@ if TYPE_CHECKING:
 
 IMAGE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE,))
 FILE_SIGNATURES: Final[frozenset[str | None]] = frozenset((PREDICATE_SIGNATURE, None))
-
-
-class Thing(Enum):
-    """What is judged: it decides what is a signature, and which commands make one."""
-
-    IMAGE = "image"
-    FILE = "file"
 
 
 class Case(Data):
@@ -73,17 +66,8 @@ class Case(Data):
     artifact: str  # for commands that a person pastes
 
 
-class _Said(Data):
-    """What kind of statement is looked for: signatures, or attestations of a type (None: of any)."""
-
-    attested: bool
-    predicate_type: str | None = None
-
-
-_SIGNED: Final = _Said(attested=False)
 # There is evidence, and none of it holds: nobody should sign that away.
 _ASK: Final = "do not use it: compare the digest with the one that its publisher names, and ask there for evidence about it"
-_PUBLIC_GOOD: Final = "public-good"  # whose services sign without further ado
 
 
 def is_signature(fact: Facts) -> bool:
@@ -104,15 +88,15 @@ def describe_signer(signer: Signer) -> str:
 
 def evaluate(case: Case, require: Requirement) -> ReasonTree:
     """Apply a requirement: what is met and by whom, or what is missing, part by part."""
-    return _evaluate(case, require, _SIGNED)
+    return _evaluate(case, require, SIGNED)
 
 
-def _evaluate(case: Case, require: Requirement, said: _Said) -> ReasonTree:
+def _evaluate(case: Case, require: Requirement, said: Said) -> ReasonTree:
     match require:
         case KeyRequirement() | IdentityRequirement():
             return _leaf(case, require, said)
         case AttestationRequirement(predicate_type, by, _):
-            return _evaluate(case, by, _Said(attested=True, predicate_type=predicate_type))
+            return _evaluate(case, by, Said(attested=True, predicate_type=predicate_type))
         case AllOf(of, place):
             return _several(case, said, len(of), f"all of {len(of)}", of, _seen(place), NotAllMet)
         case AnyOf(of, place):
@@ -124,7 +108,7 @@ def _evaluate(case: Case, require: Requirement, said: _Said) -> ReasonTree:
 
 
 def _several(
-    case: Case, said: _Said, needed: int, demand: str, of: tuple[Requirement, ...], place: Place, error: type[SigkitError]
+    case: Case, said: Said, needed: int, demand: str, of: tuple[Requirement, ...], place: Place, error: type[SigkitError]
 ) -> ReasonTree:
     children = tuple(_evaluate(case, part, said) for part in of)
     met = [(part, child) for part, child in zip(of, children, strict=True) if isinstance(child, Met)]
@@ -140,7 +124,7 @@ def _several(
     return Unmet(demand, place, Reason(error.code, problem, place, demand, "", "", standing, missing), children, needed - count)
 
 
-def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said) -> ReasonTree:
+def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: Said) -> ReasonTree:
     """Narrow the facts step by step; where none is left, that step is the reason."""
     place = _seen(require.place)
     demand = _demand(require, said)
@@ -148,8 +132,8 @@ def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said
     mine = [fact for fact in told if _is_by(fact, require)]
     steps: tuple[tuple[Callable[[Facts], bool], Callable[[list[Facts]], Reason]], ...] = (
         (lambda fact: _is_anchored(fact, require), lambda left: _wrong_authority(case, left, require, place)),
-        (lambda fact: _name_fits(case, fact), lambda left: _wrong_name(case, left, place)),
-        (lambda fact: said.attested or _annotated(case, fact), lambda left: _wrong_annotation(case, left, place)),
+        (lambda fact: _name_fits(case, fact), lambda left: _wrong_name(case, left, require, said, place)),
+        (lambda fact: said.attested or _annotated(case, fact), lambda left: _wrong_annotation(case, left, require, place)),
         (lambda fact: not _lacking(fact, require), lambda left: _not_enough(case, left, require, place)),
     )
     if not mine:
@@ -164,7 +148,7 @@ def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said
     return Met(demand, place, tuple(signers[name] for name in sorted(signers)), (), evidence)
 
 
-def _demand(require: KeyRequirement | IdentityRequirement, said: _Said) -> str:
+def _demand(require: KeyRequirement | IdentityRequirement, said: Said) -> str:
     what = "a signature"
     if said.attested:
         what = f"an attestation of type {said.predicate_type}" if said.predicate_type else "an attestation"
@@ -199,7 +183,7 @@ def _is_by(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
     return isinstance(signer, IdentitySigner) and not require.identity.differs(signer)
 
 
-def _is_said(case: Case, fact: Facts, said: _Said) -> bool:
+def _is_said(case: Case, fact: Facts, said: Said) -> bool:
     predicate_type = fact.signature.predicate_type
     if not said.attested:
         return predicate_type in (IMAGE_SIGNATURES if case.thing is Thing.IMAGE else FILE_SIGNATURES)
@@ -209,7 +193,11 @@ def _is_said(case: Case, fact: Facts, said: _Said) -> bool:
 
 
 def _is_anchored(fact: Facts, require: KeyRequirement | IdentityRequirement) -> bool:
-    return isinstance(require, KeyRequirement) or fact.signer.source.root_digest == require.anchor.authorities
+    """Tell whether the anchor vouches: its authorities for the signer, and its own root for when. One chain may stand under two anchors."""
+    if isinstance(require, KeyRequirement):
+        return True
+    clocks = {time.source.root_digest for time in fact.times}
+    return fact.signer.source.root_digest == require.anchor.authorities and require.anchor.logs in clocks
 
 
 def _annotated(case: Case, fact: Facts) -> bool:
@@ -314,21 +302,11 @@ def _reason(
     return Reason(error.code, problem, place, expected, got, remedy, standing, children)
 
 
-def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: _Said = _SIGNED) -> str:
-    """Return the command that makes what is missing. What is said to a person is a comment of the shell, so that the line can be pasted."""
-    thing, suffix, into = ("image", "", "") if case.thing is Thing.IMAGE else ("file", "-blob", " --bundle OUT")
-    verb = f"attest{suffix} --type {said.predicate_type or 'TYPE'} --predicate PREDICATE" if said.attested else f"sign{suffix}"
-    yours = f"if the {thing} is yours; else ask its publisher"
-    if isinstance(require, KeyRequirement):
-        return f"sigkit {verb} --key KEY{into} {case.artifact}  # {yours}"
-    import shlex
-
-    root = require.anchor.name
-    services = "" if root == _PUBLIC_GOOD else f" --trusted-root {shlex.quote(root)} --signing-config CONFIG"
-    return f"sigkit {verb}{services}{into} {case.artifact}  # as {require.identity}, {yours}"
+def _sign(case: Case, require: KeyRequirement | IdentityRequirement, said: Said = SIGNED, given: Sequence[str] = ()) -> str:
+    return sign_command(case.thing, case.artifact, require, said, given)
 
 
-def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: _Said, place: Place, demand: str) -> Reason:
+def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityRequirement, said: Said, place: Place, demand: str) -> Reason:
     """Tell apart: said by others, something else said, evidence that was refused, and nothing there."""
     who = f"key {require.key.name}" if isinstance(require, KeyRequirement) else f"the identity {require.identity}"
     children = tuple(item.reason for item in case.refused)
@@ -378,7 +356,7 @@ def _as_found(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str
 
 
 def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
-    found = ", ".join(sorted({f"{fact.signer.source.authority} of {fact.signer.source.root}" for fact in mine}))
+    found = ", ".join(sorted({_certified(fact, require.anchor) for fact in mine}))
     wanted = require.anchor.name if require.anchor else ""
     where = "with --trusted-root" if place.source == FLAGS else "in the rule"
     remedy = f"name that trust root {where}, if its authorities may vouch for this identity"
@@ -387,27 +365,34 @@ def _wrong_authority(case: Case, mine: list[Facts], require: KeyRequirement | Id
     )
 
 
-def _wrong_name(case: Case, mine: list[Facts], place: Place) -> Reason:
-    key = "--key KEY " if any(isinstance(fact.signer.signer, KeySigner) for fact in mine) else ""
-    sign = f"sigkit sign {key}{case.artifact}  # if it is yours"
+def _certified(fact: Facts, anchor: Anchor | None) -> str:
+    """Say who certified the signer; by whose clock, where that is what is wrong."""
+    said = f"{fact.signer.source.authority} of {fact.signer.source.root}"
+    if anchor and fact.signer.source.root_digest == anchor.authorities:
+        return f"{said}, at a time by {', '.join(sorted({f'{time.authority} of {time.source.root}' for time in fact.times})) or 'none'}"
+    return said
+
+
+def _wrong_name(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, said: Said, place: Place) -> Reason:
+    sign = _sign(case, require, said)
     names = dict.fromkeys(sorted(fact.signature.repository for fact in mine if fact.signature.repository is not None))
     expected = f"the name {case.wanted_name}"
     if names:
         repository = case.artifact.partition("@")[0]
         remap = f"map the name in the rule: `name: {{remap: [{{from: {repository}, to: …}}]}}`"
-        remedy = f"{sign}, or {'say --name any, if one for another repository may count' if place.source == FLAGS else remap}"
+        remedy = f"{sign}; or {'say --name any, if one for another repository may count' if place.source == FLAGS else remap}"
         return _reason(case, WrongName, "the signature was made for another repository", place, expected, ", ".join(names), remedy)
-    remedy = f"{sign}, or {'leave out --name' if place.source == FLAGS else 'write `name: any` in the rule'}"
+    remedy = f"{sign}; or {'leave out --name' if place.source == FLAGS else 'write `name: any` in the rule'}"
     return _reason(case, NameNotSigned, "the signature names no repository", place, expected, "no name", remedy)
 
 
-def _wrong_annotation(case: Case, mine: list[Facts], place: Place) -> Reason:
+def _wrong_annotation(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
     wanted = ", ".join(f"{name}={value}" for name, value in case.annotations.items())
     found = sorted({", ".join(f"{name}={value}" for name, value in sorted(fact.signature.annotations.items())) for fact in mine})
     problem = "the signature does not hold the required annotations"
-    return _reason(
-        case, WrongAnnotation, problem, place, wanted, "; ".join(item or "none" for item in found), "sign again with `-a NAME=VALUE`"
-    )
+    given = [part for name, value in case.annotations.items() for part in ("-a", f"{name}={value}")]
+    got = "; ".join(item or "none" for item in found)
+    return _reason(case, WrongAnnotation, problem, place, wanted, got, _sign(case, require, given=given))
 
 
 def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:

@@ -16,7 +16,7 @@ from sigkit.text import format_time
 from sigkit.verify.facts import IdentitySigner, TimeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sigkit.digest import Digest
     from sigkit.policy.decision import Decision, Reason, Record
@@ -82,7 +82,13 @@ def explain_record(record: Record) -> Explanation:
     facts += [Line(1, "by index", _index(record, digest)) for digest in record.accepted_by() if digest != request.manifest]
     unchecked = tuple(Line(1, "unchecked", f"{item.what}: {item.why}") for item in record.unchecked)
     return Explanation(
-        word_for(record), request.pinned_text(), tuple(facts), unchecked, tuple(_reasons(record)), _next(record), record.hints()
+        word_for(record),
+        request.pinned_text(),
+        tuple(facts),
+        unchecked,
+        tuple(_reasons(record)),
+        next_steps(record.reasons),
+        record.hints(),
     )
 
 
@@ -200,9 +206,9 @@ def _walk(reason: Reason) -> Iterator[Reason]:
         yield from _walk(child)
 
 
-def _next(record: Record) -> tuple[str, ...]:
+def next_steps(reasons: Sequence[Reason]) -> tuple[str, ...]:
     """List what would make it pass, innermost and most concrete first, each once."""
-    steps = [step.remedy for reason in record.reasons for step in reversed(tuple(_walk(reason))) if step.remedy]
-    if record.reasons:
-        steps.append(f"sigkit why {record.reasons[0].code}")
+    steps = [step.remedy for reason in reasons for step in reversed(tuple(_walk(reason))) if step.remedy]
+    if reasons:
+        steps.append(f"sigkit why {reasons[0].code}")
     return tuple(dict.fromkeys(steps))

@@ -73,6 +73,13 @@ class WantedKeys(Data):
     threshold: int = 1
 
 
+class WantedRoot(Data):
+    """A trusted root, and how `sigkit sign` is told of its instance."""
+
+    root: TrustedRoot
+    signs_with: tuple[str, ...] | None = None
+
+
 class Wanted(Data):
     """Everything that flags say about who must have signed what.
 
@@ -84,7 +91,11 @@ class Wanted(Data):
     name_rule: NameRule = NameRule.IF_SIGNED
     annotations: Mapping[str, str] = NOTHING
     attestation_type: str = ""
-    roots: tuple[TrustedRoot, ...] = ()
+    roots: tuple[WantedRoot, ...] = ()
+
+    def trusted_roots(self) -> tuple[TrustedRoot, ...]:
+        """Return the roots themselves."""
+        return tuple(wanted.root for wanted in self.roots)
 
 
 def policy_for_flags(wanted: Wanted) -> Policy:
@@ -99,12 +110,12 @@ def policy_for_flags(wanted: Wanted) -> Policy:
     """
     if wanted.annotations and wanted.attestation_type:  # nothing would look at them
         raise MalformedOption("annotations are asked of signatures, not of attestations", place=Place.operator("-a"), remedy="leave out -a")
-    keys = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else ()
+    keys, roots = wanted.signer.keys if isinstance(wanted.signer, WantedKeys) else (), wanted.trusted_roots()
     require = requirement_for_flags(wanted)
     scope = Scope((ImagePattern(ANY_COMPONENTS, (ANY_COMPONENTS,)),))
     rule = Rule(scope, require, wanted.name_rule, _FLAGS, run=OPEN_GRANT, annotations=wanted.annotations)
-    digest = policy_digest(encode_json(_content(wanted)), keys, {f"{root.name} {root.digest}": root.digest for root in wanted.roots})
-    return Policy(FLAGS, digest, _FLAGS, (rule,), keys, roots_with_keys(keys, wanted.roots, FLAGS))
+    digest = policy_digest(encode_json(_content(wanted)), keys, {f"{root.name} {root.digest}": root.digest for root in roots})
+    return Policy(FLAGS, digest, _FLAGS, (rule,), keys, roots_with_keys(keys, roots, FLAGS))
 
 
 def requirement_for_flags(wanted: Wanted) -> Requirement:
@@ -159,11 +170,11 @@ def roots_with_keys(keys: tuple[TrustedKey, ...], roots: tuple[TrustedRoot, ...]
     return tuple(with_keys(root, alone) for root in roots)
 
 
-def anchor_of(root: TrustedRoot) -> Anchor:
+def anchor_of(root: TrustedRoot, signs_with: tuple[str, ...] | None = None) -> Anchor:
     """Return how facts name this root: an authority of one's own brings its certificates, and logs of another source."""
     authorities = {authority.source.digest for authority in root.certificate_authorities} or {root.digest}
     logs = {log.source.digest for log in root.logs} | {authority.source.digest for authority in root.timestamp_authorities}
-    return Anchor(root.name, min(authorities, key=str), min(logs or {root.digest}, key=str))
+    return Anchor(root.name, min(authorities, key=str), min(logs or {root.digest}, key=str), signs_with)
 
 
 def text_match(wanted: WantedText) -> TextMatch:
@@ -207,13 +218,13 @@ def _keys(wanted: WantedKeys, demands: Demands) -> Requirement:
     return AnyOf(leaves, _FLAGS) if wanted.threshold == 1 else AtLeast(wanted.threshold, leaves, _FLAGS)
 
 
-def _identity(wanted: WantedIdentity, demands: Demands, roots: tuple[TrustedRoot, ...]) -> Requirement:
+def _identity(wanted: WantedIdentity, demands: Demands, roots: tuple[WantedRoot, ...]) -> Requirement:
     from sigkit.policy.identity import Exactly, IdentityPattern  # a key needs none of it
 
     pattern = IdentityPattern(
         text_match(wanted.issuer), text_match(wanted.subject), {name: Exactly(v) for name, v in wanted.extensions.items()}
     )
-    leaves = tuple(IdentityRequirement(pattern, anchor_of(root), _FLAGS, demands) for root in roots)
+    leaves = tuple(IdentityRequirement(pattern, anchor_of(named.root, named.signs_with), _FLAGS, demands) for named in roots)
     if not leaves:
         raise MalformedOption("an identity needs a trusted root", place=Place.operator("--trusted-root"))
     return leaves[0] if len(leaves) == 1 else AnyOf(leaves, _FLAGS)

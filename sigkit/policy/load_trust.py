@@ -6,6 +6,7 @@ authority of one's own certifies it, and an expression that fits nothing it shou
 
 from __future__ import annotations
 
+import os.path
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -25,7 +26,9 @@ from sigkit.policy.model import (
     Demands,
     IdentityRequirement,
     KeyRequirement,
+    signing_options,
 )
+from sigkit.trust.pins import is_name
 from sigkit.trust.root import TrustedKey, TrustedRoot, with_witnesses
 from sigkit.trust.store import NO_ALLOWANCE, Allowance
 from sigkit.verify.extensions import NAMES
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from sigkit.policy.document import Field
     from sigkit.policy.identity import IssuerMatch, TextMatch
     from sigkit.tlog.cosignature import NoteKey
-    from sigkit.trust.store import RootStore
+    from sigkit.trust.store import NamedRoot, RootStore
 
     ReadFile = Callable[[str], bytes]
 
@@ -86,10 +89,10 @@ class Trust:
         if name not in self.trusted_roots:
             if name != PUBLIC_GOOD:
                 _fail_unknown(field, "trusted root", name, (*self.trusted_roots, PUBLIC_GOOD))
-            self.trusted_roots[name] = _trusted(self.pinned(PUBLIC_GOOD, NO_ALLOWANCE), PUBLIC_GOOD)
+            self.trusted_roots[name] = _of_machine(PUBLIC_GOOD, PUBLIC_GOOD, self.pinned(PUBLIC_GOOD, NO_ALLOWANCE))
         return self.trusted_roots[name]
 
-    def pinned(self, name: str, allowance: Allowance) -> TrustedRoot:
+    def pinned(self, name: str, allowance: Allowance) -> NamedRoot:
         """Return a trust root of this machine.
 
         Raises:
@@ -100,7 +103,7 @@ class Trust:
             from sigkit.trust.store import find_store
 
             self._roots = find_store(SystemClock(), None)
-        return self._roots.load(name, allowance).root
+        return self._roots.load(name, allowance)
 
     def roots_of(self, leaves: Iterable[KeyRequirement | IdentityRequirement]) -> tuple[Root, ...]:
         """Return the roots that these count on, each once."""
@@ -133,8 +136,12 @@ def _witnessed(root: Root, witnesses: tuple[NoteKey, ...]) -> Root:
     return Root(with_witnesses(root.root, witnesses), root.anchor, root.digest, root.defaults, root.names_issuers)
 
 
-def _trusted(root: TrustedRoot, name: str) -> Root:
-    return Root(root, Anchor(name, root.digest, root.digest), root.digest, KEYLESS_DEMANDS, names_issuers=True)
+def _trusted(root: TrustedRoot, name: str, signs_with: tuple[str, ...]) -> Root:
+    return Root(root, Anchor(name, root.digest, root.digest, signs_with), root.digest, KEYLESS_DEMANDS, names_issuers=True)
+
+
+def _of_machine(name: str, pinned: str, found: NamedRoot) -> Root:
+    return _trusted(found.root, name, signing_options(pinned, found.signing))
 
 
 def parse_trust(found: Mapping[str, Field], read_file: ReadFile, roots: RootStore | None = None) -> Trust:
@@ -234,7 +241,8 @@ def _parse_trusted_root(name: str, field: Field, trust: Trust) -> Root:
         root = parse_trusted_root(content.raw, name, content.place, limits.DEFAULT)
     except SigkitError as err:
         raise _at(err, content.where) from err
-    return _trusted(root, name)
+    path = os.path.join(os.path.dirname(content.where.place().source), content.place.source)
+    return _trusted(root, name, signing_options(f"./{path}" if is_name(path) else path, None))
 
 
 def _parse_pinned_root(name: str, found: Mapping[str, Field], trust: Trust) -> Root:
@@ -243,10 +251,10 @@ def _parse_pinned_root(name: str, found: Mapping[str, Field], trust: Trust) -> R
         _parse_days(found["maxExpired"]) if "maxExpired" in found else NO_ALLOWANCE.max_expired,
     )
     try:
-        root = trust.pinned(found["pinned"].text(), allowance)
+        named = trust.pinned(found["pinned"].text(), allowance)
     except (NoSuchRoot, MalformedOption) as err:  # the policy is wrong; a root that is too old is another matter
         raise found["pinned"].mark(err) from err
-    return _trusted(root, name)
+    return _of_machine(name, found["pinned"].text(), named)
 
 
 def _parse_days(field: Field) -> timedelta:

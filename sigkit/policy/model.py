@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
     from sigkit.tlog.cosignature import NoteKey
     from sigkit.trust.root import TrustedKey, TrustedRoot
+    from sigkit.trust.signing_config import SigningConfig
 
 API_VERSION: Final = "sigkit.dev/v1alpha1"
 KIND: Final = "Policy"
@@ -81,12 +82,24 @@ KEYLESS_DEMANDS: Final = Demands(log_entries=1, certificate_logs=1)
 class Anchor(Data):
     """Whose word counts for one authority: certificate authorities of one source, logs and timestamp authorities of one source.
 
-    Both are the digests that facts name; with a trusted root they are the same, with an authority of one's own they differ.
+    Both are the digests that facts name; with a trusted root they are the same, with an authority of one's own they differ. `signs_with` is
+    how `sigkit sign` is told of that instance, None where no instance has the authority: for commands that a person pastes.
     """
 
     name: str
     authorities: Digest
     logs: Digest
+    signs_with: tuple[str, ...] | None = None
+
+
+def signing_options(name: str, services: SigningConfig | None) -> tuple[str, ...]:
+    """Return the options by which `sigkit sign` is told of an instance.
+
+    Args:
+        name: of its trust root, or the path of its file.
+        services: those that come with the root; without any there is a word to fill in, since nothing here knows the file.
+    """
+    return ("--trusted-root", name) if services is not None else ("--trusted-root", name, "--signing-config", "CONFIG")
 
 
 class KeyRequirement(Data):

@@ -32,6 +32,8 @@ _ISSUER_OLD: Final = 1
 _ISSUER: Final = 8
 _TOKEN_SUBJECT: Final = 24
 _FIRST_OWN: Final = 9  # extensions 9 to 23 can be claims of the stack's own tokens, by their names
+_OWN: Final = {number: name for number, name in NAMES.items() if _FIRST_OWN <= number < _TOKEN_SUBJECT}
+CLAIM_NAMES: Final = tuple(_OWN.values())
 _NAME_CHARACTERS: Final = 2048
 _PLACE: Final = Place("identity token")
 _EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
@@ -246,7 +248,7 @@ def _service_account(claims: Cursor) -> str:
 
 def _own_extensions(claims: Cursor) -> dict[int, str]:
     found = claims.object()
-    return {number: _claim(name, claims) for number, name in NAMES.items() if _FIRST_OWN <= number < _TOKEN_SUBJECT and name in found}
+    return {number: _claim(name, claims) for number, name in _OWN.items() if name in found}
 
 
 def _check_text(text: str) -> None:

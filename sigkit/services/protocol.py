@@ -1,9 +1,12 @@
-"""uvicorn's HTTP protocol, with an end to what no core sees of a request: its head, and what surrounds its body.
+"""uvicorn's HTTP protocol, with an end to what no core sees: a request's head, what surrounds its body, and a client that does not read.
 
 uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
 bounded how many are connected; how large a head is, and how long a client may take for it; and how many bytes may come of a body without
 bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by
 `app`, which also waits for their end, trailers included, no longer than it waits for bodies.
+
+An answer is waited for as a body is: as long as its bytes need at the least rate and some time beside, the connection's answers counted
+together. Then the connection ends without what is left: closing it would wait for the client as well.
 
 Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 section 7.1.
 """
@@ -18,15 +21,58 @@ from sigkit import limits
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 
 def _refusal(status: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
 
 
+_CONTINUE: Final = b"HTTP/1.1 100 "
 _TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
 _TOO_SLOW: Final = _refusal("408 Request Timeout")
 _TOO_MANY: Final = _refusal("503 Service Unavailable")
+
+
+class _Gathered:
+    """Where one answer is written to: its head goes out together with what comes first of its body.
+
+    uvicorn writes them one after the other, and uvloop each at once: two calls of the kernel, and a client that is woken twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_response: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_response = on_response
+        self._head: bytes | None = None  # empty once it is written
+
+    def write(self, data: bytes) -> None:
+        """Write the next part."""
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif self._head is None and not data.startswith(_CONTINUE):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def end(self) -> None:
+        """End the answer."""
+        self._flush()
+        self._on_response()
+
+    def close(self) -> None:
+        """Close the connection behind what is written."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is being closed."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -41,6 +87,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._moved = False  # a head began or ended, or some of a body came
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None  # until when the client may read what it has not
+        self._unsent_bytes, self._unsent_since_s = 0, 0.0  # when that began
+        self._read_bytes, self._waited_s = 0, 0.0  # all that was waited for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -59,14 +108,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0 if self._moved else self._unread_bytes + len(data)
         if self._unread_bytes > limits.HTTP_HEAD_BYTES:
             self._end(_TOO_LARGE)
-        elif not self._moved and self._timer is None and self._is_idle():
-            self._wait()  # empty lines before a head end uvicorn's own wait for it, and begin none
+        elif self.transport.is_closing():  # it was no request
+            self._wait_for_reader()
+        elif self._timer is None and (self._in_head or (not self._moved and self._is_idle())):
+            self._wait()  # now, for most heads come whole; and empty lines before one end uvicorn's own wait for it, and begin none
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
         self._in_head, self._moved = True, True
-        self._wait()
+        self._stop_waiting()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, and no trailer: those would become headers of a request that is being answered."""
@@ -78,15 +129,40 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._moved = False, True
         self._stop_waiting()
         super().on_headers_complete()
+        gathered = _Gathered(self.transport, self.cycle.on_response)
+        self.cycle.transport, self.cycle.on_response = gathered, gathered.end  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""
         self._moved = True
         super().on_body(body)
 
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        if not self.transport.is_closing():  # else what is left has to be read, too
+            self._stop_waiting_for_reader()
+
+    def on_response_complete(self) -> None:
+        """End an answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._wait_for_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that nobody uses any more."""
+        super().timeout_keep_alive_handler()
+        self._wait_for_reader()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
 
     def _is_idle(self) -> bool:
@@ -107,3 +183,20 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._is_idle() or not self.cycle.response_started:  # else it would stand within another answer
                 self.transport.write(answer)
             self.transport.close()
+            self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        if self._reading is None:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._unsent_since_s = self.loop.time()
+            # What was read fast earns no pause that is longer than the first one.
+            slack_s = limits.HTTP_UNREAD_S + min(self._read_bytes / limits.LEAST_BYTES_PER_S - self._waited_s, 0)
+            needed_s = self._unsent_bytes / limits.LEAST_BYTES_PER_S
+            self._reading = self.loop.call_later(max(slack_s, 0) + needed_s, self.transport.abort)
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+            self._waited_s += self.loop.time() - self._unsent_since_s
+            self._read_bytes += self._unsent_bytes - self.transport.get_write_buffer_size()

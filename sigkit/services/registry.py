@@ -21,6 +21,7 @@ from sigkit.errors import MalformedReference, Place, RefError, SigkitError
 from sigkit.limits import ServedLimits
 from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
+from sigkit.services.arriving import Arrivals
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
 from sigkit.services.storage import Page
 from sigkit.services.uploads import Uploads
@@ -28,6 +29,7 @@ from sigkit.services.uploads import Uploads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from sigkit.services.arriving import Arriving
     from sigkit.services.exchange import Request
     from sigkit.services.storage import Storage
     from sigkit.services.uploads import Upload
@@ -37,7 +39,7 @@ _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
 # Not an error of the specification: oras takes NAME_UNKNOWN for an absent repository, and then looks for no list under a tag.
 _NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
-_SOON: Final = (("Retry-After", "1"),)
+_PAGES_PASSED: Final = 4  # for one answer; clients that stop at an empty page are spared all but the rarest of them
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -74,7 +76,7 @@ class RegistryService:
         self._uploads = Uploads(storage.uploads, variant.limits)
         # One list at a time: parsing takes the processor from the event loop's thread, and threads that wait would take others' places.
         self._listing = asyncio.Semaphore(1)
-        self._buffered_bytes = 0  # of manifests that are coming or being looked at
+        self._arrivals = Arrivals(variant.limits)  # manifests that are coming or being looked at
         # The last pattern that could match is the longest name, because a name may hold `blobs` or `tags` itself.
         self._routes: tuple[tuple[re.Pattern[str], dict[str, _Handler]], ...] = (
             (re.compile(r"/v2/(.+)/blobs/uploads/?()"), {"POST": self._start_upload}),
@@ -153,7 +155,9 @@ class RegistryService:
         return _upload_answer(204, self._upload(name, identifier))
 
     async def _cancel_upload(self, _request: Request, name: str, identifier: str) -> Answer:
-        self._uploads.drop(self._upload(name, identifier))
+        upload = self._upload(name, identifier)
+        with _Hold(upload):  # else its digest would be of more than its file
+            self._uploads.drop(upload)
         return Answer(204)
 
     async def _continue_upload(self, request: Request, name: str, identifier: str) -> Answer:
@@ -197,7 +201,7 @@ class RegistryService:
 
     async def _store(self, upload: Upload, digest: Digest) -> Answer:
         await asyncio.to_thread(upload.check, digest)
-        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path)
+        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path, upload.size)
         return _created(f"/v2/{upload.repository}/blobs/{digest}", digest)
 
     # --- manifests
@@ -221,33 +225,19 @@ class RegistryService:
         tag = None if ":" in text else check_tag(text, Place(text))
         wanted = _digest(text) if tag is None else None
         stated = request.headers.get("content-type", "").partition(";")[0].strip()
-        raw = bytearray()
-        try:
-            await self._read_manifest(request, raw)
-            document = await asyncio.to_thread(self._keep_manifest, name, bytes(raw), stated, tag, wanted)
-        finally:
-            self._buffered_bytes -= len(raw)
+        with self._arrivals.holding() as arriving:
+            await self._read_manifest(request, arriving)
+            document = await asyncio.to_thread(self._keep_manifest, name, bytes(arriving.raw), stated, tag, wanted)
         headers = _created(f"/v2/{name}/manifests/{document.digest}", document.digest).headers
         if document.subject and self.variant.referrers is ReferrersApi.ON:
             headers = (*headers, ("OCI-Subject", str(document.subject.digest)))
         return Answer(201, headers)
 
-    async def _read_manifest(self, request: Request, raw: bytearray) -> None:
+    async def _read_manifest(self, request: Request, arriving: Arriving) -> None:
         stated = request.headers.get("content-length", "0")
-        too_large = Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
         if len(stated) > 18 or int(stated) > limits.MANIFEST_BYTES:
-            raise too_large
-        try:
-            async with asyncio.timeout(self.variant.limits.manifest_s):
-                async for piece in request.body:
-                    raw += piece
-                    self._buffered_bytes += len(piece)
-                    if len(raw) > limits.MANIFEST_BYTES:
-                        raise too_large
-                    if self._buffered_bytes > self.variant.limits.manifests_bytes:
-                        raise Refused(429, "TOOMANYREQUESTS", "too many manifests are coming at once, try again", _SOON)
-        except TimeoutError as err:
-            raise Refused(408, "SIZE_INVALID", "the manifest did not come in time") from err
+            raise Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
+        await self._arrivals.read(arriving, request.body, limits.MANIFEST_BYTES)
 
     def _keep_manifest(self, name: str, raw: bytes, stated: str, tag: str | None, wanted: Digest | None) -> Manifest | Index:
         digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
@@ -277,7 +267,9 @@ class RegistryService:
 
     async def _delete_manifest(self, _request: Request, name: str, text: str) -> Answer:
         if ":" in text:
-            done = await asyncio.to_thread(self._storage.delete_manifest, name, _digest(text))
+            digest = _digest(text)
+            async with self._listing:  # it reads all tags
+                done = await asyncio.to_thread(self._storage.delete_manifest, name, digest)
         else:
             done = await asyncio.to_thread(self._storage.delete_tag, name, check_tag(text, Place(text)))
         if not done:
@@ -318,9 +310,17 @@ class RegistryService:
         return whole_answer(200, body, tuple(headers))
 
     def _encode_referrers(self, name: str, subject: Digest, page: Page, wanted: str | None) -> tuple[bytes, str]:
-        """Return an index of a page, and what the next one comes after. A filter leaves some of a page out: passing over costs as much."""
-        listed = self._storage.list_referrers(name, subject, page)
-        return encode_index([referrer for referrer in listed.found if wanted in {None, "", referrer.artifact_type}]), listed.last
+        """Return an index of a page, and what the next one comes after.
+
+        A filter leaves some of a page out, which costs as much. A page of which it leaves nothing is passed over, up to a limit.
+        """
+        for _ in range(_PAGES_PASSED):
+            listed = self._storage.list_referrers(name, subject, page)
+            found = [referrer for referrer in listed.found if wanted in {None, "", referrer.artifact_type}]
+            if found or not listed.last:
+                break
+            page = Page(page.most, page.most_bytes, listed.last)
+        return encode_index(found), listed.last
 
     def _unknown(self, name: str, code: str, message: str) -> Refused:
         return Refused(404, code if self._storage.has_repository(name) else "NAME_UNKNOWN", message)
@@ -338,7 +338,7 @@ class _Hold:
 
     def __enter__(self) -> None:
         if not self._upload.busy.acquire(blocking=False):
-            raise Refused(416, "BLOB_UPLOAD_INVALID", "another request is adding to this upload")
+            raise Refused(416, "BLOB_UPLOAD_INVALID", "another request is working on this upload")
 
     def __exit__(self, *_: object) -> None:
         self._upload.busy.release()

@@ -25,13 +25,13 @@ from typing import IO, TYPE_CHECKING, Final, Self
 
 from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
-from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Place
+from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, Place
 from sigkit.oci.descriptor import parse_descriptor
 from sigkit.oci.manifest import describe_referrer
 from sigkit.strict import encode_json, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.manifest import Index, Manifest
@@ -77,6 +77,7 @@ class Storage:
         self.uploads = os.path.join(root, "uploads")
         self._changes = threading.Lock()
         self._holders: dict[str, int] | None = None  # how many repositories have some content, see `_count_holders`
+        self._moving: list[set[tuple[str, str]]] = []  # for each deletion under way, the tags that were put since it began: their names
 
     @classmethod
     @contextlib.contextmanager
@@ -174,18 +175,22 @@ class Storage:
 
     # --- changing
 
-    def put_blob(self, name: str, digest: Digest, path: str) -> None:
+    def put_blob(self, name: str, digest: Digest, path: str, size: int) -> None:
         """Take the file `path`, whose bytes have that digest, as a blob of the repository.
 
         Raises:
+            DigestMismatch: (DIGEST) it has not the size of what was hashed: it would lie over everybody's good content of that digest.
             FileUnwritable: nothing was changed but for the file, which may be gone.
         """
         with _written(path), open(path, "rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise DigestMismatch("the file is not what was hashed", place=Place(path), expected=f"{size} bytes", got=f"{found}")
             durable.failpoint("registry.blob.fsync")
             os.fsync(file.fileno())
         final = self._content(digest)
         with self._changes, _written(path):
-            _make_directory(os.path.dirname(final))
+            durable.make_directory(os.path.dirname(final), 0o700)
             # Over what may be there: the bytes there may have been damaged, these were hashed just now.
             os.rename(path, final)
             durable.sync_directory(os.path.dirname(final))
@@ -203,7 +208,7 @@ class Storage:
         """Store a manifest in the repository, list it with its subject, and let `tag` name it."""
         with self._changes:
             content = self._content(document.digest)
-            _make_directory(os.path.dirname(content))
+            durable.make_directory(os.path.dirname(content), 0o700)
             durable.write(content, document.raw, point="registry.manifest")
             subject = str(document.subject.digest) if document.subject else ""
             self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
@@ -211,6 +216,8 @@ class Storage:
                 path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
                 self._put_link(path, encode_json(describe_referrer(document).encode()))
             if tag is not None:
+                for moved in self._moving:
+                    moved.add((name, tag))
                 self._put_link(os.path.join(self._repository(name), "_tags", tag), str(document.digest).encode())
 
     def delete_tag(self, name: str, tag: str) -> bool:
@@ -220,13 +227,13 @@ class Storage:
 
     def delete_manifest(self, name: str, digest: Digest) -> bool:
         """Remove a manifest with the tags that name it and its place among its subject's referrers; tell whether it was there."""
-        with self._changes:
-            path = self._link(name, "_manifests", digest)
+        path = self._link(name, "_manifests", digest)
+        with self._tags_of(name, digest) as tags, self._changes:
             link = _read_link(path)
             if not link:
                 return False
             holders = self._count_holders()
-            for tag in self.list_tags(name):
+            for tag in tags():
                 if self.find_tag(name, tag) == digest:
                     _unlink(os.path.join(self._repository(name), "_tags", tag))
             # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
@@ -234,6 +241,19 @@ class Storage:
                 _unlink(os.path.join(self._referrers(name, parse_digest(subject, Place(path))), str(digest)))
             self._drop_link(path, digest, holders)
             return True
+
+    @contextlib.contextmanager
+    def _tags_of(self, name: str, digest: Digest) -> Iterator[Callable[[], set[str]]]:
+        """Give a function that returns all tags that may name a manifest, once `_changes` is held: reading them holds up nobody."""
+        moved: set[tuple[str, str]] = set()
+        with self._changes:
+            self._moving.append(moved)
+        try:
+            found = {tag for tag in self.list_tags(name) if self.find_tag(name, tag) == digest}
+            yield lambda: found | {tag for repository, tag in moved if repository == name}
+        finally:
+            with self._changes:
+                self._moving = [other for other in self._moving if other is not moved]
 
     def delete_blob(self, name: str, digest: Digest) -> bool:
         """Remove a blob from the repository; tell whether it had it."""
@@ -273,8 +293,7 @@ class Storage:
         self._put_link(path, data)
 
     def _put_link(self, path: str, data: bytes) -> None:
-        with _written(path):
-            _make_directory(os.path.dirname(path))
+        durable.make_directory(os.path.dirname(path), 0o700)
         durable.write(path, data, point="registry.link")
 
     def _drop_link(self, path: str, digest: Digest, holders: dict[str, int]) -> bool:
@@ -311,18 +330,6 @@ class Storage:
                         waiting.append(path)
             self._holders = found
         return self._holders
-
-
-def _make_directory(path: str) -> None:
-    """Make a directory and those above it, each durably."""
-    if os.path.isdir(path):
-        return
-    _make_directory(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    durable.sync_directory(os.path.dirname(path))
 
 
 @contextlib.contextmanager

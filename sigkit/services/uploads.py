@@ -2,7 +2,7 @@
 
 An upload lives in this process's memory and in one file. It is dropped when its digest is wrong, when nobody goes on with it for an hour
 (for a minute, if it is empty), when it is the one that nobody went on with for longest and there is room for no more, and when the registry
-starts.
+starts. Its file is made once, and never again under its name: a file that came after it was dropped would hold less than was hashed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class Upload:
     """One upload into a repository. One request at a time works on it."""
 
     def __init__(self, identifier: str, repository: str, path: str, most_bytes: int) -> None:
-        """Start empty; the file is made at once."""
+        """Start empty; the file is made at once.
+
+        Raises:
+            FileUnwritable: it cannot be.
+        """
         self._most_bytes = most_bytes
         self.identifier = identifier
         self.repository = repository
@@ -37,14 +41,14 @@ class Upload:
         self.last_used_s = time.monotonic()
         self.busy = threading.Lock()
         self._hash: hashlib._Hash | None = hashlib.sha256(usedforsecurity=True)
-        self._write(b"")
+        self._write(b"", os.O_CREAT | os.O_EXCL)
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end.
 
         Raises:
             TooLarge: (LIMIT) the blob is larger than the registry takes.
-            FileUnwritable: no space.
+            FileUnwritable: no space, or the upload was dropped.
         """
         if self.size + len(data) > self._most_bytes:
             raise TooLarge(f"more than {self._most_bytes} bytes", place=Place(f"upload {self.identifier}"))
@@ -75,9 +79,10 @@ class Upload:
             place = Place(f"upload {self.identifier}")
             raise DigestMismatch("the bytes have another digest", place=place, expected=str(expected), got=str(got))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, flags: int = 0) -> None:
         try:
-            with open(self.path, "ab", buffering=0) as file:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+            with open(descriptor, "wb", buffering=0) as file:
                 view = memoryview(data)
                 while view:
                     view = view[file.write(view) :]
@@ -144,4 +149,5 @@ class Uploads:
         return oldest is not None
 
     def _idle(self) -> list[Upload]:
-        return [upload for upload in self._open.values() if not upload.busy.locked()]
+        # Of a copy: another thread may start or drop one meanwhile.
+        return [upload for upload in tuple(self._open.values()) if not upload.busy.locked()]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from sigkit import durable, limits, strict
-from sigkit.errors import Place, SigkitError, TokenNotGranted
+from sigkit.errors import AnswerUnusable, Place, SigkitError, TokenNotGranted
 from sigkit.net.session import NetOptions
 from sigkit.signing.client import PATIENCE_S, Ask, Client
 
@@ -84,7 +84,7 @@ def _github(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
     if not url or not credential:
         raise _refused("GitHub Actions", "the job lacks permission to request a token", "add `permissions: id-token: write` to the job")
     ask = Ask("GET", _with_query(url, audience=audience), limits.ISSUER_ANSWER_BYTES, authorization=f"Bearer {credential}")
-    return Ambient(_member(_ask(manner, NetOptions(), ask, "GitHub Actions"), "value"), "GitHub Actions")
+    return Ambient(_member(_ask(manner, NetOptions(), ask, "GitHub Actions"), "value", "GitHub Actions"), "GitHub Actions")
 
 
 def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
@@ -100,10 +100,10 @@ def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
         ask = Ask(
             "GET", _with_query(f"{base}/identity", audience=audience, format="full"), limits.TOKEN_BYTES, accept="*/*", headers=flavour
         )
-        return Ambient(strict.decode_utf8(_ask(manner, options, ask, "Google Cloud")), "Google Cloud")
+        return Ambient(_token_of(_ask(manner, options, ask, "Google Cloud"), "Google Cloud"), "Google Cloud")
     scope = "https://www.googleapis.com/auth/cloud-platform"
     ask = Ask("GET", _with_query(f"{base}/token", scopes=scope), limits.ISSUER_ANSWER_BYTES, headers=flavour)
-    access = _member(_ask(manner, options, ask, "Google Cloud"), "access_token")
+    access = _member(_ask(manner, options, ask, "Google Cloud"), "access_token", "Google Cloud")
     ask = Ask(
         "POST",
         f"{around.credentials}/v1/projects/-/serviceAccounts/{quote(account, safe='@')}:generateIdToken",
@@ -111,7 +111,7 @@ def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
         body=strict.encode_json({"audience": audience, "includeEmail": True}),
         authorization=f"Bearer {access}",
     )
-    return Ambient(_member(_ask(manner, NetOptions(), ask, "Google Cloud"), "token"), f"Google Cloud ({account})")
+    return Ambient(_member(_ask(manner, NetOptions(), ask, "Google Cloud"), "token", "Google Cloud"), f"Google Cloud ({account})")
 
 
 def _buildkite(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
@@ -198,12 +198,24 @@ def _ask(manner: Manner, options: NetOptions, ask: Ask, source: str) -> bytes:
             raise
 
 
-def _member(raw: bytes, name: str) -> str:
-    return (
-        strict.parse_json(raw, most_bytes=limits.ISSUER_ANSWER_BYTES, place=Place("the answer to the request for a token"))
-        .member(name)
-        .text()
-    )
+def _member(raw: bytes, name: str, source: str) -> str:
+    try:
+        return strict.parse_json(raw, most_bytes=limits.ISSUER_ANSWER_BYTES).member(name).text()
+    except SigkitError as err:
+        raise _unusable(raw, source, f"JSON with `{name}`") from err
+
+
+def _token_of(raw: bytes, source: str) -> str:
+    if raw.count(b".") != 2 or not raw.strip().isascii() or b"<" in raw:  # what else is wrong with a token is told where it is read
+        raise _unusable(raw, source, "a token")
+    return raw.decode("ascii")
+
+
+def _unusable(raw: bytes, source: str, expected: str) -> AnswerUnusable:
+    """Say that a page came, or something else: it is not the user's words that are wrong."""
+    page = raw[:200].lstrip()[:1] == b"<"
+    got = "a page, as of a proxy or a login" if page else f"{len(raw)} bytes of something else"
+    return AnswerUnusable(f"{source}: the answer to the request for a token is none", place=Place(source), expected=expected, got=got)
 
 
 def _with_query(url: str, **fields: str) -> str:

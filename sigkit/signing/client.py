@@ -1,8 +1,8 @@
 """Requests to the services of an instance: one deadline, limits on answers, and patience with those that are busy.
 
-Asked again, after a wait that doubles or that the server names: 429 and the errors of a server that may have done nothing, a connection
-that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and a log
-answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
+Asked again, after a wait that doubles, or a longer one that the server names: 429 and the errors of a server that may have done nothing,
+a connection that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and
+a log answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
 handed on at once.
 
 Every wait is told before it begins: who is waited for, why, and how long.
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 from sigkit import strict
 from sigkit.errors import AnswerUnusable, RequestRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness
+from sigkit.net.secrets import secrets_of, without_secrets
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from sigkit.errors import Place
     from sigkit.net.hop import Headers
@@ -108,6 +109,7 @@ class Ask(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     named_by: Nearness = Nearness.LOOPBACK
     absent: Collection[int] = ()  # statuses that say that there is no such thing: the answer has no body
+    secrets: tuple[str, ...] = ()  # in the body, which a server may not have printed; those of `authorization` need no mention
 
 
 class Answer(NamedTuple):
@@ -118,6 +120,11 @@ class Answer(NamedTuple):
     body: bytes
     url: Url
     nearness: Nearness
+    secrets: tuple[str, ...]  # of the request
+
+    def words(self) -> str:
+        """Return what the body says, if it is an error's."""
+        return _words_of(self.body, lambda text: without_secrets(text, self.secrets))
 
     def place(self) -> Place:
         """Return where a problem with this answer lies."""
@@ -166,7 +173,7 @@ class Client:
             try:
                 return self._try(ask, url, patience)
             except _Busy as busy:
-                wait_s = busy.wait_s if busy.wait_s is not None else _backoff(attempt)
+                wait_s = max(busy.asked_s, _backoff(attempt))  # who asks for 0 s, or 1 s for ever, gets no faster client for it
                 if wait_s >= patience.left():
                     raise busy.failure from busy.failure.__cause__
                 self.watcher.waiting(str(url.origin), busy.why, wait_s)
@@ -207,20 +214,22 @@ class Client:
             Lane.COLD,
             attempts=1,
             named_by=ask.named_by,
+            secrets=ask.secrets,
         )
+        secrets = secrets_of(ask.authorization, ask.secrets)
         try:
             with self._session.send(call) as reply:
                 if reply.status in ask.absent:  # a page that says so may be of any size
-                    return Answer(reply.status, reply.headers, b"", url, reply.nearness)
+                    return Answer(reply.status, reply.headers, b"", url, reply.nearness, secrets)
                 if reply.status in ask.success:
-                    return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness)
-                status, wait_s = reply.status, _retry_after(reply.headers)
+                    return Answer(reply.status, reply.headers, reply.read_all(ask.most_bytes), url, reply.nearness, secrets)
+                status, asked_s = reply.status, _retry_after(reply.headers)
                 said = _said(reply)
         except (Unreachable, TimedOut) as err:
-            raise _Busy(err, err.problem, None) from err
+            raise _Busy(err, err.problem) from err
         if status in _AGAIN:
             why = f"{status} {said}".strip()
-            raise _Busy(ServerFailed(f"the service failed: {why}", place=url.place()), why, wait_s)
+            raise _Busy(ServerFailed(f"the service failed: {why}", place=url.place()), why, asked_s)
         if status in _REFUSALS:
             raise RequestRefused(f"the service refuses the request: {said or 'it does not say why'}", place=url.place(), got=str(status))
         expected = " or ".join(str(code) for code in ask.success)
@@ -228,13 +237,13 @@ class Client:
 
 
 class _Busy(Exception):
-    """Sending the request again may help; `failure` is what to say if there is no time for it."""
+    """Sending the request again may help; `failure` is what to say if there is no time for it, `asked_s` what the server wants waited."""
 
-    def __init__(self, failure: SigkitError, why: str, wait_s: float | None) -> None:
+    def __init__(self, failure: SigkitError, why: str, asked_s: float = 0.0) -> None:
         super().__init__(why)
         self.failure = failure
         self.why = why
-        self.wait_s = wait_s
+        self.asked_s = asked_s
 
 
 def _backoff(attempt: int) -> float:
@@ -247,11 +256,11 @@ def under(base: str, path: str) -> str:
     return base.rstrip("/") + path
 
 
-def _retry_after(headers: Headers) -> float | None:
+def _retry_after(headers: Headers) -> float:
     asked = headers.find("retry-after")
     if asked and asked.isascii() and asked.isdecimal() and len(asked) < 7:
         return min(float(asked), LONGEST_WAIT_S)
-    return None
+    return 0.0
 
 
 def _said(reply: Reply) -> str:
@@ -260,14 +269,14 @@ def _said(reply: Reply) -> str:
         raw = reply.read_all(ERROR_BYTES)
     except (SigkitError, OSError):  # the status says enough
         return ""
-    return words_of(raw)
+    return _words_of(raw, reply.cleaned)
 
 
-def words_of(raw: bytes) -> str:
-    """Return what an error's body says: gRPC-gateway's `message`, OAuth's `error` and its description, or the text; raw, cut."""
+def _words_of(raw: bytes, cleaned: Callable[[str], str]) -> str:
+    """Return what an error's body says: gRPC-gateway's `message`, OAuth's `error` and its description, or the text; cleaned, then cut."""
     try:
         members = strict.parse_json(raw, most_bytes=len(raw)).object()
     except SigkitError:
-        return " ".join(raw.decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
+        return cleaned(" ".join(raw.decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]
     words = [members.get(name) for name in ("message", "error", "error_description")]
-    return ": ".join(word[:SHOWN_CHARACTERS] for word in words if isinstance(word, str))
+    return ": ".join(cleaned(word)[:SHOWN_CHARACTERS] for word in words if isinstance(word, str))

@@ -5,10 +5,10 @@ What is stored and cannot be verified would be worse than nothing; what is store
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sigkit.errors import OtherIdentityCertified, ServiceNotTrusted
+from sigkit.signing.stated import AHEAD
 from sigkit.verify.facts import IdentitySigner
 from sigkit.verify.verify import verify
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from sigkit.trust.root import TrustedRoot
     from sigkit.verify.bind import Artifact
     from sigkit.verify.facts import Facts
-
-# A service's clock may be a little ahead of ours; verifiers come later. Beyond it the refusal names both times.
-AHEAD: Final = timedelta(seconds=60)
 
 
 def verify_finished(evidence: Evidence, artifact: Artifact, root: TrustedRoot, complete: Complete, clock: Clock, limits: Limits) -> Facts:

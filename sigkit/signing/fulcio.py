@@ -27,8 +27,10 @@ from sigkit.errors import (
 )
 from sigkit.keys.pem import parse_pem
 from sigkit.signing.client import Ask, under
+from sigkit.signing.stated import Lifetime
 from sigkit.signing.token import LEEWAY
 from sigkit.text import format_time
+from sigkit.trust.root import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,11 @@ class Certified(Data):
     def good_until(self) -> datetime:
         """By when everything that states a time must have answered."""
         return self.ends - min(MARGIN, (self.ends - self.begins) / 2)
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """When it is valid, and by when services must have answered."""
+        return Lifetime(Window(self.begins, self.ends), self.good_until)
 
 
 def request_certificate(client: Client, url: str, token: IdentityToken, key: EphemeralKey) -> tuple[tuple[bytes, ...], Place]:
@@ -166,20 +173,26 @@ def _check_identity(signer: IdentitySigner, token: IdentityToken, place: Place) 
         )
     if not _names(signer, token):
         raise OtherIdentityCertified(
-            "the certificate names another identity than the token", place=place, expected=token.identity, got=signer.subject
+            "the certificate names another identity than was told",
+            place=place,
+            expected=" or ".join(filter(None, (token.identity, token.job))),
+            got=signer.subject,
         )
 
 
 def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
     """Tell whether the certificate's name is made of what the token says.
 
-    An address is certified as it is, a user name with its domain after a `!`. Of the rest an authority makes a URI by rules of its own; all
-    that are known put one claim after the scheme or after the host, and all of it: `https://github.com/` and `job_workflow_ref`.
+    An address is certified as it is, a user name with its domain after a `!`; a token with an address is told as that, and takes nothing
+    else. Of the rest an authority makes a URI by rules of its own; all that are known put one claim after the scheme or after the host,
+    and all of it: `https://github.com/` and `job_workflow_ref`.
     """
     if signer.kind == "email":
         return signer.subject == token.email
     if signer.kind == "username":
         return signer.subject.rpartition("!")[0] == token.subject
+    if token.email:
+        return False
     after_scheme = signer.subject.partition("://")[2]
     parts = {signer.subject, after_scheme, after_scheme.partition("/")[2]}
     return signer.extensions.get("tokenSubject") == token.subject or not parts.isdisjoint(token.names)

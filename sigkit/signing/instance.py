@@ -24,6 +24,7 @@ from sigkit.errors import (
 )
 from sigkit.keys.public import ED25519
 from sigkit.signing.rekor import V1, V2, VERSIONS, log_signature
+from sigkit.signing.stated import StatedTimes
 from sigkit.signing.timestamp import request_timestamp
 from sigkit.trust.signing_config import AnyOne, needed, select
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sigkit.clock import Clock
     from sigkit.keys.public import PublicKey
     from sigkit.signing.client import Client, Patience
+    from sigkit.signing.stated import Lifetime
     from sigkit.tlog.entry import LogEntry
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import Service, SigningConfig
@@ -131,20 +133,20 @@ class Instance:
                 remedy="sign with an ECDSA key (sigkit key generate), or without a log",
             )
 
-    def vouch(self, logged: Logged, good_until: datetime | None) -> Vouchers:
+    def vouch(self, logged: Logged, lifetime: Lifetime) -> Vouchers:
         """Have a signature timestamped and logged.
 
         Args:
             logged: what was signed, and by what.
-            good_until: by when services that state a time must have answered; None when a key signs, which has no end.
+            lifetime: of what signed it. A service that states a time outside it is one that failed.
 
         Raises:
             RunsOut: one could not by then.
             NoServiceAnswered: (UNAVAIL) too few gave what they were asked for.
             SigkitError: what the only one said.
         """
-        stamps = self.enough(self.authorities, self.stamp_count, lambda service: self._stamp(service, logged, good_until))
-        entries = self.enough(self.logs, self.log_count, lambda service: self._log(service, logged, good_until))
+        stamps = self.enough(self.authorities, self.stamp_count, lambda service: self._stamp(service, logged, lifetime))
+        entries = self.enough(self.logs, self.log_count, lambda service: self._log(service, logged, lifetime))
         return Vouchers(entries, stamps)
 
     def enough(self, services: Sequence[Service], count: int, ask: Callable[[Service], T]) -> tuple[T, ...]:
@@ -175,18 +177,18 @@ class Instance:
                 self.client.watcher.passed_over(service.url, err)
         return tuple(found)
 
-    def _stamp(self, service: Service, logged: Logged, good_until: datetime | None) -> bytes:
+    def _stamp(self, service: Service, logged: Logged, lifetime: Lifetime) -> bytes:
         def ask(until: Patience) -> bytes:
-            return request_timestamp(self.client, service.url, logged.signature, self.root, until)
+            return request_timestamp(self.client, service.url, logged.signature, self.root, StatedTimes(lifetime, self.clock), until)
 
-        return self._timed(service, good_until, ask)
+        return self._timed(service, lifetime.good_until, ask)
 
-    def _log(self, service: Service, logged: Logged, good_until: datetime | None) -> LogEntry:
+    def _log(self, service: Service, logged: Logged, lifetime: Lifetime) -> LogEntry:
         def ask(until: Patience) -> LogEntry:
-            return log_signature(self.client, service, logged, self.root, until)
+            return log_signature(self.client, service, logged, self.root, StatedTimes(lifetime, self.clock), until)
 
         # The second generation states no time, and the timestamp is there already: such a log can be waited for.
-        return ask(self._until(service)) if service.version == V2 else self._timed(service, good_until, ask)
+        return ask(self._until(service)) if service.version == V2 else self._timed(service, lifetime.good_until, ask)
 
     def _timed(self, service: Service, good_until: datetime | None, ask: Callable[[Patience], T]) -> T:
         """Ask a service that states the time itself, for no longer than `good_until`.

@@ -19,7 +19,7 @@ from sigkit.data import Data
 from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
-from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under, words_of
+from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under
 from sigkit.signing.token import parse_identity_token
 
 if TYPE_CHECKING:
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "openid email"
 LOGIN_S: Final = 300.0  # a person finds a second factor in between
+_MOST_FIELDS: Final = 20  # of a callback
 CALLBACK: Final = "/auth/callback"
 _FORM: Final = "application/x-www-form-urlencoded"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_SECRETS: Final = frozenset({"code", "code_verifier", "device_code"})  # of what is sent: with them a token is had
 _INTERVAL_S: Final = 5  # RFC 8628 section 3.2, where the issuer names none
 _LONGEST_INTERVAL_S: Final = 60
 _SLOW_DOWN: Final = "slow_down"
@@ -74,8 +76,8 @@ class Listener(Protocol):
         """Where the issuer is to send the browser."""
         ...
 
-    def wait(self, timeout_s: float) -> str | None:
-        """Return the query that the browser brought, or None when it brought none in time."""
+    def wait(self, timeout_s: float, state: str) -> str | None:
+        """Return the query that the browser brought for the login with this state, or None when it brought none in time."""
         ...
 
 
@@ -148,7 +150,7 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
     }
     joint = "&" if "?" in endpoints.authorization else "?"
     window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}")
-    query = listener.wait(LOGIN_S)
+    query = listener.wait(LOGIN_S, state)
     if query is None:
         raise LoginFailed("nobody logged in", place=Place(endpoints.issuer), expected=f"within {LOGIN_S:g} s")
     code = _read_callback(query, state, endpoints)
@@ -197,7 +199,7 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
             return _token_of(answer, endpoints)
         error = _SLOW_DOWN if answer.status == _TOO_MANY else _error_of(answer)
         if error not in _PENDING:
-            said = words_of(answer.body) or "it does not say why"
+            said = answer.words() or "it does not say why"
             raise LoginFailed(f"the login was refused: {said}", place=answer.place(), got=str(answer.status))
         wait_s += _INTERVAL_S if error == _SLOW_DOWN else 0
     raise LoginFailed("nobody entered the code in time", place=Place(endpoints.issuer))
@@ -213,12 +215,9 @@ def _error_of(answer: Answer) -> str:
 
 def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     """Return the code that came with the browser, if it comes from this login (GHSA-hm8f-75xx-w2vr: no state was looked at)."""
-    try:
-        fields = parse_qs(query, strict_parsing=True, max_num_fields=20)
-    except ValueError as err:
-        raise LoginForged("what the browser brought is no answer to a login", place=Place("loopback")) from err
-    if not hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8")):
+    if not is_answer(query, state):
         raise LoginForged("the browser brought the answer to another login", place=Place("loopback"), expected="the state that was sent")
+    fields = parse_qs(query, strict_parsing=True, max_num_fields=_MOST_FIELDS)
     if "error" in fields:
         said = ": ".join(part[:SHOWN_CHARACTERS] for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
         raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))
@@ -228,6 +227,15 @@ def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     return code
 
 
+def is_answer(query: str, state: str) -> bool:
+    """Tell whether a query comes from the login with this state; anybody on this machine can bring another."""
+    try:
+        fields = parse_qs(query, strict_parsing=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return False
+    return hmac.compare_digest(_only(fields, "state").encode("utf-8"), state.encode("utf-8"))
+
+
 def _only(fields: Mapping[str, list[str]], name: str) -> str:
     values = fields.get(name, [])
     return values[0] if len(values) == 1 else ""
@@ -235,8 +243,9 @@ def _only(fields: Mapping[str, list[str]], name: str) -> str:
 
 def _post(client: Client, endpoints: Endpoints, url: str, fields: Mapping[str, str], success: tuple[int, ...] = (200,)) -> Answer:
     body = urlencode(fields).encode("ascii")
+    secrets = tuple(value for name, value in fields.items() if name in _SECRETS)
     try:
-        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near))
+        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near, secrets=secrets))
     except RequestRefused as err:
         raise LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got) from err
 

@@ -7,15 +7,18 @@ key's signature, and what was collected for the old one is let go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sigkit.data import Data
+from sigkit.errors import SigkitError
 from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, write_bundle
+from sigkit.net.secrets import hide_secrets
 from sigkit.signing.ephemeral import EphemeralKey
 from sigkit.signing.finish import is_complete, same_signer
 from sigkit.signing.fulcio import judge_certificate, judge_own_certificate, request_certificate
 from sigkit.signing.instance import RunsOut
 from sigkit.signing.keyed import OWN_KEY, Complete, Made, StatementToSign, content_of, hint_of, key_signer, message_of
+from sigkit.signing.stated import ENDLESS, Lifetime
 from sigkit.signing.token import check_token
 from sigkit.trust.root import TrustedKey, root_of_keys, with_keys
 from sigkit.verify.bind import Artifact
@@ -40,13 +43,16 @@ if TYPE_CHECKING:
 class Publication(Data):
     """What becomes public, and cannot be taken back: who signs, who says so ("" for a key), and where.
 
-    `services` are asked, and `spare` ones where one of them fails.
+    `services` are asked, and `spare` ones where one of them fails. `job` is what the certificate's name is made of where that is not `who`;
+    `user_name` is what it is made of at an authority that certifies user names and not addresses.
     """
 
     who: str
     issuer: str
     services: tuple[str, ...]
     spare: tuple[str, ...]
+    job: str = ""
+    user_name: str = ""
 
 
 class Consent(Protocol):
@@ -91,12 +97,12 @@ class KeylessSignatory:
             NotAgreed: (IDENT) nothing was sent.
             SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
         """
-        self._consent(_publication(self._token.identity, self._token.issuer, self._authorities, self._instance))
+        self._consent(_publication(_who(self._token), self._authorities, self._instance))
         while True:
             key, certified = self._certify()
             signature = key.sign(message_of(thing))
             try:
-                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.good_until)
+                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.lifetime)
             except RunsOut:
                 self._instance.client.watcher.note("the certificate ends before the services answer: taking a new one")
                 continue
@@ -114,8 +120,12 @@ class KeylessSignatory:
         key = EphemeralKey()
 
         def ask(service: Service) -> Certified:
-            chain, place = request_certificate(self._instance.client, service.url, self._token, key)
-            return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+            try:
+                chain, place = request_certificate(self._instance.client, service.url, self._token, key)
+                return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+            except SigkitError as err:
+                hide_secrets(err, (self._token.raw,))
+                raise
 
         (certified,) = self._instance.enough(self._authorities, 1, ask)
         return key, certified
@@ -163,11 +173,12 @@ class ServiceSignatory:
         """
         if self._instance.log_count:
             who = self._certified.signer.subject if self._certified else f"key {self._key.public.fingerprint}"
-            self._consent(_publication(who, "", (), self._instance))
+            self._consent(_publication(_Who(who), (), self._instance))
         signature = self._key.sign(message_of(thing))
         der = self._certified.der if self._certified else None
-        # One's own certificate lives for months: whether it was valid at the attested times is judged with the finished bundle.
-        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), None)
+        # One's own certificate lives for months: services are waited for as long as they may take.
+        lifetime = Lifetime(self._certified.lifetime.valid) if self._certified else ENDLESS
+        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), lifetime)
         material = CertificateMaterial((der,)) if der is not None else KeyMaterial(hint_of(self._key.public))
         return Made(_bundle(material, thing, signature, self._key, vouchers), signature, self._complete)
 
@@ -176,10 +187,24 @@ class ServiceSignatory:
         return same_signer(facts, self._complete) and is_complete(facts, self._complete)
 
 
-def _publication(who: str, issuer: str, authorities: Sequence[Service], instance: Instance) -> Publication:
+class _Who(NamedTuple):
+    """The part of a publication that says who signs."""
+
+    who: str
+    issuer: str = ""
+    job: str = ""
+    user_name: str = ""
+
+
+def _who(token: IdentityToken) -> _Who:
+    return _Who(token.identity, token.issuer, token.job, token.subject if token.email and token.subject != token.email else "")
+
+
+def _publication(by: _Who, authorities: Sequence[Service], instance: Instance) -> Publication:
     first = (*authorities[:1], *instance.logs[: instance.log_count])
     spare = (*authorities[1:], *instance.logs[instance.log_count :])
-    return Publication(who, issuer, tuple(dict.fromkeys(service.url for service in first)), tuple(service.url for service in spare))
+    urls = tuple(dict.fromkeys(service.url for service in first))
+    return Publication(by.who, by.issuer, urls, tuple(service.url for service in spare), by.job, by.user_name)
 
 
 def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:

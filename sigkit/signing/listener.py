@@ -1,7 +1,8 @@
 """The end of a login in a browser: one answer, taken on loopback.
 
-Only a GET of the callback's path counts; whatever else arrives (a favicon, a port scan) is answered 404 and waiting goes on. What the
-browser is shown says nothing of what was brought. All connections are listened to at once: browsers open some ahead that they never use.
+Only a GET of the callback's path with the state of this login counts; whatever else arrives (a favicon, a port scan, what another page or
+user sends to end the login) is answered 404 and waiting goes on. What the browser is shown says nothing of what was brought. All
+connections are listened to at once: browsers open some ahead that they never use.
 
 Source: RFC 8252 section 7.3.
 """
@@ -13,7 +14,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from sigkit.signing.interactive import CALLBACK
+from sigkit.signing.interactive import CALLBACK, is_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +34,11 @@ class LoopbackListener:
         # `localhost`, not the address: issuers have the name registered (RFC 8252 advises otherwise; Dex and Fulcio's clients use it).
         self.redirect_uri = f"http://localhost:{self._socket.getsockname()[1]}{CALLBACK}"
 
-    def wait(self, timeout_s: float) -> str | None:
-        """Return the query that the browser brought to the callback, or None when it brought none in time."""
+    def wait(self, timeout_s: float, state: str) -> str | None:
+        """Return the query that the browser brought to the callback for the login with this state, or None when it brought none in time."""
         with _Callers(self._socket) as callers:
             for connection, head in callers.heads(time.monotonic() + timeout_s):
-                query = _answer(connection, head)
+                query = _answer(connection, head, state)
                 if query is not None:
                     return query
         return None
@@ -113,11 +114,11 @@ class _Callers:
         self._selector.close()
 
 
-def _answer(connection: socket.socket, head: bytes) -> str | None:
-    """Answer one request, and return its query if it is for the callback."""
+def _answer(connection: socket.socket, head: bytes, state: str) -> str | None:
+    """Answer one request, and return its query if it is for the callback of this login."""
     words = head.partition(b"\r\n")[0].decode("ascii", "replace").split(" ")
     path, _, query = words[1].partition("?") if len(words) == 3 and words[0] == "GET" else ("", "", "")
-    found = path == CALLBACK and bool(query)
+    found = path == CALLBACK and is_answer(query, state)
     status = b"200 OK" if found else b"404 Not Found"
     page = _PAGE if found else b""
     length = str(len(page)).encode("ascii")

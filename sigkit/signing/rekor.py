@@ -29,6 +29,7 @@ from sigkit.verify.signature import OverBytes
 
 if TYPE_CHECKING:
     from sigkit.signing.client import Client, Patience
+    from sigkit.signing.stated import StatedTimes
     from sigkit.strict import Json
     from sigkit.tlog.entry import LogEntry
     from sigkit.tlog.entry_v2 import Verifier
@@ -44,7 +45,7 @@ _PATH_V2: Final = "/api/v2/log/entries"
 _CONFLICT: Final = 409
 
 
-def log_signature(client: Client, service: Service, logged: Logged, root: TrustedRoot, until: Patience) -> LogEntry:
+def log_signature(client: Client, service: Service, logged: Logged, root: TrustedRoot, stated: StatedTimes, until: Patience) -> LogEntry:
     """Have a signature logged, and return the entry, proved.
 
     Args:
@@ -52,12 +53,14 @@ def log_signature(client: Client, service: Service, logged: Logged, root: Truste
         service: the log.
         logged: what was signed, and by what; an envelope's payload if it was one.
         root: the instance's.
+        stated: judges the time that it states.
         until: after which there is no use in waiting.
 
     Raises:
         OtherEntry: (BIND), TlogError, ParseError: the answer is not the entry of this signature, or is not proved.
         ServiceNotTrusted: (ROOT) the root does not hold the log.
         UnsupportedEntry: (TLOG) the log takes no such key.
+        TimeInFuture, OutsideCertificate: (TIME) its clock is wrong, as `StatedTimes.check`.
         SigkitError: as `Client.ask`.
     """
     if service.version == V2:
@@ -69,6 +72,7 @@ def log_signature(client: Client, service: Service, logged: Logged, root: Truste
         why = found.unchecked[0] if found.unchecked else None
         got = f"{why.what}: {why.why}" if why else "a promise alone"
         raise ServiceNotTrusted("the entry is not included in a log that is trusted", place=place, got=got)
+    stated.check(found.times, place)
     return entry
 
 

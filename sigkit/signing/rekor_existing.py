@@ -14,7 +14,7 @@ from sigkit import limits, strict
 from sigkit.errors import AnswerUnusable, Place, ServiceNotTrusted, TimedOut
 from sigkit.signing.client import Ask, under
 from sigkit.tlog.checkpoint import parse_checkpoint
-from sigkit.tlog.client import CHECKPOINT_BYTES, TILE_BYTES, fetch_tile, is_uuid
+from sigkit.tlog.client import TILE_BYTES, fetch_tile, is_uuid
 from sigkit.tlog.entry import InclusionProof, LogEntry
 from sigkit.tlog.entry_v2 import KIND
 from sigkit.tlog.note import parse_note
@@ -78,7 +78,7 @@ def read_existing(client: Client, base: str, index: int, leaf: bytes, root: Trus
         return None if answer.status in _GONE else answer.body
 
     while True:
-        answer = client.ask(Ask("GET", under(base, f"{_READS_V2}checkpoint"), CHECKPOINT_BYTES, accept="*/*"), until)
+        answer = client.ask(Ask("GET", under(base, f"{_READS_V2}checkpoint"), limits.NOTE_BYTES, accept="*/*"), until)
         text = strict.decode_utf8(answer.body, answer.place())
         note = parse_note(text, answer.place())
         checkpoint = parse_checkpoint(note.text, answer.place())

@@ -17,13 +17,14 @@ from sigkit.signing.client import Ask
 if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.signing.client import Client, Patience
+    from sigkit.signing.stated import StatedTimes
     from sigkit.trust.root import TrustedRoot
 
 _QUERY: Final = "application/timestamp-query"
 _REPLY: Final = "application/timestamp-reply"
 
 
-def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedRoot, until: Patience) -> bytes:
+def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedRoot, stated: StatedTimes, until: Patience) -> bytes:
     """Return an authority's response about `signature`, in DER, as a bundle holds it.
 
     Args:
@@ -31,11 +32,13 @@ def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedR
         url: the authority's, whole.
         signature: what must have existed.
         root: the instance's.
+        stated: judges the time that it states.
         until: after which there is no use in waiting.
 
     Raises:
         BadTimestamp: (TIME) malformed, over other bytes, without our nonce, or not what the authority signs.
         OutsideAuthority: (TIME) the root does not trust the authority at that time.
+        TimeInFuture, OutsideCertificate: (TIME) its clock is wrong, as `StatedTimes.check`.
         ServiceNotTrusted: (ROOT) the root does not hold the authority.
         SigkitError: as `Client.ask`.
     """
@@ -58,6 +61,7 @@ def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedR
     facts, unchecked = verify_timestamps((answer.body,), signature, root.timestamp_authorities, answer.place())
     if not facts:
         raise ServiceNotTrusted("the timestamp is by an authority that is not trusted", place=answer.place(), got=unchecked[0].why)
+    stated.check(facts, answer.place())
     return answer.body
 
 

@@ -32,8 +32,9 @@ _ABOUT_ITSELF: Final = frozenset({"iss", "aud", "jti", "nonce", "azp", "at_hash"
 class IdentityToken(Data):
     """What a token says. Nothing of it is proved.
 
-    `names` are the texts that the name in a certificate can be made of: the subject, and the claims of CI systems. `issuers` holds
-    `iss`, and whom a federating issuer (Dex) got the identity from. `email` is "" where none is named.
+    `names` are the texts that the name in a certificate can be made of: the subject, and `job`, which is how authorities name a job of
+    the CI systems that are known; where none is recognised, any claim. `issuers` holds `iss`, and whom a federating issuer (Dex) got the
+    identity from. `email` and `job` are "" where none is named.
     """
 
     raw: str
@@ -45,6 +46,7 @@ class IdentityToken(Data):
     email: str
     email_verified: str
     nonce: str
+    job: str
     names: tuple[str, ...]
     issuers: tuple[str, ...]
 
@@ -77,11 +79,14 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
         got = "nothing" if not text else f"{len(parts)} parts"
         raise MalformedToken("not a JSON Web Token", place=place, expected="three parts with dots between them", got=got)
     strict.parse_json(_decode_part(parts[0], place), most_bytes=limits.TOKEN_BYTES, place=place).object()
+    if not _decode_part(parts[2], place):
+        raise MalformedToken("the identity token is not signed", place=place, expected="a signature behind the second dot", got="nothing")
     claims = strict.parse_json(_decode_part(parts[1], place), most_bytes=limits.TOKEN_BYTES, place=place)
     if len(claims.object()) > _CLAIMS:
         raise MalformedToken(f"more than {_CLAIMS} claims", place=place, got=str(len(claims.object())))
     issuer, subject = claims.member("iss").text(), claims.member("sub").text()
     email = claims.find("email")
+    job = "" if email else _job(claims.object())
     begins = [found for name in ("nbf", "iat") if (found := claims.find(name))]
     return IdentityToken(
         raw=text,
@@ -93,7 +98,8 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
         email=email.text() if email else "",
         email_verified=_verified(claims.find("email_verified")),
         nonce=nonce.text() if (nonce := claims.find("nonce")) else "",
-        names=_names(subject, claims.object()),
+        job=job,
+        names=(subject, job) if job else _names(subject, claims.object()),
         issuers=(issuer, *_federated(claims)),
     )
 
@@ -153,8 +159,9 @@ def _decode_part(part: str, place: Place) -> bytes:
         raise MalformedToken("a part of the token is not base64url without padding", place=place)
     try:
         return strict.decode_base64(standard + "=" * (-len(standard) % 4), place)
-    except MalformedBase64 as err:
-        raise MalformedToken("a part of the token is not base64url without padding", place=place) from err
+    except MalformedBase64:
+        # Not even as the cause, which `-vv` prints: it quotes what it could not decode.
+        raise MalformedToken("a part of the token is not base64url without padding", place=place) from None
 
 
 def _time(cursor: Cursor) -> datetime:
@@ -181,26 +188,38 @@ def _verified(cursor: Cursor | None) -> str:
 
 def _names(subject: str, claims: dict[str, Json]) -> tuple[str, ...]:
     texts = [value for name, value in claims.items() if isinstance(value, str) and value and name not in _ABOUT_ITSELF]
-    return tuple(dict.fromkeys((subject, *texts, *_of_kubernetes(claims), *_of_several(claims))))
+    return tuple(dict.fromkeys((subject, *texts)))
 
 
-def _of_several(claims: dict[str, Json]) -> tuple[str, ...]:
-    """Return the paths that Fulcio makes of several claims: Buildkite's and CircleCI's (docs/oidc.md)."""
+def _job(claims: dict[str, Json]) -> str:
+    """Return how authorities name a job of a CI system, without the system's own URL; "" where none is recognised.
+
+    Source: sigstore/fulcio config/identity/config.yaml, `subject-alternative-name-template`.
+    """
+    for name in ("job_workflow_ref", "ci_config_ref_uri"):  # GitHub's and Forgejo's; GitLab's
+        found = claims.get(name)
+        if isinstance(found, str) and found:
+            return found
+    return _of_kubernetes(claims) or _of_several(claims)
+
+
+def _of_several(claims: dict[str, Json]) -> str:
+    """Return the path that is made of several claims: Buildkite's and CircleCI's."""
     circle = "oidc.circleci.com"
     templates = (
         ("{}/{}", "organization_slug", "pipeline_slug"),
         ("api/v2/projects/{}/pipeline-definitions/{}", f"{circle}/project-id", f"{circle}/pipeline-definition-id"),
     )
-    return tuple(template.format(*(claims[name] for name in names)) for template, *names in templates if claims.keys() >= set(names))
+    return next((template.format(*(claims[name] for name in names)) for template, *names in templates if claims.keys() >= set(names)), "")
 
 
-def _of_kubernetes(claims: dict[str, Json]) -> tuple[str, ...]:
+def _of_kubernetes(claims: dict[str, Json]) -> str:
     """Return Fulcio's name for a service account of Kubernetes, if the token is one's."""
     about = claims.get("kubernetes.io")
     account = about.get("serviceaccount") if isinstance(about, dict) else None
     if not isinstance(about, dict) or not isinstance(account, dict):
-        return ()
-    return (f"https://kubernetes.io/namespaces/{about.get('namespace')}/serviceaccounts/{account.get('name')}",)
+        return ""
+    return f"https://kubernetes.io/namespaces/{about.get('namespace')}/serviceaccounts/{account.get('name')}"
 
 
 def _federated(claims: Cursor) -> tuple[str, ...]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
     from sigkit.tlog.checkpoint import Checkpoint
 
-CHECKPOINT_BYTES: Final = 64 << 10  # 64 signatures, of which the largest kind has 3.3 kB
 TILE_BYTES: Final = WIDTH * HASH_BYTES
 _BUNDLE_BYTES: Final = WIDTH * (ENTRY_BYTES + 2)
 _SEARCH_BYTES: Final = 4 << 20
@@ -105,11 +104,11 @@ def find_log(session: Session, url: str, place: Place, seconds: float) -> LogRea
         SigkitError: as `Session.send`.
     """
     asker = _Asker(session, url.rstrip("/"), place, Deadline(seconds))
-    if asker.probe("/api/v2/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/api/v2/checkpoint", limits.NOTE_BYTES) is not None:
         return TileReader(asker, "/api/v2")
     if asker.probe("/api/v1/log", limits.LOG_ANSWER_BYTES) is not None:
         return RekorV1Reader(asker)
-    if asker.probe("/checkpoint", CHECKPOINT_BYTES) is not None:
+    if asker.probe("/checkpoint", limits.NOTE_BYTES) is not None:
         return TileReader(asker, "")
     raise AnswerUnusable("no log of a kind that is read is there", place=place, expected="Rekor of either generation, or a log of tiles")
 
@@ -171,6 +170,11 @@ def fetch_tile(fetch: Callable[[str], bytes | None], tile: Tile) -> bytes | None
     return raw
 
 
+def is_index(text: str) -> bool:
+    """Tell whether a log could count an entry so."""
+    return text.isascii() and text.isdecimal() and len(text) < limits.INTEGER_DIGITS
+
+
 def is_uuid(text: str) -> bool:
     """Tell whether a log of the first generation could call an entry so: the leaf's hash, perhaps with its tree's number before it."""
     return len(text) in _UUID_CHARACTERS and _HEX.issuperset(text)
@@ -190,7 +194,7 @@ class TileReader:
             SigkitError: no answer, or no text.
         """
         path = f"{self._prefix}/checkpoint"
-        raw = self._asker.ask(path, CHECKPOINT_BYTES)
+        raw = self._asker.ask(path, limits.NOTE_BYTES)
         if raw is None:
             raise AnswerUnusable("the log has no checkpoint any more", place=self._asker.at(path))
         return strict.decode_utf8(raw, self._asker.at(path))
@@ -206,7 +210,7 @@ class TileReader:
         place = self._asker.at(f"{self._prefix}/tile/entries")
         note = self.fetch_checkpoint()
         head = parse_checkpoint(parse_note(note, place).text, place)
-        if not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS) or int(name) >= head.size:
+        if not is_index(name) or int(name) >= head.size:
             raise EntryAbsent("the log has no such entry", place=place, expected=f"an index below {head.size}", got=name[:100])
         index = int(name)
         tile = tile_at(ENTRIES, index // WIDTH, head.size)
@@ -282,7 +286,7 @@ class RekorV1Reader:
             SigkitError: as `Session.send`.
         """
         by_hash = is_uuid(name)
-        if not by_hash and not (name.isascii() and name.isdecimal() and len(name) < limits.INTEGER_DIGITS):
+        if not by_hash and not is_index(name):
             raise EntryAbsent("no name of an entry", place=self._asker.place, expected="an index, or 64 or 80 hex digits", got=name[:100])
         path = f"/api/v1/log/entries/{name}" if by_hash else f"/api/v1/log/entries?logIndex={name}"
         answer = self._asker.json(path)

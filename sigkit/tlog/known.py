@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigkit.data import Data
-from sigkit.errors import CheckpointMismatch
+from sigkit.errors import CheckpointMismatch, IndexNotProved
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.entry_v1 import verify_promise
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
@@ -48,10 +48,11 @@ def verify_head(note: str, log: KnownLog, place: Place) -> Checkpoint:
 
 
 def prove_entry(entry: LogEntry, log: KnownLog, place: Place) -> ProvedEntry:
-    """Prove that the log holds an entry: its body, at its place, in a tree that the log signed.
+    """Prove that the log holds an entry: its body, at its place, in a tree that the log signed, and that this place has the entry's index.
 
     Raises:
         CheckpointMismatch: (TLOG) there is no proof, or the checkpoint is of another tree.
+        IndexNotProved: (TLOG) the entry's index is not its place in that tree, and the log did not promise it.
         BadInclusionProof, MalformedCheckpoint, CheckpointNotSigned, BadPromise: (TLOG).
     """
     proof = entry.proof
@@ -61,5 +62,13 @@ def prove_entry(entry: LogEntry, log: KnownLog, place: Place) -> ProvedEntry:
     if (checkpoint.size, checkpoint.root) != (proof.size, proof.root):
         raise CheckpointMismatch("the checkpoint is of another tree", place=place, expected=str(proof.size), got=str(checkpoint.size))
     verify_inclusion(leaf_hash(entry.body), proof.index, proof.size, proof.hashes, proof.root, place)
-    promised = verify_promise(entry, log.key, place) if entry.promise is not None else None
-    return ProvedEntry(checkpoint, proof.checkpoint, promised)
+    if entry.promise is not None:
+        return ProvedEntry(checkpoint, proof.checkpoint, verify_promise(entry, log.key, place))
+    if log.origin is None or entry.index != proof.index:  # a log without a name of its own has several trees
+        raise IndexNotProved(
+            "the log holds this entry, but does not promise that it has this index",
+            place=place,
+            expected=f"the log's promise of {entry.index}",
+            got=f"leaf {proof.index} of {checkpoint.origin[:200]}",
+        )
+    return ProvedEntry(checkpoint, proof.checkpoint, None)

@@ -15,9 +15,9 @@ import shlex
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sigkit import durable, strict
+from sigkit import durable, limits, strict
 from sigkit.data import Data
-from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place
+from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place, SigkitError
 from sigkit.tlog.known import verify_head
 from sigkit.tlog.proof import verify_consistency
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sigkit.tlog.known import KnownLog
 
 VARIABLE: Final = "SIGKIT_CHECKPOINTS"
-_NOTE_BYTES: Final = 64 << 10
 _TREE: Final = re.compile("[0-9a-f]{64}(?:-[0-9a-f]{16})?", re.ASCII)
 
 
@@ -51,6 +50,14 @@ class Observed(Data):
 def default_directory() -> str | None:
     """Return where checkpoints are kept; None without a home."""
     return durable.state_directory("checkpoints", VARIABLE)
+
+
+class Remembered(Data):
+    """A checkpoint that was seen: its file, and its first two lines; "" if it cannot be read."""
+
+    path: str
+    origin: str
+    size: str
 
 
 class GrowthReader(Protocol):
@@ -107,35 +114,30 @@ class Monitor:
                 durable.write(path, note.encode("utf-8"), mode=0o600, point="monitor.checkpoint")
             return observed
 
-    def remembered(self) -> dict[str, str]:
-        """Return the files of what was seen, with the first line of each.
+    def remembered(self) -> tuple[Remembered, ...]:
+        """Return what was seen last of each log. A file that cannot be read is among them: it can be forgotten, too.
 
         Raises:
-            FileUnreadable: (UNAVAIL) the directory, or one of them.
+            FileUnreadable: (UNAVAIL) the directory.
         """
         try:
             names = sorted(name for name in os.listdir(self._directory) if _TREE.fullmatch(name))
         except FileNotFoundError:
-            return {}
+            return ()
         except OSError as err:
             raise FileUnreadable(f"cannot list the checkpoints: {err.strerror}", place=Place(self._directory)) from err
-        paths = (os.path.join(self._directory, name) for name in names)
-        return {
-            path: durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path)).decode("utf-8", "replace").split("\n")[0] for path in paths
-        }
+        return tuple(_remembered(os.path.join(self._directory, name)) for name in names)
 
     def forget(self, path: str) -> str:
         """Let the next checkpoint of a log be the first again, and return where what was seen is kept: it may still prove a fault.
 
         Raises:
-            FileUnreadable: (UNAVAIL) it is not there, or cannot be read.
-            FileUnwritable, LockTimeout: (UNAVAIL).
+            FileUnwritable, LockTimeout: (UNAVAIL) it is not there, or cannot be put away.
         """
         family = os.path.basename(path)[:64]
-        raw = durable.read(path, most_bytes=_NOTE_BYTES, place=Place(path))
-        kept = f"{path}.forgotten-{hashlib.sha256(raw).hexdigest()[:16]}"
         with durable.lock(os.path.join(self._directory, f"{family}.lock")):
             try:
+                kept = f"{path}.forgotten-{os.lstat(path).st_mtime_ns:x}"
                 os.rename(path, kept)
                 durable.sync_directory(self._directory)
             except OSError as err:
@@ -146,7 +148,7 @@ class Monitor:
         if not os.path.lexists(path):
             return None
         place = Place(path)
-        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=_NOTE_BYTES, place=place), place), log, place)
+        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
 
     def _count_others(self, family: str, number: str, note: str, new: Checkpoint, place: Place) -> int:
         """Return how many other trees of a log were seen; a log has either one without a number, or any that have one."""
@@ -158,6 +160,7 @@ class Monitor:
                 place=place,
                 expected="the tree that was seen before",
                 got=new.origin[:200],
+                remedy=_forget(os.path.join(self._directory, others[0])),
             )
         return len(others)
 
@@ -178,7 +181,7 @@ class Monitor:
         except BadConsistencyProof as err:
             message = f"the log's tree does not continue the one that it showed before; it is kept, in {self._keep(path, note)}"
             got = f"{new.size} leaves, {new.root.hex()}"
-            raise LogForked(message, place=place, expected=f"{late.size} leaves, {late.root.hex()}", got=got, remedy=_forget(new)) from err
+            raise LogForked(message, place=place, expected=f"{late.size} leaves, {late.root.hex()}", got=got, remedy=_forget(path)) from err
         return newest, new
 
     def _compare(self, path: str, old: Checkpoint, new: Checkpoint, note: str, reader: GrowthReader, place: Place) -> Observed:
@@ -190,7 +193,7 @@ class Monitor:
                 place=place,
                 expected=f"{expected} or more",
                 got=got,
-                remedy=_forget(new),
+                remedy=_forget(path),
             )
         if new.size == old.size:
             if new.root == old.root:
@@ -201,7 +204,7 @@ class Monitor:
                 place=place,
                 expected=expected,
                 got=got,
-                remedy=_forget(new),
+                remedy=_forget(path),
             )
         try:
             hashes = reader.fetch_growth(old.size, new) if old.size else ()
@@ -209,7 +212,7 @@ class Monitor:
         except BadConsistencyProof as err:
             kept = self._keep(path, note)
             message = f"the log's tree does not continue the one seen before; both are kept, in {kept}"
-            raise LogForked(message, place=place, expected=expected, got=got, remedy=_forget(new)) from err
+            raise LogForked(message, place=place, expected=expected, got=got, remedy=_forget(path)) from err
         return Observed(Seen.GROWN, old.size)
 
     def _keep(self, path: str, note: str) -> str:
@@ -219,8 +222,18 @@ class Monitor:
         return kept
 
 
-def _forget(checkpoint: Checkpoint) -> str:
-    return f"only if whoever runs it has explained it, as after a restored backup: sigkit log forget {shlex.quote(checkpoint.origin)}"
+def _forget(path: str) -> str:
+    # By its file: several logs may have one name, as those of stacks on one host have.
+    return f"only if whoever runs it has explained it, as after a restored backup: sigkit log forget {shlex.quote(path)}"
+
+
+def _remembered(path: str) -> Remembered:
+    try:
+        raw = durable.read(path, most_bytes=limits.NOTE_BYTES, place=Place(path))
+    except SigkitError:
+        raw = b""
+    origin, size, *_ = (*raw.decode("utf-8", "replace").split("\n"), "", "")
+    return Remembered(path, origin, size)
 
 
 def _names(checkpoint: Checkpoint, log: KnownLog) -> tuple[str, str]:

@@ -45,6 +45,8 @@ def parse_note(raw: str, place: Place) -> Note:
     Raises:
         MalformedCheckpoint: (TLOG) anything that C2SP's grammar does not allow.
     """
+    if len(raw.encode("utf-8")) > limits.NOTE_BYTES:
+        _fail(f"a note of more than {limits.NOTE_BYTES} bytes", place)
     text, blank, block = raw.rpartition("\n\n")
     if not blank or not text:
         _fail("no blank line before the signatures", place)

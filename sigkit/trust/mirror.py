@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sigkit import limits
 from sigkit.errors import Place, ServerFailed
 from sigkit.net.address import Deadline
 from sigkit.net.session import Call, Redirects
@@ -15,8 +16,20 @@ if TYPE_CHECKING:
 
 UPDATE_S: Final = 60.0  # for a whole update that somebody asked for; a dozen small files
 ON_THE_WAY_S: Final = 10.0  # for one that a verification does on the way: then what is kept is used
+STACK_PATH: Final = "tuf"
 # Object stores that may not be listed answer 403 for what is absent (python-tuf's client takes it so, too).
 _ABSENT: Final = frozenset({403, 404})
+
+
+def find_below(session: Session, url: str, place: Place) -> str | None:
+    """Return the URL of the repository that a stack has below its own, if this one is a stack's.
+
+    Raises:
+        SigkitError: as `NetMirror.fetch_metadata`.
+    """
+    below = f"{url.rstrip('/')}/{STACK_PATH}"
+    mirror = NetMirror(session, below, place, within_s=ON_THE_WAY_S)
+    return below if mirror.fetch_metadata("timestamp.json", limits.TUF_TIMESTAMP_BYTES) is not None else None
 
 
 class NetMirror:

@@ -107,7 +107,9 @@ class Pins:
             NoSuchRoot: (UNAVAIL) this user has no directory for roots.
         """
         if not is_name(name):
-            raise MalformedOption("no name of a trust root", place=Place.operator(name), expected="a to z, 0 to 9, _ and -", got=name[:80])
+            raise MalformedOption(
+                "a trust root cannot have this name", place=Place.operator(name), expected="a to z, 0 to 9, _ and -", got=name[:80]
+            )
         if self.directory is None:
             raise NoSuchRoot("this user has no directory for trust roots", place=Place.operator(name), remedy=f"set HOME or {VARIABLE}")
         return os.path.join(self.directory, name, file) if file else os.path.join(self.directory, name)

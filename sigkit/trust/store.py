@@ -17,6 +17,7 @@ from sigkit.data import Data
 from sigkit.errors import (
     FileUnwritable,
     LockTimeout,
+    MalformedOption,
     MetadataExpired,
     MetadataMissing,
     NetError,
@@ -113,6 +114,7 @@ class RootStore:
 
         Raises:
             NoSuchRoot, MetadataMissing, RootTooOld, UnsafeRootStore: (UNAVAIL) there is none, or none that may be used now.
+            MalformedOption: (PARSE) an allowance for what was pinned as a file, which has no age.
             RootError: the mirror offers something that is not proved.
             SigkitError: what is pinned or kept is malformed.
         """
@@ -180,6 +182,13 @@ class RootStore:
         pin = self._pins.load(name)
         match pin:
             case FilePin():
+                if allowance != NO_ALLOWANCE:
+                    raise MalformedOption(
+                        "this trust root was pinned as a file, and nobody knows how old a file is",
+                        place=Place(pin.name),
+                        expected="a root that is fetched from a mirror, which `maxAge` and `maxExpired` are about",
+                        remedy="remove them, or pin its mirror under another name: sigkit trust init NAME --mirror URL",
+                    )
                 return self._of_file(pin)
             case TufPin():
                 return self._of_repository(pin, allowance)
@@ -188,6 +197,10 @@ class RootStore:
 
     def _of_copy(self, allowance: Allowance) -> NamedRoot:
         age = bundled.age_days(self._clock.now().date())
+        if allowance.max_age is not None and age < 0:
+            raise _clock_behind(
+                bundled.NAME, f"the copy of the public-good instance's trusted root, of {bundled.COPIED}", self._clock.now()
+            )
         if allowance.max_age is not None and timedelta(days=age) > allowance.max_age:
             raise RootTooOld(
                 "the copy of the public-good instance's trusted root is older than the policy allows",
@@ -197,7 +210,8 @@ class RootStore:
                 remedy="sigkit trust init public-good",
             )
         self.notes.append(
-            f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; --trusted-root FILE names another"
+            f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; "
+            "`sigkit trust init public-good` fetches today's"
         )
         return NamedRoot(bundled.load_public_good(), bundled.load_public_good_signing_config(), "the copy that comes with sigkit", None)
 
@@ -238,8 +252,10 @@ class RootStore:
             raise MetadataMissing(
                 "nothing of this trust root was fetched yet", place=Place(pin.name), remedy=f"sigkit trust update {pin.name}"
             )
-        age = max(self._clock.now() - kept.checked, _NOTHING)
+        age = self._clock.now() - kept.checked
         update = f"sigkit trust update {pin.name}"
+        if allowance.max_age is not None and age < _NOTHING:
+            raise _clock_behind(pin.name, f"the last check of the trust root, at {format_time(kept.checked)}", self._clock.now())
         if allowance.max_age is not None and age > allowance.max_age:
             raise RootTooOld(
                 "the trust root was checked longer ago than the policy allows",
@@ -267,9 +283,8 @@ class RootStore:
             self.notes.append(
                 f"trusted root {pin.name}: stale: its metadata expired {_words(now - found.freshness.expires)} ago, as the policy grants"
             )
-        ahead = kept.checked - self._clock.now()
-        if ahead > _NOTHING:
-            told = f"this machine's clock is {_words(ahead)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
+        if age < _NOTHING:
+            told = f"this machine's clock is {_words(-age)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
         else:
             told = f"checked with {pin.mirror} {_words(age)} ago"
         self.notes.append(f"trusted root {pin.name}: {told}")
@@ -377,6 +392,17 @@ def open_session(ca_file: str | None) -> Session:
     from sigkit.net.session import NetOptions, Session
 
     return Session(NetOptions(ca_file=ca_file, ca_option="--mirror-cacert FILE, at sigkit trust init"))
+
+
+def _clock_behind(name: str, what: str, now: datetime) -> RootTooOld:
+    """Refuse to measure an age: of two times in the wrong order, nobody knows which one is wrong, nor how long ago the first was."""
+    return RootTooOld(
+        "this machine's clock is behind the time that the policy's `maxAge` counts from, so the age is not known",
+        place=Place(name),
+        expected=f"a time after {what}",
+        got=format_time(now),
+        remedy="set the clock of this machine, then try again",
+    )
 
 
 def _words(age: timedelta) -> str:

@@ -182,7 +182,7 @@ def _build_path(
             place=place,
             expected=authority.name,
             got=f"one issued by {leaf.issuer.rfc4514_string()[:200]}",
-            remedy="--trusted-root NAME|FILE of the instance that issued it",
+            remedy="verify with the trust root of the instance that issued it: --trusted-root, or in a policy `trustedRoots`",
         ) from err
 
 

@@ -69,9 +69,11 @@ def verify(evidence: Evidence, artifact: Artifact, root: TrustedRoot, now: datet
         who = _vouch(proved, attested, root, now, claims.place)
     except NoAttestedTime as err:
         if attested.unchecked:  # what it has is by nobody whom this root knows
-            err.problem = "no log or timestamp authority that is trusted says when; it may be of another instance (--trusted-root)"
+            err.problem = "no log or timestamp authority that is trusted says when; it may be of another instance"
             err.got = err.got or "; ".join(f"{item.what}: {item.why}" for item in attested.unchecked)
-            err.remedy = err.remedy or "--trusted-root NAME|FILE of the instance that made it"
+            err.remedy = (
+                err.remedy or "verify with the trust root of the instance that made it: --trusted-root, or in a policy `trustedRoots`"
+            )
         raise
     return Facts(
         claims.place,
@@ -104,10 +106,11 @@ def _prove_signature(claims: Claims, signed: Signed, root: TrustedRoot) -> Trust
         return verify_by_key(signed, claims.content.signature, material.hint, root, claims.place)
     if not root.certificate_authorities:
         raise NoCertificateAuthority(
-            "signed by a certificate, which this trust root cannot judge",
+            "signed by an identity, whose certificate this trust root cannot judge",
             place=claims.place,
             expected="a certificate authority",
             got=f"root {root.name}",
+            remedy="say which identity may sign: --certificate-identity with --certificate-oidc-issuer, or in a policy `identity`",
         )
     # Local: a signature by key needs no X.509, which costs 46 ms to import.
     from sigkit.verify.chain import parse_signing_certificate

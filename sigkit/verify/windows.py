@@ -37,10 +37,11 @@ def check_future(times: Iterable[TimeFact], now: datetime, place: Place) -> None
     for time in times:
         if time.when > now:
             raise TimeInFuture(
-                "the signature is attested at a time that has not come yet",
+                "the signature is attested at a time that has not come yet: this machine's clock is behind, or that one is ahead",
                 place=place,
                 expected=f"until {format_time(now)}, this machine's clock",
                 got=f"{format_time(time.when)} by {time.authority}",
+                remedy="date -u  # if it is behind: timedatectl set-ntp true",
             )
 
 

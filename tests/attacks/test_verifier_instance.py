@@ -36,7 +36,7 @@ from sigkit.errors import (
     WrongShape,
 )
 from sigkit.policy.decide import decide_blob
-from sigkit.policy.flags import Wanted, WantedIdentity, WantedText, requirement_for_flags, signed_or_attested
+from sigkit.policy.flags import Wanted, WantedIdentity, WantedRoot, WantedText, requirement_for_flags, signed_or_attested
 from sigkit.policy.model import Demands
 from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.verify.bind import Artifact
@@ -428,7 +428,7 @@ def decide(case, entries):
     """Verify, and decide as the command for files does, with this many log entries demanded."""
     root = parse_trusted_root(case.root, "sim", Place("sim"), limits.DEFAULT)
     signer = WantedIdentity(WantedText("--certificate-identity", SUBJECT), WantedText("--certificate-oidc-issuer", ISSUER))
-    require = signed_or_attested(requirement_for_flags(Wanted(signer, Demands(log_entries=entries), roots=(root,))))
+    require = signed_or_attested(requirement_for_flags(Wanted(signer, Demands(log_entries=entries), roots=(WantedRoot(root),))))
     facts = case.judge()
     return decide_blob((facts,), (), Artifact.of(facts.signature.artifact), require, case.now).exit_status()
 

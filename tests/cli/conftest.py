@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from sigkit.cli.demo_image import assemble, write_layout
@@ -14,12 +16,22 @@ from tests.simulators.release import Release
 CONTENT = b"some content"
 
 
+@pytest.fixture(scope="session")
+def key_pairs(tmp_path_factory):
+    """Make release, second and other with the password pw once, for each costs the derivation of a key; tests copy what they need."""
+    directory = tmp_path_factory.mktemp("pairs")
+    for name in ("release", "second", "other"):
+        write_key_pair(str(directory / name), "ecdsa-p256", "pw")
+    return directory
+
+
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, key_pairs):
     """Work in a directory with release.key, release.pub, p.json, file.txt and sub/file.txt."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIGKIT_PASSWORD", "pw")
-    write_key_pair("release", "ecdsa-p256", "pw")
+    for path in key_pairs.glob("release.*"):
+        shutil.copy(path, tmp_path)
     (tmp_path / "p.json").write_text('{"a": 1}')
     (tmp_path / "file.txt").write_bytes(CONTENT)
     (tmp_path / "sub").mkdir()

@@ -242,7 +242,7 @@ def test_the_key_of_a_witness_is_none_of_a_log(served, capsys):
     assert (status, document["error"]["code"]) == (2, MalformedKey.code)
 
 
-@pytest.mark.parametrize("name", ["abc", "-1", "1.5", "12 ", "g" * 64, ""])
+@pytest.mark.parametrize("name", ["abc", "-1", "1.5", "12 ", "g" * 64, "1" * 19, ""])
 def test_what_no_log_calls_an_entry_by_is_a_usage_error_and_no_log_is_asked(served, capsys, name):
     _, front, url = served
     assert run(["log", "get", *by_key(url), "--", name]) == 2
@@ -261,10 +261,72 @@ def test_a_log_whose_operator_has_explained_a_rollback_is_followed_anew(served, 
     status, document = call(capsys, "checkpoint", *by_key(url))
     assert (status, document["error"]["code"]) == (1, "SK-TLOG-044")
     assert str(tmp_path / "seen") in document["error"]["problem"]
-    assert document["error"]["remedy"].endswith(f"sigkit log forget {ORIGIN}")
+    seen = document["error"]["remedy"].rpartition(" ")[2]
+    assert Path(seen).read_text() == before
     assert run(["log", "forget", "other.example"]) == 2
     assert ORIGIN in capsys.readouterr().err
-    status, document = call(capsys, "forget", ORIGIN)
-    assert status == 0
+    status, document = call(capsys, "forget", seen)
+    assert (status, document["origin"], document["size"]) == (0, ORIGIN, "3")
     assert Path(document["kept"][0]).read_text() == before
     assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"
+
+
+def test_one_log_is_forgotten_and_no_other_of_its_host(served, capsys, tmp_path):
+    _, _, url = served
+    assert call(capsys, "checkpoint", *by_key(url))[0] == 0
+    first = RekorV1()
+    first.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    with serving(first) as old:
+        root = tmp_path / "root.json"
+        listed = [{**first.log.trusted(), "baseUrl": old}]
+        root.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": listed}))
+        assert call(capsys, "checkpoint", "--trusted-root", root)[0] == 0
+        assert run(["log", "forget", ORIGIN]) == 0
+        assert f"forgot  {ORIGIN}, a tree of 2 entries" in capsys.readouterr().out
+        assert call(capsys, "checkpoint", "--trusted-root", root)[1]["seen"] == "same"
+
+
+def test_of_several_logs_with_one_origin_the_one_to_forget_is_named_by_its_file(served, capsys, tmp_path):
+    _, _, url = served
+    files = tmp_path / "seen"
+    assert call(capsys, "checkpoint", *by_key(url))[0] == 0
+    [other] = [path for path in files.iterdir() if len(path.name) == 64]
+    (files / ("0" * 64)).write_bytes(other.read_bytes())
+    assert run(["log", "forget", ORIGIN]) == 2
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "2 logs call themselves" in said
+    assert call(capsys, "forget", other)[0] == 0
+    assert [path.name for path in files.iterdir() if len(path.name) == 64] == ["0" * 64]
+
+
+@pytest.mark.parametrize(("start", "end", "said"), [("2019", "2021", "2021-01-01T00:00:00Z"), ("2019", "2099", None)])
+def test_a_log_that_was_retired_is_said_to_be(capsys, tmp_path, start, end, said):
+    core = RekorV1()
+    uuid, entry = core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    core.entries = {uuid: entry}
+    with serving(core) as url:
+        listed = {**core.log.trusted(), "baseUrl": url}
+        listed["publicKey"]["validFor"] = {"start": f"{start}-01-01T00:00:00Z", "end": f"{end}-01-01T00:00:00Z"}
+        path = tmp_path / "root.json"
+        path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [listed]}))
+        options = ("--trusted-root", str(path), "--rekor-url", url)
+        for command in ("get", "verify"):
+            assert call(capsys, command, uuid, *options)[1]["retired"] == said
+            assert run(["log", command, uuid, *options]) == 0
+            assert (f"retired   {said}" in capsys.readouterr().out) == bool(said)
+        assert run(["log", "checkpoint", *options]) == 0
+        assert ("retired   " in capsys.readouterr().err) == bool(said)
+        status, document = call(capsys, "get", uuid, "--trusted-root", path)
+        assert status == (2 if said else 0)
+        assert not said or "--rekor-url" in document["error"]["remedy"]
+
+
+def test_a_uuid_may_be_written_in_upper_case(capsys, tmp_path):
+    core = RekorV1()
+    uuid, entry = core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    core.entries = {uuid: entry}
+    with serving(core) as url:
+        path = tmp_path / "root.json"
+        listed = [{**core.log.trusted(), "baseUrl": url}]
+        path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": listed}))
+        assert call(capsys, "get", uuid.upper(), "--trusted-root", path)[0] == 0

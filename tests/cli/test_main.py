@@ -15,7 +15,7 @@ from sigkit.cli.main import COMMANDS, run
 from sigkit.errors import EXIT_RUN_USAGE, EXIT_USAGE, all_codes
 from sigkit.keys.files import write_key_pair
 from sigkit.keys.private import generate
-from tests.simulators.command import run_here
+from tests.simulators.command import CHECKOUT, run_here
 from tests.simulators.misbehaving_registry import MisbehavingRegistry
 from tests.simulators.release import Release
 
@@ -82,6 +82,45 @@ def test_help_shows_examples(name):
 
 def test_version_is_one_line():
     assert re.fullmatch(r"sigkit \d+\.\d+\.\d+\n", started("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify-blob", "--trusted-root", "", "file"),
+        ("verify-blob", "--key", "", "file"),
+        ("verify", "--policy", "", "registry.example/app"),
+        ("log", "search", "--identity", ""),
+        ("log", "search", "--key", ""),
+        ("log", "get", "--rekor-url", "", "1"),
+        ("log", "get", "--trusted-root", "", "1"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_given_empty_is_not_as_if_it_were_not_given(arguments):
+    done = sigkit(*arguments)
+    assert (done.returncode, "it is empty" in done.stderr) == (2, True)
+
+
+INTERRUPTED = f"""
+import signal, sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from sigkit.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["sigkit.cli.main", "click", "sigkit.cli.output"])
+def test_what_is_interrupted_while_it_starts_ends_without_a_traceback(module):
+    done = subprocess.run([sys.executable, "-I", "-c", INTERRUPTED, module], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_misspelt_command_is_a_usage_error_with_the_near_one():
@@ -184,7 +223,7 @@ def test_what_checks_nothing_fails_and_does_not_fail_to_check(line, word, tmp_pa
     (tmp_path / "release.pub").write_bytes(PUBLIC_KEY)
     done = sigkit(*line.format(tmp_path / "release.pub").split(), SIGKIT_ROOT=str(tmp_path / "store"))
     assert done.stderr.startswith(f"{word}  SK-UNAVAIL-007")
-    assert [step.split()[:2] for step in done.stderr.splitlines()[-2:]] == [["next", "check"], ["next", "sigkit"]]  # each on a line
+    assert [step.split()[:2] for step in done.stderr.splitlines()[2:]] == [["next", "check"]]  # nothing beside what to do
 
 
 def test_a_target_that_holds_something_else_is_the_users_to_mend(tmp_path):

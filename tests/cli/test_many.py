@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from sigkit.cli.in_order import results_in_order
+from sigkit.in_order import results_in_order
 from tests.simulators.release import Release
 
 HELD_S = 30  # longer than any test that does not wait for it
@@ -81,7 +81,7 @@ def test_lists_add_up_and_a_comment_may_stand_behind_a_name(release):
     verified, unchecked = done.out.splitlines()
     assert re.fullmatch(rf"verified  {release.reference}  sha256:[0-9a-f]{{64}}", verified)
     assert unchecked.startswith(f"could not check  {release.address}/t/app:absent  ")
-    assert "`sigkit verify IMAGE`" in done.err
+    assert f"next  sigkit verify --key K.pub {release.address}/t/app:absent" in done.err
     assert "1 of 2" in done.err
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from sigkit.cli.main import run
 from sigkit.errors import Unsigned, WrongKey
-from sigkit.keys.files import write_key_pair
 
 POLICY = """\
 apiVersion: sigkit.dev/v1alpha1
@@ -24,9 +24,8 @@ rules:
 
 
 @pytest.fixture(autouse=True)
-def rules(here):
-    for name in ("second", "other"):
-        write_key_pair(name, "ecdsa-p256", "pw")
+def rules(here, key_pairs):
+    shutil.copytree(key_pairs, here, dirs_exist_ok=True)
     (here / "policy.yaml").write_text(POLICY)
 
 

@@ -76,6 +76,20 @@ def test_a_link_to_an_older_bundle_stays_a_link(here):
     assert (here / "b.json").read_bytes() != b"older"
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("mode", "status"), [(0o1777, 2), (0o777, 0)], ids=["for everybody's files", "where nobody's files are safe"])
+def test_a_link_that_another_user_laid_where_everybody_writes_is_not_followed(here, mode, status):
+    everybodys = here / "tmp"
+    everybodys.mkdir()
+    everybodys.chmod(mode)
+    (here / "precious").write_text("precious")
+    link = everybodys / "b.json"
+    link.symlink_to(here / "precious")
+    os.lchown(link, 65534, 65534)
+    assert sign("--bundle", str(link), "file.txt") == status
+    assert ((here / "precious").read_text() == "precious") == (status == 2)
+
+
 @pytest.mark.parametrize("file", ["absent.txt", "directory"])
 def test_a_file_that_cannot_be_read_is_a_usage_error_and_nothing_is_written(here, file):
     (here / "directory").mkdir()

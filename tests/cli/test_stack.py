@@ -1,10 +1,9 @@
-"""`sigkit stack` as an operator meets it: each command is a process of its own."""
+"""`sigkit stack` as an operator meets it: what is served is a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,9 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from sigkit import durable
 from sigkit.cli.main import run
+from sigkit.services.stack.space import LOW_BYTES
 from tests.simulators import stacks
-from tests.simulators.command import SIGKIT
+from tests.simulators.command import SIGKIT, run_here
 from tests.simulators.trusting import FixedClock
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 LOGIN_FORM = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
 
 
-def sigkit(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [*SIGKIT, *map(str, arguments)]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+def sigkit(*arguments: object, status: int = 0, **environment: str) -> Done:
+    """Run a command that must end with `status`: in this process, which is much quicker than starting one."""
+    ended, *said = run_here(*map(str, arguments), environment=environment)
+    assert ended == status, said
+    return Done(*said)
 
 
 def answer(*arguments: object, status: int = 0) -> Any:
@@ -144,12 +148,11 @@ def test_one_that_is_damaged_while_the_stack_runs_is_a_503_and_a_line_for_the_op
 def test_a_stack_that_has_lost_a_part_is_to_be_restored_and_never_made_again(stack, lost):
     path = stack.directory / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    done = subprocess.run([*SIGKIT, "stack", "up", stack.directory], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in {2, 3}
-    assert "from a backup" in done.stderr
-    assert "make it again" not in done.stderr
-    seen = subprocess.run([*SIGKIT, "stack", "status", stack.directory], capture_output=True, text=True, timeout=60, check=False)
-    assert "SK-INTERNAL" not in seen.stderr
+    status, _, said = run_here("stack", "up", str(stack.directory))
+    assert status in {2, 3}
+    assert "from a backup" in said
+    assert "make it again" not in said
+    assert "SK-INTERNAL" not in run_here("stack", "status", str(stack.directory))[2]
 
 
 def test_what_has_expired_is_said_by_status_and_up_and_by_its_exit(tmp_path):
@@ -194,11 +197,47 @@ def test_init_says_what_serving_needs_where_that_is_absent(tmp_path, monkeypatch
     assert said.endswith(f"sigkit stack up {tmp_path / 'stack'}\n")
 
 
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("https://localhost:20007", "--tls-cert CERT --tls-key KEY"),
+        ("https://stack.example", "--listen 0.0.0.0:443 --tls-cert CERT --tls-key KEY"),
+    ],
+)
+def test_init_says_how_a_stack_with_tls_is_served(tmp_path, url, options):
+    said = sigkit("stack", "init", tmp_path / "stack", "--url", url).stdout
+    assert said.endswith(f"sigkit stack up {tmp_path / 'stack'} {options}\n")
+
+
 @pytest.mark.parametrize("arguments", [("--url", "http://stack.example"), ("--url", "https://stack.example/path"), ("--name", "a/b")])
 def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments):
     done = sigkit("stack", "init", tmp_path / "stack", *arguments, status=2)
     assert "usage error" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("init", ""),
+        ("init", "{new}", "--url", ""),
+        ("init", "{new}", "--offline", ""),
+        ("up", ""),
+        ("up", "{stack}", "--listen", ""),
+        ("up", "{stack}", "--tls-cert", "", "--tls-key", ""),
+        ("token", "{stack}", "mia@acme.example", "--audience", ""),
+        ("backup", "{stack}", ""),
+        ("renew", "{stack}", "--offline", ""),
+    ],
+    ids=" ".join,
+)
+def test_what_is_given_empty_is_refused_and_not_as_if_it_were_not_given(stack, tmp_path, monkeypatch, arguments):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    named = [text.format(stack=stack.directory, new=tmp_path / "new") for text in arguments]
+    assert "it is empty" in sigkit("stack", *named, status=2).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "stack"]
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_tls_files_go_together(stack):
@@ -227,6 +266,26 @@ def test_a_token_is_printed_alone_and_names_its_subject(stack):
 )
 def test_a_token_that_would_not_be_certified_is_a_usage_error(stack, arguments):
     assert sigkit("stack", "token", stack.directory, *arguments, status=2).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sourceRepositoryUri", "sourceRepositoryURI"),
+        ("SourceRepositoryURI", "sourceRepositoryURI"),
+        ("sourceRepoURI", "sourceRepositoryURI"),
+        ("buildTriger", "buildTrigger"),
+        ("runInvocationUrl", "runInvocationURI"),
+    ],
+)
+def test_a_claim_that_is_nearly_one_of_the_certificates_is_a_usage_error_that_names_it(stack, given, meant):
+    refused = sigkit("stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", f"{given}=x", status=2)
+    assert f"did you mean {meant}?" in refused.stderr
+
+
+@pytest.mark.parametrize("given", ["team", "groups", "sourceRepositoryOwnerURI", "sourceRepositoryURI", "environment", "buildSignerDigest"])
+def test_another_claim_is_taken_as_it_is(stack, given):
+    sigkit("stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", f"{given}=x")
 
 
 def start_login(stack: stacks.Stack) -> str:
@@ -295,7 +354,7 @@ def test_other_documents_reach_clients_by_tuf_and_as_files(tmp_path):
     files = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
     first_root = stack.client("root.json").read_bytes()
     with up(stack.directory):
-        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb")
+        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb", "--drop")
         targets = stack.json("GET", "/tuf/2.targets.json")["signed"]["targets"]
         digest = targets["trusted_root.json"]["hashes"]["sha256"]
         assert stack.call("GET", f"/tuf/targets/{digest}.trusted_root.json")[1] == other.client("trusted_root.json").read_bytes()
@@ -313,3 +372,103 @@ def test_what_clients_would_not_take_is_not_published(stack, tmp_path, wrong):
     before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
     sigkit("stack", "publish", stack.directory, *files, status=2)
     assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_published_root_leaves_out_is_listed_and_refused_until_that_is_agreed_to(stack, tmp_path):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    document["tlogs"][0]["publicKey"]["validFor"]["start"] = "2099-01-01T00:00:00Z"
+    document["ctlogs"][0]["publicKey"]["validFor"] = {"start": "2000-01-01T00:00:00Z", "end": "2000-01-02T00:00:00Z"}
+    document["certificateAuthorities"], document["timestampAuthorities"] = [], []
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
+    refused = answer("stack", "publish", stack.directory, *line, status=2)["error"]
+    assert refused["code"] == "SK-ROOT-067"
+    for lost in ("; certificate log", " from 2099-01-01", " until 2000-01-02", "certificate authority", "timestamp authority"):
+        assert lost in refused["problem"]
+    assert "--drop" in refused["remedy"]
+    assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+    other = stacks.make(tmp_path / "other", url="http://127.0.0.1:20008")
+    line = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
+    answer("stack", "publish", stack.directory, *line, status=2)
+    answer("stack", "publish", stack.directory, *line, "--drop")
+    assert stack.client("trusted_root.json").read_bytes() == other.client("trusted_root.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("tlogs", "log http://"),
+        ("certificateAuthorities", "certificate authority http://"),
+        ("timestampAuthorities", "timestamp authority "),
+    ],
+)
+@pytest.mark.parametrize("how", ["absent", "elsewhere", "ended"])
+def test_services_that_the_trust_root_beside_them_does_not_have_are_not_published(stack, tmp_path, kind, lost, how):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    item, name = document[kind][0], "baseUrl" if kind == "tlogs" else "uri"
+    if how == "absent":
+        document[kind] = []
+    elif how == "elsewhere":
+        item[name] = "https://elsewhere.example"
+    else:
+        holder = item["publicKey"] if kind == "tlogs" else item
+        holder["validFor"] = {"start": "2000-01-01T00:00:00Z", "end": "2000-01-02T00:00:00Z"}
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    before = {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()}
+    refused = answer("stack", "publish", stack.directory, *line, "--drop", status=2)["error"]
+    assert (refused["code"], lost in refused["problem"]) == ("SK-ROOT-068", True)
+    assert {path: path.read_bytes() for path in stack.directory.rglob("*") if path.is_file()} == before
+
+
+def test_an_authority_whose_address_the_trust_root_does_not_state_is_published(stack, tmp_path):
+    document = json.loads(stack.client("trusted_root.json").read_bytes())
+    del document["certificateAuthorities"][0]["uri"], document["timestampAuthorities"][0]["uri"]
+    (tmp_path / "root.json").write_text(json.dumps(document))
+    line = ("--trusted-root", tmp_path / "root.json", "--signing-config", stack.client("signing_config.json"))
+    answer("stack", "publish", stack.directory, *line)
+
+
+def test_a_root_in_which_the_old_services_end_now_beside_new_ones_is_published_without_a_question(stack, tmp_path):
+    other = stacks.make(tmp_path / "other")
+    old, new = (json.loads(one.client("trusted_root.json").read_bytes()) for one in (stack, other))
+    for kind in ("tlogs", "ctlogs"):
+        old[kind][0]["publicKey"]["validFor"]["end"] = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        old[kind] += new[kind]
+    for kind in ("certificateAuthorities", "timestampAuthorities"):
+        old[kind] += new[kind]
+    (tmp_path / "root.json").write_text(json.dumps(old))
+    answer(
+        *("stack", "publish", stack.directory, "--trusted-root", tmp_path / "root.json"),
+        *("--signing-config", other.client("signing_config.json")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "point"),
+    [
+        (("up",), "stack.run.fsync"),
+        (("backup", "copy"), "stack.rename"),
+        (("renew",), "tuf.timestamp.fsync"),
+        (("approve", "ABCD-EFGH", "--deny"), "database.commit"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_full_disk_is_answered_with_freeing_space(stack, tmp_path, monkeypatch, command, point):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{point}=enospc")
+    name, *rest = command
+    status, said, _ = run_here("stack", name, str(stack.directory), *rest, "--output", "json")
+    refused = json.loads(said)["error"]
+    assert status in {2, 3}
+    assert "free some space" in refused["remedy"]
+    assert "backup" not in refused["remedy"]
+
+
+def test_up_warns_of_a_disk_that_is_nearly_full(stack, tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    with (tmp_path / "said").open("w") as said, up(stack.directory, stderr=said):
+        pass
+    assert ("are free on the disk" in (tmp_path / "said").read_text()) == (free < LOW_BYTES)

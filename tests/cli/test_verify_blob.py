@@ -95,6 +95,36 @@ def test_an_identity_is_told_of_a_file(hand, tmp_path):
     assert f"identity {SUBJECT} of {ISSUER}" in hand("verify-blob", *who, "--bundle", "id.json", "file").out
 
 
+@pytest.fixture
+def by_identity(tmp_path):
+    """Put files that an identity signed beside the others, with another instance's root."""
+    subject = {"name": "file", "digest": {"sha256": hashlib.sha256(FILE).hexdigest()}}
+    sim = Simulator(change={"statement": lambda document: {**document, "subject": [subject]}})
+    for name, case in (("id.json", sim.make("message", ("hashedrekord",))), ("said.json", sim.make())):
+        (tmp_path / name).write_bytes(case.parts["bundle"])
+    (tmp_path / "other.json").write_bytes(Simulator().root())
+
+
+BY_IDENTITY = [(("verify-blob",), "id.json"), (("verify-blob-attestation", "--type", "https://spdx.dev/Document"), "said.json")]
+WHO = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER)
+
+
+@pytest.mark.parametrize("root", [(), ("--trusted-root", "other.json")], ids=["forgotten", "another's"])
+@pytest.mark.parametrize(("command", "bundle"), BY_IDENTITY)
+def test_where_the_root_is_of_another_instance_the_next_step_is_its_own(hand, by_identity, command, bundle, root):
+    said = hand(*command, *WHO, *root, "--bundle", bundle, "file", status=1).out
+    first = next(line for line in said.splitlines() if line.startswith("  next "))
+    assert "verify with the trust root of the instance that made it: --trusted-root" in first
+
+
+@pytest.mark.parametrize(("command", "bundle"), BY_IDENTITY)
+def test_a_key_that_is_asked_of_what_an_identity_signed_is_told_so(hand, by_identity, command, bundle):
+    said = hand(*command, "--key", "k.pub", "--bundle", bundle, "file", status=1).out
+    assert "signed by an identity, whose certificate" in said
+    first = next(line for line in said.splitlines() if line.startswith("  next "))
+    assert "--certificate-identity with --certificate-oidc-issuer" in first
+
+
 def test_a_file_named_like_a_digest_is_not_taken_for_what_the_digest_names(hand, tmp_path):
     digest = f"sha256:{hashlib.sha256(FILE).hexdigest()}"
     (tmp_path / digest).write_bytes(FILE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from sigkit import limits
-from sigkit.digest import Digest
+from sigkit.digest import Digest, parse_digest
 from sigkit.errors import (
     AbsentReference,
     BlobAbsent,
@@ -341,3 +342,55 @@ def test_signatures_inside_referrers_count_one_by_one():
     assert len(shop.collect(Limits(evidence_items=6)).evidence) == 6
     with pytest.raises(EvidenceUnlistable):
         shop.collect(Limits(evidence_items=5))
+
+
+def many(shop: Shop) -> list[Digest]:
+    """Attach 24 bundles, every third of them gone, every fifth too large to be fetched ahead; return what refers, as it is read."""
+    made = []
+    for number in range(24):
+        raw = b"%d" % number * (70_000 if number % 5 == 0 else 1)
+        layer = Descriptor(BUNDLE_LAYER, Digest.of(raw), len(raw)) if number % 3 == 0 else shop.blob(raw, BUNDLE_LAYER)
+        made.append(shop.attach(layer).digest)
+    return sorted(made, key=str)
+
+
+def test_many_referrers_come_in_their_order_whatever_comes_first():
+    class Uneven(Shop):
+        def fetch_manifest(self, repository, what):
+            if what == referrers[2]:
+                overtaken.set()
+            assert what != referrers[0] or overtaken.wait(10)
+            return super().fetch_manifest(repository, what)
+
+    shop, overtaken = Uneven(), threading.Event()
+    referrers = many(shop)
+    collected = shop.collect()
+    assert len(collected.evidence) == 16
+    assert [type(item.error) for item in collected.unread] == [BlobAbsent] * 8
+    for found in (collected.evidence, collected.unread):
+        at = [referrers.index(parse_digest(item.place.source.partition("@")[2])) for item in found]
+        assert at == sorted(at)
+
+
+def test_of_many_referrers_few_are_fetched_ahead_of_the_one_that_fails():
+    class Failing(Shop):
+        def fetch_manifest(self, repository, what):
+            if what == referrers[2]:
+                raise FileUnreadable("connection reset")
+            return super().fetch_manifest(repository, what)
+
+    shop = Failing()
+    referrers = many(shop)
+    with pytest.raises(UnavailError):
+        shop.collect()
+    asked = {what for what in shop.asked if what in map(str, referrers)}
+    assert len(asked) <= 2 + 8 + 4
+
+
+def test_many_bytes_are_counted_as_if_each_were_fetched_in_its_turn():
+    shop = Shop()
+    for number in range(10):
+        shop.bundle(b"%d" % number * 60)
+    assert len(shop.collect(Limits(evidence_bytes=600)).evidence) == 10
+    with pytest.raises(EvidenceUnlistable):
+        shop.collect(Limits(evidence_bytes=599))

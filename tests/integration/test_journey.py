@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -28,9 +29,18 @@ class Setting(NamedTuple):
     digest: str
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generate a key pair once, for it costs a key's derivation; each test has a copy."""
+    directory = tmp_path_factory.mktemp("pair")
+    Hand(directory)("key", "generate", "--output-key-prefix", "release")
+    return directory
+
+
 @pytest.fixture(params=["embedded", pytest.param("docker-registry", marks=pytest.mark.peers)])
-def setting(request, tmp_path):
+def setting(request, tmp_path, pair):
     hand = Hand(tmp_path)
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
     if request.param == "embedded":
         with hand.registry() as address:
             yield prepared(hand, address, tmp_path / "registry")
@@ -43,7 +53,6 @@ def prepared(hand: Hand, address: str, storage: Path) -> Setting:
     image = f"{address}/demo/hello:1.0"
     digest = hand.image("image", "hello from inside")
     hand("copy", "oci:image", image)
-    hand("key", "generate", "--output-key-prefix", "release")
     hand.policy(address)
     return Setting(hand, address, storage, image, digest)
 

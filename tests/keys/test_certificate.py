@@ -34,6 +34,30 @@ def test_a_serial_number_in_a_certificate_of_version_1_is_looked_at_too():
         load_certificate(der.sequence(der.sequence(b"\2\1\0", *fields), *rest))
 
 
+AUTHORITY_KEY = b"\x06\x03\x55\x1d\x23"
+KEY_AND_ISSUER = der.tlv(0x80, b"\xff" * 20) + der.tlv(0xA1, der.tlv(0x82, b"ca.example"))
+
+
+def with_authority_serial(*elements: bytes, decoy: bytes = b"") -> bytes:
+    """Return a certificate whose authority key identifier holds these elements; `decoy` stands before it as another extension."""
+    signed, *rest = der.elements(der.opened(CERTIFICATE))
+    *fields, extensions = der.elements(der.opened(signed))
+    kept = [item for item in der.elements(der.opened(der.opened(extensions))) if AUTHORITY_KEY not in item]
+    named = der.sequence(AUTHORITY_KEY, der.octets(der.sequence(*elements)))
+    ours = der.tlv(0xA3, der.sequence(*kept, *([decoy] if decoy else []), named))
+    return der.sequence(der.sequence(*fields, ours), *rest)
+
+
+@pytest.mark.parametrize(
+    "decoy", [b"", der.sequence(der.oid("1.2.3.4"), der.octets(AUTHORITY_KEY + b"\4"))], ids=["alone", "behind what looks like it"]
+)
+@pytest.mark.parametrize("serial", [b"\x82\1\0", b"\x82\1\xff", b"\x82\2\x80\0"], ids=["zero", "minus one", "negative"])
+def test_the_authority_s_serial_number_is_refused_like_the_certificate_s_own(serial, decoy):
+    with pytest.raises(ValueError, match="positive"):
+        read_certificate(with_authority_serial(KEY_AND_ISSUER, serial, decoy=decoy))
+    read_certificate(with_authority_serial(KEY_AND_ISSUER, b"\x82\1\x7f", decoy=decoy))
+
+
 @given(position=st.integers(min_value=0), bit=st.integers(0, 7), end=st.integers(0, len(CERTIFICATE)))
 def test_nothing_but_a_refusal_leaves_it_and_no_warning(position, bit, end):
     raw = bytearray(CERTIFICATE)

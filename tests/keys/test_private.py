@@ -43,6 +43,12 @@ def resealed(content: dict) -> bytes:
     return encode_pem(cosign_pem.WRITTEN_LABEL, json.dumps(content).encode())
 
 
+@pytest.fixture(scope="module")
+def sealed() -> bytes:
+    """Encrypt a key with the password x once, for it costs a derivation."""
+    return cosign_pem.encode_private(generate("ed25519"), "x")
+
+
 @pytest.mark.parametrize("kind", GENERATED_KINDS)
 def test_a_generated_key_is_of_the_kind_asked_for(kind):
     assert generate(kind).public.kind == kind
@@ -98,8 +104,8 @@ def test_the_older_label_is_read():
 
 
 @pytest.mark.parametrize("n", [32_768, 131_072])
-def test_the_other_accepted_costs_derive(n):
-    content = sealed_content(cosign_pem.encode_private(generate("ed25519"), "x"))
+def test_the_other_accepted_costs_derive(n, sealed):
+    content = sealed_content(sealed)
     content["kdf"]["params"]["N"] = n
     with pytest.raises(WrongPassword):  # another key is derived, so the box does not open
         cosign_pem.decode_private(resealed(content), "x", HERE)
@@ -116,8 +122,8 @@ def test_the_other_accepted_costs_derive(n):
         pytest.param(lambda c: c["cipher"].update(name="aes"), id="cipher"),
     ],
 )
-def test_other_parameters_are_refused_before_anything_is_derived(change):
-    content = sealed_content(cosign_pem.encode_private(generate("ed25519"), "x"))
+def test_other_parameters_are_refused_before_anything_is_derived(change, sealed):
+    content = sealed_content(sealed)
     change(content)
     with pytest.raises(RefusedKeyEncryption):
         cosign_pem.decode_private(resealed(content), "x", HERE)
@@ -132,15 +138,15 @@ def test_other_parameters_are_refused_before_anything_is_derived(change):
         pytest.param(lambda c: c.update(kdf=[]), id="wrong type"),
     ],
 )
-def test_a_malformed_file_is_refused_as_PARSE(change):
-    content = sealed_content(cosign_pem.encode_private(generate("ed25519"), "x"))
+def test_a_malformed_file_is_refused_as_PARSE(change, sealed):
+    content = sealed_content(sealed)
     change(content)
     with pytest.raises(WrongShape):
         cosign_pem.decode_private(resealed(content), "x", HERE)
 
 
-def test_a_ciphertext_shorter_than_its_tag_does_not_open():
-    content = sealed_content(cosign_pem.encode_private(generate("ed25519"), "x"))
+def test_a_ciphertext_shorter_than_its_tag_does_not_open(sealed):
+    content = sealed_content(sealed)
     content["ciphertext"] = "AAAA"
     with pytest.raises(WrongPassword):
         cosign_pem.decode_private(resealed(content), "x", HERE)

@@ -378,3 +378,16 @@ def test_a_cold_read_imports_http_client_and_none_of_the_heavy_ones(reg):
     heavy |= {"sigkit.net.warm", "sigkit.oci.credentials", "cryptography", "pathlib", "asyncio"}
     assert "http.client" in imported
     assert not heavy & imported
+
+
+@pytest.mark.attack("secret repeated in an error")
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_registry_that_repeats_the_password_has_it_shown_nowhere(reg, app, client, status):
+    log_in(reg.address)
+    header = basic("user")
+    reg.wants_basic(header)
+    said = {"errors": [{"code": "UNKNOWN", "message": f"you sent {header}, which is user:secret"}]}
+    reg.on("PUT", "*/manifests/*", nth=2).status(status, body=json.dumps(said).encode())
+    with pytest.raises(SigkitError) as caught:
+        client.push_manifest(app, DIGEST, RAW, OCI_MANIFEST)
+    assert "you sent Basic [secret], which is user:[secret]" in str(caught.value)

@@ -218,7 +218,7 @@ def test_own_instance_takes_nobody_elses_word(ready):
 
     assert signed(own) is Allow
     assert signed(load_public_good()) == WrongAuthority.code
-    assert signed(load_public_good(), certified_by=own.digest) == NotLogged.code
+    assert signed(load_public_good(), certified_by=own.digest) == WrongAuthority.code  # by the times of another
     assert signed(own, certified_by=load_public_good().digest) == WrongAuthority.code
     assert verdict(path, app, keyless(own, subject.replace("//.", "/."), "https://git.acme.example", repository=app)) == WrongIdentity.code
 

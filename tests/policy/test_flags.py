@@ -28,6 +28,7 @@ from sigkit.policy.flags import (
     Wanted,
     WantedIdentity,
     WantedKeys,
+    WantedRoot,
     WantedText,
     anchor_of,
     policy_for_flags,
@@ -66,7 +67,7 @@ def code(decision) -> str:
 
 
 def by_identity(**more) -> Wanted:
-    return Wanted(identity(), KEYLESS_DEMANDS, roots=(ROOT,), **more)
+    return Wanted(identity(), KEYLESS_DEMANDS, roots=(WantedRoot(ROOT),), **more)
 
 
 def by_keys(*names, **more) -> Wanted:
@@ -99,7 +100,7 @@ def test_each_of_cosigns_extension_flags_names_an_extension_that_is_read(flag):
 
 def test_several_roots_each_count_by_themselves():
     other = parse_trusted_root(json.dumps(json.loads(PUBLIC_GOOD.read_bytes())).encode(), "other", Place("other"), DEFAULT)
-    policy = policy_for_flags(altered(by_identity(), roots=(ROOT, other)))
+    policy = policy_for_flags(altered(by_identity(), roots=(WantedRoot(ROOT), WantedRoot(other))))
     assert len(policy.roots) == 2
     for root in (ROOT, other):
         assert isinstance(decide([keyless(root)], [], request(), policy, NOW), Allow)
@@ -127,7 +128,7 @@ def test_the_names_rule_annotations_and_type_are_those_of_the_flags():
 def test_every_root_holds_the_keys_and_keys_alone_are_a_root():
     (alone,) = policy_for_keys((trusted("a"),)).roots
     assert alone.keys == (trusted("a"),)
-    (both,) = policy_for_flags(by_keys("a", roots=(ROOT,))).roots
+    (both,) = policy_for_flags(by_keys("a", roots=(WantedRoot(ROOT),))).roots
     assert both.keys == (trusted("a"),)
     assert both.logs == ROOT.logs
     assert anchor_of(both).logs == ROOT.digest
@@ -184,11 +185,18 @@ def test_a_text_is_exact_unless_it_is_said_to_be_an_expression():
 @pytest.mark.parametrize(
     ("wanted", "found", "flag"),
     [
-        pytest.param(Wanted(identity(), KEYLESS_DEMANDS, roots=(ROOT,)), keyless(ROOT, logs=()), "--insecure-ignore-tlog", id="log"),
         pytest.param(
-            Wanted(identity(), KEYLESS_DEMANDS, roots=(ROOT,)), keyless(ROOT, certificate_logs=()), "--insecure-ignore-sct", id="sct"
+            Wanted(identity(), KEYLESS_DEMANDS, roots=(WantedRoot(ROOT),)), keyless(ROOT, logs=()), "--insecure-ignore-tlog", id="log"
         ),
-        pytest.param(Wanted(identity(), Demands(timestamps=1), roots=(ROOT,)), keyless(ROOT), "--use-signed-timestamps", id="timestamp"),
+        pytest.param(
+            Wanted(identity(), KEYLESS_DEMANDS, roots=(WantedRoot(ROOT),)),
+            keyless(ROOT, certificate_logs=()),
+            "--insecure-ignore-sct",
+            id="sct",
+        ),
+        pytest.param(
+            Wanted(identity(), Demands(timestamps=1), roots=(WantedRoot(ROOT),)), keyless(ROOT), "--use-signed-timestamps", id="timestamp"
+        ),
         pytest.param(Wanted(WantedKeys((trusted("a"),))), facts("a", repository="other.example/x"), "--name any", id="name"),
         pytest.param(
             Wanted(WantedKeys((trusted("a"),)), name_rule=NameRule.REPOSITORY),

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from sigkit import limits
+from sigkit.clock import SystemClock
 from sigkit.digest import Digest
 from sigkit.errors import (
     FileUnreadable,
     MalformedExpression,
     MalformedKey,
+    MalformedOption,
     MalformedPolicy,
     MalformedTrustedRoot,
     Place,
@@ -25,6 +27,8 @@ from sigkit.policy.load import load_policy, parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, NO_DEMANDS, AttestationRequirement, Demands, IdentityRequirement, KeyRequirement
 from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.trust.bundled import load_public_good
+from sigkit.trust.pins import Pins
+from sigkit.trust.store import RootStore
 from tests.simulators import verdicts
 from tests.simulators.identities import chain_pem
 from tests.simulators.note_keys import encode_note_key
@@ -332,6 +336,23 @@ def test_files_lie_beside_the_policy(tmp_path):
         load_policy(tmp_path / "policy.yaml")
     assert caught.value.place.inside.startswith("3:")
     assert "relative to the policy file" in caught.value.remedy
+
+
+@pytest.mark.attack("an age that nobody knows")
+@pytest.mark.parametrize("limit", ["maxAge: 0d", "maxAge: 30d", "maxExpired: 1d"])
+def test_no_limit_is_set_to_the_age_of_a_file_that_was_pinned(tmp_path, limit):
+    roots = RootStore(Pins(str(tmp_path / "trust")), SystemClock(), None)
+    roots.pin_trusted_root("plain", PUBLIC_GOOD, Place("test"))
+    require = f"authorities: {{x: {{identity: {WHO}, trustedRoot: r}}}}\n{RULE}{{authority: x}}\n"
+
+    def parse(text):
+        return parse_policy(f"{HEAD}{text}".encode(), Place.operator("policy.yaml"), read, roots)
+
+    assert parse(f"trustedRoots: {{r: {{pinned: plain}}}}\n{require}")
+    with pytest.raises(MalformedOption) as caught:
+        parse(f"trustedRoots: {{r: {{pinned: plain, {limit}}}}}\n{require}")
+    assert caught.value.status() == 2
+    assert caught.value.place.inside.startswith("4:")
 
 
 WITNESS = encode_note_key("w.example", COSIGNATURE_TYPE, generate("ed25519").public)

@@ -25,7 +25,7 @@ from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.keys.private import generate
 from sigkit.policy.decide import decide, decide_blob
 from sigkit.policy.decision import Allow, Deny, Met, Reason, RefusedEvidence, encode_decision, encode_facts
-from sigkit.policy.flags import Wanted, WantedIdentity, WantedText, policy_for_flags, requirement_for_flags
+from sigkit.policy.flags import Wanted, WantedIdentity, WantedRoot, WantedText, policy_for_flags, requirement_for_flags
 from sigkit.policy.load import parse_policy
 from sigkit.policy.model import KEYLESS_DEMANDS, Policy, Unverified
 from sigkit.policy.record import parse_record
@@ -159,6 +159,29 @@ def test_an_authority_of_ones_own_counts_at_times_that_a_root_attests():
     assert decision.refused[0].reason.code == UntrustedCertificate.code
 
 
+@pytest.mark.attack("another root's clocks")
+def test_a_chain_that_is_listed_twice_counts_at_the_times_of_each_root_alone():
+    dev, prod, company = Simulator(), Simulator(), Simulator(change=dict(SIGNED))
+    company.tsa, company.log1, company.log2, company.clock = dev.tsa, dev.log1, dev.log2, dev.clock
+    company.ca.clock, company.ca.logs = dev.clock, []
+    names = ("dev", "prod")
+    before = (
+        "trustedRoots: {dev: {file: dev.json}, prod: {file: prod.json}}\ncertificateAuthorities:\n"
+        + "".join(f"  pki-{name}: {{file: chain.pem, trustedRoot: {name}}}\n" for name in names)
+        + "authorities:\n"
+        + "".join(f"  {name}: {{identity: {{subject: {SUBJECT}}}, certificateAuthority: pki-{name}}}\n" for name in names)
+    )
+    files = {"dev_json": dev.root(), "prod_json": prod.root(), "chain_pem": chain(company)}
+    case = company.make(logs=())
+    assert isinstance(judge(load(before, "{anyOf: [{authority: dev}, {authority: prod}]}", **files), case), Allow)
+    decision = judge(load(before, "{allOf: [{authority: dev}, {authority: prod}]}", **files), case)
+    assert isinstance(decision, Deny)
+    (reason,) = decision.reasons[0].children
+    assert reason.code == WrongAuthority.code
+    assert "at a time by" in reason.got
+    assert reason.got.endswith(" of dev")
+
+
 def test_a_key_with_a_log_and_a_timestamp():
     sim = Simulator(change=dict(SIGNED))
     case = sim.make(by="key")
@@ -175,7 +198,7 @@ def test_a_file_signed_by_an_identity(form):
     case = sim.make(form, logs=("hashedrekord",))
     root = parse_trusted_root(sim.root(), "ours", HERE, limits.DEFAULT)
     texts = (WantedText("--certificate-identity", SUBJECT), WantedText("--certificate-oidc-issuer", ISSUER))
-    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(root,))
+    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(WantedRoot(root),))
     assert case.content is not None
     decision = judge(policy_for_flags(wanted), case, artifact=Artifact.of_content(case.content))
     assert isinstance(decision.tree, Met)
@@ -186,7 +209,7 @@ def test_flags_name_the_identity_that_signed_instead():
     sim = Simulator(change=dict(SIGNED))
     root = parse_trusted_root(sim.root(), "ours", HERE, limits.DEFAULT)
     texts = (WantedText("--certificate-identity", "other@x.example"), WantedText("--certificate-oidc-issuer", ISSUER))
-    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(root,))
+    wanted = Wanted(WantedIdentity(*texts), KEYLESS_DEMANDS, roots=(WantedRoot(root),))
     decision = judge(policy_for_flags(wanted), sim.make())
     assert code(decision) == WrongIdentity.code
     assert f"identity {SUBJECT} of {ISSUER}" in decision.reasons[0].got

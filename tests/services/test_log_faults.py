@@ -210,6 +210,21 @@ def test_an_index_whose_commit_found_no_space_takes_the_entries_of_the_next_fili
         assert not any(appended.added for appended in log.append_many(check_again))
 
 
+def test_a_journal_that_was_begun_anew_and_cannot_be_opened_takes_entries_as_soon_as_it_can(tmp_path, monkeypatch):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.reopen=enospc")
+        monkeypatch.setattr(durable, "_passages", {})
+        assert log.append_many([entry(number) for number in range(300)])[299].added  # and filed
+        monkeypatch.setattr(durable, "_passages", {})
+        with pytest.raises(FileUnwritable):
+            log.append_many([entry(300)])
+        assert log.append_many([entry(301)])[0].index == 301
+    with TileLog.open(root, KEY) as log:
+        assert (log.head().size, log.find(301), log.find(300)) == (302, entry(301), entry(299))
+
+
 def test_a_log_without_space_to_be_made_in_leaves_nothing_that_looks_like_one(append_with_fault, tmp_path, monkeypatch):
     root = tmp_path / "log"
     monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.version.fsync=enospc")

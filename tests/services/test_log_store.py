@@ -424,3 +424,14 @@ def test_a_log_whose_tile_was_cut_while_it_runs_signs_nothing_more_when_a_duplic
         for leaf in (b"entry 5", b"new"):
             with pytest.raises(LogDamaged):
                 log.append_many([leaf])
+
+
+def test_an_entry_that_was_filed_since_it_was_looked_up_is_no_new_one(root):
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        before = log.look_up(entries(300))
+        log.append_many(entries(300))
+        with log.batch(entries(300), [()] * 300, before) as batch:
+            log.sync(batch)
+            answers = log.finish(batch)
+        assert not any(appended.added for appended in answers)
+        assert log.head().size == 301

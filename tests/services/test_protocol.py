@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import os
 import socket
-from typing import TYPE_CHECKING
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
 
 from sigkit import limits
+from sigkit.digest import Digest
+from sigkit.services.protocol import BoundedProtocol
 from sigkit.services.serve import running_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @pytest.fixture
@@ -147,3 +154,144 @@ def test_empty_lines_after_an_answer_are_not_waited_for_longer_than_a_head(tmp_p
             said += connection.recv(65_536)
         connection.sendall(b"\r\n")
         assert b"HTTP/1.1 408 " in answer(connection)
+
+
+def push(address: str, size: int) -> str:
+    """Push a blob, and return where it is."""
+    data = os.urandom(size)
+    connection = http.client.HTTPConnection(address, timeout=20)
+    connection.request("POST", f"/v2/a/blobs/uploads/?digest={Digest.of(data)}", data)
+    path = connection.getresponse().headers["Location"]
+    connection.close()
+    return path
+
+
+def ask(address: str, request: str, room_bytes: int = 4_096) -> socket.socket:
+    """Send a request, with little room for its answer."""
+    host, _, port = address.rpartition(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
+    connection.settimeout(20)
+    connection.connect((host, int(port)))
+    connection.sendall(request.encode())
+    return connection
+
+
+def is_answered_soon(address: str) -> bool:
+    """Tell whether there is room for another connection, now or in a while."""
+    deadline_s = time.monotonic() + 20
+    while time.monotonic() < deadline_s:
+        connection = http.client.HTTPConnection(address, timeout=20)
+        connection.request("GET", "/v2/")
+        status = connection.getresponse().status
+        connection.close()
+        if status == 200:
+            return True
+    return False
+
+
+@pytest.mark.attack("answers that nobody reads")
+def test_whoever_does_not_read_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNREAD_S", 0.2)
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 30)
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 4)
+    with running_registry(tmp_path / "registry") as address, contextlib.ExitStack() as held:
+        path = push(address, 16 << 20)
+        for _ in range(3):
+            held.enter_context(ask(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        assert is_answered_soon(address)
+
+
+@contextlib.contextmanager
+def serving_small_answers() -> Iterator[str]:
+    """Serve two connections answers of which the kernel takes little, and the server's buffer all the rest: nothing waits to write more."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"40000")]})
+        await send({"type": "http.response.body", "body": b"x" * 40_000})
+
+    config = uvicorn.Config(
+        app, loop="uvloop", http=BoundedProtocol, ws="none", lifespan="off", log_config=None, limit_concurrency=3, timeout_keep_alive=1
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # of its connections, too
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.attack("answers that nobody reads")
+@pytest.mark.parametrize(
+    ("more", "then"),
+    [("Connection: close\r\n", b""), ("", b""), ("", b"nonsense\r\n"), ("", b"GET /")],
+    ids=["last", "idle", "malformed", "cut"],
+)
+def test_an_answer_that_nobody_reads_holds_no_connection_that_ends(monkeypatch, more, then):
+    monkeypatch.setattr(limits, "HTTP_UNREAD_S", 0.2)
+    monkeypatch.setattr(limits, "HTTP_HEAD_S", 0.2)
+    with serving_small_answers() as address, contextlib.ExitStack() as held:
+        for _ in range(2):
+            connection = held.enter_context(ask(address, f"GET / HTTP/1.1\r\nHost: localhost\r\n{more}\r\n"))
+            assert connection.recv(1)
+            connection.sendall(then)
+        assert is_answered_soon(address)
+
+
+@pytest.mark.attack("answers that nobody reads")
+def test_whoever_reads_slowly_and_then_nothing_gets_no_longer_for_having_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNREAD_S", 0.2)
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 20)
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 2)
+    with running_registry(tmp_path / "registry") as address:
+        path = push(address, 40 << 20)
+        with ask(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n", 1 << 20) as connection:
+            left = 30 << 20  # enough for half a minute at the least rate
+            while left > 0:
+                left -= len(connection.recv(65_536))
+            assert is_answered_soon(address)
+
+
+def test_whoever_reads_fast_enough_gets_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNREAD_S", 0.2)
+    with running_registry(tmp_path / "registry") as address:
+        path = push(address, 16 << 20)
+        with ask(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 1 << 16) as connection:
+            assert len(answer(connection).partition(b"\r\n\r\n")[2]) == 16 << 20
+
+
+_DATA_SEGMENTS_IN = 152  # the place of tcpi_data_segs_in in Linux's struct tcp_info
+
+
+def test_an_answer_comes_in_one_piece(address):
+    with connect(address) as connection:
+        for _ in range(20):
+            connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            said = connection.recv(65_536)
+            while not said.endswith(b"\r\n\r\n{}"):
+                said += connection.recv(65_536)
+        [pieces] = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _DATA_SEGMENTS_IN)
+        assert pieces == 20
+
+
+def test_answers_without_a_body_and_with_one_that_is_asked_for_first_come_in_order(address):
+    data = os.urandom(3 << 20)
+    with connect(address) as connection:
+        host = "Host: localhost\r\n"
+        path = f"/v2/a/blobs/uploads/?digest={Digest.of(data)}"
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{host}Expect: 100-continue\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+        assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(data)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 201 ")
+        blob = f"/v2/a/blobs/{Digest.of(data)} HTTP/1.1\r\n{host}"
+        connection.sendall(f"HEAD {blob}\r\nGET /v2/ HTTP/1.1\r\n{host}\r\nDELETE /v2/a/tags/list HTTP/1.1\r\n{host}\r\n".encode())
+        connection.sendall(f"GET {blob}Connection: close\r\n\r\n".encode())
+        said = answer(connection)
+    assert said.endswith(data)
+    heads = said.removesuffix(data).split(b"HTTP/1.1 ")[1:]
+    assert [head[:3] for head in heads] == [b"200", b"200", b"405", b"200"]

@@ -12,12 +12,14 @@ import pytest
 
 from sigkit import limits
 from sigkit.digest import Digest
+from sigkit.errors import FileUnwritable
 from sigkit.limits import BodyLimits, ServedLimits
 from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Request
 from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant, TagRule
 from sigkit.services.storage import Storage
+from sigkit.services.uploads import Uploads
 from tests.simulators.asgi import Caller
 from tests.simulators.images import AMD64, SmallImage, describe, small_image
 
@@ -242,6 +244,7 @@ def test_upload_belongs_to_one_repository(registry):
         assert registry(method, elsewhere).status == 404
 
 
+@pytest.mark.attack("uploads that nobody ends")
 def test_oldest_upload_makes_room_for_a_new_one(serve):
     registry = serve(limits=ServedLimits(uploads=2))
     first, second = registry.start(), registry.start()
@@ -251,6 +254,7 @@ def test_oldest_upload_makes_room_for_a_new_one(serve):
     assert len(registry.files("uploads")) == 2
 
 
+@pytest.mark.attack("uploads that nobody ends")
 @pytest.mark.parametrize("way", ["PATCH", "PUT", "POST"])
 def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, way):
     registry = serve(limits=ServedLimits(uploads=1))
@@ -270,6 +274,7 @@ def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, w
         assert registry("PUT", f"{location}?digest={digest}").status == 201
 
 
+@pytest.mark.attack("uploads that nobody ends")
 @pytest.mark.parametrize(
     ("limits_", "sent"), [(ServedLimits(upload_idle_s=-1), b"x"), (ServedLimits(upload_empty_s=-1), b"")], ids=["idle", "empty"]
 )
@@ -429,6 +434,7 @@ def test_manifest_at_the_limit_is_taken(registry):
     assert registry.put_manifest(raw, "v1").status == 201
 
 
+@pytest.mark.attack("manifests at once")
 def test_manifests_that_come_at_once_are_bounded_together(serve):
     registry = serve(limits=ServedLimits(manifests_bytes=3_000))
     registry.push(small_image(), "v1")
@@ -448,6 +454,42 @@ def test_manifests_that_come_at_once_are_bounded_together(serve):
     assert asyncio.run(put(whole(raw))).status == 201  # what was held is given back, by those that were refused too
 
 
+@pytest.mark.attack("manifests at once")
+@pytest.mark.parametrize("ends", ["never", "just then"])
+def test_manifest_that_comes_slowly_gives_way_to_one_for_which_there_is_no_room(serve, ends):
+    registry = serve(limits=ServedLimits(manifests_bytes=3_000, manifest_safe_s=0))
+    registry.push(small_image(), "v1")
+    raw = small_image().manifest
+
+    async def put(body):
+        headers = {"content-type": OCI_MANIFEST}
+        return (await registry.service.answer(Request("PUT", "/v2/a/b/manifests/v2", {}, headers, body))).status
+
+    async def act():
+        begun, gone_on = asyncio.Event(), asyncio.Event()
+
+        async def slow():
+            yield b" " * (3_000 - len(raw) + 1)
+            begun.set()
+            await gone_on.wait()
+            yield raw  # a manifest, if what came before it is left out
+
+        async def fast():
+            if ends == "just then":
+                gone_on.set()
+            yield raw
+
+        async with asyncio.timeout(10):
+            first = asyncio.create_task(put(slow()))
+            await begun.wait()
+            second = await put(fast())
+            return await first, second
+
+    assert asyncio.run(act()) == (408, 201)
+    assert asyncio.run(put(whole(raw))) == 201
+
+
+@pytest.mark.attack("manifests at once")
 def test_manifest_that_does_not_come_to_its_end_is_given_up(serve):
     registry = serve(limits=ServedLimits(manifest_s=0.05))
 
@@ -593,6 +635,7 @@ def test_referrers_come_in_pages(serve):
     assert set(found) == attached
 
 
+@pytest.mark.attack("lists of thousands")
 def test_pages_of_referrers_stay_below_what_clients_read(registry):
     image = small_image()
     registry.push(image, "v1")
@@ -603,19 +646,36 @@ def test_pages_of_referrers_stay_below_what_clients_read(registry):
     assert "link" in answer.headers
 
 
-def test_page_that_a_filter_leaves_empty_leads_to_the_next(serve):
+def filtered_pages(registry, image) -> list[int]:
+    """Return how many referrers are on each page of those that are wanted."""
+    found, target = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x"
+    while target:
+        answer = registry("GET", target)
+        found.append(len(answer.json()["manifests"]))
+        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
+    return found
+
+
+def test_page_that_a_filter_leaves_empty_is_passed_over(serve):
     registry = serve(limits=ServedLimits(page=1))
     image = small_image()
     registry.push(image, "v1")
-    for kind in ("application/x", "application/y"):
-        registry.attach(image.manifest, kind, "note")
-    found, target, pages = [], f"/v2/a/b/referrers/{image.digest}?artifactType=application/x", 0
-    while target:
-        answer = registry("GET", target)
-        found += [item["artifactType"] for item in answer.json()["manifests"]]
-        target = answer.headers["link"].partition(">")[0][1:] if "link" in answer.headers else ""
-        pages += 1
-    assert (found, pages) == (["application/x"], 2)
+    for number in range(3):
+        registry.attach(image.manifest, "application/y", str(number))
+    assert filtered_pages(registry, image) == [0]
+    registry.attach(image.manifest, "application/x", "")
+    pages = filtered_pages(registry, image)
+    assert (sum(pages), pages[0]) == (1, 1)
+
+
+@pytest.mark.attack("lists of thousands")
+def test_only_so_many_pages_are_passed_over_for_one_answer(serve):
+    registry = serve(limits=ServedLimits(page=1))
+    image = small_image()
+    registry.push(image, "v1")
+    for number in range(10):
+        registry.attach(image.manifest, "application/y", str(number))
+    assert filtered_pages(registry, image) == [0, 0, 0]
 
 
 class Watched:
@@ -640,6 +700,7 @@ class Watched:
         return call
 
 
+@pytest.mark.attack("lists of thousands")
 @pytest.mark.parametrize(
     ("method", "target", "touched"),
     [
@@ -665,6 +726,7 @@ def test_others_are_answered_while_a_request_touches_many_files(registry, method
     assert threading.current_thread().name not in storage.threads[touched]
 
 
+@pytest.mark.attack("lists of thousands")
 def test_lists_that_wait_take_no_thread(registry):
     registry.push(small_image(), "v1")
     storage = Watched(registry.storage)
@@ -813,6 +875,41 @@ def test_one_request_at_a_time_adds_to_an_upload(registry):
     first = asyncio.run(registry.service.answer(Request("PATCH", location, {}, {}, body())))
     assert (first.status, second) == (202, [416])
     assert registry("PUT", f"{location}?digest={Digest.of(b'0123')}").status == 201
+
+
+@pytest.mark.attack("upload cancelled while it comes")
+@pytest.mark.parametrize("way", ["PATCH", "PUT"])
+def test_upload_is_not_cancelled_while_a_request_works_on_it(registry, way):
+    data = b"0123"
+    digest = registry.put_blob(data, "victim/app")
+    location = registry.start("evil/x")
+    cancelled: list[int] = []
+
+    async def body():
+        yield b"0" * (1 << 20)  # as much as is written at once
+        cancelled.append((await registry.service.answer(Request("DELETE", location, {}, {}, whole(b"")))).status)
+        yield data
+
+    asked = {} if way == "PATCH" else {"digest": str(Digest.of(b"0" * (1 << 20) + data))}
+    answer = asyncio.run(registry.service.answer(Request(way, location, asked, {}, body())))
+    assert (answer.status, cancelled) == (202 if way == "PATCH" else 201, [416])
+    assert registry("GET", f"/v2/victim/app/blobs/{digest}").body == data
+    if way == "PATCH":
+        assert registry("DELETE", location).status == 204
+    else:
+        assert registry("GET", f"/v2/evil/x/blobs/{asked['digest']}").body == b"0" * (1 << 20) + data
+    assert registry.files("uploads") == []
+
+
+@pytest.mark.attack("upload cancelled while it comes")
+def test_upload_that_was_dropped_takes_no_more(tmp_path):
+    uploads = Uploads(str(tmp_path), ServedLimits())
+    upload = uploads.start("evil/x")
+    upload.append(b"01")
+    uploads.drop(upload)
+    with pytest.raises(FileUnwritable):
+        upload.append(b"23")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def whole(data: bytes):

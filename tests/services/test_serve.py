@@ -70,6 +70,23 @@ print("told each time")
 """
 
 
+# The kernel gives the signal to another thread, as it may where a process was stopped and goes on.
+WAIT_ELSEWHERE = f"""
+import signal, sys, threading
+sys.path.insert(0, {str(CHECKOUT)!r})
+from sigkit.services.serve import until_told
+
+end = threading.Event()
+other = threading.Thread(target=end.wait)
+other.start()
+with until_told() as wait:
+    threading.Timer(0.2, lambda: signal.pthread_kill(other.ident, signal.SIGTERM)).start()
+    wait()
+end.set()
+print("told")
+"""
+
+
 def call(address: str, method: str, target: str, body: bytes | None = None, headers=None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(address, timeout=20)
     try:
@@ -156,8 +173,28 @@ def test_malformed_address_is_a_usage_error(tmp_path, listen):
 
 
 def test_port_in_use_is_a_usage_error(tmp_path):
-    with running_registry(tmp_path / "one") as address, pytest.raises(AddressUnusable), running_registry(tmp_path / "two", address):
+    with (
+        running_registry(tmp_path / "one") as address,
+        pytest.raises(AddressUnusable) as caught,
+        running_registry(tmp_path / "two", address),
+    ):
         pass
+    assert caught.value.status() == EXIT_USAGE
+    assert f"ss -ltnp 'sport = :{address.rpartition(':')[2]}'" in caught.value.remedy
+    assert "--listen 127.0.0.1:0" in caught.value.remedy
+
+
+def test_an_address_of_another_machine_is_a_usage_error(tls, tmp_path):
+    with pytest.raises(AddressUnusable) as caught, running_registry(tmp_path / "registry", "192.0.2.1:0", tls=tls):
+        pass
+    assert "ip -brief address" in caught.value.remedy
+
+
+def test_threads_take_short_turns_while_it_is_served_and_no_longer(tmp_path):
+    before = sys.getswitchinterval()
+    with running_registry(tmp_path / "registry"):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
 
 
 def test_directory_in_use_is_could_not_check(tmp_path):
@@ -208,6 +245,7 @@ def started(tmp_path):
         yield start
 
 
+@pytest.mark.attack("connections without descriptors")
 @pytest.mark.parametrize("sent", [b"", b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"])
 def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(started, sent):
     _, host, port = started(FEW_DESCRIPTORS, FEW_DESCRIPTORS)
@@ -229,6 +267,7 @@ def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(
         assert (answer.status, answer.read()) == (201, b"")
 
 
+@pytest.mark.attack("connections without descriptors")
 @pytest.mark.parametrize("hard", [500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]], ids=["few", "as here"])
 def test_server_asks_for_the_descriptors_that_it_may_have_and_can_use(started, hard):
     pid, _, _ = started(100, hard)
@@ -299,3 +338,8 @@ def test_signal_stops_it_cleanly(tmp_path, sent, status, last):
 def test_a_signal_that_comes_at_any_moment_of_waiting_ends_it():
     done = subprocess.run([sys.executable, "-c", WAIT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.returncode) == ("told each time\n", 0), done.stderr
+
+
+def test_a_signal_that_another_thread_gets_is_told_to_the_one_that_waits():
+    done = subprocess.run([sys.executable, "-c", WAIT_ELSEWHERE], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "told\n", "")

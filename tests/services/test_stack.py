@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -20,6 +22,8 @@ from sigkit.clock import SystemClock
 from sigkit.errors import (
     EXIT_USAGE,
     AddressUnusable,
+    DatabaseUnusable,
+    FileUnreadable,
     FileUnwritable,
     LockTimeout,
     NoStack,
@@ -32,9 +36,14 @@ from sigkit.errors import (
 )
 from sigkit.services.serve import Tls
 from sigkit.services.stack import layout
+from sigkit.services.stack.beside import beside
 from sigkit.services.stack.run import running_stack
-from sigkit.services.stack.status import encode, read_status
+from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from tests.simulators import stacks
+from tests.simulators.trusting import FixedClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INIT = f"""
@@ -44,6 +53,14 @@ from pathlib import Path
 from tests.simulators.stacks import make
 make(Path(sys.argv[1]), url="http://127.0.0.1:20001", offline=Path(sys.argv[2]) if sys.argv[2:] else None)
 """
+
+
+class Usage(NamedTuple):
+    """Of a disk, as `shutil.disk_usage` gives it."""
+
+    total: int
+    used: int
+    free: int
 
 
 class MovedClock:
@@ -177,6 +194,59 @@ def test_no_stack_is_a_usage_error_that_names_init(tmp_path, directory):
 
 
 @pytest.mark.parametrize(
+    ("named", "problem", "remedy"),
+    [
+        pytest.param("more/absent", "no such directory", "sigkit stack init", id="absent"),
+        pytest.param("absent", "a stack is beside it", "/a stack'", id="mistyped"),
+        pytest.param("empty", "empty", "sigkit stack init", id="empty"),
+        pytest.param("file", "Not a directory", "the directory of a stack", id="a file"),
+        pytest.param("other", "something else", "the directory of a stack", id="of something else"),
+        pytest.param("", "below it", "/a stack'", id="one level too high"),
+        pytest.param("a stack/clients", "above it", "/a stack'", id="one level too low"),
+        pytest.param("a stack/log/state", "above it", "/a stack'", id="far too low"),
+    ],
+)
+def test_a_wrong_directory_is_told_for_what_it_is_with_the_stack_that_is_near(stack, tmp_path, named, problem, remedy):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("file", "other/notes"):
+        (tmp_path / name).write_text("notes")
+    with pytest.raises(NoStack) as caught:
+        layout.load_config(str(tmp_path / named))
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert caught.value.status() == EXIT_USAGE
+
+
+@contextlib.contextmanager
+def closed(path: Path) -> Iterator[None]:
+    """Let nobody look into a directory, nor read a file, until the block ends: root neither, who is somebody else meanwhile."""
+    mode, user = path.stat().st_mode, os.geteuid()
+    path.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("part", ["", "stack.json"])
+def test_a_stack_of_another_user_is_not_told_to_be_made(stack, part):
+    with closed(stack.directory / part), pytest.raises(FileUnreadable) as caught:
+        layout.load_config(str(stack.directory))
+    assert caught.value.problem.endswith("Permission denied")
+    assert caught.value.remedy == "run it as its owner"
+
+
+def test_a_part_that_another_user_owns_is_not_to_be_restored():
+    with pytest.raises(FileUnreadable) as caught, layout.whole():
+        raise FileUnreadable("cannot read the file", place=Place("x")) from PermissionError(errno.EACCES, "Permission denied")
+    assert caught.value.remedy == "run it as its owner"
+
+
+@pytest.mark.parametrize(
     "point",
     [
         "durable.create.fsync=enospc",
@@ -192,6 +262,24 @@ def test_without_space_nothing_is_made_and_nothing_is_left(tmp_path, monkeypatch
     with pytest.raises(FileUnwritable):
         stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.attack("leavings that another user laid")
+@pytest.mark.parametrize("laid", ["link", pytest.param("directory", marks=pytest.mark.root)])
+def test_what_another_user_laid_under_the_name_of_leavings_is_left_alone(tmp_path, laid):
+    theirs, left = tmp_path / "theirs", tmp_path / ".stack.new-evil"
+    theirs.mkdir()
+    (theirs / "file").write_text("kept")
+    if laid == "link":
+        left.symlink_to(theirs)
+    else:
+        theirs.rename(left)
+        os.chown(left, 65534, 65534)
+    own = tmp_path / ".stack.new-0123"
+    own.mkdir()
+    with beside(str(tmp_path / "stack")):
+        assert [path.name for path in left.iterdir()] == ["file"]
+        assert not own.exists()
 
 
 def test_offline_keys_of_a_stack_that_has_its_name_are_never_taken_back(tmp_path, monkeypatch):
@@ -387,6 +475,61 @@ def test_status_says_what_is_there_and_never_calls_the_log_transparent(stack):
     expiries = document["expiries"]
     assert isinstance(expiries, list)
     assert len(expiries) == 6
+
+
+def test_status_says_what_ends_first_and_which_command_renews_it(stack):
+    quoted, now = shlex.quote(str(stack.directory)), datetime.now(UTC)
+    read = read_status(str(stack.directory), FixedClock(now))
+    assert first(read) == Due(min(read.expiries, key=lambda item: item.until), f"sigkit stack up {quoted}")
+    by_hand = first_by_hand(read)
+    assert (by_hand.item.what[:4], by_hand.command) == (
+        "TUF ",
+        f"sigkit stack renew {quoted} --offline {shlex.quote(f'{stack.directory}/offline')}",
+    )
+    assert f"  first      TUF timestamp ends in 6 days: sigkit stack up {quoted}" in describe(read)
+    with running_stack(str(stack.directory)):
+        running = read_status(str(stack.directory), FixedClock(now))
+    assert first(running).command == ""
+    assert "  first      TUF timestamp ends in 6 days; the stack signs it again by itself" in describe(running)
+
+
+def test_what_only_a_new_stack_renews_is_told_with_the_command_that_makes_one(stack):
+    authority = Expiry("certificate authority", datetime.now(UTC), Renewal.NEW_STACK)
+    read = read_status(str(stack.directory), SystemClock())
+    parts: dict[str, Any] = {name: getattr(read, name) for name in Status.__annotations__} | {"expiries": (authority,)}
+    only = Status(**parts)
+    assert first_by_hand(only) == Due(authority, "sigkit stack init NEW")
+
+
+@pytest.mark.parametrize(("free", "word"), [(2**40, "free"), (2**20, "LOW")])
+def test_status_warns_of_a_disk_that_is_nearly_full(stack, monkeypatch, free, word):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**41, 0, free))
+    read = read_status(str(stack.directory), SystemClock())
+    [line] = [line for line in describe(read) if "on its disk" in line]
+    assert line.split()[0] == word
+    document = encode(read)
+    assert isinstance(document, dict)
+    assert (document["freeBytes"], document["freeIsLow"]) == (free, word == "LOW")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_never_answered_with_a_backup(stack, monkeypatch, number):
+    def fail(*_: object) -> None:
+        raise OSError(number, "no space")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(FileUnreadable) as caught:
+        read_status(str(stack.directory), SystemClock())
+    assert "free some space" in caught.value.remedy
+    assert "backup" not in caught.value.remedy
+
+
+def test_a_database_that_has_no_space_is_not_one_to_restore(stack, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "database.commit=enospc")
+    with pytest.raises(DatabaseUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "free some space" in caught.value.remedy
 
 
 def test_reading_the_status_changes_nothing(stack):

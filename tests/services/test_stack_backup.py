@@ -17,12 +17,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigkit import durable
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
-from sigkit.errors import EXIT_USAGE, FileUnwritable, LogDamaged, MetadataRolledBack, NoBackup, NoStack, Place, StackExists, StackRestored
+from sigkit.errors import (
+    EXIT_USAGE,
+    AddressUnusable,
+    FileUnwritable,
+    LogDamaged,
+    MetadataRolledBack,
+    NoBackup,
+    NoStack,
+    Place,
+    StackExists,
+    StackRestored,
+)
 from sigkit.services.log.hashedrekord import parse_request
 from sigkit.services.stack.backup import make_backup
 from sigkit.services.stack.cores import open_repository, opened_log
-from sigkit.services.stack.restore import go_on
-from sigkit.services.stack.run import running_stack
+from sigkit.services.stack.restore import Said
+from sigkit.services.stack.run import RunningStack, running_stack
 from sigkit.services.stack.status import encode, read_status
 from sigkit.trust.store import TRUSTED_ROOT, Memory
 from sigkit.trust.tuf import Client
@@ -74,9 +85,9 @@ def appending(stack: stacks.Stack) -> Iterator[list[dict[str, str]]]:
             thread.join()
 
 
-def restored(backup: Path, url: str) -> stacks.Stack:
-    go_on(str(backup), SystemClock())
-    return stacks.Stack(backup, url)
+def restored(backup: Path) -> contextlib.AbstractContextManager[RunningStack]:
+    """Serve a backup, as its owner says."""
+    return running_stack(str(backup), said=Said.GO_ON)
 
 
 def test_what_was_answered_before_is_in_the_copy_of_a_busy_stack(stack, tmp_path):
@@ -90,8 +101,8 @@ def test_what_was_answered_before_is_in_the_copy_of_a_busy_stack(stack, tmp_path
             made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
             after = len(answered)
     assert before < made.log_size <= after + 3  # its own first entry, and one under way in each thread
-    copy = restored(tmp_path / "backup", stack.url)
-    with running_stack(str(copy.directory)):
+    copy = stacks.Stack(tmp_path / "backup", stack.url)
+    with restored(copy.directory):
         assert copy.call("GET", f"/v2/a/b/blobs/{Digest.of(data)}") == (200, data)
         for item in answered[:50]:
             again = copy.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request_of(item)})
@@ -119,14 +130,32 @@ def test_a_copy_is_not_served_before_its_owner_says_so(stack, tmp_path):
     with pytest.raises(StackRestored) as caught, running_stack(str(tmp_path / "backup")):
         pass
     assert (caught.value.status(), "docs/stack.md" in caught.value.remedy) == (EXIT_USAGE, True)
-    go_on(str(tmp_path / "backup"), SystemClock())
-    assert (tmp_path / "backup" / "restored.json").exists()
+    with restored(tmp_path / "backup"):
+        assert (tmp_path / "backup" / "restored.json").exists()
     document = encode(read_status(str(tmp_path / "backup"), SystemClock()))
     assert isinstance(document, dict)
     assert (document["backup"], document["restored"]) == (False, True)
-    go_on(str(tmp_path / "backup"), SystemClock())  # again: it is done already
+    with restored(tmp_path / "backup"):  # again: it is done already
+        pass
     with running_stack(str(tmp_path / "backup")):
         pass
+
+
+@pytest.mark.parametrize("fault", ["port in use", "disk full"])
+def test_what_hinders_serving_a_backup_uses_up_nothing_that_its_owner_said(stack, tmp_path, monkeypatch, fault):
+    make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    if fault == "disk full":
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "stack.run.fsync=enospc")  # the last that is written before it is served
+        with pytest.raises(FileUnwritable), restored(tmp_path / "backup"):
+            pass
+    else:
+        with running_stack(str(stack.directory)), pytest.raises(AddressUnusable), restored(tmp_path / "backup"):
+            pass
+    with pytest.raises(StackRestored), running_stack(str(tmp_path / "backup")):
+        pass
+    with restored(tmp_path / "backup"):
+        assert not (tmp_path / "backup" / "backup.json").exists()
 
 
 class Served:
@@ -163,13 +192,14 @@ def test_clients_that_saw_newer_metadata_than_the_backup_has_follow_the_restored
     update(stack.directory)
     with pytest.raises(MetadataRolledBack):
         update(tmp_path / "backup")
-    go_on(str(tmp_path / "backup"), SystemClock())
+    with restored(tmp_path / "backup"):
+        pass
     assert update(tmp_path / "backup") == (stack.directory / "clients" / TRUSTED_ROOT).read_bytes()
 
 
 def test_going_on_with_what_is_no_backup_is_refused(stack):
-    with pytest.raises(NoBackup) as caught:
-        go_on(str(stack.directory), SystemClock())
+    with pytest.raises(NoBackup) as caught, restored(stack.directory):
+        pass
     assert caught.value.status() == EXIT_USAGE
     assert not (stack.directory / "restored.json").exists()
 
@@ -257,7 +287,6 @@ def test_a_log_that_files_its_tiles_while_its_journal_is_copied_is_copied_as_one
         assert made.log_size == grown if moment == "before" or anew else grown - 300
         expected = log.find(700)
     shutil.rmtree(stack.directory / "log")  # nothing of it is needed
-    go_on(str(tmp_path / "backup"), SystemClock())
     with opened_log(str(tmp_path / "backup")) as log:
         assert log.find(700) == expected
 

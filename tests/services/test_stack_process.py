@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import linecache
 import logging
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +22,9 @@ import pytest
 from sigkit import durable
 from sigkit.clock import SystemClock
 from sigkit.errors import EXIT_USAGE, AddressUnusable, StackNotRunning
+from sigkit.limits import BodyLimits
+from sigkit.services.app import Mount
+from sigkit.services.serve import running
 from sigkit.services.stack import layout
 from sigkit.services.stack.cores import open_repository
 from sigkit.services.stack.process import find_process, stop, told
@@ -22,8 +32,9 @@ from sigkit.services.stack.run import fresh, running_stack
 from tests.simulators import stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from sigkit.services.exchange import Answer, Request
     from sigkit.services.tuf import Repository
 
 
@@ -164,3 +175,64 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_signing(caplog):
         until(lambda: repository.asked > 3)
     [line] = caplog.records
     assert "ZeroDivisionError: no one" in line.getMessage()
+
+
+# --- ending
+
+
+class Waiting:
+    """A core that answers nobody before its server ends."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.threads: set[int] = set()
+
+    async def answer(self, request: Request) -> Answer:
+        del request
+        self.threads.add(threading.get_ident())
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+@contextlib.contextmanager
+def asking(core: Waiting, address: str) -> Iterator[None]:
+    """Have a request under way until the block ends."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        assert core.asked.wait(20)
+        yield
+
+
+def interrupt_in_stop() -> None:
+    """Interrupt the main thread once it waits for the server's end."""
+    main = threading.main_thread().ident
+    assert main is not None
+    line = ""
+    while ".get()" not in line and ".join()" not in line:
+        frame = sys._current_frames()[main]  # noqa: SLF001 - what shows where a thread is
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_is_interrupted_while_it_stops_gives_its_files_away_only_when_nobody_is_answered_any_more():
+    core = Waiting()
+    interrupting = threading.Thread(target=interrupt_in_stop)
+    served = running([Mount("", core, BodyLimits(0))], "127.0.0.1:0")
+    with contextlib.ExitStack() as stack, pytest.raises(KeyboardInterrupt), served as address:  # noqa: PT012 - it is the server's end that raises
+        stack.enter_context(asking(core, address))
+        interrupting.start()
+    interrupting.join()
+    assert [frame for number, frame in sys._current_frames().items() if number in core.threads] == []  # noqa: SLF001 - see above
+
+
+@pytest.mark.slow
+def test_a_request_that_is_cut_off_at_the_end_is_counted_and_no_traceback(caplog):
+    core = Waiting()
+    with contextlib.ExitStack() as stack, running([Mount("", core, BodyLimits(0))], "127.0.0.1:0") as address:
+        stack.enter_context(asking(core, address))
+    assert core.asked.is_set()
+    [record] = caplog.records
+    assert record.exc_info is None
+    assert "1 running task" in record.getMessage()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from sigkit.digest import Digest
-from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, LockTimeout, Place
+from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, LockTimeout, Place
 from sigkit.oci.manifest import encode_manifest, parse_manifest
 from sigkit.services.storage import Page, Storage
 from tests.simulators.images import describe, small_image
@@ -19,6 +20,7 @@ SUBJECT = describe(b"subject")
 IMAGE = small_image()
 RAW = encode_manifest(describe(IMAGE.config), [describe(IMAGE.layer)], subject=SUBJECT)
 DIGEST = Digest.of(RAW)
+OTHER = encode_manifest(describe(IMAGE.config), [describe(IMAGE.layer)])
 ALL = Page(1_000, 1 << 20)
 
 # Forks a process for each line, so that a step costs no start of an interpreter: an armed failpoint and a directory in, a status out.
@@ -63,7 +65,7 @@ def push_all(root) -> None:
         for blob in (IMAGE.config, IMAGE.layer):
             path = Path(storage.uploads) / Digest.of(blob).hex
             path.write_bytes(blob)
-            storage.put_blob("a/b", Digest.of(blob), str(path))
+            storage.put_blob("a/b", Digest.of(blob), str(path), len(blob))
         storage.put_manifest("a/b", parse_manifest(RAW, DIGEST, Place("test")), "v1")
 
 
@@ -159,10 +161,24 @@ def storage(tmp_path):
         yield opened
 
 
+@pytest.mark.attack("upload cancelled while it comes")
+def test_file_of_another_size_than_was_hashed_does_not_replace_good_content(storage):
+    digest = put_blob(storage, "a/b", b"good")
+    cut = Path(storage.uploads, "cut")
+    cut.write_bytes(b"go")
+    with pytest.raises(DigestMismatch):
+        storage.put_blob("evil/x", digest, str(cut), len(b"good"))
+    content = storage.open_blob("a/b", digest)
+    assert content is not None
+    with content.file:
+        assert content.file.read() == b"good"
+    assert not storage.has_blob("evil/x", digest)
+
+
 def put_blob(storage, name: str, data: bytes = b"x") -> Digest:
     path = Path(storage.uploads, "put")
     path.write_bytes(data)
-    storage.put_blob(name, Digest.of(data), str(path))
+    storage.put_blob(name, Digest.of(data), str(path), len(data))
     return Digest.of(data)
 
 
@@ -201,6 +217,7 @@ class _Audit:
 _audit = _Audit()
 
 
+@pytest.mark.attack("lists of thousands")
 @pytest.mark.parametrize("after", [0, 7])
 def test_only_the_referrers_of_one_page_are_read(storage, after):
     attached = attach(storage, 12)
@@ -212,6 +229,7 @@ def test_only_the_referrers_of_one_page_are_read(storage, after):
     assert opened == {str(SUBJECT.digest), *map(str, attached[after : after + 3])}
 
 
+@pytest.mark.attack("lists of thousands")
 def test_page_of_referrers_ends_where_its_bytes_do(storage):
     attached = attach(storage, 5)
     found = storage.list_referrers("a/b", SUBJECT.digest, Page(1_000, 500))
@@ -219,6 +237,7 @@ def test_page_of_referrers_ends_where_its_bytes_do(storage):
     assert found.last == str(attached[len(found.found) - 1])
 
 
+@pytest.mark.attack("deletions that walk")
 def test_repositories_are_walked_for_the_first_deletion_only(storage):
     digests = [put_blob(storage, "a/b", bytes([number])) for number in range(3)]
     for number in range(20):
@@ -226,6 +245,45 @@ def test_repositories_are_walked_for_the_first_deletion_only(storage):
     walked = [paths_of(lambda digest=digest: storage.delete_blob("a/b", digest)) for digest in digests]
     assert len(walked[0]) > 20
     assert not any("many" in path for paths in walked[1:] for path in paths)
+
+
+class Meanwhile(list[str]):
+    """Does something in another thread when a tag is first read, and waits for it."""
+
+    def __init__(self, act) -> None:
+        self._act = act
+        self.done = False
+
+    def append(self, path: str) -> None:
+        if "/_tags/" in path and not self.done:
+            self.done = True
+            _audit.paths = None
+            thread = threading.Thread(target=self._act, daemon=True)
+            thread.start()
+            thread.join(5)
+            self.done = not thread.is_alive()
+
+
+@pytest.mark.attack("deletions that walk")
+def test_tags_are_read_before_a_deletion_while_others_push_and_one_that_was_put_meanwhile_goes_too(storage):
+    document, other = (parse_manifest(raw, Digest.of(raw), Place("test")) for raw in (RAW, OTHER))
+    storage.put_manifest("a", document, "v1")
+    storage.put_manifest("a", document, "v2")
+
+    def push():
+        storage.put_manifest("a", document, "v3")
+        storage.put_manifest("a", other, "v2")
+        storage.put_manifest("b", document, "v4")
+
+    _audit.paths = meanwhile = Meanwhile(push)
+    try:
+        assert storage.delete_manifest("a", document.digest)
+    finally:
+        _audit.paths = None
+    assert meanwhile.done
+    assert storage.list_tags("a") == ("v2",)
+    assert storage.find_tag("a", "v2") == other.digest
+    assert storage.find_tag("b", "v4") == document.digest
 
 
 @pytest.mark.parametrize("deleted_before", [True, False])

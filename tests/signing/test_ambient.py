@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from sigkit.errors import ServerFailed, SigkitError, TokenNotGranted
+from sigkit.errors import AnswerUnusable, ServerFailed, SigkitError, TokenNotGranted
 from sigkit.signing.ambient import SPIFFE_VARIABLE, Manner, Surroundings, ambient_token, gitlab_variable
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sessions import Told
@@ -111,8 +111,18 @@ def test_a_variable_that_says_whose_token_is_meant_is_not_passed_over_when_it_is
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"other":1}', b'{"value":1}', b"<html>"])
 def test_an_answer_without_a_token_is_refused(around, platform, body):
     platform.on("GET", "/x").answer(body)
-    with pytest.raises(SigkitError):
+    with pytest.raises(AnswerUnusable) as caught:
         ambient_token("sigstore", TOLD, around(**github(platform)))
+    assert caught.value.status() == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>a.b.c</html>", b"no token", "a.b.é".encode(), b"\xff.\xff.\xff"])
+def test_a_page_of_googles_in_the_place_of_a_token_is_no_token(around, platform, tmp_path, body):
+    (tmp_path / "product").write_text("Google\n")
+    platform.on("GET", "*").answer(body)
+    with pytest.raises(AnswerUnusable) as caught:
+        ambient_token("sigstore", TOLD, around())
+    assert caught.value.status() == 3
 
 
 def test_a_huge_answer_is_refused_as_LIMIT(around, platform):

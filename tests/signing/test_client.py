@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sigkit.errors import AnswerUnusable, RedirectRefused, RequestRefused, ServerFailed, SigkitError, TooLarge
-from sigkit.signing.client import LONGEST_WAIT_S, Ask, Client
+from sigkit.signing.client import FIRST_WAIT_S, LONGEST_WAIT_S, SHOWN_CHARACTERS, Ask, Client
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sessions import Told
 
@@ -105,6 +105,16 @@ def test_a_wait_that_is_no_number_is_ours_to_choose(client, server, timer, asked
     assert timer.slept[0] <= 0.5
 
 
+@pytest.mark.attack("hot loop by Retry-After")
+def test_a_server_that_asks_for_no_wait_is_not_asked_in_a_loop(client, server, timer):
+    server.on("POST", "/x").status(429, retry_after=0)
+    with pytest.raises(ServerFailed):
+        ask(client, server)
+    assert timer.slept[0] >= FIRST_WAIT_S / 2
+    assert len(server.log) < 12
+    assert timer.slept[4] >= 8 * FIRST_WAIT_S
+
+
 def test_no_redirect_is_followed_with_a_body_or_a_token(client, server):
     server.on("POST", "/x").redirect("http://127.0.0.1:1/")
     with pytest.raises(RedirectRefused):
@@ -126,6 +136,37 @@ def test_words_that_cannot_be_read_or_have_no_end_hide_nothing(client, server, b
     with pytest.raises(RequestRefused) as caught:
         ask(client, server)
     assert len(caught.value.problem) < 400
+
+
+SECRET = "aaaabbbbccccdddd.eeeeffffgggghhhh"
+
+
+@pytest.mark.attack("secret repeated in an error")
+@pytest.mark.parametrize("status", [400, 404, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(f"You sent: Authorization: Bearer {SECRET}".encode(), id="text"),
+        pytest.param(b'{"message":"' + SECRET[:20].encode() + b'","error":"' + SECRET[16:].encode() + b'"}', id="in pieces"),
+        pytest.param(b'{"message":"' + b"x" * (SHOWN_CHARACTERS - 20) + SECRET.encode() + b'"}', id="cut in the middle"),
+    ],
+)
+@pytest.mark.parametrize("way", ["authorization", "body"])
+def test_a_server_that_repeats_a_secret_has_it_shown_nowhere(client, server, told, status, body, way):
+    server.on("POST", "/x").status(status, body=body)
+    with pytest.raises(SigkitError) as caught:
+        ask(client, server, **({"authorization": f"Bearer {SECRET}"} if way == "authorization" else {"secrets": (SECRET,)}))
+    said = f"{caught.value} {told.waits}"
+    assert not [at for at in range(len(SECRET) - 15) if SECRET[at : at + 16] in said]
+    assert "[secret]" in said
+
+
+@pytest.mark.parametrize("location", [f"https://{SECRET}@a.example/", f"/login/{SECRET}", f"https://a.example/{SECRET}\\x"])
+def test_a_redirect_that_repeats_a_secret_does_not_show_it(client, server, location):
+    server.on("POST", "/x").redirect(location)
+    with pytest.raises(SigkitError) as caught:
+        ask(client, server, authorization=f"Bearer {SECRET}")
+    assert "bbbbcccc" not in str(caught.value)
 
 
 def test_plain_http_to_another_machine_is_refused_as_NET(client):

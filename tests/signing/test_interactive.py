@@ -47,8 +47,8 @@ class Person:
     def show_code(self, url: str, code: str) -> None:
         self.shown += [url, code]
 
-    def wait(self, timeout_s: float) -> str | None:
-        assert timeout_s > 0
+    def wait(self, timeout_s: float, state: str) -> str | None:
+        assert (timeout_s > 0, state) == (True, self.asked["state"])
         return self.change(self._session.server.instance.approve(self.asked))
 
 
@@ -274,12 +274,13 @@ def bring(port: int, request: bytes) -> bytes:
     return answer
 
 
+@pytest.mark.attack("login ended by a stranger")
 def test_the_listener_takes_the_callback_alone_and_shows_nothing_of_it():
     with LoopbackListener() as listener:
         port = urlsplit(listener.redirect_uri).port
         assert port
         brought: list[str | None] = []
-        thread = threading.Thread(target=lambda: brought.append(listener.wait(30)))
+        thread = threading.Thread(target=lambda: brought.append(listener.wait(30, "s")))
         thread.start()
         others = [
             b"GET /favicon.ico HTTP/1.1\r\n\r\n",
@@ -287,8 +288,20 @@ def test_the_listener_takes_the_callback_alone_and_shows_nothing_of_it():
             b"\x16\x03\x01",
             b"GET\r\n\r\n",
             b"",
+            *(
+                b"GET /auth/callback?" + query + b" HTTP/1.1\r\n\r\n"
+                for query in (
+                    b"",
+                    b"x=1",
+                    b"x",
+                    b"code=c",
+                    b"code=c&state=t",
+                    b"error=x",
+                    b"code=c&state=s&state=s",
+                )
+            ),
         ]
-        assert [bring(port, other)[:12] in {b"HTTP/1.1 404", b""} for other in others] == [True] * 5
+        assert [bring(port, other)[:12] in {b"HTTP/1.1 404", b""} for other in others] == [True] * len(others)
         answer = bring(port, b"GET /auth/callback?code=c%3Cb%3E&state=s HTTP/1.1\r\nHost: localhost\r\n\r\n")
         thread.join(30)
     assert brought == ["code=c%3Cb%3E&state=s"]
@@ -302,24 +315,24 @@ def test_connections_that_say_nothing_keep_no_answer_waiting():
         for said in [b"", b"GET /auth/call"] * 40:  # more than are kept: the oldest go
             stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(said)
         last = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        last.sendall(b"GET /auth/callback?code=c HTTP/1.1\r\n\r\n")
-        assert listener.wait(5) == "code=c"
+        last.sendall(b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n")
+        assert listener.wait(5, "s") == "code=c&state=s"
         assert last.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def test_a_request_that_arrives_in_pieces_is_put_together():
     with LoopbackListener() as listener, socket.create_connection(("127.0.0.1", urlsplit(listener.redirect_uri).port)) as browser:
         brought: list[str | None] = []
-        thread = threading.Thread(target=lambda: brought.append(listener.wait(5)))
+        thread = threading.Thread(target=lambda: brought.append(listener.wait(5, "s")))
         thread.start()
         browser.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in b"GET /auth/callback?code=c HTTP/1.1\r\n\r\n":
+        for byte in b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n":
             browser.sendall(bytes([byte]))
         thread.join(10)
-    assert brought == ["code=c"]
+    assert brought == ["code=c&state=s"]
 
 
 def test_the_listener_is_on_loopback_and_gives_up_in_time():
     with LoopbackListener() as listener:
         assert listener.redirect_uri.startswith("http://localhost:")
-        assert listener.wait(0.01) is None
+        assert listener.wait(0.01, "s") is None

@@ -21,10 +21,12 @@ from sigkit.errors import (
     OtherEntry,
     OtherIdentityCertified,
     OtherKeyCertified,
+    OutsideCertificate,
     Place,
     RequestRefused,
     ServiceNotTrusted,
     SigkitError,
+    TimeInFuture,
     TokenExpired,
     TokenNotTaken,
     TooLarge,
@@ -308,6 +310,61 @@ def test_a_name_that_only_ends_like_a_claim_is_another_identity(session, san):
         sign(session, sub="repo:acme/app", base_ref="main", owner="acme", workflow_ref="acme/app/w.yml@refs/heads/main")
 
 
+GITHUB = {"sub": "repo:acme/app:ref", "job_workflow_ref": "acme/app/w.yml@main", "actor": "ceo", "repository": "acme/app"}
+
+
+@pytest.mark.attack("another identity than was told")
+@pytest.mark.parametrize(
+    ("claims", "name", "told"),
+    [
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True, "preferred": "ceo"},
+            x509.UniformResourceIdentifier("https://acme.example/ceo"),
+            "mia@acme.example",
+            id="a claim in place of the address",
+        ),
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True, "sub": "https://acme.example/mia"},
+            x509.UniformResourceIdentifier("https://acme.example/mia"),
+            "mia@acme.example",
+            id="the subject in place of the address",
+        ),
+        pytest.param(
+            {"email": "mia@acme.example", "email_verified": True},
+            x509.RFC822Name("ceo@acme.example"),
+            "mia@acme.example",
+            id="another address",
+        ),
+        pytest.param(GITHUB, x509.UniformResourceIdentifier("https://github.com/ceo"), "acme/app/w.yml@main", id="another claim of a job"),
+        pytest.param(GITHUB, x509.UniformResourceIdentifier("https://github.com/acme/app"), "repo:acme/app:ref", id="a job's repository"),
+    ],
+)
+def test_a_certificate_for_another_identity_than_was_told_is_refused_before_anything_is_logged(session, claims, name, told):
+    def other(ca):
+        ca.names = [name]
+
+    session.server.instance.change["certificate"] = other
+    with pytest.raises(OtherIdentityCertified) as caught:
+        sign(session, **claims)
+    assert told in caught.value.expected
+    assert caught.value.got == name.value
+    assert session.asked("/tsa") == session.asked("/log2") == 0
+
+
+@pytest.mark.attack("another identity than was told")
+def test_the_user_name_that_a_certificate_may_have_is_told_beside_the_address(session):
+    sign(session, email="mia@acme.example", email_verified=True, sub="u-4711")
+    sign(session, email="mia@acme.example", email_verified=True, sub="mia@acme.example")
+    told = [(publication.who, publication.user_name) for publication in session.told.published]
+    assert told == [("mia@acme.example", "u-4711"), ("mia@acme.example", "")]
+
+
+def test_a_job_is_told_by_the_name_that_its_certificate_will_have(session):
+    sign(session, **GITHUB, san="https://github.com/acme/app/w.yml@main")
+    (publication,) = session.told.published
+    assert (publication.who, publication.job) == ("repo:acme/app:ref", "acme/app/w.yml@main")
+
+
 @pytest.mark.attack("another's certificate at signing")
 def test_a_certificate_that_names_another_issuer_is_refused_as_IDENT(session):
     def other(ca):
@@ -465,6 +522,45 @@ def test_a_log_that_lies_is_passed_over_where_another_may_be_asked(session):
     assert isinstance(session.told.passed[0][1], OtherEntry)
 
 
+class Wrong:
+    """Sets the simulator's clock wrong while a service answers for the first time."""
+
+    def __init__(self, session, service, method, minutes):
+        self.clock, self.right, self.off, self.times = session.server.sim.clock, getattr(service, method), timedelta(minutes=minutes), 0
+        setattr(service, method, self)
+
+    def __call__(self, *arguments):
+        self.times += 1
+        if self.times > 1:
+            return self.right(*arguments)
+        self.clock.now += self.off
+        try:
+            return self.right(*arguments)
+        finally:
+            self.clock.now -= self.off
+
+
+@pytest.mark.attack("service with a wrong clock")
+@pytest.mark.parametrize(("minutes", "error"), [(60, TimeInFuture), (2, TimeInFuture), (-60, OutsideCertificate)])
+def test_a_timestamp_authority_whose_clock_is_wrong_is_passed_over_and_nothing_is_logged_by_its_word(session, minutes, error):
+    Wrong(session, session.server.sim.tsa, "stamp_imprint", minutes)
+    with pytest.raises(error):
+        sign(session)
+    assert nothing_was_logged(session)
+    Wrong(session, session.server.sim.tsa, "stamp_imprint", minutes)
+    assert sign(session, two_of(session, "tsaUrls", "/tsa/api/v1/timestamp")).facts.times
+    assert [type(err) for _, err in session.told.passed] == [error]
+
+
+@pytest.mark.attack("service with a wrong clock")
+def test_a_log_whose_clock_is_wrong_has_failed_and_the_next_is_asked(session):
+    Wrong(session, session.server.sim.log1, "add", 60)
+    with pytest.raises(NoServiceAnswered, match="has not come yet"):  # both are one log, which gives its first entry again
+        sign(session, two_of(session, "rekorTlogUrls", "/log1", 1))
+    assert [type(err) for _, err in session.told.passed] == [TimeInFuture]
+    assert session.asked("/log1-b")
+
+
 def test_a_timestamp_over_other_bytes_is_refused_as_TIME(session):
     session.server.instance.change["imprint"] = lambda _: hashlib.sha256(b"other").digest()
     with pytest.raises(BadTimestamp):
@@ -531,6 +627,16 @@ def test_a_key_signs_with_a_certificate_of_ones_own(session):
         signed = sign_file(CONTENT, signatory, session.time)
     assert isinstance(signed.facts.signer.signer, IdentitySigner)
     assert session.asked("/ca") == 0
+
+
+@pytest.mark.attack("service with a wrong clock")
+def test_a_timestamp_before_ones_own_certificate_is_refused_before_anything_is_logged(session):
+    pair = new_key()
+    leaf = session.server.sim.ca.issue(_Public(pair.public_key())).public_bytes(serialization.Encoding.DER)
+    Wrong(session, session.server.sim.tsa, "stamp_imprint", -60)
+    with session.key(of_simulator(pair), leaf) as signatory, pytest.raises(OutsideCertificate):
+        sign_file(CONTENT, signatory, session.time)
+    assert nothing_was_logged(session)
 
 
 def test_a_certificate_of_another_key_is_refused_as_BIND_before_anything_is_sent(session):

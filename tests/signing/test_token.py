@@ -107,7 +107,7 @@ def test_what_is_no_token_is_refused(raw):
 def test_claims_that_are_there_twice_are_refused():
     claims = base64.urlsafe_b64encode(b'{"iss":"a","iss":"b"}').rstrip(b"=").decode()
     with pytest.raises(SigkitError, match="twice"):
-        parse_identity_token(f"{part({})}.{claims}.x", HERE)
+        parse_identity_token(f"{part({})}.{claims}.c2ln", HERE)
 
 
 def test_the_other_alphabet_of_base64_is_refused():
@@ -142,3 +142,12 @@ def test_a_service_account_of_kubernetes_has_fulcios_name():
 def test_a_federating_issuer_names_another_issuer():
     found = parse_identity_token(token(federated_claims={"connector_id": "https://accounts.example", "user_id": "7"}), HERE)
     assert found.issuers[:2] == ("https://issuer.example", "https://accounts.example")
+
+
+@pytest.mark.parametrize("third", ["abc\r\nX-Evil: 1", "é€x", "a b\x00c", "x" * 10, "x", "c2ln=", "a+b/", ""])
+def test_a_signature_that_is_malformed_is_refused_as_PARSE_and_quoted_nowhere(third):
+    head = token().rpartition(".")[0]
+    with pytest.raises(MalformedToken) as caught:
+        parse_identity_token(f"{head}.{third}", HERE)
+    assert caught.value.got in {"", "nothing"}
+    assert caught.value.__cause__ is None

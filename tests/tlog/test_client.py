@@ -13,6 +13,7 @@ from sigkit.errors import (
     CheckpointMismatch,
     CheckpointNotSigned,
     EntryAbsent,
+    IndexNotProved,
     LogUnsearchable,
     MalformedTile,
     OtherLogEntry,
@@ -27,6 +28,7 @@ from sigkit.services.exchange import whole_answer
 from sigkit.services.log.index import term_of
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.client import Found, Search, fetch_tile, find_log, is_uuid
+from sigkit.tlog.entry import LogEntry
 from sigkit.tlog.known import KnownLog, prove_entry, verify_head
 from sigkit.tlog.note import parse_note
 from sigkit.tlog.proof import verify_consistency
@@ -288,3 +290,21 @@ def test_a_genuine_checkpoint_of_another_tree_proves_nothing(first_generation, s
     entry["verification"]["inclusionProof"]["checkpoint"] = core.log.note(core.log.leaves)
     with pytest.raises(CheckpointMismatch):
         prove_entry(reader_of(session, url).fetch_entry(uuid), core.known, PLACE)
+
+
+@pytest.mark.attack("another entry under the index")
+def test_the_index_of_an_entry_of_the_first_generation_is_proved_by_the_promise_alone(first_generation, session):
+    core, url, uuid, entry = first_generation
+    del entry["verification"]["signedEntryTimestamp"]
+    for index in (entry["verification"]["inclusionProof"]["logIndex"], 25_579):
+        entry["logIndex"] = index
+        for name in (str(index), uuid):
+            with pytest.raises(IndexNotProved):
+                prove_entry(reader_of(session, url).fetch_entry(name), core.known, PLACE)
+
+
+def test_an_entry_that_is_proved_at_another_place_of_a_log_of_tiles_is_not_the_one_with_this_index(tiles, session):
+    entry = reader_of(session, tiles[2]).fetch_entry("5")
+    assert prove_entry(entry, tiles[3], PLACE).checkpoint.size == 701
+    with pytest.raises(IndexNotProved):
+        prove_entry(LogEntry(6, b"", "", "", 0, None, entry.proof, entry.body), tiles[3], PLACE)

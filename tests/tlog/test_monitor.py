@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from sigkit.errors import BadConsistencyProof, CheckpointNotSigned, FileUnwritable, LogForked, LogRolledBack, Place, Unreachable
+from sigkit import limits
+from sigkit.errors import (
+    BadConsistencyProof,
+    CheckpointNotSigned,
+    FileUnwritable,
+    LogForked,
+    LogRolledBack,
+    MalformedCheckpoint,
+    Place,
+    SigkitError,
+    Unreachable,
+)
 from sigkit.keys.private import generate
 from sigkit.strict import encode_base64
 from sigkit.tlog.known import KnownLog
@@ -164,6 +176,40 @@ def test_a_kept_checkpoint_that_was_altered_is_refused(monitor, tmp_path):
     with pytest.raises(CheckpointNotSigned) as caught:
         observe(monitor, log)
     assert caught.value.place == Place(str(path))
+
+
+@pytest.mark.attack("memory for forks switched off")
+def test_a_checkpoint_that_could_not_be_read_again_is_not_kept(monitor, tmp_path):
+    log = Log(b"a", b"b", b"c")
+    junk = "".join(encode_line(f"w{number}.example", b"abcd", bytes(1_800)) for number in range(50))
+    assert len(junk) > limits.NOTE_BYTES
+    with pytest.raises(MalformedCheckpoint):
+        monitor.observe(log.note() + junk, known(), log, PLACE)
+    assert observe(monitor, log).seen is Seen.FIRST
+    with pytest.raises(MalformedCheckpoint):
+        monitor.observe(Log(b"X").note() + junk, known(), log, PLACE)
+    assert kept(tmp_path) == ["", "lock"]
+    assert [(item.origin, item.size) for item in monitor.remembered()] == [(ORIGIN, "3")]
+
+
+@pytest.mark.attack("memory for forks switched off")
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * (limits.NOTE_BYTES + 1), b"\xff", b"no note\n"], ids=["empty", "large", "no text", "no note"]
+)
+def test_a_kept_checkpoint_that_cannot_be_read_is_no_absent_one(monitor, tmp_path, content):
+    log = Log(b"a", b"b", b"c")
+    observe(monitor, log)
+    (path,) = [path for path in (tmp_path / "seen").iterdir() if path.suffix != ".lock"]
+    path.write_bytes(content)
+    for shown in (log, Log(b"X")):
+        with pytest.raises(SigkitError) as caught:
+            observe(monitor, shown)
+        assert caught.value.place.source == str(path)
+    assert path.read_bytes() == content
+    [item] = monitor.remembered()
+    assert item.path == str(path)
+    assert Path(monitor.forget(item.path)).read_bytes() == content
+    assert observe(monitor, log).seen is Seen.FIRST
 
 
 def test_a_checkpoint_that_cannot_be_kept_is_not_called_seen(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from sigkit.errors import (
     UnsafeRootStore,
 )
 from sigkit.net.session import NetOptions, Session
+from sigkit.text import format_time
 from sigkit.trust.pins import Pins, TufPin, is_name
 from sigkit.trust.store import Allowance, NamedRoot, RootStore
 from tests.simulators.misbehaving_registry import MisbehavingServer
@@ -264,6 +265,26 @@ def test_a_clock_behind_the_last_check_is_said_to_be(machine):
     assert not any("ago" in note for note in machine.notes)
 
 
+@pytest.mark.attack("clock put back")
+@pytest.mark.parametrize("back", [timedelta(seconds=1), 3650 * DAY])
+def test_a_clock_behind_the_last_check_meets_no_policys_age(machine, back):
+    machine.pin()
+    checked = machine.clock.at
+    machine.clock.at -= back
+    with pytest.raises(RootTooOld) as caught:
+        machine.offline(Allowance(max_age=DAY))
+    assert format_time(checked) in caught.value.expected
+    assert caught.value.got == format_time(machine.clock.at)
+    assert machine.online(Allowance(max_age=DAY)).root.name == "acme"  # checked just now
+
+
+@pytest.mark.attack("clock put back")
+def test_a_clock_before_the_day_of_the_copy_meets_no_policys_age(machine):
+    machine.clock.at = datetime(2020, 1, 1, tzinfo=UTC)
+    with pytest.raises(RootTooOld):
+        machine.store(None).load("public-good", Allowance(max_age=DAY))
+
+
 def test_nothing_is_pinned_unless_all_is_proved(machine, sim):
     sim.files["timestamp.json"] = b"{}"
     with pytest.raises(Exception, match="SK-PARSE"):
@@ -360,6 +381,14 @@ def test_a_trusted_root_itself_is_pinned_and_never_fetched(machine, root):
     machine.store(None).pin_trusted_root("plain", root, PLACE)
     assert machine.store(None).load("plain").root.name == "plain"
     assert machine.server.log == []
+
+
+@pytest.mark.attack("an age that nobody knows")
+@pytest.mark.parametrize("allowance", [Allowance(max_age=timedelta()), Allowance(max_age=9999 * DAY), Allowance(max_expired=DAY)])
+def test_a_file_that_was_pinned_has_no_age_that_could_be_limited(machine, root, allowance):
+    machine.store(None).pin_trusted_root("plain", root, PLACE)
+    with pytest.raises(MalformedOption):
+        machine.store(None).load("plain", allowance)
 
 
 def test_roots_lie_side_by_side(machine, root):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
 
@@ -22,6 +22,16 @@ class Appended(Data):
     proof: tuple[bytes, ...]
     checkpoint: str
     added: bool
+
+
+class Filed(Data):
+    """What the index has of leaves, by their terms, after so many filings: see `TileLog.look_up`."""
+
+    filings: int
+    entries: Mapping[bytes, tuple[int, ...]]
+
+
+NOT_LOOKED_UP: Final = Filed(-1, {})
 
 
 class Batch(Data):

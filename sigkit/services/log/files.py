@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sigkit import durable
-from sigkit.errors import FileUnreadable, FileUnwritable, LogDamaged, Place
+from sigkit.errors import FileUnreadable, LogDamaged, Place
 from sigkit.tlog.merkle import HASH_BYTES
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, parse_entries, split_hashes
 
@@ -34,7 +34,7 @@ class TileFiles:
             FileUnwritable: (UNAVAIL) no space; nothing is half-written.
         """
         path = self._path(tile)
-        _make_directory(os.path.dirname(path))
+        durable.make_directory(os.path.dirname(path), 0o755)
         durable.write(path, data, point="log.entries" if tile.level == ENTRIES else "log.tile")
 
     def read(self, tile: Tile) -> bytes:
@@ -72,17 +72,3 @@ class TileFiles:
 
     def _path(self, tile: Tile) -> str:
         return os.path.join(self._root, tile.path)
-
-
-def _make_directory(path: str) -> None:
-    """Make a directory and those above it, each durably."""
-    if os.path.isdir(path):
-        return
-    _make_directory(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o755)
-        durable.sync_directory(os.path.dirname(path))
-    except FileExistsError:
-        return
-    except OSError as err:
-        raise FileUnwritable(f"cannot make a directory of the log: {err.strerror}", place=Place(path)) from err

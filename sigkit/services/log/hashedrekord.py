@@ -147,7 +147,7 @@ def _take(cursor: Cursor, names: Sequence[str]) -> list[Cursor]:
         if name in found:
             cursor.fail("a member is there in both spellings", got=name)
         if value is not None:
-            found[name] = Cursor(value, f"{cursor.path}.{name}", cursor.place)
+            found[name] = Cursor(value, name, cursor.place, cursor)
     return [found.get(name) or cursor.member(name) for name in names]
 
 

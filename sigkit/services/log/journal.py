@@ -16,6 +16,7 @@ the index, a journal that lost them is refused as an old copy.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -52,6 +53,7 @@ class Journal:
         self._path = path
         self._file = file
         self._halted = False
+        self._is_replaced = False  # the open file has no name any more, and what is appended to such a file is lost
 
     @staticmethod
     def write(path: str, record: Record) -> None:
@@ -97,6 +99,7 @@ class Journal:
         """
         if self._halted:
             raise LogHalted("the log takes no entries since its disk failed", place=Place(self._path))
+        self._reopen()
         data = _encode(record)
         try:
             durable.failpoint("log.journal.append")
@@ -123,21 +126,28 @@ class Journal:
         Raises:
             FileUnwritable: (UNAVAIL) no space; the records are those from before, or the journal is halted.
         """
-        # From here on the open file may have no name any more, and what is appended to such a file is lost.
-        self._halted = True
+        self._halted = True  # until it is known which of the two has the name
         try:
             self.write(self._path, record)
         except FileUnwritable:
             self._halted = not os.path.samestat(os.fstat(self._file), os.stat(self._path))
             raise
-        os.close(self._file)
-        self._file = -1
+        self._halted, self._is_replaced = False, True
+        with contextlib.suppress(FileUnwritable):  # the records are there; who appends is told
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """Open the file that took the open one's place, if one did. It may take a while until there is a descriptor for it."""
+        if not self._is_replaced:
+            return
         try:
-            self._file = os.open(self._path, _FLAGS)
+            durable.failpoint("log.journal.reopen")
+            file = os.open(self._path, _FLAGS)
         except OSError as err:
             raise FileUnwritable(f"cannot open the log's journal: {err.strerror}", place=Place(self._path)) from err
-        self.size_bytes = os.lseek(self._file, 0, os.SEEK_END)
-        self._halted = False
+        os.close(self._file)
+        self._file, self._is_replaced = file, False
+        self.size_bytes = os.lseek(file, 0, os.SEEK_END)
 
     def close(self) -> None:
         """Close the file."""

@@ -128,7 +128,9 @@ class RekorV2:
 
     async def _append_all(self, signed: Sequence[Signed]) -> tuple[Appended, ...]:
         # Only waiting for the disk is left to a thread: two threads that compute would hold up each other, and every request.
-        with self._log.batch([item.leaf for item in signed], [item.terms for item in signed]) as batch:
+        leaves = [item.leaf for item in signed]
+        filed = await self._in_thread(self._log.look_up, leaves)
+        with self._log.batch(leaves, [item.terms for item in signed], filed) as batch:
             await self._in_thread(self._log.sync, batch)
             return self._log.finish(batch)
 

@@ -34,7 +34,7 @@ from sigkit.errors import (
     TlogError,
     TooLarge,
 )
-from sigkit.services.log.batch import Appended, Batch, Filing
+from sigkit.services.log.batch import NOT_LOOKED_UP, Appended, Batch, Filed, Filing
 from sigkit.services.log.files import TileFiles
 from sigkit.services.log.growing import check_growth, whole_tiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
@@ -77,6 +77,7 @@ class TileLog:
         self._appending = threading.Lock()
         self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
         self._recent: dict[bytes, list[int]] = {}  # terms of what is not in the index yet
+        self._filings = 0  # how often the journal was begun anew
         self._not_before = 0  # the size of the log before which nothing is filed
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
@@ -163,15 +164,25 @@ class TileLog:
         self.file_if_due()
         return answers
 
+    def look_up(self, leaves: Sequence[bytes]) -> Filed:
+        """Return what the index has of leaves, for `batch`: waits for the disk.
+
+        Raises:
+            DatabaseUnusable: (UNAVAIL) the index cannot be read.
+        """
+        filings = self._filings  # before it is read: what is filed meanwhile may not be found
+        return Filed(filings, self._index.find([leaf_term(leaf) for leaf in leaves]) if self._index.size else {})
+
     @contextlib.contextmanager
-    def batch(self, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]]) -> Iterator[Batch]:
+    def batch(self, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]], filed: Filed = NOT_LOOKED_UP) -> Iterator[Batch]:
         """Give a batch that is proved and whose tree is signed, for `sync` and then `finish`.
 
-        For a server: of the three only `sync` waits for the disk, and needs a thread of its own.
+        For a server: of the four only `look_up` and `sync` wait for the disk, and need a thread of their own.
 
         Args:
             leaves: to append.
             terms: of each leaf.
+            filed: what `look_up` returned for these leaves; without it, or if the journal was begun anew since, that is done here.
 
         Raises:
             TooLarge, LogHalted, LogDamaged: as `append_many`.
@@ -188,7 +199,7 @@ class TileLog:
             old = self._head
             try:
                 hashes = tuple(map(leaf_hash, leaves))
-                places, new = self._find_places(leaves, hashes)
+                places, new = self._find_places(leaves, hashes, filed if filed.filings == self._filings else self.look_up(leaves))
                 fresh = tuple(leaves[at] for at in new)
                 head, proofs = self._grow(fresh, [hashes[at] for at in new]) if new else (old, {})
                 yield Batch(old, head, fresh, tuple(terms[at] for at in new), tuple(places), hashes, proofs)
@@ -200,19 +211,18 @@ class TileLog:
                     with self._guard:
                         self._tree.truncate(old.size)
 
-    def _find_places(self, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> tuple[list[int], list[int]]:
+    def _find_places(self, leaves: Sequence[bytes], hashes: Sequence[bytes], filed: Filed) -> tuple[list[int], list[int]]:
         """Return for each leaf its index in the log, and which of the leaves are new, in order.
 
         Hashes are compared, and no bundle is read: one has up to 16 MiB, and whoever sends duplicates would have one read for each.
         """
-        terms = [leaf_term(leaf) for leaf in leaves]
-        filed = self._index.find(terms) if self._index.size else {}
         size = self._head.size
         coming: dict[bytes, int] = {}
         places: list[int] = []
         new: list[int] = []
-        for at, (hashed, term) in enumerate(zip(hashes, terms, strict=True)):
-            candidates = (*filed.get(term, ()), *self._recent.get(term, ()))
+        for at, (hashed, leaf) in enumerate(zip(hashes, leaves, strict=True)):
+            term = leaf_term(leaf)
+            candidates = (*filed.entries.get(term, ()), *self._recent.get(term, ()))
             place = next((index for index in candidates if self._has(index, hashed)), coming.get(hashed))
             if place is None:
                 place = coming[hashed] = size + len(new)
@@ -312,6 +322,7 @@ class TileLog:
                 self._give_up(filing)
                 return
             with self._guard:
+                self._filings += 1
                 self._tree.forget(filing.end)
                 del self._tail[: filing.end - self._base]
                 self._base = filing.end

@@ -45,8 +45,30 @@ def _remove_left(parent: str, prefix: str) -> None:
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
         if name.startswith(prefix):
-            with contextlib.suppress(LockTimeout, FileUnwritable), durable.lock(os.path.join(path, LOCK), timeout_s=0):
+            with contextlib.suppress(LockTimeout, FileUnwritable), _own(path) as found, durable.lock(f"{found}/{LOCK}", timeout_s=0):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own(path: str) -> Iterator[str]:
+    """Open a directory of this user's own, and give a name under which it is found whatever its own name becomes.
+
+    Where everybody may write, another user's link or directory can have such a name: nothing is made nor removed there.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) it is none.
+    """
+    place = Place(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as err:
+        raise FileUnwritable(f"no directory: {err.strerror}", place=place) from err
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise FileUnwritable("another user's directory", place=place)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def put(built: str, final: str) -> None:

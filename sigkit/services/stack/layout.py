@@ -38,11 +38,12 @@ from sigkit.errors import (
 )
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import Origin, parse_url
+from sigkit.services.stack.space import full_disk_told
 from sigkit.strict import encode_json, parse_json
 from sigkit.text import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sigkit.strict import Cursor
 
@@ -58,6 +59,7 @@ RESTORED: Final = "restored.json"  # the same file, once somebody has
 LOG_STATE: Final = "state"  # below log/, whose key lies beside it
 NAME_CHARACTERS: Final = 60  # of an organisation in a certificate: X.520 gives it 64, and a word comes behind it
 _NAME: Final = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{{0,{NAME_CHARACTERS - 1}}})")
+_MOST_NEAR: Final = 3  # that are named
 _FILE_BYTES: Final = 64 * 2**10
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -134,34 +136,87 @@ def load_config(directory: str) -> StackConfig:
     Raises:
         NoStack: (UNAVAIL) there is none: no stack, or one whose making was not finished.
         OtherStackVersion: (UNAVAIL) it is of another version.
-        FileUnreadable, ParseError: it cannot be read.
+        FileUnreadable: (UNAVAIL) it is another user's, or cannot be read for another reason: whether a stack is there is not known.
+        ParseError: it is damaged.
     """
     path = os.path.join(directory, CONFIG)
     place = Place.operator(path)
-    if not os.path.lexists(path):
-        raise no_stack(directory)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_stack(directory) from None
+    except OSError as err:
+        raise FileUnreadable(f"cannot read the stack: {err.strerror}", place=place, remedy=_advise_unreadable(err)) from err
     try:
         return parse_config(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
+    except FileUnreadable as err:
+        err.remedy = err.remedy or _advise_unreadable(err)
+        raise
     except ParseError as err:
         raise NoStack(f"{CONFIG} is damaged: {err.problem}", place=err.place, remedy="restore it from a backup") from err
 
 
+def _advise_unreadable(err: BaseException) -> str:
+    """Return who may read what could not be read, where that is why."""
+    cause: BaseException | None = err
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
+        seen.append(cause)
+        if isinstance(cause, PermissionError):
+            return "run it as its owner"
+        cause = cause.__cause__
+    return ""
+
+
 def no_stack(directory: str) -> NoStack:
-    """Return why a directory without `stack.json` is no stack, with the next step."""
+    """Return why a directory without `stack.json` is no stack, what it is instead, and the next step."""
+    place, named = Place.operator(directory), shlex.quote(directory)
     try:
         found = sorted(os.listdir(directory))
-    except OSError:
-        found = []
-    place = Place.operator(directory)
+    except FileNotFoundError:
+        if near := _stacks_in(os.path.dirname(os.path.abspath(directory))):
+            return NoStack("no such directory, but a stack is beside it", place=place, remedy=_name_one(near))
+        return NoStack("no such directory", place=place, remedy=f"sigkit stack init {named} makes a stack there")
+    except OSError as err:
+        return NoStack(f"no stack can be seen there: {err.strerror}", place=place, remedy="name the directory of a stack")
+    problem, remedy = _what_it_is(directory, found)
+    return NoStack(problem, place=place, got=", ".join(found)[:200], remedy=remedy)
+
+
+def _what_it_is(directory: str, found: Sequence[str]) -> tuple[str, str]:
+    """Return in words what a directory is that is no stack, and the next step."""
     if any(name in found for name in SERVICES):
         # A stack gets its name when it is whole: one that has its name has been so, and its log may have entries.
-        return NoStack(
-            f"a stack that is not whole: {CONFIG} is not there",
-            place=place,
-            got=", ".join(found)[:200],
-            remedy="restore it from a backup; a new stack needs a new directory",
-        )
-    return NoStack("no stack is there", place=place, remedy=f"sigkit stack init {shlex.quote(directory)}")
+        return f"a stack that is not whole: {CONFIG} is not there", "restore it from a backup; a new stack needs a new directory"
+    if not found:
+        return "the directory is empty: no stack is there", f"sigkit stack init {shlex.quote(directory)} makes one there"
+    if near := _stacks_in(directory):
+        return "no stack is there, but below it", _name_one(near)
+    if near := _stack_above(directory):
+        return "no stack is there, but above it", _name_one(near)
+    return "the directory holds something else: no stack is there", "name the directory of a stack"
+
+
+def _name_one(stacks: Sequence[str]) -> str:
+    return f"name {' or '.join(map(shlex.quote, stacks))}"
+
+
+def _stacks_in(directory: str) -> tuple[str, ...]:
+    try:
+        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+    except OSError:
+        return ()
+    return tuple(path for path in paths if os.path.lexists(os.path.join(path, CONFIG)))[:_MOST_NEAR]
+
+
+def _stack_above(directory: str) -> tuple[str, ...]:
+    """Return the stack that a directory is a part of."""
+    above = os.path.abspath(directory)
+    while (parent := os.path.dirname(above)) != above:
+        above = parent
+        if os.path.lexists(os.path.join(above, CONFIG)):
+            return (above,)
+    return ()
 
 
 @contextlib.contextmanager
@@ -169,12 +224,13 @@ def whole() -> Iterator[None]:
     """Read a stack's own files inside: one that is absent or damaged is to be restored, never to be made again.
 
     Raises:
-        FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice.
+        FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice, unless the disk is full or the file another user's.
     """
     try:
-        yield
+        with full_disk_told():
+            yield
     except (FileUnreadable, DatabaseUnusable, LogDamaged) as err:
-        err.remedy = err.remedy or "restore it from a backup of this stack: docs/stack.md"
+        err.remedy = err.remedy or _advise_unreadable(err) or "restore it from a backup of this stack: docs/stack.md"
         raise
 
 

@@ -1,23 +1,43 @@
-"""Handing clients of a stack other documents than those that it was made with."""
+"""Handing clients of a stack other documents than those that it was made with.
+
+Evidence is proved for as long as the trust root lists who signed it: what the new one leaves out of the old is told, and agreed to, first.
+"""
 
 from __future__ import annotations
 
 import os
+from enum import Enum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sigkit import durable, limits
-from sigkit.errors import Place
+from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
 from sigkit.services.stack.cores import open_repository
 from sigkit.services.stack.layout import CLIENTS
+from sigkit.text import format_time
 from sigkit.trust.signing_config import parse_signing_config
 from sigkit.trust.trusted_root import parse_trusted_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
     from sigkit.clock import Clock
+    from sigkit.trust.root import CertificateAuthority, TimestampAuthority, TransparencyLog, TrustedRoot, Window
+    from sigkit.trust.signing_config import Service, SigningConfig
+
+    _Trusted = TransparencyLog | CertificateAuthority | TimestampAuthority
 
 
-def publish_documents(directory: str, offline: str, trusted_root: str, signing_config: str, clock: Clock) -> None:
+class Old(Enum):
+    """What may become of what the old trust root proves and the new one does not."""
+
+    KEEP = "it has to be proved still"
+    DROP = "it may fail"
+
+
+def publish_documents(directory: str, offline: str, trusted_root: str, signing_config: str, clock: Clock, old: Old = Old.KEEP) -> None:
     """Publish a trust root and a signing config by the stack's TUF repository, and write them into its `clients/`.
 
     Args:
@@ -26,8 +46,11 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
         trusted_root: the file.
         signing_config: the file.
         clock: for the dates of the metadata.
+        old: what may become of what is left out.
 
     Raises:
+        OldEvidenceDropped: (ROOT) something is, and it has to be kept; nothing was published.
+        ForeignServices: (ROOT) clients would sign with what they refuse; nothing was published.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
         FileUnreadable, FileUnwritable: (UNAVAIL) a file, or an offline key.
         SigkitError: (PARSE, ROOT, LIMIT) clients would not take a document; nothing was published.
@@ -35,9 +58,90 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
     layout.load_config(directory)
     places = Place.operator(trusted_root), Place.operator(signing_config)
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)
-    parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)
-    parse_signing_config(signing, places[1], limits.DEFAULT)
+    new = parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)
+    services = parse_signing_config(signing, places[1], limits.DEFAULT)
+    now = clock.now()
+    if old is Old.KEEP and (lost := tuple(find_dropped(_published(directory), new, now))):
+        raise OldEvidenceDropped(
+            f"what was signed before would be refused: {'; '.join(lost)}",
+            place=places[0],
+            remedy="list it beside the new (sigkit trust create, docs/scaling.md); --drop publishes without it",
+        )
+    if strangers := tuple(find_strangers(services, new, now)):
+        raise ForeignServices(
+            f"the trust root does not have what signs from now on: {'; '.join(strangers)}",
+            place=places[1],
+            remedy="publish both documents of the same instance (sigkit trust create, docs/scaling.md)",
+        )
     published = clients.Documents(root, signing)
     repository = open_repository(directory)
-    repository.publish(offline, clients.targets(published), clock.now())
+    repository.publish(offline, clients.targets(published), now)
     clients.write(os.path.join(directory, CLIENTS), published, repository.initial_root)
+
+
+def _published(directory: str) -> TrustedRoot:
+    path = os.path.join(directory, CLIENTS, clients.TRUSTED_ROOT)
+    with layout.whole():
+        raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path))
+    return parse_trusted_root(raw, clients.TRUSTED_ROOT, Place.operator(path), limits.DEFAULT)
+
+
+def find_dropped(old: TrustedRoot, new: TrustedRoot, now: datetime) -> Iterator[str]:
+    """Give each log, authority and key of `old` that does not count in `new` for all the time until now that it counted, in words."""
+    for log in old.logs:
+        yield from _dropped("log", log, [item for item in new.logs if _same_log(item, log)], now)
+    for log in old.ct_logs:
+        yield from _dropped("certificate log", log, [item for item in new.ct_logs if _same_log(item, log)], now)
+    for authority in old.certificate_authorities:
+        same = [item for item in new.certificate_authorities if set(authority.certificates) <= set(item.certificates)]
+        yield from _dropped("certificate authority", authority, same, now)
+    for stamps in old.timestamp_authorities:
+        stamped = [item for item in new.timestamp_authorities if set(stamps.certificates) <= set(item.certificates)]
+        yield from _dropped("timestamp authority", stamps, stamped, now)
+
+
+def find_strangers(services: SigningConfig, root: TrustedRoot, now: datetime) -> Iterator[str]:
+    """Give each service that clients may ask and whose word would not count by `root`, in words.
+
+    A service is known by its host. An authority whose URL the root does not state may be any.
+    """
+    kinds: tuple[tuple[str, Sequence[Service], Sequence[_Trusted]], ...] = (
+        ("log", services.logs, root.logs),
+        ("certificate authority", services.certificate_authorities, root.certificate_authorities),
+        ("timestamp authority", services.timestamp_authorities, root.timestamp_authorities),
+    )
+    for kind, listed, trusted in kinds:
+        for service in listed:
+            asked = max(now, service.valid.start or now)  # first
+            ended = service.valid.end is not None and service.valid.end < now
+            if not ended and not any(item.valid.holds(asked) and _host(item.name) in {"", _host(service.url)} for item in trusted):
+                yield f"{kind} {service.url}"
+
+
+def _host(url: str) -> str:
+    """Return host and port of what may be a URL."""
+    return urlsplit(url).netloc.lower() if url.startswith(("http://", "https://")) else ""
+
+
+def _same_log(one: TransparencyLog, other: TransparencyLog) -> bool:
+    return (one.log_id, one.key.spki) == (other.log_id, other.key.spki)
+
+
+def _dropped(kind: str, old: _Trusted, same: Sequence[_Trusted], now: datetime) -> Iterator[str]:
+    if not same:
+        yield f"{kind} {old.name} is left out"
+    elif not any(_covers(item.valid, old.valid, now) for item in same):
+        yield f"{kind} {old.name} counts {' or '.join(_show(item.valid) for item in same)} only, and counted {_show(old.valid)}"
+
+
+def _covers(new: Window, old: Window, now: datetime) -> bool:
+    """Tell whether a window holds what another held until now: to end something is no loss of what it signed until then."""
+    until = now if old.end is None else min(old.end, now)
+    starts = new.start is None or (old.start is not None and new.start <= old.start)
+    return starts and (new.end is None or new.end >= until)
+
+
+def _show(window: Window) -> str:
+    start = f"from {format_time(window.start)}" if window.start else ""
+    end = f"until {format_time(window.end)}" if window.end else ""
+    return " ".join(filter(None, (start, end))) or "always"

@@ -1,47 +1,56 @@
 """Going on with a backup, once its owner has said that what was logged after it is lost.
 
-Clients may have seen newer TUF metadata than the backup has, and would refuse what is older: it is signed under versions beyond.
+Clients may have seen newer TUF metadata than the backup has, and would refuse what is older: it is signed under versions beyond. What says
+that it is a backup is taken away last, when it is served: whatever stands in the way of serving, the owner is asked again.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Final
+from enum import Enum
+from typing import Final
 
 from sigkit import durable
-from sigkit.errors import FileUnwritable, NoBackup, Place
-from sigkit.services.stack import layout
-from sigkit.services.stack.cores import open_repository
+from sigkit.errors import FileUnwritable, NoBackup, Place, StackRestored
 from sigkit.services.stack.layout import BACKUP, RESTORED
 
-if TYPE_CHECKING:
-    from sigkit.clock import Clock
-
-_LOCK_TIMEOUT_S: Final = 1.0
+_RESTORED: Final = "read docs/stack.md first; then sigkit stack up --restored {}"
 
 
-def go_on(directory: str, clock: Clock) -> None:
-    """Let a backup be served; what it said of itself stays in `restored.json`. One that was let already is left as it is.
+class Said(Enum):
+    """What the owner of a stack said of its log when he started it."""
+
+    NOTHING = "nothing"
+    GO_ON = "a backup may go on"
+
+
+def is_marked(directory: str, said: Said) -> bool:
+    """Tell whether the stack is a backup that is served now for the first time, as its owner said.
 
     Raises:
-        NoBackup: (UNAVAIL) the stack is none: nothing was restored.
-        LockTimeout: (UNAVAIL) another process serves it.
-        NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        StackRestored: (UNAVAIL) it is a backup, and he said nothing.
+        NoBackup: (UNAVAIL) he said so of a stack that is none, nor has been one: nothing was restored.
+    """
+    marked = os.path.lexists(os.path.join(directory, BACKUP))
+    place, named = Place.operator(directory), shlex.quote(directory)
+    if said is Said.NOTHING:
+        if marked:
+            raise StackRestored("this is a backup of a stack", place=place, remedy=_RESTORED.format(named))
+    elif not marked and not os.path.lexists(os.path.join(directory, RESTORED)):
+        raise NoBackup("this stack is no backup: nothing was restored", place=place, remedy=f"sigkit stack up {named}")
+    return marked
+
+
+def take_mark_away(directory: str) -> None:
+    """Let what is a backup be served without asking; what it said of itself stays in `restored.json`.
+
+    Raises:
         FileUnwritable: (UNAVAIL) no permission.
     """
-    with layout.owned(directory, "it is no backup", timeout_s=_LOCK_TIMEOUT_S):
-        if not os.path.lexists(os.path.join(directory, BACKUP)):
-            if os.path.lexists(os.path.join(directory, RESTORED)):
-                return
-            raise NoBackup(
-                "this stack is no backup: nothing was restored",
-                place=Place.operator(directory),
-                remedy=f"sigkit stack up {shlex.quote(directory)}",
-            )
-        open_repository(directory).resign_beyond(clock.now())  # first: killed after it, it is only done once more
-        try:
-            os.rename(os.path.join(directory, BACKUP), os.path.join(directory, RESTORED))
-            durable.sync_directory(directory)
-        except OSError as err:
-            raise FileUnwritable(f"cannot take the mark away: {err.strerror}", place=Place(os.path.join(directory, BACKUP))) from err
+    mark = os.path.join(directory, BACKUP)
+    try:
+        os.rename(mark, os.path.join(directory, RESTORED))
+        durable.sync_directory(directory)
+    except OSError as err:
+        raise FileUnwritable(f"cannot take the mark of a backup away: {err.strerror}", place=Place(mark)) from err

@@ -8,20 +8,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sigkit.clock import SystemClock
 from sigkit.data import Data
-from sigkit.errors import AddressUnusable, Place, SigkitError, StackRestored
+from sigkit.errors import AddressUnusable, Place, SigkitError
 from sigkit.net.address import is_loopback_name
 from sigkit.services.serve import running, until_told
 from sigkit.services.stack import layout
 from sigkit.services.stack.cores import opened_cores
-from sigkit.services.stack.layout import BACKUP, StackConfig
 from sigkit.services.stack.process import told
+from sigkit.services.stack.restore import Said, is_marked, take_mark_away
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape, format_time
 
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.services.serve import Tls
+    from sigkit.services.stack.layout import StackConfig
     from sigkit.services.tuf import Repository
 
-_RESTORED: Final = "read docs/stack.md first; then sigkit stack up --restored {}"
 _LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
 _RESIGN_S: Final = 60.0  # how often is looked; half of what was signed is still good then
 _SAID_AGAIN: Final = timedelta(hours=1)  # of what goes on failing
@@ -92,7 +91,7 @@ def _good_until(repository: Repository) -> datetime:
 
 @contextlib.contextmanager
 def running_stack(
-    directory: str, *, listen: str | None = None, tls: Tls | None = None, clock: Clock | None = None
+    directory: str, *, listen: str | None = None, tls: Tls | None = None, clock: Clock | None = None, said: Said = Said.NOTHING
 ) -> Iterator[RunningStack]:
     """Serve the stack in `directory` until the block ends.
 
@@ -101,44 +100,47 @@ def running_stack(
         listen: an IP address or `localhost`, and a port; without it what the stack's URL says, if that is this machine.
         tls: without it only loopback addresses are listened on.
         clock: this machine's, unless given.
+        said: of a backup, that its log may go on. It counts once the stack is served: until then it is to be said again.
 
     Raises:
         LockTimeout: (UNAVAIL) another process serves it.
-        StackRestored: (UNAVAIL) it is a backup, and nobody said that its log may go on.
+        StackRestored, NoBackup: (UNAVAIL) see `restore.is_marked`.
         AddressUnusable: (NET) see `serve.running`.
         SigkitError: as `layout.load_config` and each service.
     """
     clock = clock or SystemClock()
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
-        if os.path.lexists(os.path.join(directory, BACKUP)):
-            raise StackRestored(
-                "this is a backup of a stack", place=Place.operator(directory), remedy=_RESTORED.format(shlex.quote(directory))
-            )
+        marked = is_marked(directory, said)
         where = _where(config, listen, tls)
         with contextlib.ExitStack() as stack:
             with layout.whole():
                 mounts, repository = stack.enter_context(opened_cores(directory, config, clock))
+            if marked:
+                repository.resign_beyond(clock.now())  # done once more where it is not served after that: versions do not run out
             stack.enter_context(fresh(repository, clock))  # before anybody can ask for what has expired while it was off
             address = stack.enter_context(running(mounts, where, tls=tls, names=(config.origin.host,)))
             stack.enter_context(told(directory, address, clock))
+            if marked:
+                take_mark_away(directory)
             yield RunningStack(config, address)
 
 
-def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, ready: Callable[[RunningStack], None]) -> None:
+def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, said: Said, ready: Callable[[RunningStack], None]) -> None:
     """Serve the stack in `directory` until SIGTERM comes; SIGINT ends it with KeyboardInterrupt.
 
     Args:
         directory: as `running_stack`.
         listen: as `running_stack`.
         tls: as `running_stack`.
+        said: as `running_stack`.
         ready: called once requests are taken.
 
     Raises:
         KeyboardInterrupt: it has been stopped cleanly.
         SigkitError: as `running_stack`.
     """
-    with until_told() as wait, running_stack(directory, listen=listen, tls=tls) as stack:
+    with until_told() as wait, running_stack(directory, listen=listen, tls=tls, said=said) as stack:
         ready(stack)
         wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from datetime import datetime, timedelta
@@ -17,8 +18,9 @@ from sigkit.services.stack import cores, layout
 from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, RESTORED, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
+from sigkit.services.stack.space import FULL, LOW_BYTES, free_bytes
 from sigkit.services.tuf import ONLINE_ROLES
-from sigkit.text import counted, escape, format_time
+from sigkit.text import counted, escape, format_time, human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,17 +34,22 @@ _ORIGIN_LINES: Final = 2
 NOT_WITNESSED: Final = "no witness has signed it: nobody but this machine vouches that everybody sees the same log"
 
 
+_FREE_SOME: Final = ": free some, without space the stack takes no entry and no image"
+
+
 class Renewal(Enum):
-    """How something is renewed, and how long before its end somebody should look."""
+    """How something is renewed, how long before its end somebody should look, and by which command."""
 
-    BY_ITSELF = "by itself while the stack runs", timedelta(days=2)  # signed again at half of its life, it should never come so near
-    OFFLINE = "by sigkit stack renew, with the offline keys", _SOON
-    NEW_STACK = "by a new stack", _SOON
+    # Signed again at half of its life, it should never come so near.
+    BY_ITSELF = "by itself while the stack runs", timedelta(days=2), "sigkit stack up {}"
+    OFFLINE = "by sigkit stack renew, with the offline keys", _SOON, "sigkit stack renew {} --offline {}"
+    NEW_STACK = "by a new stack", _SOON, "sigkit stack init NEW"
 
-    def __init__(self, words: str, soon: timedelta) -> None:
+    def __init__(self, words: str, soon: timedelta, command: str) -> None:
         """Take the value apart."""
         self.words = words
         self.soon = soon
+        self.command = command
 
 
 class State(Enum):
@@ -65,6 +72,13 @@ class Expiry(Data):
         if self.until <= now:
             return State.EXPIRED
         return State.SOON if self.until - now < self.renewal.soon else State.GOOD
+
+
+class Due(Data):
+    """What ends first, and the command that renews it; none where the stack does so by itself."""
+
+    item: Expiry
+    command: str
 
 
 class Status(Data):
@@ -106,7 +120,7 @@ def read_status(directory: str, clock: Clock) -> Status:
         origin,
         expiries,
         tuple((name, size_of(os.path.join(directory, name))) for name in SERVICES),
-        shutil.disk_usage(directory).free,
+        free_bytes(directory),
         os.path.isdir(os.path.join(directory, OFFLINE)),
         clock.now(),
     )
@@ -114,14 +128,15 @@ def read_status(directory: str, clock: Clock) -> Status:
 
 def _log_head(path: str) -> tuple[str, int]:
     """Return origin and size of the newest tree in a journal, out of a copy: opening it is its owner's affair."""
-    with tempfile.TemporaryDirectory(prefix="sigkit-") as scratch:
-        copy = os.path.join(scratch, "journal")
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="sigkit-") as scratch:
+            copy = os.path.join(scratch, "journal")
             shutil.copyfile(path, copy)
-        except OSError as err:
-            raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=Place(path)) from err
-        journal, records = Journal.open(copy)
-        journal.close()
+            journal, records = Journal.open(copy)
+            journal.close()
+    except OSError as err:
+        place = Place(tempfile.gettempdir() if err.errno in FULL else path)
+        raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
     origin, size = records[-1].checkpoint.split("\n", _ORIGIN_LINES)[:_ORIGIN_LINES]
     if not (size.isascii() and size.isdecimal()):
         raise LogDamaged("the newest checkpoint has no size", place=Place(path))
@@ -156,6 +171,29 @@ def expired_while_running(directory: str, clock: Clock) -> tuple[Expiry, ...]:
     return tuple(item for item in _expiries(directory) if item.state(clock.now()) is State.EXPIRED)
 
 
+def first(status: Status) -> Due:
+    """Return what ends first of all."""
+    return _due(status, min(status.expiries, key=lambda item: item.until))
+
+
+def first_by_hand(status: Status) -> Due:
+    """Return what ends first of what no running stack renews by itself."""
+    return _due(status, min((item for item in status.expiries if item.renewal is not Renewal.BY_ITSELF), key=lambda item: item.until))
+
+
+def _due(status: Status, item: Expiry) -> Due:
+    if item.renewal is Renewal.BY_ITSELF and status.process is not None:
+        return Due(item, "")
+    offline = os.path.join(status.directory, OFFLINE) if status.offline_here else "OFFLINE"
+    return Due(item, item.renewal.command.format(shlex.quote(status.directory), shlex.quote(offline)))
+
+
+def _say(due: Due, now: datetime) -> str:
+    ended = due.item.state(now) is State.EXPIRED
+    said = f"{due.item.what} {'ended' if ended else 'ends'} {_days(due.item.until - now)}"
+    return f"{said}: {escape(due.command)}" if due.command else f"{said}; the stack signs it again by itself"
+
+
 def describe(status: Status) -> tuple[str, ...]:
     """Return the status for a person."""
     config, process = status.config, status.process
@@ -172,13 +210,15 @@ def describe(status: Status) -> tuple[str, ...]:
         f"  log        {counted(status.log_size, 'entry', 'entries')}, origin {escape(status.log_origin)}",
         f"             {NOT_WITNESSED}",
     ]
+    lines += [f"  {word:<9}  {_say(due, status.now)}" for word, due in (("first", first(status)), ("by hand", first_by_hand(status)))]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
         state = item.state(status.now)
         word = "EXPIRED" if state is State.EXPIRED else state.value
         lines.append(f"  {word:<9}  {item.what}: {format_time(item.until)}, {left}; renewed {item.renewal.words}")
-    lines += [f"  size       {name}: {_bytes(size)}" for name, size in status.sizes]
-    lines.append(f"  free       {_bytes(status.free_bytes)} on its disk")
+    lines += [f"  size       {name}: {human_size(size)}" for name, size in status.sizes]
+    low = status.free_bytes < LOW_BYTES
+    lines.append(f"  {'LOW' if low else 'free':<9}  {human_size(status.free_bytes)} on its disk{_FREE_SOME if low else ''}")
     if status.offline_here:
         lines.append(
             f"  offline    keys are still in {escape(os.path.join(status.directory, OFFLINE))}: take them to a machine without a network"
@@ -204,8 +244,13 @@ def encode(status: Status) -> Json:
         "expiries": [
             {"what": item.what, "until": format_time(item.until), "state": item.state(status.now).value} for item in status.expiries
         ],
+        **{
+            name: {"what": due.item.what, "until": format_time(due.item.until), "command": due.command}
+            for name, due in (("first", first(status)), ("firstByHand", first_by_hand(status)))
+        },
         "sizeBytes": dict(status.sizes),
         "freeBytes": status.free_bytes,
+        "freeIsLow": status.free_bytes < LOW_BYTES,
         "offlineKeysHere": status.offline_here,
     }
 
@@ -215,11 +260,3 @@ def _days(left: timedelta) -> str:
     if hours < 0:
         return f"{-hours // 24} days ago"
     return f"in {hours // 24} days" if hours >= 48 else f"in {hours} hours"
-
-
-def _bytes(size: int) -> str:
-    left, units = float(size), ["KiB", "MiB", "GiB"]
-    unit = "bytes"
-    while left >= 1024 and units:
-        left, unit = left / 1024, units.pop(0)
-    return f"{left:.1f} {unit}" if unit != "bytes" else f"{size} bytes"

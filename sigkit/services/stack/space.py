@@ -1,0 +1,72 @@
+"""Space on a stack's disk: how much is left, and which failures are for want of it.
+
+A stack whose disk is full answers nothing that it cannot keep. Nothing of it is damaged then, so there is nothing to restore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from sigkit.errors import DatabaseUnusable, SigkitError
+from sigkit.text import escape, human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOW_BYTES: Final = 256 * 2**20  # a log that takes 1,500 entries a second fills as much in some minutes, and one push may
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_SQLITE_FULL: Final = 13  # sqlite.org/rescode.html
+_NOTHING_BYTES: Final = 64 * 2**10  # SQLite's files beside a database begin with 32 KiB
+
+
+def free_bytes(directory: str) -> int:
+    """Return how much this user may still write on the disk that a directory is on."""
+    return shutil.disk_usage(directory).free
+
+
+def low_space(directory: str) -> str | None:
+    """Return what its operator should know of the disk that a directory is on, where it has little space left."""
+    free = free_bytes(directory)
+    if free >= LOW_BYTES:
+        return None
+    return f"only {human_size(free)} are free on the disk of {escape(directory)}: without space the stack takes no entry and no image"
+
+
+@contextlib.contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Let a refusal whose cause is a full disk, or a quota that is used up, advise to free space and nothing else.
+
+    Raises:
+        SigkitError: as the block.
+    """
+    try:
+        yield
+    except SigkitError as err:
+        if _is_full(err):
+            err.remedy = f"free some space on that disk, and run it again (df -h {shlex.quote(_directory_of(err))}); nothing is damaged"
+        raise
+
+
+def _is_full(err: SigkitError) -> bool:
+    cause: BaseException | None = err
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
+        seen.append(cause)
+        if (isinstance(cause, OSError) and cause.errno in FULL) or getattr(cause, "sqlite_errorcode", 0) == _SQLITE_FULL:
+            return True
+        cause = cause.__cause__
+    # SQLite has other words for it too where a file beside the database cannot be made.
+    return isinstance(err, DatabaseUnusable) and shutil.disk_usage(_directory_of(err)).free < _NOTHING_BYTES
+
+
+def _directory_of(err: SigkitError) -> str:
+    """Return the nearest directory that is there of where something could not be written."""
+    path = os.path.abspath(err.place.source)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path

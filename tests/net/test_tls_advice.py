@@ -1,0 +1,42 @@
+"""TLS where there is none, and none where there is: what is said to be next."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigkit.errors import NoTls, PlainHttpRefused, Unreachable
+from sigkit.net.address import Deadline
+from sigkit.net.session import Call, Lane, NetOptions, Session
+from sigkit.net.url import parse_url
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
+from tests.simulators.tls_identity import TlsIdentity
+
+REGISTRY = NetOptions(plain_option="--allow-http-registry")
+SERVICE = NetOptions(ca_option="--services-cacert FILE")
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize(("options", "advice"), [(REGISTRY, "--allow-http-registry"), (SERVICE, "http://127.0.0.1:")])
+def test_tls_to_a_port_without_it_is_refused_at_once_and_says_how_to_do_without(lane, options, advice):
+    with MisbehavingServer(lambda _: Reply()) as server, Session(options, sleep=lambda _: pytest.fail("waited")) as session:
+        with pytest.raises(NoTls) as caught:
+            session.send(Call("GET", parse_url(server.url.replace("http", "https")), Deadline(20), lane=lane))
+        assert advice in caught.value.remedy
+        assert caught.value.status() == 3
+
+
+@pytest.mark.parametrize(("options", "advice"), [(REGISTRY, "--registry-cacert FILE"), (SERVICE, "begins with https://")])
+def test_a_port_with_tls_that_is_asked_without_says_how_to_ask_it(tmp_path, options, advice):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    with MisbehavingServer(lambda _: Reply(), tls=identity.server_context()) as server, Session(options) as session:
+        with pytest.raises(Unreachable) as caught:
+            session.send(Call("GET", parse_url(server.url.replace("https", "http")), Deadline(20), attempts=1))
+        assert advice in caught.value.remedy
+
+
+@pytest.mark.parametrize(("options", "advice"), [(REGISTRY, "--allow-http-registry"), (SERVICE, "")])
+def test_an_option_for_registries_is_named_for_registries_alone(options, advice):
+    with Session(options) as session, pytest.raises(PlainHttpRefused) as caught:
+        session.send(Call("GET", parse_url("http://issuer.example/"), Deadline(20)))
+    assert caught.value.remedy.startswith(advice)
+    assert bool(caught.value.remedy) is bool(advice)

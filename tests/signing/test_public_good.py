@@ -1,0 +1,49 @@
+"""Whose tokens the public-good instance takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
+from sigkit.trust.bundled import load_public_good_signing_config
+
+
+@pytest.mark.parametrize(
+    ("issuer", "taken"),
+    [
+        ("https://token.actions.githubusercontent.com", True),
+        ("https://token.actions.githubusercontent.com/acme", True),
+        ("https://token.actions.githubusercontent.com/", False),
+        ("http://token.actions.githubusercontent.com", False),
+        ("https://token.actions.githubusercontent.com.evil.example", False),
+        ("https://gitlab.com", True),
+        ("https://gitlab.acme.example", False),
+        ("https://oidc.eks.eu-west-1.amazonaws.com/id/ABCDEF", True),
+        ("https://oidc.eks.eu-west-1.evil.com/id/ABCDEF", False),
+        ("https://oidc.eks.evil.example/x.amazonaws.com/id/ABCDEF", False),
+        ("https://eastus.oic.prod-aks.azure.com/1-2/3-4/", True),
+        ("https://container.googleapis.com/v1/projects/p/locations/l/clusters/c", True),
+        ("", False),
+    ],
+)
+def test_an_issuer_is_taken_letter_by_letter(issuer, taken):
+    assert takes_issuer(issuer) is taken
+
+
+@pytest.mark.parametrize(
+    ("issuer", "meant"),
+    [
+        ("https://token.actions.githubusercontent.com/", "https://token.actions.githubusercontent.com"),
+        ("http://accounts.google.com", "https://accounts.google.com"),
+        ("https://OAuth2.sigstore.dev/auth//", "https://oauth2.sigstore.dev/auth"),
+        ("https://accounts.google.com", ""),
+        ("https://issuer.example", ""),
+    ],
+)
+def test_a_near_miss_is_named(issuer, meant):
+    assert near_issuer(issuer) == meant
+
+
+def test_the_copy_of_its_signing_config_is_known_as_its_own():
+    assert is_meant(load_public_good_signing_config())
+    assert takes_issuer(load_public_good_signing_config().issuers[0].url)
