@@ -14,6 +14,7 @@ _BACKGROUND = "running containers in the background is not in this version. `sig
 _STREAMS = "a container has the standard streams of `sigkit run` itself. Leave it out."
 _TLS = "certificates are always verified. For a private authority there is --registry-cacert FILE, for plain HTTP --allow-http-registry."
 _CREDENTIALS = "the credentials that `podman login` or `docker login` stored are used (--authfile names others)."
+_IN_THE_BUNDLE = "certificate and timestamp stand in the bundle: --bundle FILE for files; `sigkit inspect --save-bundles DIR` for an image."
 _HARDWARE = "keys on hardware and in key services are not in this version; a key is a file."
 _LIMITS = "the limits are --memory, --cpus and --pids-limit."
 _PID_1 = "the program is process 1, and gets the signals that `sigkit run` gets. Leave it out."
@@ -28,8 +29,17 @@ _OPTIONS = {
     "--k8s-keychain": _CREDENTIALS,
     **dict.fromkeys(("--tlog-upload", "--private-infrastructure"), _NO_LOG),
     **dict.fromkeys(("--sk", "--slot"), _HARDWARE),
-    "-y": "it is --yes, for the commands that sign.",
+    "-y": "it is for the commands that sign, as --yes.",
     "--fulcio-auth-flow": "it is --login browser or --login device.",
+    **dict.fromkeys(("--rfc3161-timestamp", "--output-certificate", "--issue-certificate"), _IN_THE_BUNDLE),
+    **dict.fromkeys(("--oidc-client-secret-file", "--oidc-redirect-url"), "a login needs no secret, and ends on a free port of its own."),
+    "--oidc-disable-ambient-providers": "a token that is given with --identity-token FILE comes before the CI job's own.",
+    "--registry-referrers-mode": "the referrers API is used where the registry has it, else the tag of the specification.",
+    "--record-creation-timestamp": "a signature says its time by its log or timestamp, and the same one is the same bytes. Leave it out.",
+    "--sign-container-identity": "the repository's name is always signed. Leave it out.",
+    "--replace": "what is attached stays; a policy asks for what must be there. Leave it out.",
+    "--statement": "give its predicate with --predicate FILE and its type with --type; the subject is made from the artifact.",
+    "--b64": "signatures are written in base64. Leave it out.",
     "--oidc-provider": "the CI job's own token is found by itself; any other is given with --identity-token FILE.",
     **dict.fromkeys(("--allow-insecure-registry", "--tls-verify"), _TLS),
 }
@@ -63,6 +73,7 @@ _OPTIONS_OF_VERIFY_ATTESTATION = {"--policy": "a policy says in its rules what m
 _OPTIONS_OF_FILES = {
     **_OPTIONS_OF_VERIFY,
     "--type": "it is `sigkit verify-blob-attestation --type TYPE`.",
+    "--offline": "nothing is ever connected to for a file. Leave it out.",
     "--policy": "a policy is about images; a file's signer is --key FILE or an identity.",
     "--name": "it is about images; no repository is signed with a file.",
 }
@@ -96,7 +107,12 @@ _OPTIONS_OF_RUN = {
     "--privileged": "there is no such switch. The policy's rule grants each thing by name, under `run:`.",
     "--mount": "write it as -v SOURCE:TARGET[:ro].",
 }
+_OPTIONS_OF_SEARCH = {
+    "--email": "it is --identity.",
+    "--artifact": "it is --sha256 HEX.",
+}
 _OPTIONS_OF = {
+    "search": _OPTIONS_OF_SEARCH,
     "run": _OPTIONS_OF_RUN,
     "sign": _OPTIONS_OF_SIGN,
     "verify": _OPTIONS_OF_VERIFY,
@@ -117,6 +133,10 @@ _COMMANDS = {
     "initialize": "it is `sigkit trust init NAME --mirror URL --root FILE`.",
     **dict.fromkeys(("trusted-root", "signing-config"), "it is `sigkit trust create`, which writes both files."),
     "push": "it is `sigkit copy oci:DIR IMAGE`.",
+    "import-key-pair": "a private key in PKCS#8, or of cosign's own kind, is used as it is: --key FILE.",
+    "bundle": "bundles are read of any version; `sigkit inspect` shows one, and `sigkit inspect --save-bundles` writes an image's.",
+    "env": "`sigkit COMMAND --help` names the variables beside their options.",
+    **dict.fromkeys(("manifest", "dockerfile"), "`sigkit verify -f FILE` takes a list of images."),
     "version": "it is `sigkit --version`.",
     "help": "it is `sigkit --help`, or --help after a command.",
 }

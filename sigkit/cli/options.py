@@ -149,6 +149,8 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
         """Parse the number, and refuse NaN."""
+        if isinstance(value, str) and param and param.metavar == "SECONDS" and value[-1:] in {"s", "m", "h"}:
+            return self.fail(f"{value!r} is not a number of seconds, such as 180.", param, ctx)
         number = super().convert(value, param, ctx)
         return self.fail(f"{value!r} is not a number.", param, ctx) if number != number else number  # noqa: PLR0124 - only NaN differs
 

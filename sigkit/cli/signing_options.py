@@ -95,5 +95,5 @@ signing_options = grouped(
         metavar="SECONDS",
         help="How long each service that is busy or away is waited for.",
     ),
-    click.option("--yes", is_flag=True, help="Agree that identity, signature and digest become public; do not ask."),
+    click.option("-y", "--yes", is_flag=True, help="Agree that identity, signature and digest become public; do not ask."),
 )

@@ -42,6 +42,8 @@ def parse_predicate(raw: bytes, type_name: str, now: datetime, limits: Limits, p
         raise MalformedOption(
             "no type of predicate", place=Place.operator("--type"), expected=", ".join(PREDICATE_TYPES) + ", or a URI", got=type_name
         )
+    if not raw.strip():
+        raise WrongShape("an empty predicate says nothing", place=place, expected="what is said about the artifact")
     if type_name in PREDICATE_TYPES and predicate_type == PREDICATE_CUSTOM:
         return Predicate(predicate_type, {"Data": strict.decode_utf8(raw, place), "Timestamp": format_time(now)})
     top = strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth)

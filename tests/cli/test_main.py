@@ -337,7 +337,11 @@ def test_a_closed_stdout_is_dev_null():
     [
         ("sign --fulcio-url https://ca.example registry.example/app", "--signing-config"),
         ("verify --type slsaprovenance registry.example/app", "verify-attestation"),
-        ("sign -y --key k registry.example/app", "it is --yes"),
+        ("verify -y --key k registry.example/app", "commands that sign"),
+        ("verify-blob --offline --key k file", "nothing is ever connected"),
+        ("attest --replace --key k registry.example/app", "what is attached stays"),
+        ("sign-blob --output-certificate c file", "in the bundle"),
+        ("log search --email me@acme.example", "--identity"),
         ("sign --tlog-upload --key k registry.example/app", "transparency log"),
         ("attach sbom registry.example/app", "sigkit attest"),
         ("login registry.example", "podman login"),

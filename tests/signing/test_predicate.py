@@ -63,6 +63,7 @@ def test_what_is_no_type_of_attestation_is_a_usage_error(name):
         pytest.param("slsaprovenance02", b'{"buildType":"t"}', WrongShape, id="no builder"),
         pytest.param("slsaprovenance1", b'{"buildDefinition":{}}', WrongShape, id="no runDetails"),
         pytest.param("vuln", b'{"scanner":{},"metadata":{}}', WrongShape, id="no invocation"),
+        pytest.param("custom", b" \n", WrongShape, id="nothing"),
         pytest.param("link", b"{}", WrongShape, id="no _type"),
         pytest.param("link", b'{"_type":"layout"}', WrongShape, id="another _type"),
     ],
