@@ -13,6 +13,7 @@ Source: the platforms' documentation, named at each.
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
@@ -168,13 +169,22 @@ def _spiffe(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
     path = _named(around, SPIFFE_VARIABLE, "SPIFFE")
     if path:
         return Ambient(_read(path), "SPIFFE")
-    if around.environment.get("SPIFFE_ENDPOINT_SOCKET") or os.path.exists(around.spiffe_socket):
+    if around.environment.get("SPIFFE_ENDPOINT_SOCKET") or _is_served(around.spiffe_socket):
         raise _refused(
             "SPIFFE",
             "there is a Workload API here, which sigkit does not speak",
             f"let spiffe-helper write a token for the audience {audience} to a file, and name it in {SPIFFE_VARIABLE}",
         )
     return None
+
+
+def _is_served(path: str) -> bool:
+    """Tell whether there is a socket of root's or one's own: its usual place is one where everybody may lay something."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and found.st_uid in {0, os.geteuid()}
 
 
 def _named(around: Surroundings, variable: str, source: str) -> str | None:

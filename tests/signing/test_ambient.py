@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -223,9 +224,22 @@ def test_a_workload_api_is_named_with_the_way_around_it(around, tmp_path):
     with pytest.raises(TokenNotGranted) as caught:
         ambient_token("sigstore", TOLD, around(SPIFFE_ENDPOINT_SOCKET="unix:///run/x.sock"))
     assert "spiffe-helper" in caught.value.remedy
-    (tmp_path / "socket").touch()
-    with pytest.raises(TokenNotGranted):
-        ambient_token("sigstore", TOLD, around())
+    with socket.socket(socket.AF_UNIX) as api:
+        api.bind(str(tmp_path / "socket"))
+        with pytest.raises(TokenNotGranted):
+            ambient_token("sigstore", TOLD, around())
+
+
+@pytest.mark.attack("socket that anybody laid")
+@pytest.mark.parametrize("laid", ["a file", pytest.param("a stranger's socket", marks=pytest.mark.root)])
+def test_what_anybody_can_lay_in_the_place_of_a_workload_api_stops_nobody(around, tmp_path, laid):
+    with socket.socket(socket.AF_UNIX) as api:
+        if laid == "a file":
+            (tmp_path / "socket").touch()
+        else:
+            api.bind(str(tmp_path / "socket"))
+            os.chown(tmp_path / "socket", 65534, 65534)
+        assert ambient_token("sigstore", TOLD, around()) is None
 
 
 def test_the_first_that_is_recognised_decides(around, platform, tmp_path):
