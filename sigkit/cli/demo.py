@@ -82,8 +82,10 @@ def command(output: Output, keep: str | None) -> None:
     Nothing outside the temporary directory (or DIR) is touched, and nothing but loopback is reached. As root, containers are real; without
     root they use a user namespace; where neither lets a container start, the demo does everything but the start, and says so.
     """
+    from sigkit.services.extra import SERVER, TOKENS, need_extra
     from sigkit.services.serve import running_registry
 
+    need_extra(Place("demo"), *SERVER, *TOKENS)  # before a directory is made
     with _home(keep) as home, running_registry(home / "registry") as address:
         story = Story(output, home, address)
         steps = story.tell()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from sigkit.cli.options import DIRECTORY, FILE
+from sigkit.cli.listening import tls_files, tls_options
+from sigkit.cli.options import DIRECTORY
 from sigkit.cli.output import EXITS, Command, Output
 from sigkit.text import escape
 
@@ -25,8 +26,7 @@ def command() -> None:
 )
 @click.option("--listen", default="127.0.0.1:5000", show_default=True, metavar="HOST:PORT", help="Port 0 lets the kernel choose.")
 @click.option("--root", required=True, type=DIRECTORY, metavar="DIR", help="Where blobs and manifests are kept; made if it is absent.")
-@click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
-@click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
+@tls_options
 @click.option("--name", "names", multiple=True, metavar="HOST", help="Without TLS: also answer requests for this host (a proxy in front).")
 @click.pass_obj
 def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key: str | None, names: tuple[str, ...]) -> None:
@@ -34,11 +34,9 @@ def serve(output: Output, listen: str, root: str, tls_cert: str | None, tls_key:
 
     Whoever can connect can push and delete: without TLS it listens on loopback only, and answers 421 to requests for another host.
     """
-    from sigkit.services.serve import Tls, serve_registry
+    from sigkit.services.serve import serve_registry
 
-    if (tls_cert is None) != (tls_key is None):
-        raise click.UsageError("--tls-cert and --tls-key go together.", click.get_current_context())
-    tls = Tls(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
+    tls = tls_files(tls_cert, tls_key)
 
     def ready(address: str) -> None:
         scheme = "https" if tls else "http"

@@ -16,16 +16,16 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from sigkit import limits
-from sigkit.errors import AddressUnusable, FileUnreadable, Place
+from sigkit.errors import AddressUnusable, Place
 from sigkit.services.app import App, Mount
 from sigkit.services.extra import SERVER, need_extra
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.storage import Storage
+from sigkit.services.tls import Tls, check_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,14 +37,6 @@ _STOP_S: Final = 5  # what a request that is under way gets when the server stop
 _BACKLOG: Final = 512
 _TURN_S: Final = 0.0005
 _DESCRIPTORS: Final = 3  # for one connection: its own, and two for the files of its request
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files in PEM form: the certificate with those above it, and its private key."""
-
-    certificate: str
-    key: str
 
 
 class _ServerThread(threading.Thread):
@@ -100,7 +92,7 @@ def running(mounts: Sequence[Mount], listen: str, *, tls: Tls | None = None, nam
     Raises:
         MissingExtra: the HTTP server is not installed.
         AddressUnusable: (NET) the address is malformed, in use, or not loopback and without TLS.
-        FileUnreadable: (UNAVAIL) certificate or key.
+        SigkitError: as `tls.check_files`.
     """
     with _listener(listen, tls) as listener, _short_turns():
         server = _server(App(mounts, None if tls else frozenset(name.lower() for name in names)), tls, listen)
@@ -135,6 +127,7 @@ def running_registry(
         LockTimeout, DatabaseUnusable, FileUnwritable: (UNAVAIL) the directory.
         SigkitError: as `running`.
     """
+    need_extra(Place(f"registry on {listen}"), *SERVER)  # before a directory is made
     variant = variant or RegistryVariant()
     with (
         Storage.open(root) as storage,
@@ -223,6 +216,8 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
 
     from sigkit.services.protocol import BoundedProtocol
 
+    if tls is not None:
+        check_files(tls)
     logging.getLogger("uvicorn.error").addFilter(_is_told)
     config = uvicorn.Config(
         app,
@@ -240,11 +235,7 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
-    try:
-        config.load()
-    except OSError as err:  # ssl.SSLError is one
-        where = f"{tls.certificate}, {tls.key}" if tls else listen
-        raise FileUnreadable(f"cannot use certificate and key: {err.strerror or err}", place=Place.operator(where)) from err
+    config.load()
     return uvicorn.Server(config)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from sigkit.services.serve import Tls
 from sigkit.services.stack.run import running_stack
+from sigkit.services.tls import Tls
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT
 from tests.simulators.stacks import WORKLOAD

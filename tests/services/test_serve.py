@@ -20,10 +20,21 @@ import pytest
 from sigkit import limits
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
-from sigkit.errors import EXIT_USAGE, AddressUnusable, FileUnreadable, LockTimeout, MissingExtra
+from sigkit.errors import (
+    EXIT_USAGE,
+    AddressUnusable,
+    FileUnreadable,
+    LockTimeout,
+    MalformedKey,
+    MissingExtra,
+    OtherKeyCertified,
+    RefusedKeyEncryption,
+    WrongShape,
+)
 from sigkit.services.extra import REQUIREMENTS
 from sigkit.services.oidc import OidcIssuer
-from sigkit.services.serve import Tls, running_registry
+from sigkit.services.serve import running_registry
+from sigkit.services.tls import Tls
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -206,6 +217,7 @@ def test_missing_server_is_named_with_the_command_that_installs_it(tmp_path, mon
     monkeypatch.setitem(sys.modules, "httptools", None)
     with pytest.raises(MissingExtra) as caught, running_registry(tmp_path / "registry"):
         pass
+    assert not (tmp_path / "registry").exists()
     assert "httptools" in caught.value.problem
     assert caught.value.remedy.startswith(f"{sys.executable} -m pip install ")
     assert "httptools>=" in caught.value.remedy
@@ -311,15 +323,44 @@ def test_whoever_is_connected_is_served_while_one_too_many_is_being_turned_away(
         assert regular.getresponse().read() == b"{}"
 
 
-@pytest.mark.parametrize("fault", ["absent", "garbage", "exchanged"])
-def test_unusable_certificate_is_a_usage_error(tmp_path, tls, fault):
+_NEW_KEY = ["openssl", "genpkey", "-algorithm"]
+
+
+def _write(path, command) -> str:
+    subprocess.run([*command, str(path)], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "refusal", "named"),
+    [
+        ("absent", FileUnreadable, "bad.pem"),
+        ("no certificate", WrongShape, "bad.pem"),
+        ("no key", MalformedKey, "bad.pem"),
+        ("cut", FileUnreadable, "bad.pem"),
+        ("another key", OtherKeyCertified, "bad.pem"),
+        ("a key of another kind", OtherKeyCertified, "bad.pem"),
+        ("encrypted", RefusedKeyEncryption, "bad.pem"),
+    ],
+)
+def test_what_is_wrong_with_certificate_or_key_is_a_usage_error_that_names_the_file(tmp_path, tls, fault, refusal, named):
     bad = tmp_path / "bad.pem"
-    if fault == "garbage":
-        bad.write_text("garbage")
-    broken = Tls(tls.key, tls.certificate) if fault == "exchanged" else Tls(str(bad), tls.key)
-    with pytest.raises(FileUnreadable) as caught, running_registry(tmp_path / "registry", tls=broken):
+    files = {
+        "absent": lambda: Tls(str(bad), tls.key),
+        "no certificate": lambda: Tls(_write(bad, ["cp", tls.key]), tls.key),
+        "no key": lambda: Tls(tls.certificate, _write(bad, ["cp", tls.certificate])),
+        "cut": lambda: Tls(tls.certificate, _write(bad, ["sh", "-c", f"head -c 80 {tls.key} > $0"])),
+        "another key": lambda: Tls(tls.certificate, _write(bad, [*_NEW_KEY, "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])),
+        "a key of another kind": lambda: Tls(tls.certificate, _write(bad, [*_NEW_KEY, "ed25519", "-out"])),
+        "encrypted": lambda: Tls(
+            tls.certificate, _write(bad, ["openssl", "pkey", "-in", tls.key, "-aes256", "-passout", "pass:x", "-out"])
+        ),
+    }
+    with pytest.raises(refusal) as caught, running_registry(tmp_path / "registry", tls=files[fault]()):
         pass
     assert caught.value.status() == EXIT_USAGE
+    assert named in str(caught.value.place)
+    assert "_ssl.c" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

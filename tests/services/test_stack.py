@@ -34,11 +34,11 @@ from sigkit.errors import (
     UrlRefused,
     WrongShape,
 )
-from sigkit.services.serve import Tls
 from sigkit.services.stack import layout
 from sigkit.services.stack.beside import beside
 from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
+from sigkit.services.tls import Tls
 from tests.simulators import stacks
 from tests.simulators.trusting import FixedClock
 

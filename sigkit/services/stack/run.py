@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.clock import Clock
-    from sigkit.services.serve import Tls
     from sigkit.services.stack.layout import StackConfig
+    from sigkit.services.tls import Tls
     from sigkit.services.tuf import Repository
 
 _LOCK_TIMEOUT_S: Final = 1.0  # for one that is just stopping
