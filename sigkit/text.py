@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 SHOWN_CHARACTERS = 512  # what a person reads of one value; the rest is counted
 
@@ -60,6 +60,15 @@ def human_size(size_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def human_age(span: timedelta) -> str:
+    """Write a span of time for a person, in the largest unit of which there are two or more."""
+    seconds = int(span.total_seconds())
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return counted(seconds, "second", "seconds")
 
 
 def format_time(when: datetime) -> str:

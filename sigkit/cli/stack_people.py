@@ -14,7 +14,7 @@ from sigkit.cli.output import EXITS
 from sigkit.cli.stack_directory import StackCommand, directory_argument
 from sigkit.clock import SystemClock
 from sigkit.errors import Place, UnnamableIdentity
-from sigkit.text import escape, format_time
+from sigkit.text import escape, format_time, human_age
 
 if TYPE_CHECKING:
     from sigkit.cli.output import Output
@@ -131,9 +131,9 @@ def _list(output: Output, directory: str, waiting: tuple[Waiting, ...]) -> None:
     """Say who waits, since when and for how long, and how each is answered."""
     now, lines = SystemClock().now(), []
     for login in waiting:
-        age, left = (max(int(span.total_seconds()), 0) for span in (now - login.started, login.ends - now))
+        age, left = (human_age(max(span, timedelta())) for span in (now - login.started, login.ends - now))
         lines += [
-            f"{login.user_code}  waits since {age} s, in a {login.by}'s login; it ends by itself in {left} s",
+            f"{login.user_code}  a {login.by}'s login, {age} old; it ends by itself in {left}",
             f"  next     sigkit stack approve {escape(shlex.quote(directory))} {login.user_code} --email ADDRESS",
         ]
     found: list[Json] = [

@@ -27,7 +27,7 @@ from sigkit.errors import (
     TargetNotListed,
     UnavailError,
 )
-from sigkit.text import format_time
+from sigkit.text import format_time, human_age
 from sigkit.trust import bundled
 from sigkit.trust.files import load_trusted_root
 from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory, is_name
@@ -205,7 +205,7 @@ class RootStore:
             raise RootTooOld(
                 "the copy of the public-good instance's trusted root is older than the policy allows",
                 place=Place(bundled.NAME),
-                expected=f"at most {_words(allowance.max_age)}",
+                expected=f"at most {human_age(allowance.max_age)}",
                 got=f"{age} days",
                 remedy="sigkit trust init public-good",
             )
@@ -260,8 +260,8 @@ class RootStore:
             raise RootTooOld(
                 "the trust root was checked longer ago than the policy allows",
                 place=Place(pin.name),
-                expected=f"at most {_words(allowance.max_age)} ago",
-                got=f"{_words(age)} ago",
+                expected=f"at most {human_age(allowance.max_age)} ago",
+                got=f"{human_age(age)} ago",
                 remedy=update,
             )
         now = self._now(kept)
@@ -281,12 +281,12 @@ class RootStore:
             raise
         if found.freshness and found.freshness.expires <= now:
             self.notes.append(
-                f"trusted root {pin.name}: stale: its metadata expired {_words(now - found.freshness.expires)} ago, as the policy grants"
+                f"trusted root {pin.name}: stale: its metadata expired {human_age(now - found.freshness.expires)} ago, as the policy grants"
             )
         if age < _NOTHING:
-            told = f"this machine's clock is {_words(-age)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
+            told = f"this machine's clock is {human_age(-age)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
         else:
-            told = f"checked with {pin.mirror} {_words(age)} ago"
+            told = f"checked with {pin.mirror} {human_age(age)} ago"
         self.notes.append(f"trusted root {pin.name}: {told}")
         return found
 
@@ -403,12 +403,3 @@ def _clock_behind(name: str, what: str, now: datetime) -> RootTooOld:
         got=format_time(now),
         remedy="set the clock of this machine, then try again",
     )
-
-
-def _words(age: timedelta) -> str:
-    """Write an age for a person, in the largest unit that says enough."""
-    seconds = int(age.total_seconds())
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} seconds"

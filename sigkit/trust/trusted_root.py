@@ -63,7 +63,7 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
         limits: on its size and depth.
 
     Raises:
-        UnsupportedTrustedRoot: (ROOT) another media type, a hash that is not SHA-256, or a kind of key that is not read.
+        UnsupportedTrustedRoot: (ROOT) TUF metadata or another media type, a hash that is not SHA-256, or a kind of key that is not read.
         MalformedTrustedRoot: (ROOT) a certificate that its successor did not issue, or is none; a log twice; a timestamp authority under
             two names; a key of another kind than stated.
         LimitError: too big, too many, too deep.
@@ -71,6 +71,10 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
         SigError: a key that is not accepted.
     """
     top = strict.parse_json(raw, most_bytes=limits.bundle_bytes, place=place, depth=limits.json_depth)
+    if top.find("signed") and top.find("signatures"):
+        raise UnsupportedTrustedRoot(
+            "TUF metadata, which leads to a trusted root and is none", place=place, remedy="sigkit trust init NAME --mirror URL --root FILE"
+        )
     kind = top.member("mediaType")
     if kind.text() != MEDIA_TYPE:
         raise UnsupportedTrustedRoot("not a trusted root that is read", place=kind.at(), expected=MEDIA_TYPE, got=kind.text()[:200])

@@ -250,6 +250,7 @@ CHAIN = (*CA, "certChain", "certificates")
 REFUSED = {
     "another version": (changed("mediaType", to="application/vnd.dev.sigstore.trustedroot+json;version=0.2"), UnsupportedTrustedRoot),
     "no media type": (changed("mediaType", to=None), WrongShape),
+    "TUF's root": ({"signed": {"_type": "root"}, "signatures": []}, UnsupportedTrustedRoot),
     "unknown member": (json.loads(RAW) | {"witnesses": []}, WrongShape),
     "unknown member of a log": (changed(*LOG, to=lambda log: log | {"x": 1}), WrongShape),
     "unknown member of a key": (changed(*LOG, "publicKey", to=lambda key: key | {"x": 1}), WrongShape),
