@@ -11,6 +11,7 @@ import click
 from sigkit.cli.connect import LAYOUT, connect
 from sigkit.cli.options import registry_options
 from sigkit.cli.output import EXITS, Command, Output
+from sigkit.cli.progress import LayerProgress
 from sigkit.errors import FileUnreadable, FileUnwritable, Place
 from sigkit.text import escape
 
@@ -52,7 +53,9 @@ def command(output: Output, source: str, target: str, connection: ConnectionFlag
         from_side, digest, named = _source(source, connection, stack)
         to_side, tag = _target(target, named, connection, stack)
         moved = _named_before(to_side, tag, digest)
-        copied = copy_image(from_side, digest, to_side, tag)
+        progress = LayerProgress(output, "copying")
+        stack.callback(progress.close)
+        copied = copy_image(from_side, digest, to_side, tag, progress.advance)
         if tag is None:
             _list_untagged(to_side, digest)
     output.answer(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sigkit.cli.connect import connect
 from sigkit.cli.decisions import decision_lines
 from sigkit.cli.output import tell
-from sigkit.cli.progress import PullProgress
+from sigkit.cli.progress import LayerProgress
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def opened_host(
 
     root = store_root or default_root()
     clock = SystemClock()
-    progress = PullProgress(output)
+    progress = LayerProgress(output, "pulling")
     engine = local_engine(root, clock, progress, lambda warning: output.note(f"note: {escape(warning)}"), trace_fd=trace_fd)
     try:
         with meanwhile(engine), SqliteState(os.path.join(root, "gate.db")) as state, connect(connection, reference) as registry:

@@ -1,4 +1,4 @@
-"""How far a pull, or a run through many images, has come: on a terminal after half a second, and removed at the end."""
+"""How far a pull, a copy, or a run through many images has come: on a terminal after half a second, and removed at the end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ REDRAW_S = 0.1
 BAR_CHARACTERS = 24
 
 
-class PullProgress:
-    """Watches the layers of one pull. Called from several threads, one at a time."""
+class LayerProgress:
+    """Watches the layers of one pull or copy. Called from several threads, one at a time."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, word: str) -> None:
+        self._word = word
         self._silent = output.quiet or output.json
         self._terminal = sys.stderr.isatty()
         self._began = time.monotonic()
@@ -59,7 +60,7 @@ class PullProgress:
         bar = "=" * filled + " " * (BAR_CHARACTERS - filled)
         whole = sum(self._done[layer] >= self._total[layer] for layer in self._total)
         click.echo(
-            f"\r\x1b[Kpulling [{bar}] {human_size(done)} of {human_size(total)}, {whole}/{len(self._total)} layers", err=True, nl=False
+            f"\r\x1b[K{self._word} [{bar}] {human_size(done)} of {human_size(total)}, {whole}/{len(self._total)} layers", err=True, nl=False
         )
 
 

@@ -11,7 +11,7 @@ import click
 
 from sigkit.cli.output import tell
 from sigkit.cli.signing_options import TOKEN_VARIABLE
-from sigkit.text import escape
+from sigkit.text import escape, human_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -345,7 +345,7 @@ def _has_browser() -> bool:
 class Terminal:
     """Shows a person where to log in, on stderr."""
 
-    def open(self, url: str) -> None:
+    def open(self, url: str, wait_s: float) -> None:
         """Open a page in the browser; its address is shown in case none opens."""
         import webbrowser
 
@@ -354,14 +354,20 @@ class Terminal:
             lines.append(
                 "approved by the stack's operator, with the code that the page shows: sigkit stack approve DIR CODE --email YOUR-ADDRESS"
             )
-        tell("\n".join(lines))
+        tell("\n".join((*lines, _waiting(wait_s))))
         webbrowser.open(url)
 
-    def show_code(self, url: str, code: str) -> None:
+    def show_code(self, url: str, code: str, wait_s: float) -> None:
         """Show the page to visit on any device, and the code to enter there."""
         from sigkit.services.logins import is_user_code
 
         lines = [f"log in at   {escape(url, 4096)}", f"with code   {escape(code)}"]
         if "/oidc/approve?" in url and is_user_code(code):  # a stack's page: nobody enters anything there. No other server writes a command
             lines.append(f"approved by the stack's operator: sigkit stack approve DIR {escape(code)} --email YOUR-ADDRESS")
-        tell("\n".join(lines))
+        tell("\n".join((*lines, _waiting(wait_s))))
+
+
+def _waiting(wait_s: float) -> str:
+    from datetime import timedelta
+
+    return f"waiting     for at most {human_age(timedelta(seconds=wait_s))}; Ctrl-C ends it, and nothing is signed"

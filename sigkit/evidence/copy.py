@@ -22,6 +22,8 @@ from sigkit.oci.manifest import Index, Manifest, describe_referrer, parse_manife
 from sigkit.oci.referrers import fallback_tag, read_fallback_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.reference import Repository
     from sigkit.oci.registry import Registry
@@ -44,7 +46,11 @@ class Copied(Data):
     attached: tuple[Digest, ...]
 
 
-def copy_image(source: Side, top: Digest, target: Side, tag: str | None) -> Copied:
+def _untold(blob: Digest, done_bytes: int, total_bytes: int) -> None:
+    """Tell nobody how far a copy is."""
+
+
+def copy_image(source: Side, top: Digest, target: Side, tag: str | None, advance: Callable[[Digest, int, int], None] = _untold) -> Copied:
     """Copy the manifest or index `top`, all that it names, and all that is attached to any of it.
 
     Args:
@@ -52,13 +58,14 @@ def copy_image(source: Side, top: Digest, target: Side, tag: str | None) -> Copi
         top: what to copy; a tag was resolved before.
         target: where it goes.
         tag: the name that it gets there at the end; None leaves it without one.
+        advance: told of each blob how many bytes are done, of how many.
 
     Raises:
         AbsentReference: (REF) the source names something that it does not have.
         TooDeep: (LIMIT) more levels than are followed.
         DigestError, NetError, UnavailError: as the registries raise them.
     """
-    copy = _Copy(source, target)
+    copy = _Copy(source, target, advance)
     document = copy.document(top, depth=1)
     images = tuple(copy.done)
     for digest in images:
@@ -72,6 +79,7 @@ def copy_image(source: Side, top: Digest, target: Side, tag: str | None) -> Copi
 class _Copy:
     source: Side
     target: Side
+    advance: Callable[[Digest, int, int], None]
     done: dict[Digest, None] = field(default_factory=dict)  # an ordered set
 
     def document(self, digest: Digest, depth: int) -> Manifest | Index:
@@ -126,17 +134,21 @@ class _Copy:
             self._blob(blob)
 
     def _blob(self, blob: Descriptor) -> None:
-        target, repository = self.target.registry, self.target.repository
-        if target.has_blob(repository, blob.digest):
-            return
+        if not self.target.registry.has_blob(self.target.repository, blob.digest):
+            self.advance(blob.digest, 0, blob.size)
+            self._move(blob)
+        self.advance(blob.digest, blob.size, blob.size)
+
+    def _move(self, blob: Descriptor) -> None:
+        source, target = self.source, self.target
         if blob.size <= IN_MEMORY_BYTES:
-            target.push_blob(
-                repository, blob.digest, self.source.registry.fetch_blob(self.source.repository, blob, most_bytes=IN_MEMORY_BYTES)
-            )
+            raw = source.registry.fetch_blob(source.repository, blob, most_bytes=IN_MEMORY_BYTES)
+            target.registry.push_blob(target.repository, blob.digest, raw)
             return
         with tempfile.NamedTemporaryFile(prefix="sigkit-copy-") as file:
-            with self.source.registry.open_blob(self.source.repository, blob) as reader:
+            with source.registry.open_blob(source.repository, blob) as reader:
                 for chunk in reader:
                     file.write(chunk)
+                    self.advance(blob.digest, file.tell() // 2, blob.size)  # the other half is done when it has been sent
             file.flush()
-            target.push_blob(repository, blob.digest, Path(file.name))
+            target.registry.push_blob(target.repository, blob.digest, Path(file.name))

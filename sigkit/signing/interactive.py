@@ -59,12 +59,12 @@ class Endpoints(Data):
 class Window(Protocol):
     """Shows a person where to log in."""
 
-    def open(self, url: str) -> None:
-        """Open a page, or show its address."""
+    def open(self, url: str, wait_s: float) -> None:
+        """Open a page, or show its address; what comes of it is waited for so long."""
         ...
 
-    def show_code(self, url: str, code: str) -> None:
-        """Show the page to visit on any device, and the code to enter there."""
+    def show_code(self, url: str, code: str, wait_s: float) -> None:
+        """Show the page to visit on any device, and the code to enter there; so long it is waited for."""
         ...
 
 
@@ -149,7 +149,7 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
         "code_challenge_method": "S256",
     }
     joint = "&" if "?" in endpoints.authorization else "?"
-    window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}")
+    window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}", LOGIN_S)
     query = listener.wait(LOGIN_S, state)
     if query is None:
         raise LoginFailed("nobody logged in", place=Place(endpoints.issuer), expected=f"within {LOGIN_S:g} s")
@@ -181,10 +181,10 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
     top = _post(client, endpoints, endpoints.device, fields).json()
     page = top.find("verification_uri_complete") or top.member("verification_uri")
     _check_page(page.text(), page.at())
-    window.show_code(page.text(), top.member("user_code").text())
     interval = top.find("interval")
     wait_s = interval.integer(1, _LONGEST_INTERVAL_S) if interval else _INTERVAL_S
     until = Patience(client.timer, min(LOGIN_S, top.member("expires_in").integer(1)))
+    window.show_code(page.text(), top.member("user_code").text(), until.left())
     fields = {
         "grant_type": _DEVICE_GRANT,
         "device_code": top.member("device_code").text(),

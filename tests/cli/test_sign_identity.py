@@ -246,9 +246,9 @@ def test_a_denial_without_this_logins_state_is_not_shown_and_ends_nothing(here, 
 
 def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda _: True)
-    Terminal().open("http://127.0.0.1:1/oidc/authorize?client_id=sigstore")
+    Terminal().open("http://127.0.0.1:1/oidc/authorize?client_id=sigstore", 300.0)
     assert "sigkit stack approve DIR CODE --email" in capsys.readouterr().err
-    Terminal().open("https://issuer.example/auth?client_id=sigstore")
+    Terminal().open("https://issuer.example/auth?client_id=sigstore", 300.0)
     assert "stack" not in capsys.readouterr().err
 
 
@@ -265,7 +265,7 @@ def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatc
     ],
 )
 def test_a_command_is_printed_for_no_code_but_of_a_stacks_own_form(capsys, code, printed):
-    Terminal().show_code("http://127.0.0.1:1/oidc/approve?x", code)
+    Terminal().show_code("http://127.0.0.1:1/oidc/approve?x", code, 300.0)
     said = capsys.readouterr().err
     assert f"with code   {code}" in said
     assert ("sigkit stack approve" in said) is printed
@@ -531,6 +531,7 @@ def test_a_login_by_a_code_is_shown_and_gives_the_identity(here, server, capsys)
     told = capsys.readouterr()
     assert f"log in at   {server.instance.issuer}/activate" in told.err
     assert "with code   ABCD-EFGH" in told.err
+    assert "waiting     for at most" in told.err
     assert json.loads(told.out)["identity"]["subject"] == "alice@acme.example"
 
 

@@ -9,6 +9,7 @@ import pytest
 from sigkit import limits
 from sigkit.digest import Digest
 from sigkit.errors import AbsentReference, DigestMismatch, TooDeep
+from sigkit.evidence import copy
 from sigkit.evidence.attach import attach, push_referrer
 from sigkit.evidence.collect import collect
 from sigkit.evidence.copy import Side, copy_image
@@ -50,6 +51,22 @@ def test_an_image_arrives_with_its_signature_and_its_tag(source_kind, target_kin
     assert pinned.manifest_digest == resolved.digest
     assert all(target.has_blob(THERE, blob.digest) for blob in (pinned.manifest.config, *pinned.manifest.layers))
     assert evidence_of(target, THERE, resolved.digest) == evidence_of(source, HERE, resolved.digest) != []
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["in memory", "by a file"])
+def test_of_each_blob_is_told_how_far_it_is_and_of_one_that_is_there_only_that_it_is_whole(monkeypatch, by_file):
+    monkeypatch.setattr(copy, "IN_MEMORY_BYTES", 1 if by_file else copy.IN_MEMORY_BYTES)
+    source, resolved = signed_image(Referrers.API)
+    target = MemoryRegistry()
+    told: dict[Digest, list[tuple[int, int]]] = {}
+    for _ in range(2):
+        copy_image(Side(source, HERE), resolved.digest, Side(target, THERE), "v1", lambda blob, *far: told.setdefault(blob, []).append(far))
+    for far in told.values():
+        (size,) = {total for _, total in far}
+        assert far[0] == (0, size)
+        assert far[-2:] == [(size, size)] * 2
+        assert (len(far) > 3) is (by_file and size > 1)
+        assert far == sorted(far)
 
 
 def test_an_index_arrives_with_its_children_and_the_signatures_of_each():

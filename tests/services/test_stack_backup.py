@@ -98,8 +98,10 @@ def test_what_was_answered_before_is_in_the_copy_of_a_busy_stack(stack, tmp_path
             while len(answered) < 50:
                 pass
             before = len(answered)
-            made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+            steps: list[str] = []
+            made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock(), steps.append)
             after = len(answered)
+    assert [step.split()[0] for step in steps] == ["copying", "checking"]
     assert before < made.log_size <= after + 3  # its own first entry, and one under way in each thread
     copy = stacks.Stack(tmp_path / "backup", stack.url)
     with restored(copy.directory):

@@ -40,11 +40,13 @@ class Person:
         self.change: Callable[[str], str | None] = lambda query: query
         self._session = session
 
-    def open(self, url: str) -> None:
+    def open(self, url: str, wait_s: float) -> None:
+        assert wait_s > 0
         self.shown.append(url)
         self.asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
-    def show_code(self, url: str, code: str) -> None:
+    def show_code(self, url: str, code: str, wait_s: float) -> None:
+        assert wait_s > 0
         self.shown += [url, code]
 
     def wait(self, timeout_s: float, state: str) -> str | None:

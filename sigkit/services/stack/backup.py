@@ -23,9 +23,11 @@ from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
-from sigkit.text import format_time
+from sigkit.text import format_time, human_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sigkit.clock import Clock
     from sigkit.strict import Json
 
@@ -44,8 +46,18 @@ class Backup(Data):
     size_bytes: int
 
 
-def make_backup(directory: str, into: str, clock: Clock) -> Backup:
+def _untold(step: str) -> None:
+    """Tell nobody what is done next."""
+
+
+def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], None] = _untold) -> Backup:
     """Copy the stack in `directory` to `into`, which is absent or empty; the stack may run.
+
+    Args:
+        directory: of the stack.
+        into: where the copy goes.
+        clock: this machine's.
+        told: what is done next, in words, for it can take long.
 
     Raises:
         StackExists: (UNAVAIL) something is there.
@@ -59,11 +71,13 @@ def make_backup(directory: str, into: str, clock: Clock) -> Backup:
         raise StackExists("the directory is not empty", place=Place.operator(into), remedy="name a new directory")
     if into == directory or into.startswith(directory + os.sep):
         raise StackExists("a backup inside the stack's own directory", place=Place.operator(into), remedy="name another directory")
+    told(f"copying  {human_size(size_of(directory))}")
     with beside(into) as built:
         try:
             _copy_services(directory, built)
         except OSError as err:
             raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or into))) from err
+        told("checking that the copy of each log is whole")
         with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock) as certificates:
             for tiles in (log, certificates.tiles):
                 tiles.check()
