@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sigkit.cli.listening import tls_files, tls_options
 from sigkit.cli.options import DIRECTORY, FILE, filled
 from sigkit.cli.output import EXITS, Output
 from sigkit.cli.stack_directory import StackCommand, directory_argument
@@ -19,7 +20,6 @@ from sigkit.text import counted, escape, format_time
 
 if TYPE_CHECKING:
     from sigkit.net.url import Origin
-    from sigkit.services.serve import Tls
     from sigkit.services.stack.run import RunningStack
 
 
@@ -125,8 +125,7 @@ def _free_port() -> int:
 )
 @directory_argument
 @click.option("--listen", callback=filled, metavar="HOST:PORT", help="Where to listen, if it is not what the stack's URL says.")
-@click.option("--tls-cert", type=FILE, metavar="FILE", help="Certificate chain in PEM form. Needed to listen beyond loopback.")
-@click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key.")
+@tls_options
 @click.option("--restored", is_flag=True, help="Go on with a restored backup. Its log may be older than what was answered: docs/stack.md.")
 @click.pass_obj
 def up(output: Output, directory: str, listen: str | None, tls_cert: str | None, tls_key: str | None, restored: bool) -> None:  # noqa: FBT001 - click's
@@ -151,15 +150,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
             output.note(f"warning  {low}")
 
     said = Said.GO_ON if restored else Said.NOTHING
-    serve_stack(directory, listen=listen, tls=_tls(tls_cert, tls_key), said=said, ready=ready)
-
-
-def _tls(certificate: str | None, key: str | None) -> Tls | None:
-    from sigkit.services.serve import Tls
-
-    if (certificate is None) != (key is None):
-        raise click.UsageError("--tls-cert and --tls-key go together.", click.get_current_context())
-    return Tls(certificate, key) if certificate is not None and key is not None else None
+    serve_stack(directory, listen=listen, tls=tls_files(tls_cert, tls_key), said=said, ready=ready)
 
 
 @command.command(cls=StackCommand, name="down", epilog=EXITS, examples="sigkit stack down ./stack")
@@ -206,7 +197,7 @@ def backup(output: Output, directory: str, into: str) -> None:
     from sigkit.clock import SystemClock
     from sigkit.services.stack.backup import make_backup
 
-    made = make_backup(directory, into, SystemClock())
+    made = make_backup(directory, into, SystemClock(), output.note)
     output.answer(
         [
             f"copied  {escape(directory)} -> {escape(into)}",
@@ -247,14 +238,27 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
     layout.load_config(directory)
     repository = open_repository(directory)
     keys, now = offline or os.path.join(directory, layout.OFFLINE), SystemClock().now()
+    rotated = None
     if rotate is None:
         repository.renew(keys, now)
     else:
-        repository.rotate(keys, rotate, now)
+        rotated = repository.rotate(keys, rotate, now)
     until = {role: format_time(when) for role, when in repository.expiries().items()}
     output.answer(
-        [f"renewed  {escape(directory)}", *(f"  {role:<9}  until {when}" for role, when in until.items())],
-        {"schema": "sigkit.stack.renew/1", "directory": directory, "rotated": rotate, "until": dict(until)},
+        [
+            f"renewed  {escape(directory)}",
+            *(f"  {role:<9}  until {when}" for role, when in until.items()),
+            *([f"  new key    {escape(rotated.new)}"] if rotated else ()),
+            *(f"  old key    {escape(path)}: it counts no longer; delete it" for path in (rotated.old if rotated else ())),
+        ],
+        {
+            "schema": "sigkit.stack.renew/1",
+            "directory": directory,
+            "rotated": rotate,
+            "newKey": rotated.new if rotated else None,
+            "oldKeys": list(rotated.old) if rotated else [],
+            "until": dict(until),
+        },
     )
 
 

@@ -62,6 +62,13 @@ class Lifetimes(Data):
         return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot}.get(role, self.timestamp)
 
 
+class Rotated(Data):
+    """A role's keys after a rotation: the files of the new one, and of those that no longer count."""
+
+    new: str
+    old: tuple[str, ...]
+
+
 class Repository:
     """The repository in a directory, as the running process has it: it reads nothing of the offline directory."""
 
@@ -195,11 +202,11 @@ class Repository:
             self._sign(root, "root", self._offline_keys(offline, "root", root.signed), now)
             self._resign(offline, now)
 
-    def rotate(self, offline: str, role: str, now: datetime) -> None:
+    def rotate(self, offline: str, role: str, now: datetime) -> Rotated:
         """Give a role a new key; clients that have the old root follow. The operator's command.
 
-        The new root is signed by the old root key and the new one. Files of old keys stay. What a killed one leaves is the old repository
-        or the new one; run again, it gives the role one more.
+        The new root is signed by the old root key and the new one. Files of old keys stay, and are named. What a killed one leaves is the
+        old repository or the new one; run again, it gives the role one more.
 
         Raises:
             FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
@@ -211,11 +218,14 @@ class Repository:
             new = self._make_key(offline, role)
             if role != "root":
                 self._resign(offline, now, {role: {new.public_key.keyid: new}})
-            for keyid in tuple(root.signed.roles[role].keyids):
+            old = tuple(root.signed.roles[role].keyids)
+            for keyid in old:
                 root.signed.revoke_key(keyid, role)
             root.signed.add_key(new.public_key, role)
             self._sign(root, "root", {**old_keys, **self._offline_keys(offline, "root", root.signed)}, now)
             self._resign(offline, now)
+        directory = self._keys_of(offline, role)
+        return Rotated(_key_path(directory, role, new.public_key.keyid), tuple(_key_path(directory, role, keyid) for keyid in old))
 
     def _resign(self, offline: str, now: datetime, also: Mapping[str, Mapping[str, CryptoSigner]] = NOTHING) -> None:
         """Sign all but the root again, by the keys that the root names and those in `also`, by role."""
@@ -285,11 +295,14 @@ class Repository:
 
     # --- keys ---
 
+    def _keys_of(self, offline: str, role: str) -> str:
+        return offline if role in OFFLINE_ROLES else self._path("keys")
+
     def _make_key(self, offline: str, role: str) -> CryptoSigner:
         from securesystemslib.signer import CryptoSigner
 
         signer = CryptoSigner.generate_ecdsa()
-        path = _key_path(offline if role in OFFLINE_ROLES else self._path("keys"), role, signer.public_key.keyid)
+        path = _key_path(self._keys_of(offline, role), role, signer.public_key.keyid)
         durable.create_new(path, signer.private_bytes, mode=0o600, point="tuf.key")
         return signer
 

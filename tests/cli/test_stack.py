@@ -316,10 +316,21 @@ def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_pat
     refused = answer("stack", "renew", stack.directory, status=2)["error"]
     assert (refused["code"], "--offline DIR" in refused["remedy"]) == ("SK-UNAVAIL-001", True)
     with up(stack.directory):
-        answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb")
+        assert answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb")["oldKeys"] == []
         answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb", "--rotate", "timestamp")
         assert stack.json("GET", "/tuf/3.root.json")["signed"]["version"] == 3
         assert stack.call("GET", "/tuf/4.root.json")[0] == 404
+
+
+@pytest.mark.parametrize(("role", "where"), [("targets", "usb"), ("snapshot", "stack/tuf/keys")])
+def test_after_a_rotation_it_is_said_which_key_is_new_and_the_old_one_can_be_deleted(tmp_path, role, where):
+    stack = stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    (before,) = (tmp_path / where).glob(f"tuf-{role}-*")
+    rotated = answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb", "--rotate", role)
+    assert rotated["oldKeys"] == [str(before)]
+    before.unlink()
+    assert [rotated["newKey"]] == [str(path) for path in (tmp_path / where).glob(f"tuf-{role}-*")]
+    answer("stack", "renew", stack.directory, "--offline", tmp_path / "usb")
 
 
 def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
