@@ -1,4 +1,4 @@
-"""How far a pull, a copy, or a run through many images has come: on a terminal after half a second, and removed at the end."""
+"""How far a pull, a copy, or a run through many images has come: after half a second, on a terminal removed at the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LayerProgress:
             return
         if self._terminal:
             self._draw()
-        elif finished:
+        elif finished and time.monotonic() - self._began >= QUIET_S:
             click.echo(f"layer {str(layer)[:19]}  {human_size(total_bytes)}", err=True)
 
     def close(self) -> None:
