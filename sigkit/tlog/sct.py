@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import BadSct, BadSignature
+from sigkit.keys.public import RSA
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -36,17 +37,25 @@ def verify_sct(certificate: x509.Certificate, issuer_key: bytes, sct: SignedCert
         place: of the evidence.
 
     Raises:
-        BadSct: (TLOG) of another version or kind, or not signed by the log.
+        BadSct: (TLOG) of another version, kind or algorithm, or not signed by the log.
     """
-    from cryptography.x509.certificate_transparency import LogEntryType, Version
+    from cryptography.x509.certificate_transparency import LogEntryType, SignatureAlgorithm, Version
 
     try:
         stated = sct.timestamp.replace(tzinfo=UTC)  # it is UTC without saying so
+        hashed, signed_by = sct.signature_hash_algorithm.name, sct.signature_algorithm
         body = certificate.tbs_precertificate_bytes
     except ValueError as err:
         raise BadSct("the promise of a certificate log is malformed", place=place, got=str(err)[:200]) from err
     if sct.version != Version.v1 or sct.entry_type != LogEntryType.PRE_CERTIFICATE:
         raise BadSct("the promise of a certificate log is of another kind", place=place, expected="version 1, of a precertificate")
+    if hashed != "sha256" or signed_by != (SignatureAlgorithm.RSA if key.kind == RSA else SignatureAlgorithm.ECDSA):
+        raise BadSct(
+            "the promise of a certificate log states another algorithm than it is signed by",
+            place=place,
+            expected=f"SHA-256 and {'RSA' if key.kind == RSA else 'ECDSA'} (RFC 6962 section 2.1.4)",
+            got=f"{hashed} and {signed_by.name}",
+        )
     milliseconds = (stated - _EPOCH) // _MILLISECOND
     extensions = sct.extension_bytes
     message = b"".join(

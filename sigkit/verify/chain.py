@@ -219,9 +219,21 @@ def _check_leaf(signing: SigningCertificate, place: Place) -> None:
     constraints = signing.extensions.get(x509.BasicConstraints.oid)
     if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
         raise UntrustedCertificate("the signer's certificate is that of an authority", place=place, expected="one of an end entity")
+    if x509.NameConstraints.oid in signing.extensions:  # RFC 5280 section 4.2.1.10
+        raise UntrustedCertificate("the signer's certificate constrains names, as an authority's does", place=place)
     usage = signing.extensions.get(x509.KeyUsage.oid)
-    if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
-        raise UntrustedCertificate("the signer's key is not for signatures", place=place, expected="key usage digitalSignature")
+    if not isinstance(usage, x509.KeyUsage) or not usage.digital_signature or usage.key_cert_sign:
+        raise UntrustedCertificate(
+            "the signer's key is not for signatures, or for certificates too",
+            place=place,
+            expected="key usage digitalSignature, and not keyCertSign",
+            got=_usages(usage) if isinstance(usage, x509.KeyUsage) else "no key usage",
+        )
+
+
+def _usages(usage: x509.KeyUsage) -> str:
+    named = (("digitalSignature", usage.digital_signature), ("keyCertSign", usage.key_cert_sign))
+    return ", ".join(name for name, held in named if held) or "neither"
 
 
 def _identity(signing: SigningCertificate, place: Place) -> IdentitySigner:

@@ -108,7 +108,8 @@ class CertificateLog(Log):
         entry = hashlib.sha256(issuer_key).digest() + len(precertificate).to_bytes(3, "big") + precertificate
         message = b"\0\0" + time + b"\0\x01" + entry + extensions
         signature: bytes = self.key.sign(self.changed("promise", message), ec.ECDSA(hashes.SHA256()))
-        return b"\0" + self.log_id + time + extensions + b"\x04\x03" + len(signature).to_bytes(2, "big") + signature
+        algorithm = self.changed("algorithm", b"\x04\x03")  # SHA-256 and ECDSA
+        return b"\0" + self.log_id + time + extensions + algorithm + len(signature).to_bytes(2, "big") + signature
 
 
 class Authority:
@@ -124,7 +125,7 @@ class Authority:
         self.window: tuple[str, str | None] = ("2020-01-01T00:00:00Z", None)
         self.names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(SUBJECT)]
         self.usages = [ExtendedKeyUsageOID.CODE_SIGNING]
-        self.key_usage = key_usage("digital_signature")
+        self.key_usage: x509.KeyUsage | None = key_usage("digital_signature")
         self.extensions = {1: ISSUER.encode(), 8: der.utf8(ISSUER), 12: der.utf8("https://git.example/acme/app")}
         self.more: list[tuple[x509.ExtensionType, bool]] = []
         self.lifetime = timedelta(minutes=10)
@@ -132,7 +133,9 @@ class Authority:
 
     def issue(self, key: Any) -> x509.Certificate:
         """Certify a key, with the promise of each certificate log."""
-        extensions: list[tuple[x509.ExtensionType, bool]] = [(self.key_usage, True)]
+        extensions: list[tuple[x509.ExtensionType, bool]] = []
+        if self.key_usage is not None:
+            extensions.append((self.key_usage, True))
         if self.usages:
             extensions.append((x509.ExtendedKeyUsage(self.usages), False))
         if self.names:

@@ -95,7 +95,16 @@ def test_what_the_log_did_not_sign_is_refused(certificate, other):
 def test_a_promise_of_another_kind_is_refused_though_its_signature_is_valid(member, value):
     """Such promises come beside a certificate, never in one, so this one says of itself what it is not."""
     (sct,) = GOOD.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
-    names = ("version", "log_id", "timestamp", "entry_type", "signature", "extension_bytes")
+    names = (
+        "version",
+        "log_id",
+        "timestamp",
+        "entry_type",
+        "signature",
+        "extension_bytes",
+        "signature_hash_algorithm",
+        "signature_algorithm",
+    )
     told = {name: getattr(sct, name) for name in names}
     same: Any = SimpleNamespace(**told)
     other: Any = SimpleNamespace(**told | {member: value})
@@ -111,12 +120,20 @@ def test_a_promise_of_another_version_in_a_certificate_is_not_even_read():
 
 PROMISE = promise()
 GOOD = carrying(PROMISE)
+ALGORITHM = 33 + 8 + 2  # after version, id, time and the length of the extensions
+
+
+@pytest.mark.parametrize("stated", [b"\2\3", b"\5\3", b"\6\3", b"\4\1"], ids=["SHA-1", "SHA-384", "SHA-512", "RSA"])
+def test_a_promise_that_states_another_algorithm_than_it_is_signed_by_is_refused(stated):
+    with pytest.raises(BadSct) as caught:
+        judge(carrying(PROMISE[:ALGORITHM] + stated + PROMISE[ALGORITHM + 2 :]))
+    assert caught.value.expected.startswith("SHA-256 and ECDSA")
 
 
 @given(st.data())
 def test_a_flipped_bit_in_time_or_signature_is_refused(data):
     raw = bytearray(PROMISE)
-    signature = 33 + 8 + 2 + 4  # after version, id, time, extensions and the two lengths
+    signature = ALGORITHM + 4  # after the two lengths
     places = [*range(33, 41), *range(signature, len(raw))]
     raw[data.draw(st.sampled_from(places))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(BadSct):

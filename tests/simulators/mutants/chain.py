@@ -151,6 +151,7 @@ def issued_after_the_end(sim):
     return sim.make()
 
 
+KIND = "signed_by != (SignatureAlgorithm.RSA if key.kind == RSA else SignatureAlgorithm.ECDSA)"
 CLIMB = (Edit("verify.chain", "verification.Store([anchor])", "verification.Store(list(authority.certificates))"),)
 NAMED = drop("verify.issuing", "if isinstance(extension.value, x509.NameConstraints):")
 LENGTH = (Edit("verify.issuing", "return length is None or depth <= length", "return True"),)
@@ -194,7 +195,22 @@ CHAIN = {
     "a key that is not for signatures": Row(
         issued(key_usage=key_usage("key_agreement")),
         "SK-ROOT-005",
-        drop("verify.chain", "if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:"),
+        (Edit("verify.chain", " or not usage.digital_signature", ""),),
+    ),
+    "a key that may certify too": Row(
+        issued(key_usage=key_usage("digital_signature", "key_cert_sign")),
+        "SK-ROOT-005",
+        (Edit("verify.chain", " or usage.key_cert_sign", ""),),
+    ),
+    "a certificate without a key usage": Row(
+        issued(key_usage=None),
+        "SK-ROOT-005",
+        (Edit("verify.chain", "if not isinstance(usage, x509.KeyUsage) or ", "if isinstance(usage, x509.KeyUsage) and ("), Edit("verify.chain", "usage.key_cert_sign:", "usage.key_cert_sign):")),
+    ),
+    "a signer that constrains names": Row(
+        issued(more=[(x509.NameConstraints([x509.DNSName("acme.example")], None), True)]),
+        "SK-ROOT-005",
+        drop("verify.chain", "if x509.NameConstraints.oid in signing.extensions:"),
     ),
     "an extension that is critical and not known": Row(
         issued(more=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)]), "SK-ROOT-005", PATH
@@ -250,6 +266,12 @@ CHAIN = {
     ),
     "a certificate log's promise under another issuer": Row(
         sct_for_another_issuer, "SK-TLOG-007", without("tlog.sct", "key.verify(sct.signature, message)")
+    ),
+    "a certificate log's promise that states another hash": Row(
+        sct(algorithm=lambda _: b"\5\3"), "SK-TLOG-007", (Edit("tlog.sct", 'if hashed != "sha256" or ', "if "),)
+    ),
+    "a certificate log's promise that states another kind of signature": Row(
+        sct(algorithm=lambda _: b"\4\1"), "SK-TLOG-007", (Edit("tlog.sct", f" or {KIND}", ""),)
     ),
     "a certificate log after its window": Row(
         sct_window(-2 * DAY, -DAY), "SK-TIME-003", drop("verify.chain", "if not log.valid.holds(when):")
