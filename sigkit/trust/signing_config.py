@@ -18,7 +18,7 @@ from sigkit.data import Data
 from sigkit.digest import Digest
 from sigkit.errors import NoService, UnsupportedSigningConfig
 from sigkit.text import format_time
-from sigkit.trust.trusted_root import parse_window
+from sigkit.trust.trusted_root import ANY_TRUSTED_ROOT, parse_window
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -169,6 +169,14 @@ def _start(service: Service) -> float:
 
 def _check_type(top: Cursor) -> None:
     kind = top.member("mediaType")
+    if kind.text().startswith(ANY_TRUSTED_ROOT):
+        raise UnsupportedSigningConfig(
+            "this is a trusted root, not a signing config",
+            place=kind.at(),
+            expected=MEDIA_TYPE,
+            got=kind.text()[:200],
+            remedy="give the signing_config.json of the instance; are --signing-config and --trusted-root swapped?",
+        )
     if kind.text() != MEDIA_TYPE:
         raise UnsupportedSigningConfig("not a signing config that is read", place=kind.at(), expected=MEDIA_TYPE, got=kind.text()[:200])
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
+# Of any version: the two files of an instance are often swapped, which is said.
+ANY_TRUSTED_ROOT: Final = "application/vnd.dev.sigstore.trustedroot"
+_ANY_SIGNING_CONFIG: Final = "application/vnd.dev.sigstore.signingconfig"
 _MEMBERS: Final = ("mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
 _LOG_MEMBERS: Final = ("baseUrl", "hashAlgorithm", "publicKey", "logId", "checkpointKeyId", "operator")
 _AUTHORITY_MEMBERS: Final = ("subject", "uri", "certChain", "validFor", "operator")
@@ -76,6 +79,14 @@ def parse_trusted_root(raw: bytes, name: str, place: Place, limits: Limits) -> T
             "TUF metadata, which leads to a trusted root and is none", place=place, remedy="sigkit trust init NAME --mirror URL --root FILE"
         )
     kind = top.member("mediaType")
+    if kind.text().startswith(_ANY_SIGNING_CONFIG):
+        raise UnsupportedTrustedRoot(
+            "this is a signing config, not a trusted root",
+            place=kind.at(),
+            expected=MEDIA_TYPE,
+            got=kind.text()[:200],
+            remedy="give the trusted_root.json of the instance; are --signing-config and --trusted-root swapped?",
+        )
     if kind.text() != MEDIA_TYPE:
         raise UnsupportedTrustedRoot("not a trusted root that is read", place=kind.at(), expected=MEDIA_TYPE, got=kind.text()[:200])
     top.only(_MEMBERS)

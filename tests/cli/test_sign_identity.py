@@ -633,3 +633,15 @@ def test_a_registry_on_loopback_that_speaks_tls_says_how_to_name_its_authority(h
         for command in (["sign", *FILES, "--identity-token", "token"], ["inspect"]):
             assert run([*command, f"localhost:{registry.port}/t/app:1.0"]) == 3
             assert "--registry-cacert FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "root", "says"), [("tr.json", "sc.json", "a trusted root, not"), ("sc.json", "sc.json", "a signing config, not")]
+)
+def test_a_signing_config_and_a_trusted_root_that_are_swapped_are_told_apart(here, server, capsys, config, root, says):
+    files = ("--signing-config", config, "--trusted-root", root)
+    assert run(["sign-blob", *files, "--identity-token", "token", "--bundle", "b.json", "file"]) == 2
+    said = capsys.readouterr().err
+    assert f"this is {says}" in said
+    assert "are --signing-config and --trusted-root swapped?" in said
+    assert not server.log
