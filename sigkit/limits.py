@@ -118,6 +118,8 @@ class Limits(Data):
 
 
 HTTP_HEAD_BYTES = 64 * 2**10  # of a request; the longest header of a client is a token of 16 KiB
+HTTP_HEADERS = 100  # of a request; clients send under 20
+HTTP_QUEUED = 8  # requests behind one whose answer is not finished; no client of a service here sends any
 HTTP_HEAD_S = 30.0  # for all of it; nginx gives 60
 HTTP_UNREAD_S = 60.0  # a client that does not read is waited for, beside what its bytes need at the least rate; as with bodies
 HTTP_CONNECTIONS = (

@@ -1,14 +1,18 @@
 """uvicorn's HTTP protocol, with an end to what no core sees: a request's head, what surrounds its body, and a client that does not read.
 
 uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
-bounded how many are connected; how large a head is, and how long a client may take for it; and how many bytes may come of a body without
-bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away. Bodies are bounded by
-`app`, which also waits for their end, trailers included, no longer than it waits for bodies.
+bounded how many are connected; how large a head is, in bytes and in headers, and how long a client may take for it; and how many bytes may
+come of a body without bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away.
+Bodies are bounded by `app`, which also waits for their end, trailers included, no longer than it waits for bodies.
+
+Requests that come before an earlier one is answered are queued, and each of 18 bytes costs a hundred times as many, so only a few are: the
+last of them is answered as the last of its connection, and nothing behind it is looked at.
 
 An answer is waited for as a body is: as long as its bytes need at the least rate and some time beside, the connection's answers counted
 together. Then the connection ends without what is left: closing it would wait for the client as well.
 
-Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 section 7.1.
+Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be discarded), 15.5.9 (408), 15.6.4 (503); RFC 9112 sections 7.1,
+9.3.2 (a client asks again for what a closed connection left of its pipeline).
 """
 
 from __future__ import annotations
@@ -28,7 +32,12 @@ def _refusal(status: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
 
 
+class _Stopped(Exception):
+    """The parser is to look at nothing more."""
+
+
 _CONTINUE: Final = b"HTTP/1.1 100 "
+_MALFORMED: Final = _refusal("400 Bad Request")
 _TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
 _TOO_SLOW: Final = _refusal("408 Request Timeout")
 _TOO_MANY: Final = _refusal("503 Service Unavailable")
@@ -86,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0  # of a head, or since the last of a body came
         self._in_head = True
         self._moved = False  # a head began or ended, or some of a body came
+        self._is_last = False  # the newest request is the last that is answered here
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None  # until when the client may read what it has not
         self._unsent_bytes, self._unsent_since_s = 0, 0.0  # when that began
@@ -101,7 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and count them; a piece in which a head began or ended, or some of a body came, is small and not counted."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_last:
             return
         self._moved = False
         super().data_received(data)
@@ -114,7 +124,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait()  # now, for most heads come whole; and empty lines before one end uvicorn's own wait for it, and begin none
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Begin a head, unless too many wait for an answer."""
+        if len(self.pipeline) >= limits.HTTP_QUEUED:
+            self._is_last = True
+            self.cycle.keep_alive = False
+            raise _Stopped
         super().on_message_begin()
         self._in_head, self._moved = True, True
         self._stop_waiting()
@@ -122,6 +136,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, and no trailer: those would become headers of a request that is being answered."""
         if self._in_head:
+            if len(self.headers) >= limits.HTTP_HEADERS:
+                self._end(_TOO_LARGE)
+                raise _Stopped
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -136,6 +153,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take some of a body."""
         self._moved = True
         super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request. Of one that the parser was stopped at, it says the same."""
+        del msg
+        if not self._is_last:
+            self._end(_MALFORMED)
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read."""
@@ -180,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end(self, answer: bytes) -> None:
         self._stop_waiting()
         if not self.transport.is_closing():
-            if self._is_idle() or not self.cycle.response_started:  # else it would stand within another answer
+            if self._is_idle() or not (self.pipeline or self.cycle.response_started):  # else it would stand within another answer
                 self.transport.write(answer)
             self.transport.close()
             self._wait_for_reader()

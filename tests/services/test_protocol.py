@@ -72,6 +72,32 @@ def test_many_small_headers_count_together(address):
         assert is_cut_off(connection, itertools.chain([b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"], headers))
 
 
+@pytest.mark.attack("heads of thousands of headers")
+def test_a_head_of_short_headers_is_bounded_by_their_number(address):
+    for number, status in ((limits.HTTP_HEADERS, b"200"), (limits.HTTP_HEADERS + 1, b"431")):
+        with connect(address) as connection:
+            connection.sendall(b"GET /v2/ HTTP/1.1\r\nConnection: close\r\n" + b"a:\r\n" * (number - 1) + b"\r\n")
+            assert answer(connection)[9:12] == status
+
+
+@pytest.mark.attack("requests behind an unread answer")
+def test_of_requests_that_come_at_once_a_few_are_answered_and_the_last_of_them_says_that_it_is_the_last(address):
+    with connect(address) as connection:
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000)
+        heads = answer(connection).split(b"HTTP/1.1 ")[1:]
+    assert [head[:3] for head in heads] == [b"200"] * (1 + limits.HTTP_QUEUED)
+    assert [b"connection: close\r\n" in head.lower() for head in heads] == [False] * limits.HTTP_QUEUED + [True]
+
+
+def test_requests_that_come_a_few_at_a_time_are_answered_without_end(address):
+    with connect(address) as connection:
+        for _ in range(20):
+            connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n" * (1 + limits.HTTP_QUEUED))
+            said = b""
+            while said.count(b"\r\n\r\n{}") < 1 + limits.HTTP_QUEUED:
+                said += connection.recv(65_536)
+
+
 def test_a_head_that_fits_is_answered_also_after_a_large_body(address):
     connection = http.client.HTTPConnection(address, timeout=20)
     for _ in range(2):
