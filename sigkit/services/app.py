@@ -35,6 +35,7 @@ _IN_LOOP_BYTES: Final = 1 << 16  # read at once without a thread: page cache, an
 _QUERY_MEMBERS: Final = 16
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
+_TOO_SLOW: Final = 408  # its body was waited for, and is not waited for again
 _LINE_CHARACTERS: Final = 1000
 _LOG: Final = logging.getLogger("sigkit.services")  # to stderr, where nobody says otherwise: a line for the operator, without a traceback
 
@@ -91,7 +92,7 @@ class App:
         try:
             answer = self._refusal(request) or await _ask(mount.core, request)
             try:
-                if not await body.drain():
+                if answer.status == _TOO_SLOW or not await body.drain():
                     answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
                 await _send(answer, scope["method"], receive, send)
             finally:
@@ -218,8 +219,9 @@ class _Body:
             async with asyncio.timeout(min(self._limits.idle_s, max(left_s, 0))):
                 message = await self._receive()
         except TimeoutError as err:
-            raise Refused(408, "SIZE_INVALID", "the request's body stopped coming, or comes too slowly") from err
-        self._waited_s += time.monotonic() - began_s
+            raise Refused(_TOO_SLOW, "SIZE_INVALID", "the request's body stopped coming, or comes too slowly") from err
+        finally:
+            self._waited_s += time.monotonic() - began_s
         if message["type"] != "http.request":
             raise ClientGone
         self._more = message.get("more_body", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from sigkit.errors import FileUnwritable, LogDamaged, Place
 from sigkit.limits import BodyLimits
 from sigkit.services.app import App, Mount
-from sigkit.services.exchange import Answer, Request, whole_answer
+from sigkit.services.exchange import Answer, Refused, Request, whole_answer
 from tests.simulators.asgi import Answered, Caller
 
 
@@ -147,6 +148,63 @@ def test_a_body_that_comes_byte_by_byte_is_given_up_and_one_that_comes_fast_enou
     slow = BodyLimits(1 << 20, idle_s=5, slack_s=0.1, least_bytes_per_s=1_000)
     assert asyncio.run(drip(slow, b"x", 300)) == 408
     assert asyncio.run(drip(slow, b"x" * 1_000, 20)) == 200
+
+
+class Impatient:
+    """Gives up a body that does not come at once, as a core does that has a time of its own for it."""
+
+    async def answer(self, request: Request) -> Answer:
+        try:
+            async with asyncio.timeout(0):
+                async for _ in request.body:
+                    pass
+        except TimeoutError:
+            pass
+        return whole_answer(408 if request.path == "/408" else 200, b"", ())
+
+
+@pytest.mark.attack("bodies without end")
+@pytest.mark.parametrize(("core", "path", "waits"), [(Named("any"), "/", 1), (Impatient(), "/408", 1), (Impatient(), "/", 2)])
+def test_a_body_that_does_not_come_is_waited_for_once(core, path, waits):
+    waited, sent = [], []
+
+    async def receive():
+        waited.append("body")
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+    asyncio.run(App([Mount("", core, BodyLimits(10, idle_s=0.05, slack_s=0.05))])(scope, receive, send))
+    assert len(waited) == waits
+    assert (b"Connection", b"close") in sent[0]["headers"]
+
+
+class Forgiving:
+    """Answers whether a body comes or not."""
+
+    async def answer(self, request: Request) -> Answer:
+        with contextlib.suppress(Refused):
+            async for _ in request.body:
+                pass
+        return whole_answer(200, b"", ())
+
+
+@pytest.mark.attack("bodies without end")
+def test_what_was_waited_for_in_vain_counts():
+    waits, sent = iter([3_600.0, 0.01]), []
+
+    async def receive():
+        await asyncio.sleep(next(waits))
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    asyncio.run(App([Mount("", Forgiving(), BodyLimits(10, idle_s=0.2, slack_s=0.2))])(scope, receive, send))
+    assert (b"Connection", b"close") in sent[0]["headers"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
