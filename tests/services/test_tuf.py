@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -123,6 +125,53 @@ def test_the_process_signs_again_without_the_offline_keys(repository, client, tm
 def test_renewed_metadata_is_valid_longer(repository, client, tmp_path):
     repository.renew(offline(tmp_path), NOW + 100 * DAY)
     assert all(expiry > NOW + 106 * DAY for expiry in repository.expiries().values())
+    assert client.get() == ROOT
+
+
+def versions(repository: Repository) -> dict[str, int]:
+    """Return the versions that are served."""
+    timestamp = json.loads(body(repository, "timestamp.json"))["signed"]
+    named = timestamp["meta"]["snapshot.json"]["version"]
+    return {"timestamp": timestamp["version"], "snapshot": json.loads(body(repository, f"{named}.snapshot.json"))["signed"]["version"]}
+
+
+def body(repository: Repository, name: str) -> bytes:
+    answer = ask(repository, f"/tuf/{name}")
+    assert answer.status == 200
+    assert isinstance(answer.body, bytes)
+    return answer.body
+
+
+@pytest.mark.attack("copy that is restored twice")
+def test_whoever_goes_on_later_from_the_same_copy_is_beyond_who_did_so_before(repository, client, tmp_path):
+    """Also beyond what that one signed since: a client that saw it follows."""
+    shutil.copytree(tmp_path / "tuf", tmp_path / "copy")
+    repository.resign_beyond(NOW)
+    for _ in range(5):
+        repository.resign_timestamp(NOW)
+    assert client.get() == ROOT
+    seen = versions(repository)
+    shutil.rmtree(tmp_path / "tuf")
+    shutil.copytree(tmp_path / "copy", tmp_path / "tuf")
+    repository.resign_beyond(NOW + timedelta(minutes=1))
+    again = versions(repository)
+    assert all(again[role] > seen[role] for role in ONLINE_ROLES)
+    assert client.get() == ROOT
+
+
+def test_a_copy_goes_on_beyond_itself_whatever_its_clock_says(repository, client):
+    client.get()
+    repository.resign_beyond(NOW)
+    first = versions(repository)
+    repository.resign_beyond(NOW - 400 * DAY)
+    assert all(found == first[role] + 1 for role, found in versions(repository).items())
+
+
+def test_versions_stay_within_what_clients_can_hold(repository, client):
+    """sigstore-java has 32 bits for them, with a sign; and the file has to be found under its name."""
+    late = datetime(2094, 1, 1, tzinfo=UTC)
+    repository.resign_beyond(late)
+    assert max(versions(repository).values()) < 2**31
     assert client.get() == ROOT
 
 
