@@ -326,7 +326,10 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
     if others:
         got = _listed(others)
         error = WrongKey if isinstance(require, KeyRequirement) else WrongIdentity
-        return _reason(case, error, f"{verb}, but not by {who}", place, demand, got, remedy, children)
+        problem = f"{verb}, but not by {who}"
+        if slash := next(filter(None, (_issuer_but_for_a_slash(fact, require) for fact in told)), ""):
+            problem, remedy = f"{problem}: the issuers differ by a slash at the end", _meant_issuer(slash, place)
+        return _reason(case, error, problem, place, demand, got, remedy, children)
     what = "attestation" if said.attested else "signature"
     if children:
         problem = f"no {what} by {who} among {len(children)} piece{'s' if len(children) > 1 else ''} of evidence"
@@ -337,6 +340,20 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
     got = "attestations only" if case.facts else "no evidence"
     problem = "no signature is attached to the image" if case.thing is Thing.IMAGE else "there is no signature of the file"
     return _reason(case, Unsigned, problem, place, demand, got, remedy)
+
+
+def _issuer_but_for_a_slash(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str:
+    signer = fact.signer.signer
+    if isinstance(require, KeyRequirement) or not isinstance(signer, IdentitySigner):
+        return ""
+    return require.identity.issuer_but_for_a_slash(signer)
+
+
+def _meant_issuer(issuer: str, place: Place) -> str:
+    from shlex import quote
+
+    written = f"--certificate-oidc-issuer {quote(issuer)}" if place.source == FLAGS else f"`issuer: {issuer}` in the policy"
+    return f"if that issuer is meant, write {written}"
 
 
 def _listed(others: list[str]) -> str:

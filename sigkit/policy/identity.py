@@ -57,6 +57,13 @@ class IdentityPattern(Data):
                 found.append(f"{name} {'(absent)' if value is None else value}")
         return tuple(found)
 
+    def issuer_but_for_a_slash(self, signer: IdentitySigner) -> str:
+        """Return the signer's issuer if a slash at its end is all in which the signer is not as it is meant; else ""."""
+        wanted, found = self.issuer, signer.issuer
+        if not isinstance(wanted, Exactly) or found not in {f"{wanted.text}/", wanted.text.removesuffix("/")} - {wanted.text}:
+            return ""
+        return found if len(self.differs(signer)) == 1 else ""
+
     def __str__(self) -> str:
         """Write the pattern for people."""
         issuer = "" if isinstance(self.issuer, AnyText) else f" of {describe_text(self.issuer)}"

@@ -49,6 +49,19 @@ def test_an_issuer_that_is_nearly_a_known_one_is_named(release, typed):
     assert "this issuer calls itself https://token.actions.githubusercontent.com" in done.said
 
 
+def test_issuers_that_differ_by_a_slash_at_the_end_are_said_to(release):
+    release.sign_as(Simulator())
+    wanted = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", f"{ISSUER}/", "--trusted-root", "root.json")
+    for verb in (("verify",), ("policy", "explain")):
+        done = release.sigkit(*verb, *wanted, release.reference)
+        assert done.status == 1
+        assert "the issuers differ by a slash at the end" in done.said
+        assert f"if that issuer is meant, write --certificate-oidc-issuer {ISSUER}\n" in done.out.replace("  (flags)", "")
+        assert "sigkit sign" not in done.said  # as an issuer that nobody is
+    second = ("--certificate-identity", "somebody@else.example", *wanted[2:])
+    assert "by a slash" not in release.sigkit("verify", *second, release.reference).said
+
+
 def test_an_expression_must_fit_the_whole_identity(release):
     release.sign_as(Simulator())
     rest = ("--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json", release.reference)

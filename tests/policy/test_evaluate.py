@@ -269,3 +269,18 @@ def test_of_very_many_signers_a_reason_names_the_first():
     got = verdict(f"{{identity: {IDENTITY}}}", *many).reasons[0].got
     assert got.count("@x.example") == 20
     assert got.endswith("and 10 more")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "subject", "says"),
+    [
+        ("https://a", "https://a/", SUBJECT, "https://a/"),
+        ("https://a/", "https://a", SUBJECT, "https://a"),
+        ("https://a", "https://a", SUBJECT, ""),
+        ("https://a", "https://a//", SUBJECT, ""),
+        ("https://a", "https://a/", "another", ""),
+    ],
+)
+def test_issuers_are_said_to_differ_by_a_slash_where_nothing_else_differs(wanted, found, subject, says):
+    pattern = IdentityPattern(Exactly(wanted), Exactly(SUBJECT))
+    assert pattern.issuer_but_for_a_slash(signed(issuer=found, subject=subject).signer.signer) == says
