@@ -46,6 +46,7 @@ def command(output: Output, image: str, by: SigningFlags, told: PredicateFlags, 
     from sigkit.clock import SystemClock
     from sigkit.limits import DEFAULT
     from sigkit.oci.resolve import resolve
+    from sigkit.signing.asking import asking
     from sigkit.signing.predicate import parse_predicate
     from sigkit.signing.session import attest_image
 
@@ -55,7 +56,8 @@ def command(output: Output, image: str, by: SigningFlags, told: PredicateFlags, 
     predicate = parse_predicate(raw, told.predicate_type, clock.now(), DEFAULT, place_of(told.predicate))
     setup = prepare(output, by)
     with connect(connection, reference) as registry:
-        resolved = resolve(registry, reference)
+        with asking(f"the registry {reference.repository.registry}", "nothing was signed, logged or attached"):
+            resolved = resolve(registry, reference)
         with open_signatory(output, setup) as signatory:
             attested = attest_image(registry, resolved, signatory, predicate, clock)
     word = "attested" if attested.added else "already attested"

@@ -53,13 +53,15 @@ def command(output: Output, image: str, by: SigningFlags, annotations: tuple[str
     from sigkit.cli.signed_words import signer_document, signer_lines
     from sigkit.clock import SystemClock
     from sigkit.oci.resolve import resolve
+    from sigkit.signing.asking import asking
     from sigkit.signing.session import sign_image
 
     reference = parse_image(image)
     extra = key_values(annotations, "-a")
     setup = prepare(output, by)
     with connect(connection, reference) as registry:
-        resolved = resolve(registry, reference)
+        with asking(f"the registry {reference.repository.registry}", "nothing was signed, logged or attached"):
+            resolved = resolve(registry, reference)
         with open_signatory(output, setup) as signatory:
             signed = sign_image(registry, resolved, signatory, extra, SystemClock())
     word = "signed" if signed.added else "already signed"

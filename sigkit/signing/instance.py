@@ -23,6 +23,7 @@ from sigkit.errors import (
     UnsupportedKey,
 )
 from sigkit.keys.public import ED25519
+from sigkit.signing.asking import asking
 from sigkit.signing.rekor import V1, V2, VERSIONS, log_signature
 from sigkit.signing.stated import StatedTimes
 from sigkit.signing.timestamp import request_timestamp
@@ -80,6 +81,7 @@ class Instance:
         self.authorities = _choose(stamps, lambda: select(stamps, config.timestamp_selector, _TSA_VERSIONS, now, _inside(place, "tsaUrls")))
         self.stamp_count = needed(config.timestamp_selector, self.authorities) if self.authorities else 0
         self._patience: dict[str, Patience] = {}
+        self._logged = 0
         self._check_trusted("log", self.log_count, {log.operator or log.name for log in root.logs})
         operators = {authority.operator or authority.name for authority in root.timestamp_authorities}
         self._check_trusted("timestamp authority", self.stamp_count, operators)
@@ -145,12 +147,12 @@ class Instance:
             NoServiceAnswered: (UNAVAIL) too few gave what they were asked for.
             SigkitError: what the only one said.
         """
-        stamps = self.enough(self.authorities, self.stamp_count, lambda service: self._stamp(service, logged, lifetime))
-        entries = self.enough(self.logs, self.log_count, lambda service: self._log(service, logged, lifetime))
+        stamps = self.enough("timestamp authority", self.authorities, self.stamp_count, lambda item: self._stamp(item, logged, lifetime))
+        entries = self.enough("log", self.logs, self.log_count, lambda item: self._log(item, logged, lifetime))
         return Vouchers(entries, stamps)
 
-    def enough(self, services: Sequence[Service], count: int, ask: Callable[[Service], T]) -> tuple[T, ...]:
-        """Ask one service after the other, until `count` of them have answered.
+    def enough(self, kind: str, services: Sequence[Service], count: int, ask: Callable[[Service], T]) -> tuple[T, ...]:
+        """Ask one service after the other, until `count` of them have answered; of what kind they are is said where one fails.
 
         Raises:
             NoServiceAnswered: (UNAVAIL) too few did.
@@ -161,21 +163,31 @@ class Instance:
             if len(found) == count:
                 break
             try:
-                found.append(ask(service))
+                with asking(f"the {kind} at {service.url}", self._so_far(kind)):
+                    found.append(ask(service))
             except SigkitError as err:
                 if len(services) == 1:
                     raise
                 left = len(services) - number
                 if len(found) + left < count:
-                    raise NoServiceAnswered(
+                    failure = NoServiceAnswered(
                         f"of {len(services)} services too few answered; the last one: {err.problem}",
                         place=err.place,
                         expected=err.expected or f"{count} answers",
                         got=err.got or f"{len(found)} answers",
                         remedy=f"sigkit why {err.code}",
-                    ) from err
+                    )
+                    failure.add_note(f"so far    {self._so_far(kind)}")
+                    raise failure from err
                 self.client.watcher.passed_over(service.url, err)
         return tuple(found)
+
+    def _so_far(self, kind: str) -> str:
+        """Say what was done before a service of this kind is asked."""
+        if self._logged:
+            return f"{self._logged} log {'entry was' if self._logged == 1 else 'entries were'} made; nothing was attached"
+        # Of a log that did not answer nobody knows what it did.
+        return "nothing was attached" if kind == "log" else "nothing was logged or attached"
 
     def _stamp(self, service: Service, logged: Logged, lifetime: Lifetime) -> bytes:
         def ask(until: Patience) -> bytes:
@@ -188,7 +200,9 @@ class Instance:
             return log_signature(self.client, service, logged, self.root, StatedTimes(lifetime, self.clock), until)
 
         # The second generation states no time, and the timestamp is there already: such a log can be waited for.
-        return ask(self._until(service)) if service.version == V2 else self._timed(service, lifetime.good_until, ask)
+        entry = ask(self._until(service)) if service.version == V2 else self._timed(service, lifetime.good_until, ask)
+        self._logged += 1
+        return entry
 
     def _timed(self, service: Service, good_until: datetime | None, ask: Callable[[Patience], T]) -> T:
         """Ask a service that states the time itself, for no longer than `good_until`.

@@ -127,7 +127,7 @@ class KeylessSignatory:
                 hide_secrets(err, (self._token.raw,))
                 raise
 
-        (certified,) = self._instance.enough(self._authorities, 1, ask)
+        (certified,) = self._instance.enough("certificate authority", self._authorities, 1, ask)
         return key, certified
 
 

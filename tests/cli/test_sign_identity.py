@@ -120,6 +120,41 @@ def test_what_is_not_complete_is_not_attached(release, running, server):
     assert running[1].state.manifests == before
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "who", "so_far"),
+    [
+        ("/ca/*", 503, "the certificate authority at {url}/ca", "nothing was logged or attached"),
+        ("/tsa*", 400, "the timestamp authority at {url}/tsa/api/v1/timestamp", "nothing was logged or attached"),
+        ("/log2/*", 400, "the log at {url}/log2", "nothing was attached"),
+    ],
+)
+def test_which_service_failed_and_what_was_done_until_then_is_said(release, server, capsys, path, status, who, so_far):
+    server.on("POST", path).status(status, body=b"{}")
+    assert run(["sign", *FILES, "--identity-token", "token", "--wait", "1", release.reference]) == 3
+    said = capsys.readouterr().err
+    assert f"  {who.format(url=server.url)}: the service " in said
+    assert f"\n  so far    {so_far}\n" in said
+
+
+@pytest.mark.parametrize("command", [["sign"], ["attest", "--type", "custom", "--predicate", "p.json"]])
+def test_a_registry_that_is_down_is_said_to_be_one(here, capsys, command):
+    (here / "p.json").write_text("{}")
+    with MisbehavingRegistry() as registry:
+        address = registry.address
+    assert run([*command, *FILES, "--identity-token", "token", f"{address}/t/app:1.0"]) == 3
+    said = capsys.readouterr().err
+    assert f"the registry {address}: cannot connect" in said
+    assert "\n  so far    nothing was signed, logged or attached\n" in said
+
+
+def test_a_registry_that_fails_at_the_end_leaves_a_signature_that_is_logged_and_not_attached(release, running, capsys):
+    running[1].on("PUT", "*").status(503, body=b"{}")
+    assert run(["sign", *FILES, "--identity-token", "token", release.reference]) == 3
+    said = capsys.readouterr().err
+    assert f"the registry {running[1].address}: " in said
+    assert "\n  so far    the signature was logged, and is not attached\n" in said
+
+
 def test_a_servers_words_are_escaped(here, server, capsys):
     server.on("POST", "/log2/*").status(400, body=b'{"message":"closed \\u001b[2J"}')
     assert blob("--identity-token", "token") == 3
