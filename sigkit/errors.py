@@ -690,6 +690,16 @@ class NoBackup(UnavailError):
     code = "SK-UNAVAIL-055"
 
 
+class StackProcessUnproved(UnavailError):
+    """Nothing proves that the process that `run.json` names is the one that serves the stack, so it was not told to stop.
+
+    Whoever may write in a stack's directory may write any process's number there. The process must be of the user whom the directory
+    belongs to, and hold the lock. Look at it (`ps -fp PID`), and end it by its number if it is the stack's.
+    """
+
+    code = "SK-UNAVAIL-056"
+
+
 class MetadataMissing(UnavailError):
     """A trust root's metadata is not here, and was not to be had.
 

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sigkit import durable
 from sigkit.clock import SystemClock
-from sigkit.errors import EXIT_USAGE, AddressUnusable, StackNotRunning
+from sigkit.errors import EXIT_USAGE, AddressUnusable, StackNotRunning, StackProcessUnproved
 from sigkit.limits import BodyLimits
 from sigkit.services.app import Mount
 from sigkit.services.serve import running
@@ -87,6 +88,62 @@ def test_down_never_stops_a_stranger_that_has_the_number_of_a_killed_process(sta
         finally:
             stranger.kill()
         assert stranger.wait(20) == -9
+
+
+@contextlib.contextmanager
+def sleeping() -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that must not be stopped."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            yield process
+            os.kill(process.pid, 0)
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def name_process(stack: stacks.Stack, pid: int) -> None:
+    """Say in `run.json` that a process serves the stack, with all that is true of it."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    document = {"schema": "sigkit.stack.run/1", "pid": pid, "startTicks": ticks, "address": "127.0.0.1:1", "started": "x"}
+    (stack.directory / "run.json").write_text(json.dumps(document))
+
+
+@pytest.mark.attack("process that run.json names")
+def test_down_never_stops_a_process_that_does_not_hold_the_lock(stack):
+    with sleeping() as stranger, durable.lock(stack.directory / "lock"):
+        name_process(stack, stranger.pid)
+        with pytest.raises(StackProcessUnproved) as caught:
+            stop(str(stack.directory))
+        assert (caught.value.status(), "lock" in caught.value.problem) == (EXIT_USAGE, True)
+        assert f"kill {stranger.pid}" in caught.value.remedy
+
+
+HOLDER = """
+import fcntl, sys, time
+held = open(sys.argv[1], "rb+")
+fcntl.flock(held, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.attack("process that run.json names")
+def test_down_never_stops_a_process_of_another_user_than_the_directorys(stack):
+    line = [sys.executable, "-I", "-c", HOLDER, str(stack.directory / "lock")]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        name_process(stack, holder.pid)
+        os.chown(stack.directory, 65_534, -1)
+        with pytest.raises(StackProcessUnproved) as caught:
+            stop(str(stack.directory))
+        assert (caught.value.expected, caught.value.got) == ("user 65534, as the directory", f"user {os.getuid()}")
+        assert holder.poll() is None
+        os.chown(stack.directory, os.getuid(), -1)
+        assert stop(str(stack.directory)).pid == holder.pid
+        assert holder.wait(20) == -signal.SIGTERM
 
 
 def test_what_a_killed_process_said_of_itself_is_gone_before_anything_is_opened(stack):

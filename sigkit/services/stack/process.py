@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
-from sigkit.errors import FileUnreadable, LockTimeout, Place, StackNotRunning
+from sigkit.errors import FileUnreadable, LockTimeout, Place, StackNotRunning, StackProcessUnproved
 from sigkit.services.stack.layout import LOCK, RUN, load_config
 from sigkit.strict import encode_json, parse_json
 from sigkit.text import format_time
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _SCHEMA: Final = "sigkit.stack.run/1"
 _FILE_BYTES: Final = 64 * 2**10
 _STAT_BYTES: Final = 4096  # a line of 52 numbers and a name of 16 bytes
+_STATUS_BYTES: Final = 64 * 2**10  # some sixty lines; a user may be in many groups
+_LOCKS_BYTES: Final = 16 * 2**20  # a line for each lock of the machine
 _STARTED_FIELD: Final = 22 - 3  # of proc(5), counted from the one behind the name
 _MOST_PID: Final = 2**22  # the kernel's PID_MAX_LIMIT
 _STOP_S: Final = 20.0  # requests that are under way get 5 s
@@ -99,6 +102,7 @@ def stop(directory: str) -> Process:
 
     Raises:
         StackNotRunning: (UNAVAIL) none serves it.
+        StackProcessUnproved: (UNAVAIL) the one that is named may be a stranger.
         LockTimeout: (UNAVAIL) it has not stopped in time.
         SigkitError: as `find_process`.
     """
@@ -118,6 +122,7 @@ def stop(directory: str) -> Process:
                 "the process that serves this stack is just starting", place=place, remedy="run it again when it takes requests"
             )
         if is_locked(directory):
+            _prove(directory, found.pid)
             signal.pidfd_send_signal(handle, signal.SIGTERM)
     except PermissionError as err:
         raise StackNotRunning(f"process {found.pid} is another user's: {err.strerror}", place=place) from err
@@ -135,14 +140,53 @@ def stop(directory: str) -> Process:
     return found
 
 
+def _prove(directory: str, pid: int) -> None:
+    """Return if a process is of the user whom the stack's directory belongs to, and holds its lock.
+
+    Root stops the stack of a service account, and that account may write any number into `run.json`.
+
+    Raises:
+        StackProcessUnproved: (UNAVAIL) it does not, or nobody can tell.
+
+    Source: proc_pid_status(5), Uid; proc_locks(5).
+    """
+    owner, uid = os.stat(directory).st_uid, _real_uid(pid)
+    remedy = f"if it serves this stack (ps -fp {pid}): kill {pid}"
+    if uid != owner:
+        expected, got = f"user {owner}, as the directory", f"user {uid}" if uid >= 0 else "no such process"
+        problem = f"process {pid} is not of the user whom the stack belongs to"
+        raise StackProcessUnproved(problem, place=Place.operator(directory), expected=expected, got=got, remedy=remedy)
+    if not _holds_lock(pid, os.path.join(directory, LOCK)):
+        raise StackProcessUnproved(f"process {pid} does not hold the stack's lock", place=Place.operator(directory), remedy=remedy)
+
+
+def _real_uid(pid: int) -> int:
+    """Return whose a process is; -1 if there is none."""
+    found = re.search(rb"^Uid:\t([0-9]+)\t", _read_proc(f"/proc/{pid}/status", _STATUS_BYTES), re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+def _holds_lock(pid: int, path: str) -> bool:
+    """Tell whether a process holds the lock on a file, by the kernel's list.
+
+    Not by the process's own descriptors: those of one with capabilities, as who listens on port 443 is, no other process may look at.
+    """
+    # The device is not compared: of some file systems (overlayfs, btrfs) stat tells another one than the list does.
+    line = rb"^[0-9]+: FLOCK +ADVISORY +WRITE %d [0-9a-f]+:[0-9a-f]+:%d 0 EOF$" % (pid, os.stat(path, follow_symlinks=False).st_ino)
+    return re.search(line, _read_proc("/proc/locks", _LOCKS_BYTES), re.MULTILINE) is not None
+
+
+def _read_proc(path: str, most_bytes: int) -> bytes:
+    try:
+        return durable.read(path, most_bytes=most_bytes, place=Place(path))
+    except FileUnreadable:
+        return b""
+
+
 def _start_ticks(pid: int) -> int:
     """Return when a process began, in ticks since this machine did; -1 if there is none.
 
     Source: proc_pid_stat(5), starttime. The name before it may hold spaces and parentheses.
     """
-    path = f"/proc/{pid}/stat"
-    try:
-        raw = durable.read(path, most_bytes=_STAT_BYTES, place=Place(path))
-    except FileUnreadable:
-        return -1
-    return int(raw.rpartition(b")")[2].split()[_STARTED_FIELD])
+    raw = _read_proc(f"/proc/{pid}/stat", _STAT_BYTES)
+    return int(raw.rpartition(b")")[2].split()[_STARTED_FIELD]) if raw else -1
