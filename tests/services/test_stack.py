@@ -218,6 +218,23 @@ def test_a_wrong_directory_is_told_for_what_it_is_with_the_stack_that_is_near(st
     assert caught.value.status() == EXIT_USAGE
 
 
+def test_of_many_stacks_that_are_near_backups_come_last_and_are_called_so(stack, tmp_path):
+    for name in ("a backup", "other"):
+        (tmp_path / name).mkdir()
+        shutil.copy(stack.directory / "stack.json", tmp_path / name)
+    (tmp_path / "a backup" / "backup.json").write_text("{}")
+
+    def advice() -> str:
+        with pytest.raises(NoStack) as caught:
+            layout.load_config(str(tmp_path / "absent"))
+        return caught.value.remedy
+
+    assert advice() == f"name '{tmp_path}/a stack' or {tmp_path}/other or '{tmp_path}/a backup' (a backup)"
+    (tmp_path / "third").mkdir()
+    shutil.copy(stack.directory / "stack.json", tmp_path / "third")
+    assert advice() == f"name '{tmp_path}/a stack' or {tmp_path}/other or {tmp_path}/third …"
+
+
 @contextlib.contextmanager
 def closed(path: Path) -> Iterator[None]:
     """Let nobody look into a directory, nor read a file, until the block ends: root neither, who is somebody else meanwhile."""

@@ -192,24 +192,27 @@ def _what_it_is(directory: str, found: Sequence[str]) -> tuple[str, str]:
         return "the directory is empty: no stack is there", f"sigkit stack init {shlex.quote(directory)} makes one there"
     if near := _stacks_in(directory):
         return "no stack is there, but below it", _name_one(near)
-    if near := _stack_above(directory):
+    if near := stack_above(directory):
         return "no stack is there, but above it", _name_one(near)
     return "the directory holds something else: no stack is there", "name the directory of a stack"
 
 
 def _name_one(stacks: Sequence[str]) -> str:
-    return f"name {' or '.join(map(shlex.quote, stacks))}"
+    """Return which of these stacks may be meant; a backup is rarely, so backups come last and say that they are one."""
+    marked = [(os.path.lexists(os.path.join(path, BACKUP)), path) for path in stacks]
+    named = [f"{shlex.quote(path)}{' (a backup)' if backup else ''}" for backup, path in sorted(marked)]
+    return f"name {' or '.join(named[:_MOST_NEAR])}{' …' if len(named) > _MOST_NEAR else ''}"
 
 
 def _stacks_in(directory: str) -> tuple[str, ...]:
     try:
-        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+        paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     except OSError:
         return ()
-    return tuple(path for path in paths if os.path.lexists(os.path.join(path, CONFIG)))[:_MOST_NEAR]
+    return tuple(path for path in paths if os.path.lexists(os.path.join(path, CONFIG)))
 
 
-def _stack_above(directory: str) -> tuple[str, ...]:
+def stack_above(directory: str) -> tuple[str, ...]:
     """Return the stack that a directory is a part of."""
     above = os.path.abspath(directory)
     while (parent := os.path.dirname(above)) != above:
