@@ -14,7 +14,7 @@ from sigkit.cli.trust_create import command as create
 from sigkit.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from sigkit.digest import Digest
@@ -56,15 +56,21 @@ def init(output: Output, name: str, mirror: str | None, root_path: str | None, h
 
     with opened_roots(output, "network") as roots, _hinting(mirror, mirror_cacert):
         url, root, place = _find_repository(name, mirror, root_path, hexadecimal, mirror_cacert)
-        _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert, place)),), f"pinned  {name}")
+        word = _word(roots, name)
+        _tell(output, ((name, roots.pin_repository(name, url, root, mirror_cacert, place)),), f"{word}  {name}")
 
 
 command.add_command(create)
 
 
+def _word(roots: RootStore, name: str) -> str:
+    """Say what is done by pinning: another root is refused, so that one that is there is the same."""
+    return "was pinned already" if name in roots.names() else "pinned"
+
+
 @contextlib.contextmanager
 def _hinting(mirror: str | None, ca_file: str | None) -> Iterator[None]:
-    """Where a mirror has no metadata, say that there is some below it, as a stack has it: its own URL is the one that people know."""
+    """Where a mirror has no metadata, say what to do; a stack has its own below the URL that people know."""
     from sigkit.errors import MetadataMissing, Place, SigkitError
     from sigkit.trust.mirror import find_below
     from sigkit.trust.store import open_session
@@ -73,6 +79,7 @@ def _hinting(mirror: str | None, ca_file: str | None) -> Iterator[None]:
         yield
     except MetadataMissing as err:
         if mirror:
+            err.remedy = err.remedy or "check the address: the mirror of a repository is where its timestamp.json is"
             with contextlib.suppress(SigkitError), open_session(ca_file) as session:
                 if below := find_below(session, mirror, Place.operator("--mirror")):
                     err.remedy = f"a repository is below it: --mirror {shlex.quote(below)}"
@@ -89,8 +96,11 @@ def _find_repository(
     context = click.get_current_context()
     if name == bundled.NAME and not root_path and not hexadecimal:
         return mirror or bundled.MIRROR, bundled.load_public_good_tuf_root(), Place(bundled.NAME)
-    if not mirror or bool(root_path) == bool(hexadecimal):
-        raise click.UsageError("Give --mirror URL, and either --root FILE or --sha256 HEX.", context)
+    if root_path and hexadecimal:
+        raise click.UsageError("Give --root FILE or --sha256 HEX, not both.", context)
+    missing = (*(() if mirror else ("--mirror URL",)), *(() if root_path or hexadecimal else ("--root FILE or --sha256 HEX",)))
+    if missing or not mirror:
+        raise click.UsageError(f"{escape(name)} needs {', and '.join(missing)} too: a mirror, and by what its root is known.", context)
     if root_path:
         place = Place.operator(root_path)
         return mirror, durable.read(root_path, most_bytes=limits.TUF_ROOT_BYTES, place=place), place
@@ -99,9 +109,15 @@ def _find_repository(
 
 def _parse_sha256(text: str) -> Digest:
     from sigkit.digest import parse_digest
-    from sigkit.errors import Place
+    from sigkit.errors import MalformedDigest, Place
 
-    return parse_digest(f"sha256:{text.removeprefix('sha256:')}", Place.operator("--sha256"))
+    found = text.removeprefix("sha256:")
+    try:
+        return parse_digest(f"sha256:{found}", Place.operator("--sha256"))
+    except MalformedDigest as err:
+        err.expected = "64 hex digits, in lower case"
+        err.got = str(len(found)) if found and set(found) <= set("0123456789abcdef") else text[:160]
+        raise
 
 
 def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes:
@@ -114,6 +130,8 @@ def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes
     with open_session(ca_file) as session:
         source = NetMirror(session, mirror, Place.operator("--mirror"))
         raw = source.fetch_metadata("1.root.json", limits.TUF_ROOT_BYTES)
+        if raw is None and source.fetch_metadata("timestamp.json", limits.TUF_TIMESTAMP_BYTES) is None:
+            raise MetadataMissing("there is no TUF repository at this address: no timestamp.json", place=source.place("timestamp.json"))
         if raw is None:
             raise MetadataMissing("the mirror has no first root", place=source.place("1.root.json"), remedy="give it with --root FILE")
         check_pinned(raw, wanted, source.place("1.root.json"))
@@ -132,7 +150,7 @@ def _fetch_first_root(mirror: str, wanted: Digest, ca_file: str | None) -> bytes
 @click.argument("names", nargs=-1, type=ROOT, metavar="[NAME...]")
 @click.pass_obj
 def update(output: Output, names: tuple[str, ...]) -> int:
-    """Fetch the newest state of each NAME, of all roots without one.
+    """Fetch the newest state of each NAME, of all roots without one; -v explains each as `show` does.
 
     Verifying does so once a day by itself where it connects anyway. It never does with --offline, --bundle or --layout, nor for files:
     there this command is what keeps roots fresh. Of several roots one that fails stands in no other's way.
@@ -150,8 +168,8 @@ def update(output: Output, names: tuple[str, ...]) -> int:
                 failed.append((name, err))
         if not done and not failed:
             output.note("no root is pinned here: sigkit trust init public-good follows the public-good instance")
-        headline = f"{len(failed)} of {len(done) + len(failed)} not updated" if failed else "up to date"
-        _tell(output, tuple(done), headline, tuple(failed))
+        headline = f"{len(failed)} of {len(done) + len(failed)} not updated" if failed else ""
+        _tell(output, tuple(done), headline, tuple(failed), _lines if output.verbosity else _updated_lines)
     return _status(tuple(err for _, err in failed))
 
 
@@ -188,7 +206,8 @@ def pin(output: Output, name: str, path: str, hexadecimal: str | None) -> None:
     if hexadecimal:
         check_pinned(raw, _parse_sha256(hexadecimal), Place(path))
     with opened_roots(output, "nothing") as roots:
-        _tell(output, ((name, roots.pin_trusted_root(name, raw, place)),), f"pinned  {name}")
+        word = _word(roots, name)
+        _tell(output, ((name, roots.pin_trusted_root(name, raw, place)),), f"{word}  {name}")
 
 
 @command.command(
@@ -230,18 +249,32 @@ def _list(output: Output, roots: RootStore) -> None:
     output.answer(lines, {"schema": "sigkit.trust-list/1", "directory": roots.directory, "roots": found})
 
 
+def _updated_lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
+    from sigkit.text import format_time
+
+    del now
+    if named.freshness is None:
+        return [f"{name}  stays as it is: {named.source}"]
+    return [f"{name}  up to date, valid until {format_time(named.freshness.expires)}"]
+
+
 def _tell(
-    output: Output, named: tuple[tuple[str, NamedRoot], ...], headline: str, failed: tuple[tuple[str, SigkitError], ...] = ()
+    output: Output,
+    named: tuple[tuple[str, NamedRoot], ...],
+    headline: str,
+    failed: tuple[tuple[str, SigkitError], ...] = (),
+    lines_of: Callable[[str, NamedRoot, datetime], list[str]] | None = None,
 ) -> None:
     from sigkit.clock import SystemClock
 
     now = SystemClock().now()
     lines = [headline] if headline else []
     for name, root in named:
-        lines += [escape(line, LINE_CHARACTERS) for line in _lines(name, root, now)]
+        lines += [escape(line, LINE_CHARACTERS) for line in (lines_of or _lines)(name, root, now)]
     for name, err in failed:
         lines.append(f"{escape(name)}  not updated: {err.code} {escape(err.problem)}")
-        lines += [f"  {label:<8}  {escape(text)}" for label, text in (("where", str(err.place)), ("next", err.remedy)) if text]
+        told = (("where", str(err.place)), ("expected", err.expected), ("got", err.got), ("next", err.remedy))
+        lines += [f"  {label:<8}  {escape(text)}" for label, text in told if text]
     problems: list[Json] = [{"name": name, "refusal": error_document(err, err.status())} for name, err in failed]
     output.answer(lines, {"schema": "sigkit.trust/1", "roots": [_encode(name, root, now) for name, root in named], "failed": problems})
 
@@ -261,6 +294,8 @@ def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
             f"  {'it takes':<15}  {selector_word(named.signing.log_selector)} of the logs, "
             f"{selector_word(named.signing.timestamp_selector)} of the timestamp authorities"
         )
+    else:
+        lines.append(f"  {'signs with':<15}  no services are named; to sign: --signing-config FILE --trusted-root {shlex.quote(name)}")
     return lines
 
 

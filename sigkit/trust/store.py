@@ -21,6 +21,7 @@ from sigkit.errors import (
     MetadataExpired,
     MetadataMissing,
     NetError,
+    NoSuchRoot,
     Place,
     RootTooOld,
     SigkitError,
@@ -50,6 +51,7 @@ TRUSTED_ROOT: Final = "trusted_root.json"
 SIGNING_CONFIG: Final = "signing_config.v0.2.json"
 _REFRESH_AFTER: Final = timedelta(seconds=limits.TRUST_REFRESH_S)
 _NOTHING: Final = timedelta()
+_FOLLOW: Final = f"sigkit trust init {bundled.NAME}"
 
 
 class Allowance(Data):
@@ -129,7 +131,12 @@ class RootStore:
         Raises:
             SigkitError: as `load`, and as the mirror.
         """
-        pin = self._pins.load(name)
+        try:
+            pin = self._pins.load(name)
+        except NoSuchRoot as err:
+            if name == bundled.NAME:
+                err.remedy = _FOLLOW
+            raise
         return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Wait.WHOLE)
 
     def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None, root_place: Place | None = None) -> NamedRoot:
@@ -179,7 +186,11 @@ class RootStore:
     def _load(self, name: str, allowance: Allowance) -> NamedRoot:
         if name == bundled.NAME and not self._pins.holds(name):
             return self._of_copy(allowance)
-        pin = self._pins.load(name)
+        try:
+            pin = self._pins.load(name)
+        except NoSuchRoot as err:
+            err.expected = f"one of: {', '.join(dict.fromkeys((bundled.NAME, *self.names())))}"
+            raise
         match pin:
             case FilePin():
                 if allowance != NO_ALLOWANCE:
@@ -207,7 +218,7 @@ class RootStore:
                 place=Place(bundled.NAME),
                 expected=f"at most {human_age(allowance.max_age)}",
                 got=f"{age} days",
-                remedy="sigkit trust init public-good",
+                remedy=_FOLLOW,
             )
         self.notes.append(
             f"trusted root: the copy of the public-good instance's of {bundled.COPIED}, {age} days old; "

@@ -11,7 +11,7 @@ Source: TUF specification 1.0.33 section 5; the numbers in comments are its step
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 from sigkit import limits
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+_TIMESTAMP: Final = "timestamp.json"
 T = TypeVar("T")
 S = TypeVar("S", "Snapshot", "Targets")
 
@@ -156,7 +157,7 @@ class Client:
         return root
 
     def _load_timestamp(self) -> Timestamp:
-        name, raw = "timestamp.json", None
+        name, raw = _TIMESTAMP, None
         timestamp = self._kept(name, lambda raw, place: meta.parse_timestamp(self._root, raw, place, None))
         if self._mirror is not None or timestamp is None:
             raw = self._fetch(name, limits.TUF_TIMESTAMP_BYTES)  # 5.4.1
@@ -257,8 +258,14 @@ class Client:
     def _fetch(self, name: str, most_bytes: int) -> bytes:
         raw = self._mirror.fetch_metadata(name, most_bytes) if self._mirror else None
         if raw is None:
-            raise MetadataMissing("metadata is neither kept here nor to be had", place=self._place(name))
+            raise MetadataMissing(self._what_is_missing(name), place=self._place(name))
         return raw
+
+    def _what_is_missing(self, name: str) -> str:
+        if self._mirror is None:
+            return "metadata is neither kept here nor to be had"
+        # The timestamp is what every repository has, and what is asked for first that must be there.
+        return f"there is no TUF repository at this address: no {_TIMESTAMP}" if name == _TIMESTAMP else "the mirror has no such file"
 
     def _place(self, name: str) -> Place:
         return self._mirror.place(name) if self._mirror else self._cache.place(name)

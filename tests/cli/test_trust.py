@@ -111,15 +111,39 @@ def test_a_stack_that_is_named_for_its_repository_is_told_with_the_right_url(hom
         with MisbehavingServer(lambda _: Reply(404)) as server:
             done = home("trust", "init", "nothing", "--mirror", server.url, *proof)
             assert (done.returncode, "/tuf" in done.stderr) == (3, False)
+            assert "there is no TUF repository at this address" in done.stderr
+            assert "check the address" in done.stderr
         shutil.rmtree(home.trust)
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [(), ("--mirror", "https://m.example"), ("--root", "x"), ("--mirror", "https://m.example", "--root", "x", "--sha256", "0" * 64)],
+    ("arguments", "says"),
+    [
+        ((), "needs --mirror URL, and --root FILE or --sha256 HEX too"),
+        (("--mirror", "https://m.example"), "needs --root FILE or --sha256 HEX too"),
+        (("--root", "x"), "needs --mirror URL too"),
+        (("--mirror", "https://m.example", "--root", "x", "--sha256", "0" * 64), "not both"),
+        (("--mirror", "https://m.example", "--sha256", "abcd"), "expected  64 hex digits, in lower case · got 4\n"),
+        (("--mirror", "https://m.example", "--sha256", "xyz"), "expected  64 hex digits, in lower case · got xyz\n"),
+    ],
 )
-def test_what_is_missing_is_a_usage_error(home, arguments):
-    assert home("trust", "init", "acme", *arguments).returncode == 2
+def test_what_is_missing_or_too_short_is_a_usage_error(home, arguments, says):
+    done = home("trust", "init", "acme", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_pinning_the_same_again_says_that_it_was(home, mirror, instance):
+    (home.path / "tr.json").write_bytes(instance.root())
+    pin = ("trust", "pin", "plain", "tr.json")
+    assert [init(home, mirror).stdout.splitlines()[0] for _ in range(2)] == ["pinned  acme", "was pinned already  acme"]
+    assert [home(*pin).stdout.splitlines()[0] for _ in range(2)] == ["pinned  plain", "was pinned already  plain"]
+
+
+def test_what_cannot_sign_says_so_when_it_is_pinned_and_shown(home, instance):
+    (home.path / "tr.json").write_bytes(instance.root())
+    for command in (("pin", "plain", "tr.json"), ("show", "plain")):
+        assert "to sign: --signing-config FILE --trusted-root plain\n" in home("trust", *command).stdout
 
 
 def test_a_file_that_is_no_tuf_root_is_named_as_the_user_s(home, mirror, instance):
@@ -134,6 +158,13 @@ def test_a_file_that_is_no_tuf_root_is_named_as_the_user_s(home, mirror, instanc
 def test_a_name_that_nobody_pinned_leads_to_init(home):
     assert "sigkit trust init acme --mirror URL" in home("trust", "update", "acme").stdout
     assert "./acme" in home("trust", "show", "acme").stderr
+
+
+def test_a_name_that_nobody_pinned_is_answered_with_those_that_are_known(home, mirror):
+    init(home, mirror)
+    assert "expected  one of: acme\n" in home("trust", "update", "nope").stdout  # what can be updated
+    assert "one of: public-good, acme · got nope\n" in home("trust", "show", "nope").stderr
+    assert "next      sigkit trust init public-good\n" in home("trust", "update", "public-good").stdout
 
 
 def test_what_is_kept_and_damaged_is_fetched_anew_by_the_next_step(home, mirror):
@@ -177,6 +208,16 @@ def test_update_fetches_what_changed(home, mirror):
     before = home.answer("trust", "show", "acme")["roots"][0]["digest"]
     assert home("trust", "update").returncode == 0
     assert home.answer("trust", "show", "acme")["roots"][0]["digest"] == str(Digest.of(other.root())) != before
+
+
+def test_update_says_a_line_of_each_root(home, mirror, instance):
+    (home.path / "tr.json").write_bytes(instance.root())
+    init(home, mirror)
+    home("trust", "pin", "plain", "tr.json")
+    first, second = home("trust", "update").stdout.splitlines()
+    assert first.startswith("acme  up to date, valid until 20")
+    assert second == "plain  stays as it is: a file that was pinned"
+    assert "https://ca.example" in home("trust", "update", "-v").stdout
 
 
 def test_update_says_when_the_mirror_is_down(home, instance):
