@@ -174,6 +174,18 @@ def test_offline_keys_inside_the_stack_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("inside", ["stack", "offline", "offline through a link"])
+def test_nothing_is_made_inside_another_stack(stack, tmp_path, inside):
+    (tmp_path / "link").symlink_to(stack.directory)
+    before = snapshot(tmp_path)
+    within = (tmp_path / "link" if "link" in inside else stack.directory) / "keys" / "x"
+    with pytest.raises(StackExists) as caught:
+        stacks.make(within if inside == "stack" else tmp_path / "new", offline=None if inside == "stack" else within)
+    assert (caught.value.got, caught.value.status()) == (str(stack.directory), EXIT_USAGE)
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_half_made_directory_is_recognised_with_the_next_step(stack):
     (stack.directory / "stack.json").unlink()
     for act in (lambda: stacks.make(stack.directory), lambda: layout.load_config(str(stack.directory))):

@@ -42,7 +42,7 @@ def make_stack(directory: str, offline: str | None, name: str, origin: Origin, c
         clock: tells when certificates begin.
 
     Raises:
-        StackExists: (UNAVAIL) something is there already.
+        StackExists: (UNAVAIL) something is there already, or it would be inside another stack.
         FileUnwritable: (UNAVAIL) no space, no permission; nothing is left.
     """
     directory = os.path.abspath(directory)
@@ -54,6 +54,7 @@ def make_stack(directory: str, offline: str | None, name: str, origin: Origin, c
     for path in (directory, apart):
         if path is not None:
             _check_free(path)
+            _check_apart(path)
     config = StackConfig(name, origin, clock.now().replace(microsecond=0))
     with beside(directory) as built, contextlib.ExitStack() as stack:
         keys = stack.enter_context(beside(apart)) if apart is not None else os.path.join(built, OFFLINE)
@@ -79,6 +80,14 @@ def _put_both(keys: str, apart: str, built: str, directory: str) -> None:
         if os.path.lexists(built) and not os.path.lexists(keys):  # a stack that has its name keeps its keys
             shutil.rmtree(apart, ignore_errors=True)
         raise
+
+
+def _check_apart(path: str) -> None:
+    """Refuse what lies inside a stack: that one's process, and whoever copies it, would hold the keys."""
+    if above := layout.stack_above(os.path.realpath(path)):
+        raise StackExists(
+            "the place is inside a stack's own directory", place=Place.operator(path), got=above[0], remedy="name one outside it"
+        )
 
 
 def _check_free(path: str) -> None:
