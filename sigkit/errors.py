@@ -700,6 +700,17 @@ class StackProcessUnproved(UnavailError):
     code = "SK-UNAVAIL-056"
 
 
+class NoStackFile(UnavailError):
+    """A link, or nothing that can be copied, stands where a file or a directory of a stack must be.
+
+    A backup copies regular files from real directories and follows no link, for whoever may write in a stack's directory could have root
+    copy any file of the machine. Put the file or the directory itself there, or remove what is there. Where a disk is too small, the whole
+    stack's directory may be a link, or a part of it the place where another disk is mounted.
+    """
+
+    code = "SK-UNAVAIL-057"
+
+
 class MetadataMissing(UnavailError):
     """A trust root's metadata is not here, and was not to be had.
 
@@ -829,8 +840,8 @@ class OtherKey(SigError):
 class UnsupportedKey(SigError):
     """The key is of a kind, curve or size that sigkit does not accept.
 
-    Accepted: ECDSA on P-256, P-384 and P-521, Ed25519 (not its low-order points), and RSA of 2048 to 8192 bits. Make a new key with
-    `sigkit key generate`.
+    Accepted: ECDSA on P-256, P-384 and P-521, Ed25519 (not its low-order points), and RSA of 2048 to 8192 bits with an exponent of 31 bits
+    at most. Make a new key with `sigkit key generate`.
     """
 
     code = "SK-SIG-003"

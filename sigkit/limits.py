@@ -17,6 +17,7 @@ BUNDLE_BYTES = 8 * 2**20  # cosign refuses attachments beyond 128 MiB; a bundle 
 KEY_FILE_BYTES = 64 * 2**10  # RSA-16384 in PEM is 13 KiB
 RSA_LEAST_BITS = 2_048  # CA/Browser Forum baseline requirements 6.1.5
 RSA_MOST_BITS = 8_192  # Go's crypto/tls refuses more: checking costs grow with the square
+RSA_MOST_EXPONENT = 2**31 - 1  # as Go's crypto/rsa: one as long as the modulus makes a check 50 times as slow
 POLICY_BYTES = 1 * 2**20  # 10,000 rules are 900 KB
 POLICY_DEPTH = 32  # the deepest sensible rule (a threshold of thresholds) needs 14
 POLICY_EVENTS = 200_000  # 10,000 rules have 150,000: CVE-2019-11253's bombs have 10**9

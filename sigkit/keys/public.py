@@ -152,7 +152,7 @@ def of_library(key: PublicKeyTypes, place: Place = NOWHERE) -> PublicKey:
     """Take over a key object of `cryptography`, if it is of an accepted kind.
 
     Raises:
-        UnsupportedKey: (SIG) another kind, curve or size.
+        UnsupportedKey: (SIG) another kind, curve, size or exponent.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -168,6 +168,8 @@ def of_library(key: PublicKeyTypes, place: Place = NOWHERE) -> PublicKey:
             kind = RSA
             if not limits.RSA_LEAST_BITS <= key.key_size <= limits.RSA_MOST_BITS:
                 _refuse(f"RSA of {key.key_size} bits", place)
+            if key.public_numbers().e > limits.RSA_MOST_EXPONENT:
+                _refuse("RSA with an exponent of more than 31 bits", place)
         case _:
             _refuse(type(key).__name__.strip("_"), place)
     # Written anew: a compressed point or an explicit NULL must not give one key two fingerprints.

@@ -88,7 +88,8 @@ class App:
         body = _Body(receive, mount.limits)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         query = scope["query_string"]
-        request = Request(scope["method"], path, _parse_query(query), headers, body.chunks(), query.decode("latin-1"))
+        peer = scope["client"][0] if scope.get("client") else ""
+        request = Request(scope["method"], path, _parse_query(query), headers, body.chunks(), query.decode("latin-1"), peer)
         try:
             answer = self._refusal(request) or await _ask(mount.core, request)
             try:

@@ -139,9 +139,12 @@ class CertificateLog:
         from cryptography import x509
         from cryptography.exceptions import InvalidSignature
 
-        parents = [*chain[1:], *(root for root in self._roots if root.subject == chain[-1].issuer)]
+        root = next((root for root in self._roots if root.subject == chain[-1].issuer), None)
+        if root is None:
+            raise ValueError("the chain does not end at a root of this log")
         refused: tuple[type[Exception], ...] = (InvalidSignature, x509.ExtensionNotFound, *refusals())
-        for child, parent in zip(chain, parents, strict=False):
+        # From the root down: each key that checks a signature has been vouched for, and no stranger chooses one that is slow.
+        for child, parent in zip(reversed(chain), (root, *reversed(chain[1:])), strict=True):
             try:
                 child.verify_directly_issued_by(parent)
                 authority = parent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -149,8 +152,6 @@ class CertificateLog:
                 raise ValueError("the certificates of the chain did not issue each other") from err
             if not authority:
                 raise ValueError("an issuer of the chain is no authority")
-        if len(parents) < len(chain) or parents[len(chain) - 1] not in self._roots:
-            raise ValueError("the chain does not end at a root of this log")
 
     async def answer(self, request: Request) -> Answer:
         """Answer a request for `/ct/…`; whatever is wrong with it is answered too."""

@@ -31,6 +31,7 @@ class Request:
     headers: Mapping[str, str]
     body: AsyncIterator[bytes]
     query_string: str = ""  # as it came, for who reads it by other rules
+    peer: str = ""  # the address that it came from, which may be a proxy's
 
 
 @dataclass(frozen=True, slots=True)

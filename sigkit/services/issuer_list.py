@@ -175,8 +175,10 @@ def _parse_issuer(item: Cursor) -> Issuer:
 
 
 def _parse_ci(item: Cursor, _: str) -> IssuerKind:
-    extensions = item.find("extensions")
-    return CiIssuer(item.member("subject").text(), _numbered(extensions) if extensions else {})
+    extensions, subject = item.find("extensions"), item.member("subject")
+    if "}{" in subject.text():
+        subject.fail("nothing between two claims: two jobs could get one name", expected="{team}/{job}")
+    return CiIssuer(subject.text(), _numbered(extensions) if extensions else {})
 
 
 def _numbered(extensions: Cursor) -> dict[int, str]:

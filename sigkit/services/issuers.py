@@ -148,7 +148,7 @@ class CiIssuer(Data):
     def name(self, subject: str, claims: Cursor) -> Subject:
         """Return whom verified claims name."""
         filled = ((number, fill(template, claims)) for number, template in self.extensions.items())
-        return Subject(subject, URI, _uri(fill(self.subject, claims))[0], {number: text for number, text in filled if text})
+        return Subject(subject, URI, _uri(_name_by(self.subject, claims))[0], {number: text for number, text in filled if text})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -200,6 +200,15 @@ def fill(template: str, claims: Cursor) -> str:
         UnnamableIdentity: (IDENT) a claim is missing, or is no text, whole number or truth value.
     """
     return _FIELD.sub(lambda found: _claim(found[1], claims), template)
+
+
+def _name_by(template: str, claims: Cursor) -> str:
+    """Put claims into the template of a name, of which two jobs never get the same: where a claim ends is seen by what follows it."""
+    for found in _FIELD.finditer(template):
+        value, follows = _claim(found[1], claims), template[found.end() : found.end() + 1]
+        if follows and follows in value:
+            raise _unnamable(f"the claim {found[1]} contains what ends it in the issuer's template", f"no {follows!r} in it", value)
+    return fill(template, claims)
 
 
 def _claim(name: str, claims: Cursor) -> str:

@@ -15,6 +15,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 LOGIN_S: Final = 600  # from its start to the operator's answer and the token
 CODE_S: Final = 60  # from the page's redirect to the client's request
 POLL_S: Final = 2  # what a client waits between two questions
-_OPEN_LOGINS: Final = 1000
-_STARTED_A_MINUTE: Final = 30
+_OPEN_LOGINS: Final = 3000
+_STARTED_A_MINUTE: Final = 30  # from one address, so that nobody alone keeps the others out
+_NETWORK_BITS: Final = 64  # of IPv6, which one customer has to himself (RFC 6177)
 _FILE: Final = "logins.db"
 _APPLICATION: Final = 0x736B6C67
 _SCHEMA: Final = (
@@ -55,6 +57,7 @@ _SCHEMA: Final = (
         subject TEXT,
         code BLOB UNIQUE
     ) STRICT""",
+    "ALTER TABLE login ADD COLUMN peer TEXT NOT NULL DEFAULT ''",
 )
 # No vowels, so no words; no letters or digits that look alike. Eight of them are 34 bits (RFC 8628 section 6.1).
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
@@ -103,6 +106,7 @@ class Waiting(Data):
     started: datetime
     ends: datetime
     by: str  # "browser" or "device"
+    peer: str  # the address or network that started it; "" where that is not known
 
 
 class Page(Data):
@@ -122,29 +126,31 @@ class Logins:
         self._path = os.path.join(directory, _FILE)
         self._clock = clock
 
-    def start(self, challenge: str, *, redirect: str | None = None, answer: str = "", nonce: str = "") -> Started:
-        """Begin a login; with `redirect` it is a browser's, else a device's.
+    def start(self, challenge: str, *, peer: str = "", redirect: str | None = None, answer: str = "", nonce: str = "") -> Started:
+        """Begin a login for the address `peer`; with `redirect` it is a browser's, else a device's.
 
         Raises:
             TooMany: (LIMIT) more than a person and an operator can have meant.
             DatabaseUnusable: (UNAVAIL).
         """
         secret, user_code = secrets.token_urlsafe(32), "".join(secrets.choice(_LETTERS) for _ in range(8))
-        now = self._now()
+        now, network = self._now(), _network(peer)
         with self._transaction() as database:
             database.execute("DELETE FROM login WHERE expires < ?", (int(now) - LOGIN_S,))
-            count = "SELECT count(*), coalesce(sum(started > ?), 0) FROM login"
-            there, lately = database.execute(count, (int(now) - 60,)).fetchone()
+            count = "SELECT count(*), coalesce(sum(started > ? AND peer = ?), 0) FROM login"
+            there, lately = database.execute(count, (int(now) - 60, network)).fetchone()
             if there >= _OPEN_LOGINS or lately >= _STARTED_A_MINUTE:
                 raise TooMany("more logins are under way than this issuer keeps", place=Place("logins"))
             row = (_digest(secret), user_code, redirect, answer, nonce, challenge, int(now), int(now) + LOGIN_S, now, Stage.PENDING.value)
-            database.execute("INSERT INTO login VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", row)
+            database.execute("INSERT INTO login VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)", (*row, network))
         return Started(secret, show_user_code(user_code))
 
     def waiting(self) -> tuple[Waiting, ...]:
         """Return the logins that the operator has not answered, the oldest first."""
         with self._transaction() as database:
-            found = "SELECT user_code, started, expires, redirect IS NULL FROM login WHERE stage = ? AND expires >= ? ORDER BY started"
+            found = (
+                "SELECT user_code, started, expires, redirect IS NULL, peer FROM login WHERE stage = ? AND expires >= ? ORDER BY started"
+            )
             rows = database.execute(found, (Stage.PENDING.value, int(self._now()))).fetchall()
         return tuple(
             Waiting(
@@ -152,8 +158,9 @@ class Logins:
                 datetime.fromtimestamp(started, UTC),
                 datetime.fromtimestamp(ends, UTC),
                 "device" if by_device else "browser",
+                peer,
             )
-            for code, started, ends, by_device in rows
+            for code, started, ends, by_device, peer in rows
         )
 
     def stage(self, user_code: str) -> Stage | None:
@@ -274,6 +281,17 @@ class Logins:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _network(peer: str) -> str:
+    """Return what one customer has of addresses: one of IPv4, a network of IPv6."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), _NETWORK_BITS), strict=False))
 
 
 def is_user_code(text: str) -> bool:

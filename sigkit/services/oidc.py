@@ -186,7 +186,7 @@ class OidcIssuer:
     async def _start_device(self, request: Request) -> Answer:
         form = await _read_form(request)
         _check_client(form, request.headers.get("authorization", ""))
-        started = await self._start(form)
+        started = await self._start(form, request.peer)
         return json_answer(
             200,
             {
@@ -200,12 +200,12 @@ class OidcIssuer:
             NO_STORE,
         )
 
-    async def _start(self, fields: Mapping[str, str], redirect: str | None = None) -> Started:
+    async def _start(self, fields: Mapping[str, str], peer: str, redirect: str | None = None) -> Started:
         challenge = _challenge(fields)
         _check_scope(fields)
         nonce, answer = fields.get("nonce", ""), fields.get("state", "")
         try:
-            return await asyncio.to_thread(self.logins.start, challenge, redirect=redirect, answer=answer, nonce=nonce)
+            return await asyncio.to_thread(self.logins.start, challenge, peer=peer, redirect=redirect, answer=answer, nonce=nonce)
         except TooMany as err:
             raise OAuthError("temporarily_unavailable", err.problem, 429) from err
 
@@ -226,7 +226,7 @@ class OidcIssuer:
                 raise OAuthError("unauthorized_client", f"the client is {AUDIENCE}, without a secret")
             if query.get("response_type") != "code":
                 raise OAuthError("unsupported_response_type", "response_type is code")
-            started = await self._start(query, redirect)
+            started = await self._start(query, request.peer, redirect)
         except OAuthError as err:
             state = query.get("state", "")
             good = _is_once(fields, "state") and len(state) <= _MOST_FIELD_CHARACTERS

@@ -73,6 +73,11 @@ def test_a_compressed_point_is_the_same_key():
         pytest.param(lambda: rsa.generate_private_key(65537, 1024).public_key(), id="RSA-1024"),  # noqa: S505 - weak on purpose
         pytest.param(lambda: ed448.Ed448PrivateKey.generate().public_key(), id="Ed448"),
         pytest.param(lambda: rsa.RSAPublicNumbers(65537, 2**8200 - 1).public_key(), id="RSA-8200"),
+        pytest.param(
+            lambda: rsa.RSAPublicNumbers(2**31 + 1, 2**3072 - 1).public_key(),
+            id="a slow exponent",
+            marks=pytest.mark.attack("slow RSA exponent"),
+        ),
     ],
 )
 def test_a_key_of_another_kind_curve_or_size_is_refused_as_SIG(make):

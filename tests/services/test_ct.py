@@ -169,6 +169,37 @@ def test_signer_s_certificate_issues_nothing(authorities):
     assert authorities.ct.tiles.head() == before
 
 
+class Watched:
+    """A certificate that tells whose key its signature was checked with."""
+
+    def __init__(self, certificate: x509.Certificate, checked: list[x509.Certificate]) -> None:
+        self._certificate = certificate
+        self._checked = checked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._certificate, name)
+
+    def verify_directly_issued_by(self, issuer: Any) -> None:
+        self._checked.append(issuer)
+        self._certificate.verify_directly_issued_by(getattr(issuer, "_certificate", issuer))
+
+
+@pytest.mark.attack("slow keys in a chain")
+def test_no_signature_is_checked_by_a_key_that_no_root_vouches_for(authorities, tmp_path):
+    checked: list[x509.Certificate] = []
+    watched: Any = [Watched(item, checked) for item in (precertificate(authorities), *authorities.tsa.chain[:1])]
+    with pytest.raises(ValueError, match="root"):
+        authorities.ct.add_precertificate(watched)
+    assert checked == []
+    pki.make_root(str(tmp_path), "evil", "acme", "acme root", authorities.clock.now())  # named as the log's root is
+    stranger = pki.load_root(str(tmp_path), "evil")
+    asked = precertificate(authorities, issuer=stranger.certificate, signer=stranger.key)
+    watched = [Watched(item, checked) for item in (asked, stranger.certificate)]
+    with pytest.raises(ValueError, match="issue each other"):
+        authorities.ct.add_precertificate(watched)
+    assert checked == [authorities.ca.chain[-1]]
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"chain":[7]}', b'{"chain":["!"]}', b'{"chain":["AAAA","AAAA"]}'])
 def test_malformed_submission_is_refused(authorities, body):
     assert ask(authorities.ct, "POST", "/ct/v1/add-pre-chain", body).status == 400

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
+import sqlite3
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -12,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import jwt
 import pytest
 
-from sigkit.errors import DatabaseUnusable, Kind, SigkitError, UnknownLogin
+from sigkit.errors import DatabaseUnusable, Kind, SigkitError, TooMany, UnknownLogin
 from sigkit.limits import BodyLimits
 from sigkit.services.app import App, Mount
 from sigkit.services.logins import LOGIN_S, Logins
@@ -301,6 +303,36 @@ def test_logins_are_limited(oidc, clock):
     assert (last.answer.status, last.started["error"]) == (429, "temporarily_unavailable")
     clock.advance(seconds=61)
     assert Device(oidc, clock).answer.status == 200
+
+
+@pytest.mark.attack("logins of one client")
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
+    ],
+)
+def test_who_starts_many_logins_keeps_out_nobody_else(oidc, clock, one, same, other):
+    while True:
+        try:
+            oidc.logins.start(challenge(), peer=one)
+        except TooMany:
+            break
+    with pytest.raises(TooMany):
+        oidc.logins.start(challenge(), peer=same)
+    oidc.logins.start(challenge(), peer=other)
+    assert len({login.peer for login in oidc.logins.waiting()}) == 2
+
+
+def test_logins_of_an_older_version_are_read(authorities, clock):
+    logins = Logins(str(authorities.root / "oidc"), clock)
+    logins.start(challenge())
+    with contextlib.closing(sqlite3.connect(authorities.root / "oidc" / "logins.db")) as database:
+        database.executescript("ALTER TABLE login DROP COLUMN peer; PRAGMA user_version = 1")
+    logins.start(challenge(), peer="192.0.2.1")
+    assert sorted(login.peer for login in logins.waiting()) == ["", "192.0.2.1"]
 
 
 def test_database_keeps_no_secret(device, authorities):

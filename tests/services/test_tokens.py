@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer
+from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer, UnnamableIdentity
 from sigkit.services.issuer_list import SCHEMA, parse_issuers
 from sigkit.services.issuers import (
     EmailIssuer,
@@ -397,12 +397,31 @@ def test_list_takes_every_type():
         pytest.param([{"url": ISSUER, "type": "email", "caFile": "ca.crt"}], id="a relative path"),
         pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"issuer": "y"}}], id="another's issuer"),
         pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"tokenSubject": "y"}}], id="another subject"),
+        pytest.param([{"url": ISSUER, "type": "ci", "subject": "https://x/{team}{job}"}], id="two claims in one"),
         pytest.param({}, id="no list"),
     ],
 )
 def test_list_that_is_wrong_is_refused(issuers):
     with pytest.raises(SigkitError):
         parse_issuers(json.dumps({"schema": SCHEMA, "issuers": issuers}).encode(), Place("issuers.json"))
+
+
+@pytest.mark.attack("two jobs of one name")
+@pytest.mark.parametrize(
+    ("template", "claims"),
+    [
+        ("https://ci.example/{team}/{job}", {"team": "acme/release", "job": "prod"}),
+        ("https://ci.example/{team}-{job}", {"team": "acme-release", "job": "prod"}),
+        ("https://{team}.ci.example/{job}", {"team": "evil.example/x?", "job": "prod"}),
+    ],
+)
+def test_no_claim_moves_into_the_place_of_the_next(template, claims):
+    (issuer,) = listed({"url": "https://f.example", "type": "ci", "subject": template})
+    assert name(issuer.kind, **claims | {"team": "acme", "job": "release/prod"}).subject.name == template.format(
+        team="acme", job="release/prod"
+    )
+    with pytest.raises(UnnamableIdentity, match="team"):
+        name(issuer.kind, **claims)
 
 
 def test_unknown_issuer_is_named_in_the_refusal(scene):
