@@ -49,7 +49,8 @@ def verify_file(output: Output, artifact: str, evidence: EvidenceFlags, flags: P
     now = SystemClock().now()
     proved = prove((found,), thing, roots_with_keys(keys, wanted.trusted_roots(), FLAGS), now, limits.DEFAULT)
     decision = decide_blob(proved.facts, proved.refused, thing, require, now, _name_of(artifact))
-    output.answer(_lines(output, artifact, evidence.bundle, decision), encode_blob_decision(decision))
+    steps = _of_another_kind(decision, artifact, attestation_type)
+    output.answer(_lines(output, artifact, evidence.bundle, decision, steps), encode_blob_decision(decision))
     for reason in decision.reasons:
         word = status_word(decision.exit_status())
         output.tell_again(f"{output.word(word, sys.stderr)}  {escape(artifact)}  {escape_own(reason.problem)}  [{reason.code}]")
@@ -96,7 +97,24 @@ def _evidence(flags: EvidenceFlags) -> Evidence:
     return detached_signature(signature or b"", certificate, chain, str(flags.signature))
 
 
-def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDecision) -> list[str]:
+def _of_another_kind(decision: BlobDecision, artifact: str, attestation_type: str) -> tuple[str, ...]:
+    """Return the command for what the evidence is, where it is not what was asked for: a signature, or an attestation of its type."""
+    from sigkit.cli.again import command_again
+    from sigkit.evidence.predicate_types import predicate_type_of
+    from sigkit.policy.evaluate import is_signature
+
+    signed = [fact for fact in decision.facts if is_signature(fact)]
+    types = sorted({str(fact.signature.predicate_type) for fact in decision.facts if fact not in signed})
+    if attestation_type:
+        if not decision.facts or predicate_type_of(attestation_type) in types:
+            return ()
+    elif not types or signed:
+        return ()
+    words = ("verify-blob-attestation", "--type", types[0]) if types else ("verify-blob",)
+    return (command_again(words, (artifact,), ("attestation_type",)),)
+
+
+def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDecision, steps: tuple[str, ...]) -> list[str]:
     from sigkit.cli.again import inspect_command
     from sigkit.cli.decisions import DETAILS, shown_lines
     from sigkit.cli.output import status_word
@@ -109,7 +127,7 @@ def _lines(output: Output, artifact: str, bundle: str | None, decision: BlobDeci
     told += [line for reason in decision.reasons for line in reason_lines(reason, 1)]
     if status == EXIT_DONE:
         told += [Line(1, "unchecked", f"{item.what}: {item.why}") for item in decision.unchecked]
-    told += [Line(1, "next", step) for step in next_steps(decision.reasons)]
+    told += [Line(1, "next", step) for step in (*steps, *next_steps(decision.reasons))]
     if bundle and bundle != STDIN and status != EXIT_DONE:
         told.append(Line(1, "next", inspect_command((bundle,))))
     return [f"{output.word(status_word(status), sys.stdout)}  {escape(name)}  {decision.artifact}", *shown_lines(output, told, DETAILS)]

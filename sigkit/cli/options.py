@@ -368,6 +368,7 @@ source_options = grouped(
     click.option("--offline", is_flag=True, help="Refuse to make connections: the image is in --layout, or the evidence in --bundle."),
 )
 
+_TYPES: Final = "slsaprovenance1, slsaprovenance02, slsaprovenance, spdxjson, spdx, cyclonedx, vuln, openvex, link"
 predicate_options = grouped(
     "told",
     PredicateFlags,
@@ -379,12 +380,14 @@ predicate_options = grouped(
         type=PredicateType(),
         show_default=True,
         metavar="TYPE",
-        help="Its type: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link; custom takes any text.",
+        help=f"Its type: a URI, or {_TYPES}; custom takes any text.",
     ),
 )
 
-_ATTESTED = "What must be attested: a URI, or slsaprovenance1, slsaprovenance02, spdxjson, cyclonedx, vuln, openvex, link, custom."
-attestation_option = click.option("--type", "attestation_type", required=True, type=PredicateType(), metavar="TYPE", help=_ATTESTED)
+_ATTESTED = f"What must be attested: a URI, or {_TYPES}, custom."
+attestation_option = click.option(
+    "--type", "attestation_type", default="custom", type=PredicateType(), show_default=True, metavar="TYPE", help=_ATTESTED
+)
 asked_type_option = click.option(
     "--type", "attestation_type", default="", type=PredicateType(), metavar="TYPE", help=f"{_ATTESTED} Default: a signature."
 )

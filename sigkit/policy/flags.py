@@ -130,12 +130,12 @@ def requirement_for_flags(wanted: Wanted) -> Requirement:
         require = _identity(wanted.signer, wanted.demands, wanted.roots)
     if not wanted.attestation_type:
         return require
-    from sigkit.evidence.predicate_types import predicate_type_of
+    from sigkit.evidence.predicate_types import PREDICATE_TYPES, predicate_type_of
     from sigkit.evidence.statement import PREDICATE_SIGNATURE
 
     predicate_type = predicate_type_of(wanted.attestation_type)
     if predicate_type is None or predicate_type == PREDICATE_SIGNATURE:
-        expected = "a URI, or a name as slsaprovenance1, spdxjson, cyclonedx, vuln, custom"
+        expected = f"a URI, or {', '.join(PREDICATE_TYPES)}"
         got = wanted.attestation_type
         raise MalformedOption("not a type of attestations", place=Place.operator("--type"), expected=expected, got=got)
     return AttestationRequirement(predicate_type, require, _FLAGS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
 
+from sigkit.evidence.predicate_types import PREDICATE_TYPES
 from tests.simulators.hand import Hand
 from tests.simulators.sigstore import FILE, Simulator
 from tests.simulators.sigstore_authorities import ISSUER, SUBJECT
@@ -93,6 +95,33 @@ def test_an_identity_is_told_of_a_file(hand, tmp_path):
     (tmp_path / "root.json").write_bytes(case.root)
     who = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
     assert f"identity {SUBJECT} of {ISSUER}" in hand("verify-blob", *who, "--bundle", "id.json", "file").out
+
+
+@pytest.mark.parametrize(
+    ("asked", "bundle", "step"),
+    [
+        (("verify-blob",), "a.json", "verify-blob-attestation --type https://cosign.sigstore.dev/attestation/v1"),
+        (
+            ("verify-blob-attestation", "--type", "vuln"),
+            "a.json",
+            "verify-blob-attestation --type https://cosign.sigstore.dev/attestation/v1",
+        ),
+        (("verify-blob-attestation",), "b.json", "verify-blob"),
+    ],
+)
+def test_evidence_of_another_kind_leads_to_the_command_for_it(hand, asked, bundle, step):
+    rest = f"--bundle {bundle} --key k.pub file"
+    said = hand(*asked, *rest.split(), status=1).out
+    first = next(line for line in said.splitlines() if line.startswith("  next "))
+    assert first == f"  next        sigkit {step} {rest}"
+    hand(*first.split()[2:])
+
+
+def test_an_attestation_is_custom_unless_another_type_is_named(hand):
+    hand("verify-blob-attestation", "--key", "k.pub", "--bundle", "a.json", "file")  # as cosign's commands have it
+    for command in ("attest", "attest-blob", "verify-attestation", "verify-blob-attestation"):
+        told = " ".join(hand(command, "--help").out.split())
+        assert not [name for name in PREDICATE_TYPES if not re.search(rf"\b{name}\b", told)]
 
 
 @pytest.fixture
