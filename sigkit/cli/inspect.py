@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -80,11 +81,26 @@ def _inspect_file(path: str) -> tuple[dict[str, Json], list[str]]:
         evidence = evidence_of_file(raw, name, DEFAULT)
     except SigkitError as err:
         if not raw.lstrip().startswith(b"{"):  # there is nothing in it to show
+            _refuse_token(raw, path)
             raise err.within(place_of(path)) from err
         # It is told below, with whatever else can be read.
         evidence = evidence_of_bundle(raw, Found(name, None, "file"))
     shown, lines = _show(evidence, escape(name))
     return {"file": name, "evidence": [shown]}, lines
+
+
+def _refuse_token(raw: bytes, path: str) -> None:
+    """Raise if it is an identity token, without a word of it: until it expires it is a secret."""
+    from sigkit.errors import MalformedToken
+    from sigkit.signing.token import looks_like_token
+
+    if raw.isascii() and looks_like_token(raw.decode("ascii")):
+        raise MalformedToken(
+            "this is an identity token, which `inspect` does not read",
+            place=place_of(path),
+            expected="a bundle, or the name of an image",
+            remedy=f"it is for signing: sigkit sign --identity-token {'FILE' if path == STDIN else quote(path)} IMAGE",
+        )
 
 
 def _inspect_image(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sigkit.trust.signing_config import SigningConfig
 
 
-_DOTS_OF_A_TOKEN: Final = 2
 _LONGEST_PATH_SHOWN: Final = 100
 
 
@@ -296,14 +295,14 @@ def _parse_variable(text: str) -> IdentityToken:
 def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
     from sigkit import durable, limits, strict
     from sigkit.errors import FileUnreadable, Place
-    from sigkit.signing.token import parse_identity_token
+    from sigkit.signing.token import looks_like_token, parse_identity_token
 
     if os.path.exists(text):
         place = Place.operator(text)
         raw = durable.read(text, most_bytes=limits.TOKEN_BYTES, place=place)
         return parse_identity_token(strict.decode_utf8(raw, place), place), text
-    if text.count(".") != _DOTS_OF_A_TOKEN and len(text) <= _LONGEST_PATH_SHOWN:  # anything longer may be half of a secret
-        raise FileUnreadable("no such file, and no token either", place=Place.operator(text))
+    if not looks_like_token(text) and len(text) <= _LONGEST_PATH_SHOWN:  # anything longer may be half of a secret
+        raise FileUnreadable("no such file, and not a token", place=Place.operator(text))
     output.note("a token on the command line can be read by other users of this machine; give a file")
     return parse_identity_token(text, Place.operator("--identity-token")), "--identity-token"
 

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import limits, strict
 from sigkit.data import Data
-from sigkit.errors import ClockSkew, MalformedBase64, MalformedToken, Place, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
+from sigkit.errors import (
+    NOWHERE,
+    ClockSkew,
+    MalformedBase64,
+    MalformedToken,
+    Place,
+    SigkitError,
+    TokenExpired,
+    TooLarge,
+    UnverifiedEmail,
+    WrongAudience,
+)
 from sigkit.text import format_time
 
 if TYPE_CHECKING:
@@ -102,6 +113,18 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
         names=(subject, job) if job else _names(subject, claims.object()),
         issuers=(issuer, *_federated(claims)),
     )
+
+
+def looks_like_token(text: str) -> bool:
+    """Tell whether a text is meant as a token, whole or not: three parts, and a JSON object in the first."""
+    parts = text.strip().split(".")
+    if len(parts) != 3:
+        return False
+    try:
+        strict.parse_json(_decode_part(parts[0], NOWHERE), most_bytes=limits.TOKEN_BYTES).object()
+    except SigkitError:
+        return False
+    return True
 
 
 def check_token(token: IdentityToken, audience: str, now: datetime, place: Place) -> None:

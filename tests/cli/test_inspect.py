@@ -202,6 +202,16 @@ def test_what_is_no_document_at_all_is_refused(tmp_path, capsys, content):
     assert ("it looks like PEM, 'PUBLIC KEY'" in said) == content.startswith("-----")
 
 
+def test_an_identity_token_is_told_from_evidence_and_not_shown(tmp_path, capsys):
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"ES256"}', b'{"sub":"somebody"}', b"signature")]
+    (tmp_path / "token").write_text(".".join(parts) + "\n")
+    assert run(["inspect", str(tmp_path / "token")]) == 2
+    said = "".join(capsys.readouterr())
+    assert "this is an identity token" in said
+    assert "sigkit sign --identity-token" in said
+    assert not [part for part in parts if part in said]
+
+
 def test_standard_input_is_a_bundle(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(signed(KEY)).encode())))
     assert document("-", capsys)["file"] == "standard input"

@@ -527,11 +527,19 @@ def test_what_leaves_this_network_is_said_to_be_public_for_ever(capsys, services
     assert ("nobody can take it back" not in capsys.readouterr().err) is private
 
 
-def test_a_file_of_a_token_that_is_not_there_is_called_so(here, capsys):
-    assert blob("--identity-token", "nosuchfile") == 2
+@pytest.mark.parametrize("name", ["nosuchfile", "garbage.x.y", "./no/such.file.txt"])
+def test_a_file_of_a_token_that_is_not_there_is_called_so(here, capsys, name):
+    assert blob("--identity-token", name) == 2
     said = capsys.readouterr().err
-    assert "no such file" in said
-    assert "nosuchfile" in said
+    assert "no such file, and not a token" in said
+    assert name in said
+    assert "command line" not in said  # it is no token that others could read
+
+
+def test_a_token_that_is_broken_behind_its_head_is_shown_nowhere(here, capsys):
+    head = (here / "token").read_text().partition(".")[0]
+    assert blob("--identity-token", f"{head}.secret!.secret") == 2
+    assert "secret" not in capsys.readouterr().err
 
 
 def test_a_token_on_the_command_line_is_warned_of(here, capsys):
