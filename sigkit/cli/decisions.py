@@ -182,7 +182,15 @@ def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[WantedRoot
 
     with opened_roots(output, reach) as roots:
         named = tuple((text, roots.load_named_or_file(text)) for text in flags.trusted_root or (NAME,))
-    return tuple(WantedRoot(found.root, signing_options(text, found.signing)) for text, found in named)
+    return tuple(WantedRoot(found.root, signing_options(text, found.signing, _config_beside(text))) for text, found in named)
+
+
+def _config_beside(root: str) -> str:
+    """Return the signing config that lies beside a trusted root, as `trust create` and a stack lay them, or a word to fill in."""
+    from sigkit.trust.pins import is_name
+
+    path = os.path.join(os.path.dirname(root), "signing_config.json")
+    return path if not is_name(root) and os.path.isfile(path) else "CONFIG"
 
 
 def verdict_word(record: Record) -> str:

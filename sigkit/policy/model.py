@@ -92,14 +92,15 @@ class Anchor(Data):
     signs_with: tuple[str, ...] | None = None
 
 
-def signing_options(name: str, services: SigningConfig | None) -> tuple[str, ...]:
+def signing_options(name: str, services: SigningConfig | None, config: str = "CONFIG") -> tuple[str, ...]:
     """Return the options by which `sigkit sign` is told of an instance.
 
     Args:
         name: of its trust root, or the path of its file.
-        services: those that come with the root; without any there is a word to fill in, since nothing here knows the file.
+        services: those that come with the root.
+        config: where those are, if none come with it; a word to fill in where nobody knows the file.
     """
-    return ("--trusted-root", name) if services is not None else ("--trusted-root", name, "--signing-config", "CONFIG")
+    return ("--trusted-root", name) if services is not None else ("--trusted-root", name, "--signing-config", config)
 
 
 class KeyRequirement(Data):

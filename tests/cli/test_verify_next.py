@@ -125,6 +125,16 @@ def test_the_remedy_of_another_name_keeps_the_instance(release):
     assert "--trusted-root root.json --signing-config config.json" in " ".join(commands[0])
 
 
+def test_a_signing_config_that_lies_beside_the_root_is_named(release, home):
+    release.sign_as(Simulator())
+    (home / "clients").mkdir()
+    (home / "root.json").rename(home / "clients/trusted_root.json")
+    (home / "config.json").rename(home / "clients/signing_config.json")
+    root = ("--trusted-root", "clients/trusted_root.json")
+    commands = assert_can_be_run(release, "verify", *OTHER, *root, release.reference)
+    assert ["sign", *root, "--signing-config", "clients/signing_config.json"] in [command[:5] for command in commands]
+
+
 def test_attestations_files_and_many_images_tell_commands_too(release):
     release.sign_as(Simulator(), "https://spdx.dev/Document")
     attested = ("--type", "https://acme.example/t", release.reference)
