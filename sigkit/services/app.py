@@ -1,7 +1,7 @@
 """The ASGI application: HTTP on one side, the cores on the other, each under its own beginnings of paths.
 
-Bodies stream: memory for one request is bounded by one chunk, whatever it sends or gets. What a core takes of a body is bounded here as
-well, so that none can forget it.
+Bodies stream: memory for one request is bounded by a few pieces, whatever it sends or gets. What a core takes of a body is bounded here as
+well, so that none can forget it, and so is what all answers together hold that their clients do not read: see `leaving`.
 
 Source: ASGI 3.0, HTTP connection scope.
 """
@@ -18,11 +18,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote
 
+from sigkit import limits
 from sigkit.data import Data
 from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
 from sigkit.net.address import is_address, is_loopback_name
-from sigkit.services.exchange import Answer, Refused, Request, Slice, error_answer, whole_answer
+from sigkit.services.exchange import Answer, Body, Parts, Refused, Request, Slice, error_answer, length_of, whole_answer
+from sigkit.services.leaving import Departures, abort_of
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
     Message = MutableMapping[str, Any]
 
-SEND_BYTES: Final = 1 << 20
-_IN_LOOP_BYTES: Final = 1 << 16  # read at once without a thread: page cache, and less than switching costs
+_SEND_BYTES: Final = 1 << 20  # with a quarter of it a pull is half as fast
+_AT_ONCE_BYTES: Final = 1 << 16  # sent whole and not counted; read without a thread: page cache, and less than switching costs
 _QUERY_MEMBERS: Final = 16
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
@@ -72,6 +74,7 @@ class App:
         """
         self._mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
         self._names = names
+        self._departures = Departures(limits.HTTP_UNSENT_BYTES, limits.HTTP_UNSENT_SAFE_S)
 
     async def __call__(
         self,
@@ -95,12 +98,32 @@ class App:
             try:
                 if answer.status == _TOO_SLOW or not await body.drain():
                     answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
-                await _send(answer, scope["method"], receive, send)
+                await self._send(answer, scope, receive, send)
             finally:
                 if isinstance(answer.body, Slice):
                     answer.body.file.close()
         except ClientGone:
             return
+
+    async def _send(
+        self,
+        answer: Answer,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        size = 0 if scope["method"] == "HEAD" else length_of(answer.body)
+        if size <= _AT_ONCE_BYTES:
+            await send(_head(answer))
+            await send({"type": "http.response.body", "body": await _join(answer.body) if size else b""})
+            return
+        held_bytes = (size if isinstance(answer.body, bytes) else 0) + min(size, 2 * _SEND_BYTES)  # one that is sent, and the next
+        with self._departures.holding(held_bytes, abort_of(scope)) as leaving:
+            if leaving is None:
+                await self._send(_NO_ROOM, scope, receive, send)
+                return
+            await send(_head(answer))
+            await _stream(answer.body, receive, send, lambda: self._departures.moved(leaving))
 
     def _refusal(self, request: Request) -> Answer | None:
         if _is_from_a_page(request):
@@ -127,6 +150,9 @@ class _Nothing:
 
 _NOWHERE: Final = Mount("", _Nothing(), BodyLimits(0))
 _FROM_A_PAGE: Final = whole_answer(403, b"not from a web page\n", (("Content-Type", "text/plain"),))
+_NO_ROOM: Final = error_answer(
+    503, "TOOMANYREQUESTS", "too many answers are being read slowly, try again", (("Retry-After", "1"), ("Connection", "close"))
+)
 _MISDIRECTED: Final = whole_answer(
     421, b"this server has another name; its operator may give it yours\n", (("Content-Type", "text/plain"),)
 )
@@ -240,38 +266,59 @@ def _parse_query(raw: bytes) -> dict[str, str]:
     return found
 
 
-async def _send(answer: Answer, method: str, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+def _head(answer: Answer) -> Message:
     headers = [*answer.headers, ("X-Content-Type-Options", "nosniff")]
     if not answer.body and answer.status != 204 and not any(name == "Content-Length" for name, _ in headers):
         headers.append(("Content-Length", "0"))
     encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    if method == "HEAD" or isinstance(answer.body, bytes):
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
-    elif answer.body.length <= SEND_BYTES:
-        await send({"type": "http.response.body", "body": await _read(answer.body, 0)})
-    else:
-        await _stream(answer.body, receive, send)
+    return {"type": "http.response.start", "status": answer.status, "headers": encoded}
 
 
-async def _stream(part: Slice, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
-    # To a client that is gone the server sends nothing and says nothing, so without this the file would be read to its end.
+async def _stream(
+    body: Body, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]], moved: Callable[[], None]
+) -> None:
+    # To a client that is gone the server sends nothing and says nothing, so without this all would be read to its end.
     gone = asyncio.ensure_future(receive())
+    left = length_of(body)
     try:
-        done = 0
-        while done < part.length and not gone.done():
-            chunk = await _read(part, done)
-            if not chunk:
-                break  # the file was cut: the server closes the connection, because less came than was promised
-            done += len(chunk)
-            await send({"type": "http.response.body", "body": chunk, "more_body": done < part.length})
+        async for piece in _pieces(body):
+            if gone.done():
+                return
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            moved()
     finally:
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
+    if left == 0:  # else the file was cut: the server closes the connection, because less came than was promised
+        await send({"type": "http.response.body", "body": b""})  # has its turn once nearly all before it is read: until then it is counted
 
 
-async def _read(part: Slice, done: int) -> bytes:
-    size = min(part.length - done, SEND_BYTES)
-    if size <= _IN_LOOP_BYTES:
-        return os.pread(part.file.fileno(), size, part.offset + done)
-    return await asyncio.to_thread(os.pread, part.file.fileno(), size, part.offset + done)
+async def _join(body: Body) -> bytes:
+    return body if isinstance(body, bytes) else b"".join([piece async for piece in _pieces(body)])
+
+
+async def _pieces(body: Body) -> AsyncIterator[bytes]:
+    """Cut a body into pieces; of a file that was cut meanwhile they are fewer."""
+    if isinstance(body, Parts):
+        gathered = bytearray()
+        for part in body.parts:
+            gathered += part
+            if len(gathered) >= _SEND_BYTES:
+                yield bytes(gathered)
+                gathered.clear()
+        if gathered:
+            yield bytes(gathered)
+        return
+    for start in range(0, length_of(body), _SEND_BYTES):
+        piece = body[start : start + _SEND_BYTES] if isinstance(body, bytes) else await _read(body, start)
+        if not piece:
+            return
+        yield piece
+
+
+async def _read(part: Slice, start: int) -> bytes:
+    size = min(part.length - start, _SEND_BYTES)
+    if size <= _AT_ONCE_BYTES:
+        return os.pread(part.file.fileno(), size, part.offset + start)
+    return await asyncio.to_thread(os.pread, part.file.fileno(), size, part.offset + start)

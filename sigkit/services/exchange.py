@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from sigkit.errors import DigestError, LimitError, ParseError, Place, RefError, SigkitError, TooMany
 from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from sigkit.services.storage import Content
     from sigkit.strict import Json
@@ -44,12 +44,23 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """A body in small parts, which lie in memory for others, too, and are put together piece by piece."""
+
+    parts: Sequence[bytes]
+    length: int
+
+
+Body: TypeAlias = bytes | Parts | Slice
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One answer. To HEAD the same is answered as to GET; the body is not sent."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | Slice = b""
+    body: Body = b""
 
 
 class Refused(Exception):
@@ -85,9 +96,14 @@ def content_answer(request: Request, content: Content) -> Answer:
     return Answer(206, (*headers, *part), Slice(content.file, first, length))
 
 
-def whole_answer(status: int, body: bytes, headers: tuple[tuple[str, str], ...]) -> Answer:
+def length_of(body: Body) -> int:
+    """Return how many bytes a body has."""
+    return len(body) if isinstance(body, bytes) else body.length
+
+
+def whole_answer(status: int, body: Body, headers: tuple[tuple[str, str], ...]) -> Answer:
     """Answer a body that is there whole."""
-    return Answer(status, (*headers, ("Content-Length", str(len(body)))), body)
+    return Answer(status, (*headers, ("Content-Length", str(length_of(body)))), body)
 
 
 def json_answer(status: int, value: Json, headers: tuple[tuple[str, str], ...] = ()) -> Answer:

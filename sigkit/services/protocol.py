@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sigkit import limits
+from sigkit.services.leaving import extensions
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,6 +105,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(limits.HTTP_BUFFER_BYTES)  # TLS would take eight times as much before it pauses
+        self._extensions = extensions(transport.abort)
         if len(self.connections) >= self._most:
             self._end(_TOO_MANY)
         else:
@@ -130,6 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             raise _Stopped
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions
         self._in_head, self._moved = True, True
         self._stop_waiting()
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import shutil
+import subprocess
 
 import pytest
 
+from sigkit.services.tls import Tls
 from tests.simulators.authorities import Authorities, make_authorities
 
 
@@ -32,3 +34,14 @@ def open_authorities(tmp_path, made_authorities):
 @pytest.fixture
 def authorities(open_authorities):
     return open_authorities()
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory) -> Tls:
+    """A certificate for 127.0.0.1, signed by its own key."""
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return Tls(str(certificate), str(key))

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,7 +21,9 @@ from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.keys.private import generate
 from sigkit.keys.public import parse_public_key
-from sigkit.services.exchange import Request
+from sigkit.limits import BodyLimits
+from sigkit.services.app import App, Mount
+from sigkit.services.exchange import Request, Slice
 from sigkit.services.log.ed25519ph import verifies_digest
 from sigkit.services.log.hashedrekord import terms_of
 from sigkit.services.log.rekor import RekorV2
@@ -28,8 +31,9 @@ from sigkit.services.log.store import TileLog
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.entry_v2 import CertificateVerifier, KeyVerifier, encode_hashedrekord
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
-from sigkit.tlog.tile import parse_entries
+from sigkit.tlog.tile import encode_entries, parse_entries
 from sigkit.verify.extensions import USERNAME_OID, encode_utf8_string
+from tests.simulators.asgi import Caller
 from tests.simulators.odd_certificates import ODD, odd_certificate, plain_certificate
 from tests.simulators.sigstore_logs import Clock, spki
 
@@ -194,13 +198,55 @@ def test_the_static_files_are_served_for_every_published_size(root):
         return leaves, entries, hashed, absent, checkpoint
 
     leaves, entries, hashed, absent, checkpoint = run(root, act)
-    kept = parse_entries(entries.body, 4, PLACE)
+    kept = parse_entries(b"".join(entries.body.parts), 4, PLACE)
     assert list(kept[1:]) == leaves
     assert hashed.body == leaf_hash(kept[0]) + leaf_hash(leaves[0])
     assert dict(hashed.headers)["Content-Type"] == "application/octet-stream"
     assert absent == [404, 404, 404, 404]
     assert checkpoint.body.decode().startswith(f"{ORIGIN}\n4\n")
     assert dict(checkpoint.headers)["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.fixture
+def large(root):
+    """Serve a log of 700 entries of up to 5 KiB, of which 512 are filed."""
+    leaves = [b"%d" % number * (1_000 + number) for number in range(699)]
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        for at in range(0, len(leaves), 100):
+            log.append_many(leaves[at : at + 100])
+        found = [log.find(index) for index in range(700)]
+        service = RekorV2(log)
+        yield service, Caller(App([Mount("", service, BodyLimits(0))])), found
+
+
+@pytest.mark.attack("large answers that nobody reads")
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [("000", 0, 256), ("001", 256, 512), ("000.p/1", 0, 1), ("001.p/255", 256, 511), ("002.p/188", 512, 700), ("002.p/7", 512, 519)],
+)
+def test_a_bundle_is_served_from_its_file_or_from_the_entries_in_memory_and_never_built(large, name, first, last):
+    service, call, found = large
+    path = f"/api/v2/tile/entries/{name}"
+    answered, head = call("GET", path), call("HEAD", path)
+    assert answered.body == encode_entries(found[first:last])
+    assert head.headers["content-length"] == answered.headers["content-length"] == str(len(answered.body))
+    answer = asyncio.run(Client(service).get(path))
+    assert not isinstance(answer.body, bytes)
+    if isinstance(answer.body, Slice):
+        answer.body.file.close()
+
+
+@pytest.mark.parametrize("name", ["000", "000.p/1"])
+@pytest.mark.parametrize("damage", ["cut", "long", "absent"])
+def test_a_damaged_bundle_is_not_served(large, root, name, damage):
+    _, call, _ = large
+    path = root / "tile" / "entries" / "000"
+    size = path.stat().st_size
+    changes = {"cut": lambda: os.truncate(path, size - 1), "long": lambda: os.truncate(path, size + 1), "absent": path.unlink}
+    changes[damage]()
+    answered = call("GET", f"/api/v2/tile/entries/{name}")
+    assert answered.status == 500
+    assert str(root).encode() not in answered.body
 
 
 def changed(**changes):

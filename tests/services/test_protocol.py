@@ -7,6 +7,7 @@ import http.client
 import itertools
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -289,6 +290,70 @@ def test_whoever_reads_fast_enough_gets_all(tmp_path, monkeypatch):
         path = push(address, 16 << 20)
         with ask(address, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 1 << 16) as connection:
             assert len(answer(connection).partition(b"\r\n\r\n")[2]) == 16 << 20
+
+
+@pytest.fixture(params=["http", "https"])
+def serving(request, tmp_path):
+    """Return a function that serves a blob of 16 MiB, and gives how to ask for it, and a function that opens a connection."""
+    with contextlib.ExitStack() as closing:
+
+        def serve():
+            tls = request.getfixturevalue("tls") if request.param == "https" else None
+            address = closing.enter_context(running_registry(tmp_path / "registry", tls=tls))
+            data = os.urandom(16 << 20)
+            context = ssl.create_default_context(cafile=tls.certificate) if tls else None
+
+            def open_connection():
+                connection = ask(address, "", 1 << 16)
+                return closing.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1") if context else connection)
+
+            digest = Digest.of(data)
+            connection = open_connection()
+            host = "Host: localhost\r\nConnection: close\r\n"
+            head = f"POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\n{host}Content-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data)
+            assert answer(connection)[9:12] == b"201"
+            return f"GET /v2/a/blobs/{digest} HTTP/1.1\r\n{host}\r\n".encode(), open_connection
+
+        yield serve
+
+
+@pytest.mark.attack("large answers that nobody reads")
+def test_whoever_reads_nothing_gives_way_to_others_who_do(serving, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNSENT_BYTES", 8 << 20)  # room for four
+    monkeypatch.setattr(limits, "HTTP_UNSENT_SAFE_S", 0.0)
+    wanted, open_connection = serving()
+    crowd = [open_connection() for _ in range(8)]
+    for connection in crowd:
+        connection.sendall(wanted)
+        assert connection.recv(1) == b"H"
+    for _ in range(2):
+        reader = open_connection()
+        reader.sendall(wanted)
+        assert len(answer(reader)) > 16 << 20
+    assert any(len(answer(connection)) < 16 << 20 for connection in crowd)
+
+
+@pytest.mark.attack("large answers that nobody reads")
+def test_without_room_large_answers_are_promised_later_and_small_ones_given(serving, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNSENT_BYTES", 4 << 20)  # room for two
+    monkeypatch.setattr(limits, "HTTP_UNSENT_SAFE_S", 3_600.0)
+    wanted, open_connection = serving()
+    held = [open_connection() for _ in range(2)]
+    for connection in held:
+        connection.sendall(wanted)
+        assert connection.recv(1) == b"H"
+    beyond, small = open_connection(), open_connection()
+    beyond.sendall(wanted)
+    said = answer(beyond)
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in said.lower()
+    small.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert answer(small).startswith(b"HTTP/1.1 200 ")
+    assert len(answer(held[0])) > 16 << 20
+    again = open_connection()
+    again.sendall(wanted)
+    assert len(answer(again)) > 16 << 20
 
 
 _DATA_SEGMENTS_IN = 152  # the place of tcpi_data_segs_in in Linux's struct tcp_info

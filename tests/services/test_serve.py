@@ -287,17 +287,6 @@ def test_server_asks_for_the_descriptors_that_it_may_have_and_can_use(started, h
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (useful if hard == resource.RLIM_INFINITY else min(hard, useful), hard)
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory) -> Tls:
-    """A certificate for 127.0.0.1, signed by its own key."""
-    directory = tmp_path_factory.mktemp("tls")
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return Tls(str(certificate), str(key))
-
-
 def test_with_tls_any_address_is_listened_on(tmp_path, tls):
     with running_registry(tmp_path / "registry", "0.0.0.0:0", tls=tls) as address:
         context = ssl.create_default_context(cafile=tls.certificate)

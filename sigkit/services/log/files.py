@@ -9,15 +9,18 @@ import os
 from typing import TYPE_CHECKING
 
 from sigkit import durable
-from sigkit.errors import FileUnreadable, LogDamaged, Place
+from sigkit.errors import FileUnreadable, LogDamaged, MalformedTile, Place
+from sigkit.services.exchange import Parts, Slice
 from sigkit.tlog.merkle import HASH_BYTES
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, parse_entries, split_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _TILE_BYTES = WIDTH * HASH_BYTES
-_BUNDLE_BYTES = WIDTH * (ENTRY_BYTES + 2)
+_LENGTH_BYTES = 2  # before each entry
+_BUNDLE_BYTES = WIDTH * (ENTRY_BYTES + _LENGTH_BYTES)
+_READ_BYTES = 1 << 18
 
 
 class TileFiles:
@@ -49,6 +52,26 @@ class TileFiles:
         except FileUnreadable as err:
             raise LogDamaged("a file of the log is gone", place=place) from err
 
+    def open_entries(self, tile: Tile) -> Slice:
+        """Open a whole bundle of entries, at its beginning which is `tile`. No more than a few entries of it are in memory at a time.
+
+        Raises:
+            LogDamaged, MalformedTile: (TLOG) it is absent, or cut.
+        """
+        place = self.place(tile.whole)
+        try:
+            file = open(self._path(tile.whole), "rb", buffering=0)  # noqa: SIM115 - the receiver of the answer closes it
+        except OSError as err:
+            raise LogDamaged("a file of the log is gone", place=place) from err
+        try:
+            ends = list(_ends(file.fileno()))
+            if ends[-1] != os.fstat(file.fileno()).st_size:
+                raise MalformedTile("a bundle of entries is cut or too long", place=place)
+        except BaseException:
+            file.close()
+            raise
+        return Slice(file, 0, ends[tile.width - 1])
+
     def holds(self, tile: Tile) -> bool:
         """Tell whether a whole tile is there."""
         return os.path.exists(self._path(tile))
@@ -72,3 +95,19 @@ class TileFiles:
 
     def _path(self, tile: Tile) -> str:
         return os.path.join(self._root, tile.path)
+
+
+def entry_parts(leaves: Sequence[bytes]) -> Parts:
+    """Write a bundle of entries as `encode_entries` does, without copying them."""
+    parts = tuple(part for leaf in leaves for part in (len(leaf).to_bytes(_LENGTH_BYTES, "big"), leaf))
+    return Parts(parts, sum(map(len, parts)))
+
+
+def _ends(descriptor: int) -> Iterator[int]:
+    """Give where each entry of a whole bundle ends, or would end if the file went on."""
+    at, raw, start = 0, b"", 0  # many are read at once: with each call this thread gives up its turn
+    for _ in range(WIDTH):
+        if at + _LENGTH_BYTES > start + len(raw):
+            raw, start = os.pread(descriptor, _READ_BYTES, at), at
+        at += _LENGTH_BYTES + int.from_bytes(raw[at - start : at - start + _LENGTH_BYTES], "big")
+        yield at

@@ -175,12 +175,12 @@ class RekorV2:
 
     async def _tile(self, path: str) -> Answer:
         try:
-            data = await asyncio.to_thread(self._log.read, path) if parse_tile_path(path) else None
+            found = await asyncio.to_thread(self._log.find_file, path) if parse_tile_path(path) else None
         except SigkitError as err:
             return gateway_answer(GatewayError(500, INTERNAL, f"{err.code} {err.problem}"))
-        if data is None:
+        if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
-        return whole_answer(200, data, _FOREVER)
+        return whole_answer(200, found, _FOREVER)
 
 
 def _refuse(batch: Iterable[tuple[Signed, asyncio.Future[Appended]]], err: SigkitError) -> None:

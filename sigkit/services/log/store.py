@@ -34,8 +34,9 @@ from sigkit.errors import (
     TlogError,
     TooLarge,
 )
+from sigkit.services.exchange import Parts, Slice
 from sigkit.services.log.batch import NOT_LOOKED_UP, Appended, Batch, Filed, Filing
-from sigkit.services.log.files import TileFiles
+from sigkit.services.log.files import TileFiles, entry_parts
 from sigkit.services.log.growing import check_growth, whole_tiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
@@ -45,13 +46,14 @@ from sigkit.services.log.opening import check_files, check_head, index_rows, til
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
-from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, encode_entries, parse_tile_path, tile_root
+from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, parse_tile_path, tile_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sigkit.clock import Clock
     from sigkit.keys.private import Signer
+    from sigkit.services.exchange import Body
 
 FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
 _REINDEXED_TILES: Final = 64  # in one transaction
@@ -343,8 +345,10 @@ class TileLog:
         """Return the newest checkpoint, a signed note."""
         return self._head.checkpoint
 
-    def read(self, path: str) -> bytes | None:
+    def find_file(self, path: str) -> Body | None:
         """Return a static file of the log, `checkpoint` or `tile/…`; None if there is none, or not yet.
+
+        A bundle of entries, which can have 16 MiB, is not built: it is sent from its file, or from the entries in memory.
 
         Raises:
             LogDamaged, MalformedTile: (TLOG) a file is gone or cut.
@@ -361,13 +365,27 @@ class TileLog:
             if tile.level > 0 or first >= self._base:
                 return self._read_memory(tile)
         if tile.level == ENTRIES:
-            return encode_entries(self._files.entries(tile.number)[: tile.width])
+            return self._files.open_entries(tile)
         return b"".join(self._files.leaf_hashes(tile.number)[: tile.width])
 
-    def _read_memory(self, tile: Tile) -> bytes:
+    def read(self, path: str) -> bytes | None:
+        """Return a static file of the log as `find_file` does, but built.
+
+        Raises:
+            LogDamaged, MalformedTile: (TLOG) a file is gone or cut.
+        """
+        body = self.find_file(path)
+        if isinstance(body, Parts):
+            return b"".join(body.parts)
+        if isinstance(body, Slice):
+            with body.file:
+                return os.pread(body.file.fileno(), body.length, body.offset)
+        return body
+
+    def _read_memory(self, tile: Tile) -> bytes | Parts:
         first = tile.number * WIDTH
         if tile.level == ENTRIES:
-            return encode_entries(self._tail[first - self._base : first - self._base + tile.width])
+            return entry_parts(self._tail[first - self._base : first - self._base + tile.width])
         return self._tree.row(HEIGHT * tile.level, first, first + tile.width)
 
     def find(self, index: int) -> bytes | None:
