@@ -675,7 +675,12 @@ class StackRestored(UnavailError):
     """The directory is a backup of a stack, and its log may be older than what was answered from it.
 
     Entries added after the backup are lost, and going on forks the log for everybody who has seen them: their clients raise an alarm.
-    docs/stack.md says how to choose. `sigkit stack up --restored` goes on with what is there.
+    So a backup is neither served nor signed for until its owner says that its log may go on, by `sigkit stack up --restored`:
+    - on a copy of it (`cp -a BACKUP NEW`), for what is served is no backup any more;
+    - never while the stack that it is of runs, and not if that one's disk can be read: copy its directory then, and nothing is lost;
+    - if nothing was logged after it there is no fork; if something was, tell everybody who verifies, and have clients forget the
+      checkpoint that they keep (`sigkit log forget ORIGIN`).
+    docs/stack.md has the rest.
     """
 
     code = "SK-UNAVAIL-054"
@@ -764,6 +769,16 @@ class LogUnsearchable(UnavailError):
     """
 
     code = "SK-UNAVAIL-065"
+
+
+class OriginalServed(UnavailError):
+    """A backup was to go on while the stack that it is of is served, with entries that the backup does not have.
+
+    Two processes would answer for one log with different entries: a fork. Use the one that is served. If it has to go, stop it and copy
+    its directory, or make another backup of it first.
+    """
+
+    code = "SK-UNAVAIL-066"
 
 
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import socket
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _PORTS = range(20_000, 30_000)
+_TAKEN_S = 1.0  # of this machine the kernel answers at once
 
 
 @click.group(name="stack")
@@ -69,6 +69,11 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
     layout.check_name(name, Place.operator("--name"))
     made = make_stack(directory, offline, name, origin, SystemClock())
     shown = escape(directory)
+    if url is not None and (taken := _taken(origin)):
+        output.note(
+            f"warning  something listens on {taken} already: while it does, `up` cannot. The URL cannot be changed: free the port, or make"
+            " another stack with another --url"
+        )
     output.answer(
         [
             f"made  {shown}, a stack at {made.config.url}",
@@ -89,17 +94,29 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
 def _next(shown: str, directory: str, origin: Origin) -> str:
     """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
     from sigkit.errors import MissingExtra
-    from sigkit.net.address import is_loopback_name
     from sigkit.services.extra import SERVER, TOKENS, need_extra
+    from sigkit.services.stack.run import up_line
 
-    listen = "" if is_loopback_name(origin.host) else f" --listen 0.0.0.0:{origin.port}"
-    tls = " --tls-cert CERT --tls-key KEY" if origin.scheme == "https" else ""
-    up = f"sigkit stack up {escape(shlex.quote(shown))}{listen}{tls}"
+    up = escape(up_line(shown, origin))
     try:
         need_extra(Place(directory), *TOKENS, *SERVER)
     except MissingExtra as err:
         return f"{err.remedy}  # it needs more packages to be served\n           {up}"
     return up
+
+
+def _taken(origin: Origin) -> str:
+    """Return the address that a URL of this machine says, if somebody listens there already."""
+    from sigkit.net.address import is_loopback_name
+
+    if not is_loopback_name(origin.host):
+        return ""
+    host = origin.host if origin.host[0].isdecimal() or ":" in origin.host else "127.0.0.1"  # a name is asked of nobody
+    try:
+        with socket.create_connection((host, origin.port), timeout=_TAKEN_S):
+            return origin.authority
+    except OSError:
+        return ""
 
 
 def _free_port() -> int:
@@ -143,7 +160,19 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
         lines = [f"serving {escape(directory)} at {stack.config.url} (Ctrl-C stops it)"]
         if stack.address != stack.config.origin.authority:
             lines.append(f"  listens on {stack.address}; clients are told {stack.config.url}")
-        output.answer(lines, {"schema": "sigkit.stack.up/1", "directory": directory, "url": stack.config.url, "address": stack.address})
+        output.answer(
+            lines,
+            {
+                "schema": "sigkit.stack.up/1",
+                "directory": directory,
+                "url": stack.config.url,
+                "address": stack.address,
+                "resumedAt": stack.resumed_at,
+            },
+        )
+        if stack.resumed_at is not None:
+            goes_on = f"the log goes on at {counted(stack.resumed_at, 'entry', 'entries')}; what was answered after the backup is lost"
+            output.note(f"restored  {goes_on}")
         for item in expired_while_running(directory, SystemClock()):
             output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
         if low := low_space(directory):
@@ -157,13 +186,22 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
 @directory_argument
 @click.pass_obj
 def down(output: Output, directory: str) -> None:
-    """Stop the process that serves the stack, and wait until it has ended."""
-    from sigkit.services.stack.process import stop
+    """Stop the process that serves the stack, and wait until it has ended.
 
-    stopped = stop(directory)
+    Where none serves it there is nothing to do, and that is said.
+    """
+    from sigkit.errors import StackNotRunning
+    from sigkit.services.stack.process import is_locked, stop
+
+    pid: int | None = None
+    try:
+        pid = stop(directory).pid
+    except StackNotRunning:
+        if is_locked(directory):  # one that is just starting, or another user's
+            raise
     output.answer(
-        [f"stopped  {escape(directory)} (process {stopped.pid})"],
-        {"schema": "sigkit.stack.down/1", "directory": directory, "pid": stopped.pid},
+        [f"stopped  {escape(directory)} (process {pid})" if pid is not None else f"not running  {escape(directory)}"],
+        {"schema": "sigkit.stack.down/1", "directory": directory, "stopped": pid is not None, "pid": pid},
     )
 
 
@@ -173,15 +211,16 @@ def down(output: Output, directory: str) -> None:
 def status(output: Output, directory: str) -> int:
     """Say whether the stack runs, how large it is, and what expires when.
 
-    It ends with 1 where something has expired that is not signed again by itself.
+    It ends with 1 where something has expired that is not signed again by itself, and where a key cannot be read without which the stack
+    does not start.
     """
     from sigkit.clock import SystemClock
     from sigkit.errors import EXIT_DONE, EXIT_REFUSED
-    from sigkit.services.stack.status import describe, encode, expired, read_status
+    from sigkit.services.stack.status import describe, encode, is_good, read_status
 
     read = read_status(directory, SystemClock())
     output.answer(describe(read), encode(read))
-    return EXIT_REFUSED if expired(read) else EXIT_DONE
+    return EXIT_DONE if is_good(read) else EXIT_REFUSED
 
 
 @command.command(cls=StackCommand, name="backup", epilog=EXITS, examples="sigkit stack backup ./stack /media/backup/stack-2026-01-31")
@@ -196,18 +235,20 @@ def backup(output: Output, directory: str, into: str) -> None:
     """
     from sigkit.clock import SystemClock
     from sigkit.services.stack.backup import make_backup
+    from sigkit.strict import decode_base64
 
     made = make_backup(directory, into, SystemClock(), output.note)
+    root = decode_base64(made.log_root, Place(into)).hex()  # as `sigkit log` shows it
     output.answer(
         [
             f"copied  {escape(directory)} -> {escape(into)}",
-            f"  log   {counted(made.log_size, 'entry', 'entries')}, root hash {made.log_root}",
+            f"  log   {counted(made.log_size, 'entry', 'entries')}, root hash {root}",
         ],
         {
             "schema": "sigkit.stack.backup/1",
             "directory": made.directory,
             "logSize": made.log_size,
-            "logRoot": made.log_root,
+            "logRoot": root,
             "sizeBytes": made.size_bytes,
         },
     )
@@ -234,8 +275,10 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
     from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_repository
+    from sigkit.services.stack.resume import refuse_backup
 
     layout.load_config(directory)
+    refuse_backup(directory)
     repository = open_repository(directory)
     keys, now = offline or os.path.join(directory, layout.OFFLINE), SystemClock().now()
     rotated = None

@@ -49,13 +49,16 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
     from sigkit.services.stack.cores import open_issuer
 
     clock = SystemClock()
+    named = _claims(claims)
     issuer = open_issuer(directory, layout.load_config(directory), clock)
     try:
-        made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=_claims(claims))
+        made = issuer.issue_token(subject, lifetime=timedelta(seconds=lifetime_s), audience=audience, claims=named)
     except UnnamableIdentity as err:
         if "://" not in subject and "@" not in subject:
             err.expected = "a workload's URI such as https://ci.acme.example/app, or a person's e-mail address"
         raise err.within(Place.operator(subject)) from err
+    if silent := _silent_claims(subject, named):
+        output.note(f"note  in the token alone, for no certificate carries it: --claim {escape(', '.join(silent))}")
     if not output.json and not sys.stdout.isatty():
         click.echo(made, nl=False)  # cosign sends a file as it is, and a header with a line end is none
         return
@@ -83,6 +86,13 @@ def _claims(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--claim {name[:80]}: did you mean {plain[near[0]]}?", click.get_current_context())
         found[name] = value
     return found
+
+
+def _silent_claims(subject: str, claims: dict[str, str]) -> list[str]:
+    """Return the claims that reach no certificate: a person's has the address alone, a workload's what Fulcio has a name for."""
+    from sigkit.services.issuers import CLAIM_NAMES, is_email
+
+    return [name for name in claims if is_email(subject) or name not in CLAIM_NAMES]
 
 
 @click.command(
@@ -113,7 +123,9 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
     if code is None:
         _list(output, directory, logins.waiting())
         return
-    if (email is None) == (not deny):
+    if email is not None and deny:
+        raise click.UsageError("Give --email ADDRESS or --deny: one of the two, not both.", click.get_current_context())
+    if email is None and not deny:
         raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
     if email is not None and not is_email(email):
         raise click.UsageError(f"--email is one e-mail address: {email[:80]!r}", click.get_current_context())

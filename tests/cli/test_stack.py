@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -89,8 +92,11 @@ def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
         assert answer("stack", "up", directory, status=2)["error"]["code"] == "SK-UNAVAIL-004"
         assert answer("stack", "down", directory)["pid"] == server.process.pid
         assert server.process.wait(30) == 0
-    assert answer("stack", "down", directory, status=2)["error"]["code"] == "SK-UNAVAIL-053"
-    assert "stopped" in sigkit("stack", "status", directory).stdout
+    assert (answer("stack", "down", directory)["stopped"], answer("stack", "down", directory)["pid"]) == (False, None)
+    assert sigkit("stack", "down", directory).stdout == f"not running  {directory}\n"
+    said = sigkit("stack", "status", directory).stdout
+    assert "  stopped\n" in said
+    assert answer("stack", "status", directory)["endedUnstopped"] is False
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
@@ -106,10 +112,18 @@ def test_a_killed_one_leaves_nothing_that_stands_in_the_way(stack):
         server.process.kill()
         server.process.wait(30)
     assert (stack.directory / "run.json").exists()
-    assert answer("stack", "status", stack.directory)["process"] is None
-    assert answer("stack", "down", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-053"
+    seen = answer("stack", "status", stack.directory)
+    assert (seen["process"], seen["endedUnstopped"]) == (None, True)
+    assert "ended without being stopped" in sigkit("stack", "status", stack.directory).stdout
+    assert answer("stack", "down", stack.directory)["stopped"] is False
     with up(stack.directory):
         assert stack.call("GET", "/healthz")[0] == 200
+
+
+def test_what_is_no_stack_and_what_is_just_starting_is_not_called_stopped(stack, tmp_path):
+    assert answer("stack", "down", tmp_path, status=2)["error"]["code"] == "SK-UNAVAIL-050"
+    with durable.lock(stack.directory / "lock"):
+        assert answer("stack", "down", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-053"
 
 
 def test_the_directory_can_come_from_the_environment(stack):
@@ -164,6 +178,24 @@ def test_what_has_expired_is_said_by_status_and_up_and_by_its_exit(tmp_path):
     assert "TUF root has expired" in (tmp_path / "said").read_text()
 
 
+def test_each_key_without_which_a_stack_does_not_start_is_missed_by_status(stack):
+    sigkit("stack", "renew", stack.directory, "--rotate", "timestamp")  # the old key stays, and stands in for no other
+    root = stack.directory / "tuf" / "metadata" / "2.root.json"
+    [newest] = json.loads(root.read_bytes())["signed"]["roles"]["timestamp"]["keyids"]
+    keys = [path for path in stack.directory.rglob("*.key") if path.parent.name != "offline"]
+    keys += [path for path in (stack.directory / "tuf" / "keys").iterdir() if "snapshot" in path.name or newest in path.name]
+    assert len(keys) == 8
+    for key in keys:
+        held = key.read_bytes()
+        for damage in ("absent", "malformed"):
+            key.unlink() if damage == "absent" else key.write_text("x")
+            seen = answer("stack", "status", stack.directory, status=1)
+            assert [item["file"] for item in seen["badKeys"]] == [str(key)]
+            assert f"DAMAGED    {key}: " in sigkit("stack", "status", stack.directory, status=1).stdout
+        key.write_bytes(held)
+    assert answer("stack", "status", stack.directory)["badKeys"] == []
+
+
 def test_status_says_in_words_that_nobody_has_witnessed_the_log(stack):
     said = sigkit("stack", "status", stack.directory).stdout
     assert "no witness has signed it" in said
@@ -207,6 +239,15 @@ def test_init_says_what_serving_needs_where_that_is_absent(tmp_path, monkeypatch
 def test_init_says_how_a_stack_with_tls_is_served(tmp_path, url, options):
     said = sigkit("stack", "init", tmp_path / "stack", "--url", url).stdout
     assert said.endswith(f"sigkit stack up {tmp_path / 'stack'} {options}\n")
+
+
+def test_init_warns_where_something_listens_at_the_url_already(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://localhost:{other.getsockname()[1]}"
+        made = sigkit("stack", "init", tmp_path / "stack", "--url", url)
+    assert made.stderr.startswith(f"warning  something listens on {url.removeprefix('http://')} already")
+    assert made.stdout.startswith("made")
+    assert sigkit("stack", "init", tmp_path / "other", "--url", url).stderr == ""
 
 
 @pytest.mark.parametrize("arguments", [("--url", "http://stack.example"), ("--url", "https://stack.example/path"), ("--name", "a/b")])
@@ -283,6 +324,21 @@ def test_a_claim_that_is_nearly_one_of_the_certificates_is_a_usage_error_that_na
     assert f"did you mean {meant}?" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("subject", "given", "silent"),
+    [
+        ("https://ci.acme.example/app", ("team", "sourceRepositoryURI", "groups"), "team, groups"),
+        ("https://ci.acme.example/app", ("sourceRepositoryURI",), ""),
+        ("mia@acme.example", ("sourceRepositoryURI",), "sourceRepositoryURI"),
+    ],
+)
+def test_a_claim_that_reaches_no_certificate_is_said_to(stack, subject, given, silent):
+    claims = [word for name in given for word in ("--claim", f"{name}=x")]
+    done = sigkit("stack", "token", stack.directory, subject, *claims)
+    assert done.stdout.count(".") == 2
+    assert done.stderr == (f"note  in the token alone, for no certificate carries it: --claim {silent}\n" if silent else "")
+
+
 @pytest.mark.parametrize("given", ["team", "groups", "sourceRepositoryOwnerURI", "sourceRepositoryURI", "environment", "buildSignerDigest"])
 def test_another_claim_is_taken_as_it_is(stack, given):
     sigkit("stack", "token", stack.directory, "https://ci.acme.example/app", "--claim", f"{given}=x")
@@ -308,7 +364,8 @@ def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
         sigkit("stack", "approve", stack.directory, first, "--email", "eve@acme.example", status=2)
     sigkit("stack", "approve", stack.directory, first, status=2)
     sigkit("stack", "approve", stack.directory, first, "--email", "mia", status=2)
-    sigkit("stack", "approve", stack.directory, first, "--deny", "--email", "mia@acme.example", status=2)
+    both = sigkit("stack", "approve", stack.directory, first, "--deny", "--email", "mia@acme.example", status=2)
+    assert "not both" in both.stderr
 
 
 def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_path):
@@ -338,8 +395,65 @@ def test_a_backup_is_served_when_its_owner_has_said_so(stack, tmp_path):
     assert (made["schema"], made["logSize"]) == ("sigkit.stack.backup/1", 1)
     assert answer("stack", "up", tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-054"
     assert answer("stack", "backup", stack.directory, tmp_path / "copy", status=2)["error"]["code"] == "SK-UNAVAIL-052"
-    with up(tmp_path / "copy", "--restored"):
+    with (tmp_path / "said").open("w") as said, up(tmp_path / "copy", "--restored", stderr=said):
         assert stack.call("GET", "/healthz")[0] == 200
+    fork = "restored  the log goes on at 1 entry; what was answered after the backup is lost\n"
+    assert fork in (tmp_path / "said").read_text()
+    with up(tmp_path / "copy", "--restored", "--output", "json") as again:
+        assert again.process.stdout is not None
+        assert '"resumedAt": null' in "".join(again.process.stdout.readline() for _ in range(5))  # done already: nothing more is lost
+
+
+def test_a_backup_that_goes_on_says_in_json_from_where(stack, tmp_path):
+    sigkit("stack", "backup", stack.directory, tmp_path / "copy")
+    with up(tmp_path / "copy", "--restored", "--output", "json") as server:
+        assert server.process.stdout is not None
+        assert json.loads(server.first + "".join(server.process.stdout.readline() for _ in range(6)))["resumedAt"] == 1
+
+
+def test_the_line_that_a_refused_backup_advises_can_be_pasted(stack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backup = tmp_path / "a backup"
+    sigkit("stack", "backup", stack.directory, backup)
+    remedy = answer("stack", "up", backup, status=2)["error"]["remedy"]
+    assert shlex.split(remedy, comments=True) == ["cp", "-a", str(backup), "NEW", "&&", "sigkit", "stack", "up", "--restored", "NEW"]
+    subprocess.run(remedy.partition("&&")[0], shell=True, check=True)  # noqa: S602 - what is advised is for a shell
+    with up(tmp_path / "NEW", "--restored"):
+        assert stack.call("GET", "/healthz")[0] == 200
+    assert (backup / "backup.json").exists()
+
+
+@pytest.mark.parametrize("command", ["renew", "publish"])
+def test_nothing_is_signed_for_a_backup_before_its_owner_has_said_that_it_goes_on(stack, tmp_path, command):
+    sigkit("stack", "backup", stack.directory, tmp_path / "copy")
+    options: tuple[object, ...] = ("--offline", stack.directory / "offline")
+    if command == "publish":
+        options += ("--trusted-root", stack.client("trusted_root.json"), "--signing-config", stack.client("signing_config.json"))
+    before = {path: path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert answer("stack", command, tmp_path / "copy", *options, status=2)["error"]["code"] == "SK-UNAVAIL-054"
+    assert {path: path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()} == before
+    with up(tmp_path / "copy", "--restored"):
+        pass
+    answer("stack", command, tmp_path / "copy", *options)
+
+
+def test_status_of_a_backup_advises_nothing_that_is_refused(stack, tmp_path):
+    sigkit("stack", "backup", stack.directory, tmp_path / "copy")
+    seen, said = answer("stack", "status", tmp_path / "copy"), sigkit("stack", "status", tmp_path / "copy").stdout
+    assert (seen["first"]["command"], seen["firstByHand"]["command"]) == ("", "")
+    assert [line.strip() for line in said.splitlines() if "sigkit stack up" in line] == [
+        f"cp -a {tmp_path / 'copy'} NEW && sigkit stack up --restored NEW"
+    ]
+    assert f"sigkit stack renew {tmp_path}" not in said
+    assert "by itself\n" not in said
+
+
+def test_a_root_hash_is_shown_in_one_way(stack, tmp_path):
+    made = answer("stack", "backup", stack.directory, tmp_path / "copy")["logRoot"]
+    assert re.fullmatch("[0-9a-f]{64}", made)
+    assert answer("stack", "status", stack.directory)["log"]["rootHash"] == made
+    assert f"root hash {made}" in sigkit("stack", "status", stack.directory).stdout
+    assert f"root hash {made}" in sigkit("stack", "backup", stack.directory, tmp_path / "other").stdout
 
 
 @pytest.mark.root
@@ -351,7 +465,7 @@ def test_a_stack_that_cannot_be_written_is_looked_at_and_backed_up(stack, tmp_pa
         line = ["unshare", "--mount", "sh", "-c", script, "sh", stack.directory, *SIGKIT, "stack", *command]
         done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "copy" / "oidc" / "logins.db").stat().st_size > 0
+    assert (tmp_path / "copy" / "stack.json").exists()
 
 
 def test_every_command_has_examples():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from sigkit.errors import (
     FileUnwritable,
     LockTimeout,
     NoStack,
+    OriginalServed,
     OtherStackVersion,
     Place,
     PlainHttpRefused,
@@ -34,11 +38,16 @@ from sigkit.errors import (
     UrlRefused,
     WrongShape,
 )
+from sigkit.keys.private import generate
+from sigkit.services.serve import running_registry
 from sigkit.services.stack import layout
+from sigkit.services.stack.backup import make_backup
 from sigkit.services.stack.beside import beside
+from sigkit.services.stack.restore import Said
 from sigkit.services.stack.run import running_stack
 from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from sigkit.services.tls import Tls
+from sigkit.strict import encode_base64
 from tests.simulators import stacks
 from tests.simulators.trusting import FixedClock
 
@@ -418,7 +427,20 @@ def test_an_address_that_the_url_does_not_say_is_asked_for(stack):
     rename(stack, "https://stack.example")
     with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory), tls=Tls("cert.pem", "key.pem")):
         pass
-    assert caught.value.remedy == "--listen 0.0.0.0:443"
+    options = "--listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem"
+    assert caught.value.remedy == f"sigkit stack up {shlex.quote(str(stack.directory))} {options}"
+    with pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert caught.value.remedy.endswith(" --listen 0.0.0.0:443 --tls-cert CERT --tls-key KEY")
+
+
+def test_of_an_address_in_use_no_other_is_advised_for_clients_know_one(stack):
+    host, _, port = stack.url.removeprefix("http://").rpartition(":")
+    with socket.create_server((host, int(port))), pytest.raises(AddressUnusable) as caught, running_stack(str(stack.directory)):
+        pass
+    assert "--listen" not in caught.value.remedy
+    assert f":{port}'" in caught.value.remedy
+    assert f"proxy at {stack.url}" in caught.value.remedy
 
 
 def test_a_url_with_tls_needs_certificate_or_proxy(stack):
@@ -491,14 +513,63 @@ def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for
     assert "evil" not in json.dumps(issuers[stack.url])
 
 
+# --- going on with a backup
+
+
+def backed_up(stack: stacks.Stack, into: Path) -> str:
+    """Make a backup without the last entry, which the stack gets after it."""
+    make_backup(str(stack.directory), str(into), SystemClock())
+    with running_stack(str(stack.directory)):
+        digest = hashlib.sha256(b"after").digest()
+        key = generate("ecdsa-p256")
+        verifier = {"publicKey": {"rawBytes": encode_base64(key.public.spki)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+        request = {"digest": encode_base64(digest), "signature": {"content": encode_base64(key.sign(b"after")), "verifier": verifier}}
+        stack.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request})
+    return str(into)
+
+
+def test_a_backup_does_not_go_on_while_its_original_answers_with_more(stack, tmp_path):
+    backup, elsewhere = backed_up(stack, tmp_path / "backup"), stacks.free_url().removeprefix("http://")
+    with running_stack(str(stack.directory)):
+        with pytest.raises(OriginalServed) as caught, running_stack(backup, listen=elsewhere, said=Said.GO_ON):
+            pass
+        assert (caught.value.got, caught.value.status()) == (f"2 entries at {stack.url}, 1 in the backup", EXIT_USAGE)
+    assert (tmp_path / "backup" / "backup.json").exists()
+    with running_stack(backup, listen=elsewhere, said=Said.GO_ON) as running:
+        assert running.resumed_at == 1
+
+
+@pytest.mark.parametrize("other", ["another log", "no log", "as many entries"])
+def test_whoever_answers_else_hinders_no_backup_from_going_on(stack, tmp_path, other):
+    backup, elsewhere = backed_up(stack, tmp_path / "backup"), stacks.free_url().removeprefix("http://")
+    if other == "as many entries":
+        shutil.rmtree(backup)
+        make_backup(str(stack.directory), backup, SystemClock())
+        answering = running_stack(str(stack.directory))
+    elif other == "another log":
+        shutil.rmtree(stack.directory)
+        backed_up(stacks.make(stack.directory, url=stack.url), tmp_path / "another backup")
+        answering = running_stack(str(stack.directory))
+    else:
+        answering = running_registry(tmp_path / "registry", stack.url.removeprefix("http://"))
+    with answering, running_stack(backup, listen=elsewhere, said=Said.GO_ON):
+        pass
+
+
 # --- status
+
+
+def root_hash(stack: stacks.Stack) -> str:
+    """Return what the served log says."""
+    with running_stack(str(stack.directory)):
+        return base64.b64decode(stack.call("GET", "/api/v2/checkpoint")[1].splitlines()[2]).hex()
 
 
 def test_status_says_what_is_there_and_never_calls_the_log_transparent(stack):
     document = encode(read_status(str(stack.directory), SystemClock()))
     assert isinstance(document, dict)
     assert (document["schema"], document["name"], document["url"]) == ("sigkit.stack.status/1", "acme", stack.url)
-    assert document["log"] == {"size": 1, "origin": "127.0.0.1", "witnesses": 0}
+    assert document["log"] == {"size": 1, "origin": "127.0.0.1", "rootHash": root_hash(stack), "witnesses": 0}
     assert document["process"] is None
     assert document["offlineKeysHere"] is True
     expiries = document["expiries"]

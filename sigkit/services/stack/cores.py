@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
-from sigkit import durable
+from sigkit import durable, limits
+from sigkit.errors import Place, SigkitError
 from sigkit.limits import BodyLimits
 from sigkit.net.session import Session
 from sigkit.services import issuer_list, pki, tsa
@@ -29,16 +31,27 @@ from sigkit.services.stack.layout import CLIENTS, LOG_STATE
 from sigkit.services.storage import Storage
 from sigkit.services.tokens import TokenVerifier
 from sigkit.services.tsa import TimestampAuthority
-from sigkit.services.tuf import Repository
-from sigkit.strict import encode_json
+from sigkit.services.tuf import ONLINE_ROLES, Repository
+from sigkit.strict import encode_json, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sigkit.clock import Clock
+    from sigkit.keys.private import PrivateKey
     from sigkit.services.stack.layout import StackConfig
 
 _LOG_KEY: Final = "log.key"
+_KEYS: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
+    ("ca/ca.key", pki.load_key),
+    ("ct/ct.key", pki.load_key),
+    ("ct/ct-checkpoint.key", pki.load_log_key),
+    (f"log/{_LOG_KEY}", pki.load_log_key),
+    ("tsa/tsa.key", pki.load_key),
+    ("oidc/oidc.key", pki.load_key),
+)
+_MOST_KEYS: Final = 100  # of one role; a stack gives each one
+_ROOT: Final = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 # Each core has a limit of its own, and answers in its own form; this one holds whatever they forget.
 _BODY: Final = BodyLimits(8 * 2**20)
 
@@ -125,9 +138,43 @@ def opened_log(directory: str) -> Iterator[TileLog]:
         LogDamaged: (TLOG) they do not.
         SigkitError: as `TileLog.open`.
     """
-    key = pki.load_log_key(os.path.join(directory, "log", _LOG_KEY))
-    with TileLog.open(os.path.join(directory, "log", LOG_STATE), key, terms=terms_of) as log:
+    with TileLog.open(os.path.join(directory, "log", LOG_STATE), load_log_key(directory), terms=terms_of) as log:
         yield log
+
+
+def load_log_key(directory: str) -> PrivateKey:
+    """Read the key of the stack's log.
+
+    Raises:
+        SigkitError: as `pki.load_log_key`.
+    """
+    return pki.load_log_key(os.path.join(directory, "log", _LOG_KEY))
+
+
+def find_bad_keys(directory: str) -> Iterator[SigkitError]:
+    """Give for each key that the running process needs and that cannot be read why that is; the place is its file.
+
+    Raises:
+        SigkitError: (UNAVAIL, PARSE) TUF's root does not say which are its keys.
+    """
+    files = [*_KEYS, *((f"tuf/keys/tuf-{role}-{keyid}.pem", pki.load_key) for role, keyid in _online_keys(os.path.join(directory, "tuf")))]
+    for name, load in files:
+        try:
+            load(os.path.join(directory, name))
+        except SigkitError as err:
+            yield err
+
+
+def _online_keys(tuf: str) -> Iterator[tuple[str, str]]:
+    """Give the role and the id of each key that TUF's newest root names for what is signed online."""
+    metadata = os.path.join(tuf, "metadata")
+    versions = [int(found[1]) for name in os.listdir(metadata) if (found := _ROOT.fullmatch(name))]
+    path = os.path.join(metadata, f"{max(versions, default=1)}.root.json")
+    raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path))
+    roles = parse_json(raw, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path)).member("signed").member("roles")
+    for role in ONLINE_ROLES:
+        for keyid in roles.member(role).member("keyids").items(_MOST_KEYS):
+            yield role, keyid.text()
 
 
 @contextlib.contextmanager

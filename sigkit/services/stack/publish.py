@@ -15,6 +15,7 @@ from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
 from sigkit.services.stack.cores import open_repository
 from sigkit.services.stack.layout import CLIENTS
+from sigkit.services.stack.resume import refuse_backup
 from sigkit.text import format_time
 from sigkit.trust.signing_config import parse_signing_config
 from sigkit.trust.trusted_root import parse_trusted_root
@@ -52,10 +53,12 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
         OldEvidenceDropped: (ROOT) something is, and it has to be kept; nothing was published.
         ForeignServices: (ROOT) clients would sign with what they refuse; nothing was published.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        StackRestored: (UNAVAIL) it is a backup: two roots of one version could come to be.
         FileUnreadable, FileUnwritable: (UNAVAIL) a file, or an offline key.
         SigkitError: (PARSE, ROOT, LIMIT) clients would not take a document; nothing was published.
     """
     layout.load_config(directory)
+    refuse_backup(directory)
     places = Place.operator(trusted_root), Place.operator(signing_config)
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)
     new = parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)

@@ -6,8 +6,10 @@ Clients find every service under the stack's URL. Who listens beyond loopback do
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import shlex
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,8 +21,10 @@ from sigkit.net.address import is_loopback_name
 from sigkit.services.serve import running, until_told
 from sigkit.services.stack import layout
 from sigkit.services.stack.cores import opened_cores
+from sigkit.services.stack.head import read_head
 from sigkit.services.stack.process import told
 from sigkit.services.stack.restore import Said, is_marked, take_mark_away
+from sigkit.services.stack.resume import refuse_backup, refuse_if_original_has_more
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape, format_time
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.clock import Clock
+    from sigkit.net.url import Origin
     from sigkit.services.stack.layout import StackConfig
     from sigkit.services.tls import Tls
     from sigkit.services.tuf import Repository
@@ -45,6 +50,7 @@ class RunningStack(Data):
 
     config: StackConfig
     address: str  # `host:port` as it listens
+    resumed_at: int | None  # entries of the log of a backup that goes on now
 
 
 @contextlib.contextmanager
@@ -105,25 +111,56 @@ def running_stack(
     Raises:
         LockTimeout: (UNAVAIL) another process serves it.
         StackRestored, NoBackup: (UNAVAIL) see `restore.is_marked`.
+        OriginalServed: (UNAVAIL) see `resume.refuse_if_original_has_more`.
         AddressUnusable: (NET) see `serve.running`.
         SigkitError: as `layout.load_config` and each service.
     """
     clock = clock or SystemClock()
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
+        if said is Said.NOTHING:
+            refuse_backup(directory)
         marked = is_marked(directory, said)
-        where = _where(config, listen, tls)
+        where = _where(directory, config, listen, tls, said)
+        resumed_at = _resume(directory, config) if marked else None
         with contextlib.ExitStack() as stack:
             with layout.whole():
                 mounts, repository = stack.enter_context(opened_cores(directory, config, clock))
             if marked:
                 repository.resign_beyond(clock.now())  # done once more where it is not served after that: versions do not run out
             stack.enter_context(fresh(repository, clock))  # before anybody can ask for what has expired while it was off
-            address = stack.enter_context(running(mounts, where, tls=tls, names=(config.origin.host,)))
+            with _fixed_address_told(config):
+                address = stack.enter_context(running(mounts, where, tls=tls, names=(config.origin.host,)))
             stack.enter_context(told(directory, address, clock))
             if marked:
                 take_mark_away(directory)
-            yield RunningStack(config, address)
+            yield RunningStack(config, address, resumed_at)
+
+
+def _resume(directory: str, config: StackConfig) -> int:
+    """Return how many entries a backup's log goes on from, if it may."""
+    with layout.whole():
+        head = read_head(directory)
+        refuse_if_original_has_more(directory, config, head)
+    return head.size
+
+
+@contextlib.contextmanager
+def _fixed_address_told(config: StackConfig) -> Iterator[None]:
+    """Let the refusal of an address that is in use not advise any other: clients know one, and would speak to whoever has it.
+
+    Raises:
+        AddressUnusable: (NET) as the block.
+    """
+    try:
+        yield
+    except AddressUnusable as err:
+        if isinstance(err.__cause__, OSError) and err.__cause__.errno == errno.EADDRINUSE:
+            port = err.place.source.rpartition(":")[2]
+            err.remedy = (
+                f"free the port: ss -ltnp 'sport = :{port}'; or listen on another and put a proxy at {config.url}, which clients ask"
+            )
+        raise
 
 
 def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, said: Said, ready: Callable[[RunningStack], None]) -> None:
@@ -145,7 +182,15 @@ def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, said: Sa
         wait()
 
 
-def _where(config: StackConfig, listen: str | None, tls: Tls | None) -> str:
+def up_line(directory: str, origin: Origin, said: Said = Said.NOTHING, tls: Tls | None = None) -> str:
+    """Return the whole command that serves a stack under its URL on this machine."""
+    listen = "" if is_loopback_name(origin.host) else f" --listen 0.0.0.0:{origin.port}"
+    cert, key = (shlex.quote(tls.certificate), shlex.quote(tls.key)) if tls else ("CERT", "KEY")
+    files = f" --tls-cert {cert} --tls-key {key}" if origin.scheme == "https" else ""
+    return f"sigkit stack up{' --restored' if said is Said.GO_ON else ''} {shlex.quote(directory)}{listen}{files}"
+
+
+def _where(directory: str, config: StackConfig, listen: str | None, tls: Tls | None, said: Said) -> str:
     """Return the address to listen on.
 
     Raises:
@@ -156,13 +201,11 @@ def _where(config: StackConfig, listen: str | None, tls: Tls | None) -> str:
         raise AddressUnusable(
             "the stack's URL is without TLS: clients would not speak it", place=place, remedy="make one with --url https://…"
         )
+    line = up_line(directory, origin, said, tls)
     if listen is None and not is_loopback_name(origin.host):
-        raise AddressUnusable("on which of this machine's addresses?", place=place, remedy=f"--listen 0.0.0.0:{origin.port}")
+        raise AddressUnusable("on which of this machine's addresses?", place=place, remedy=line)
     if tls is None and origin.scheme == "https" and listen is None:
-        raise AddressUnusable(
-            "the stack's URL is with TLS",
-            place=place,
-            remedy="--tls-cert and --tls-key; behind a proxy that speaks it, --listen 127.0.0.1:PORT",
-        )
+        remedy = f"{line}; behind a proxy that speaks it, --listen 127.0.0.1:PORT"
+        raise AddressUnusable("the stack's URL is with TLS", place=place, remedy=remedy)
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     return listen or f"{host}:{origin.port}"

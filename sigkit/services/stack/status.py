@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import tempfile
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
-from sigkit.errors import FileUnreadable, LogDamaged, Place
 from sigkit.services import ca, tsa
-from sigkit.services.log.journal import Journal
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.backup import size_of
-from sigkit.services.stack.layout import BACKUP, LOG_STATE, OFFLINE, RESTORED, SERVICES, StackConfig
-from sigkit.services.stack.process import Process, find_process
-from sigkit.services.stack.space import FULL, LOW_BYTES, free_bytes
+from sigkit.services.stack.head import read_head
+from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
+from sigkit.services.stack.process import Process, find_process, is_locked
+from sigkit.services.stack.resume import resume_line
+from sigkit.services.stack.space import LOW_BYTES, free_bytes
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import counted, escape, format_time, human_size
 
@@ -26,14 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sigkit.clock import Clock
+    from sigkit.errors import SigkitError
     from sigkit.strict import Json
+    from sigkit.tlog.checkpoint import Checkpoint
 
 _SOON: Final = timedelta(days=60)
-_ORIGIN_LINES: Final = 2
 # What the operator has to know before he says "transparency log" to anybody.
 NOT_WITNESSED: Final = "no witness has signed it: nobody but this machine vouches that everybody sees the same log"
-
-
+_KILLED: Final = "    its process ended without being stopped: it was killed, or the machine went down; each answered entry is there"
+_LOST_KEY: Final = "without it the stack does not start; restore the file from a backup"
 _FREE_SOME: Final = ": free some, without space the stack takes no entry and no image"
 
 
@@ -87,10 +86,11 @@ class Status(Data):
     directory: str
     config: StackConfig
     process: Process | None
+    killed: bool  # the last process ended without being stopped
     backup: bool  # nobody has said yet that it may go on
     restored: bool  # somebody has
-    log_size: int
-    log_origin: str
+    log: Checkpoint
+    bad_keys: tuple[SigkitError, ...]  # why each cannot be read; the place is its file
     expiries: tuple[Expiry, ...]
     sizes: tuple[tuple[str, int], ...]  # bytes of each service
     free_bytes: int  # of the disk
@@ -108,39 +108,25 @@ def read_status(directory: str, clock: Clock) -> Status:
     directory = os.path.abspath(directory)
     config = layout.load_config(directory)
     with layout.whole():
-        origin, size = _log_head(os.path.join(directory, "log", LOG_STATE, "journal"))
+        head = read_head(directory)
         expiries = tuple(_expiries(directory))
+        bad_keys = tuple(cores.find_bad_keys(directory))
+    process = find_process(directory)
     return Status(
         directory,
         config,
-        find_process(directory),
+        process,
+        process is None and os.path.lexists(os.path.join(directory, RUN)) and not is_locked(directory),
         os.path.lexists(os.path.join(directory, BACKUP)),
         os.path.lexists(os.path.join(directory, RESTORED)),
-        size,
-        origin,
+        head,
+        bad_keys,
         expiries,
         tuple((name, size_of(os.path.join(directory, name))) for name in SERVICES),
         free_bytes(directory),
         os.path.isdir(os.path.join(directory, OFFLINE)),
         clock.now(),
     )
-
-
-def _log_head(path: str) -> tuple[str, int]:
-    """Return origin and size of the newest tree in a journal, out of a copy: opening it is its owner's affair."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="sigkit-") as scratch:
-            copy = os.path.join(scratch, "journal")
-            shutil.copyfile(path, copy)
-            journal, records = Journal.open(copy)
-            journal.close()
-    except OSError as err:
-        place = Place(tempfile.gettempdir() if err.errno in FULL else path)
-        raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
-    origin, size = records[-1].checkpoint.split("\n", _ORIGIN_LINES)[:_ORIGIN_LINES]
-    if not (size.isascii() and size.isdecimal()):
-        raise LogDamaged("the newest checkpoint has no size", place=Place(path))
-    return origin, int(size)
 
 
 def _expiries(directory: str) -> Iterator[Expiry]:
@@ -171,6 +157,11 @@ def expired_while_running(directory: str, clock: Clock) -> tuple[Expiry, ...]:
     return tuple(item for item in _expiries(directory) if item.state(clock.now()) is State.EXPIRED)
 
 
+def is_good(status: Status) -> bool:
+    """Tell whether nothing has to be done at once: nothing has expired, and each key that serving it needs is there."""
+    return not expired(status) and not status.bad_keys
+
+
 def first(status: Status) -> Due:
     """Return what ends first of all."""
     return _due(status, min(status.expiries, key=lambda item: item.until))
@@ -182,15 +173,17 @@ def first_by_hand(status: Status) -> Due:
 
 
 def _due(status: Status, item: Expiry) -> Due:
-    if item.renewal is Renewal.BY_ITSELF and status.process is not None:
-        return Due(item, "")
+    if status.backup or (item.renewal is Renewal.BY_ITSELF and status.process is not None):
+        return Due(item, "")  # a backup is neither served nor signed for
     offline = os.path.join(status.directory, OFFLINE) if status.offline_here else "OFFLINE"
     return Due(item, item.renewal.command.format(shlex.quote(status.directory), shlex.quote(offline)))
 
 
-def _say(due: Due, now: datetime) -> str:
-    ended = due.item.state(now) is State.EXPIRED
-    said = f"{due.item.what} {'ended' if ended else 'ends'} {_days(due.item.until - now)}"
+def _say(due: Due, status: Status) -> str:
+    ended = due.item.state(status.now) is State.EXPIRED
+    said = f"{due.item.what} {'ended' if ended else 'ends'} {_days(due.item.until - status.now)}"
+    if status.backup:
+        return said
     return f"{said}: {escape(due.command)}" if due.command else f"{said}; the stack signs it again by itself"
 
 
@@ -201,16 +194,19 @@ def describe(status: Status) -> tuple[str, ...]:
     if process is not None:
         lines.append(f"  running    process {process.pid} on {escape(process.address)}, since {escape(process.started)}")
     else:
-        lines.append("  stopped")
+        lines.append(f"  stopped{_KILLED if status.killed else ''}")
     if status.backup:
-        lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md)")
+        lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md); then, if that one does not run:")
+        lines.append(f"             {escape(resume_line(status.directory))}")
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
     lines += [
-        f"  log        {counted(status.log_size, 'entry', 'entries')}, origin {escape(status.log_origin)}",
+        f"  log        {counted(status.log.size, 'entry', 'entries')}, origin {escape(status.log.origin)}",
+        f"             root hash {status.log.root.hex()}",
         f"             {NOT_WITNESSED}",
     ]
-    lines += [f"  {word:<9}  {_say(due, status.now)}" for word, due in (("first", first(status)), ("by hand", first_by_hand(status)))]
+    lines += [f"  DAMAGED    {escape(str(err.place))}: {escape(err.problem)}; {_LOST_KEY}" for err in status.bad_keys]
+    lines += [f"  {word:<9}  {_say(due, status)}" for word, due in (("first", first(status)), ("by hand", first_by_hand(status)))]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
         state = item.state(status.now)
@@ -238,9 +234,11 @@ def encode(status: Status) -> Json:
         "url": status.config.url,
         "created": format_time(status.config.created),
         "process": process,
+        "endedUnstopped": status.killed,
         "backup": status.backup,
         "restored": status.restored,
-        "log": {"size": status.log_size, "origin": status.log_origin, "witnesses": 0},
+        "log": {"size": status.log.size, "origin": status.log.origin, "rootHash": status.log.root.hex(), "witnesses": 0},
+        "badKeys": [{"file": err.place.source, "problem": err.problem} for err in status.bad_keys],
         "expiries": [
             {"what": item.what, "until": format_time(item.until), "state": item.state(status.now).value} for item in status.expiries
         ],
