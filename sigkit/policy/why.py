@@ -39,6 +39,7 @@ from sigkit.policy.decision import (
 from sigkit.policy.distinct import signer_id
 from sigkit.policy.evaluate import describe_signer, is_signature
 from sigkit.policy.explain import Line, fact_lines, hint_line, reason_lines
+from sigkit.policy.model import FLAGS
 from sigkit.strict import encode_json
 from sigkit.verify.facts import IdentitySigner
 
@@ -85,10 +86,11 @@ class Why(NamedTuple):
     def lines(self) -> Iterator[Line]:
         """Give everything below the headline, in the order to print."""
         record = self.record
+        by_flags = str(record.rule_place) == FLAGS
         rule = "no rule matches" if record.rule is None else f"{record.rule}  ({record.rule_place})"
         yield Line(1, "image", record.request.reference)
         yield Line(1, "policy", f"{record.policy.name} {record.policy.digest}")
-        yield Line(1, "rule", rule)
+        yield Line(1, "rule", "none: the flags say who must have signed" if by_flags else rule)
         if not record.facts and not record.refused:
             yield Line(1, "tried", "nothing: no evidence was found, or the rule asks for none")
         for number, facts in enumerate(record.facts, 1):
@@ -106,7 +108,7 @@ class Why(NamedTuple):
         for left in record.unchecked:
             yield Line(1, "unchecked", f"{left.what}: {left.why}")
         for change in self.changes:
-            yield Line(1, "change", f"{change.step}  ({change.where})" if change.where else change.step)
+            yield Line(1, "change", f"{change.step}  ({change.where})" if change.where and not by_flags else change.step)
         hints = record.hints()
         yield from map(hint_line, hints)
         if not hints and record.tag_may_be_of_a_child():
@@ -114,7 +116,8 @@ class Why(NamedTuple):
         # Where the right one signed, and something else is missing, another signer would be no help.
         if record.tree is not None and any(leaf.reason.code in _ANOTHER_SIGNED for leaf in _unmet_leaves(record.tree)):
             for signer in self.instead:
-                yield Line(1, "or", f"if {describe_signer(signer)} may vouch for it, let the rule say so: {_as_requirement(signer)}")
+                step = f"give {_as_flags(signer)}" if by_flags else f"let the rule say so: {_as_requirement(signer)}"
+                yield Line(1, "or", f"if {describe_signer(signer)} may vouch for it, {step}")
 
 
 def explain_why(decision: Decision) -> Why:
@@ -184,6 +187,16 @@ def _as_requirement(signer: Signer) -> str:
         named: dict[str, Json] = {"issuer": signer.issuer, "subject": signer.subject} if signer.issuer else {"subject": signer.subject}
         return f"identity: {encode_json(named).decode()}"
     return f"key: NAME, with the key {signer.key} under `keys`"
+
+
+def _as_flags(signer: Signer) -> str:
+    """Write who signed as the flags that ask for it; where no issuer is named, any will do."""
+    from shlex import quote
+
+    if not isinstance(signer, IdentitySigner):
+        return f"--key FILE with the key {signer.key}"
+    issuer = f"--certificate-oidc-issuer {quote(signer.issuer)}" if signer.issuer else "--certificate-oidc-issuer-regexp '.*'"
+    return f"--certificate-identity {quote(signer.subject)} {issuer}"
 
 
 def encode_why(why: Why) -> dict[str, Json]:

@@ -74,7 +74,11 @@ def test_flags_are_explained_like_a_policy(image, capsys):
     assert run(["sign", "--key", "other.key", image]) == 0
     capsys.readouterr()
     assert explain(image, "--key", "release.pub") == 1
-    assert "because     signed, but not by key release.pub" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "because     signed, but not by key release.pub" in told
+    assert "rule        none: the flags say who must have signed" in told
+    assert "let the rule" not in told
+    assert not [line for line in told.splitlines() if line.startswith("  change ") and line.endswith("(flags)")]
     assert explain(image, "--key", "other.pub") == 0
 
 

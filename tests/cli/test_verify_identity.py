@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -56,10 +57,19 @@ def test_issuers_that_differ_by_a_slash_at_the_end_are_said_to(release):
         done = release.sigkit(*verb, *wanted, release.reference)
         assert done.status == 1
         assert "the issuers differ by a slash at the end" in done.said
-        assert f"if that issuer is meant, write --certificate-oidc-issuer {ISSUER}\n" in done.out.replace("  (flags)", "")
+        assert f"if that issuer is meant, write --certificate-oidc-issuer {ISSUER}\n" in done.out
         assert "sigkit sign" not in done.said  # as an issuer that nobody is
     second = ("--certificate-identity", "somebody@else.example", *wanted[2:])
     assert "by a slash" not in release.sigkit("verify", *second, release.reference).said
+
+
+def test_whoever_signed_instead_is_told_as_the_flags_that_ask_for_them(release):
+    release.sign_as(Simulator())
+    wanted = ("--certificate-identity", "somebody@else.example", "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json")
+    told = release.sigkit("policy", "explain", *wanted, release.reference).out
+    (line,) = [line for line in told.splitlines() if "may vouch for it" in line]
+    given = shlex.split(line.partition(", give ")[2])
+    assert release.sigkit("verify", *given, "--trusted-root", "root.json", release.reference).status == 0
 
 
 def test_an_expression_must_fit_the_whole_identity(release):
