@@ -27,3 +27,5 @@ def opened_roots(output: Output, reach: Reach) -> Iterator[RootStore]:
     finally:
         for note in store.notes:
             output.note(escape(note))
+        for note in store.details:
+            output.detail(escape(note))

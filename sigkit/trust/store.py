@@ -88,7 +88,7 @@ class NamedRoot(Data):
 
 
 class RootStore:
-    """Loads trust roots by name. What a person should know about them stands in `notes` afterwards."""
+    """Loads trust roots by name. What a person should know about them stands in `notes` afterwards, what is in order in `details`."""
 
     def __init__(self, pins: Pins, clock: Clock, sessions: Sessions | None) -> None:
         """Load from these pins; `sessions` opens connections, given a file of certificate authorities; without it nothing is fetched."""
@@ -97,6 +97,7 @@ class RootStore:
         self._sessions = sessions
         self._loaded: dict[tuple[str, Allowance], NamedRoot] = {}
         self.notes: list[str] = []
+        self.details: list[str] = []
 
     @property
     def directory(self) -> str | None:
@@ -298,7 +299,7 @@ class RootStore:
             told = f"this machine's clock is {human_age(-age)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
         else:
             told = f"checked with {pin.mirror} {human_age(age)} ago"
-        self.notes.append(f"trusted root {pin.name}: {told}")
+        (self.details if _NOTHING <= age < _REFRESH_AFTER else self.notes).append(f"trusted root {pin.name}: {told}")
         return found
 
     def _kept(self, pin: TufPin) -> Proved | None:

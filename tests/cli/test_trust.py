@@ -220,6 +220,15 @@ def test_update_says_a_line_of_each_root(home, mirror, instance):
     assert "https://ca.example" in home("trust", "update", "-v").stdout
 
 
+def test_the_age_of_a_root_is_told_from_a_day_on_and_else_to_whom_asks(home, instance):
+    for days, name in ((0.9, "young"), (1.1, "old")):
+        fetch(publish(instance, days_ago=days), home.trust, name)
+    verify = ("verify-blob", *WHO, "--bundle", "b.json", "file", "--trusted-root")
+    assert "ago" not in home(*verify, "young").stderr
+    assert "hours ago" in home(*verify, "young", "-v").stderr
+    assert "ago" in home(*verify, "old").stderr
+
+
 def test_update_says_when_the_mirror_is_down(home, instance):
     fetch(publish(instance), home.trust)
     done = home("trust", "update", "acme")
