@@ -678,8 +678,7 @@ class StackRestored(UnavailError):
     So a backup is neither served nor signed for until its owner says that its log may go on, by `sigkit stack up --restored`:
     - on a copy of it (`cp -a BACKUP NEW`), for what is served is no backup any more;
     - never while the stack that it is of runs, and not if that one's disk can be read: copy its directory then, and nothing is lost;
-    - if nothing was logged after it there is no fork; if something was, tell everybody who verifies, and have clients forget the
-      checkpoint that they keep (`sigkit log forget ORIGIN`).
+    - if nothing was logged after it there is no fork; else whoever verifies is told, and forgets: `sigkit log forget ORIGIN`.
     docs/stack.md has the rest.
     """
 

@@ -69,7 +69,8 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
     layout.check_name(name, Place.operator("--name"))
     made = make_stack(directory, offline, name, origin, SystemClock())
     shown = escape(directory)
-    if url is not None and (taken := _taken(origin)):
+    taken = _taken(origin) if url is not None else ""
+    if taken:
         output.note(
             f"warning  something listens on {taken} already: while it does, `up` cannot. The URL cannot be changed: free the port, or make"
             " another stack with another --url"
@@ -87,6 +88,7 @@ def init(output: Output, directory: str, name: str, url: str | None, offline: st
             "offline": made.offline,
             "name": made.config.name,
             "url": made.config.url,
+            "urlInUse": bool(taken),
         },
     )
 

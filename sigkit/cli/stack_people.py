@@ -57,13 +57,22 @@ def token(output: Output, directory: str, subject: str, lifetime_s: int, audienc
         if "://" not in subject and "@" not in subject:
             err.expected = "a workload's URI such as https://ci.acme.example/app, or a person's e-mail address"
         raise err.within(Place.operator(subject)) from err
-    if silent := _silent_claims(subject, named):
+    silent = _silent_claims(subject, named)
+    if silent:
         output.note(f"note  in the token alone, for no certificate carries it: --claim {escape(', '.join(silent))}")
     if not output.json and not sys.stdout.isatty():
         click.echo(made, nl=False)  # cosign sends a file as it is, and a header with a line end is none
         return
     output.answer(
-        [made], {"schema": "sigkit.stack.token/1", "token": made, "subject": subject, "issuer": issuer.url, "lifetimeSeconds": lifetime_s}
+        [made],
+        {
+            "schema": "sigkit.stack.token/1",
+            "token": made,
+            "subject": subject,
+            "issuer": issuer.url,
+            "lifetimeSeconds": lifetime_s,
+            "claimsInNoCertificate": list(silent),
+        },
     )
 
 

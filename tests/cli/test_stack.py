@@ -245,6 +245,7 @@ def test_init_warns_where_something_listens_at_the_url_already(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         url = f"http://localhost:{other.getsockname()[1]}"
         made = sigkit("stack", "init", tmp_path / "stack", "--url", url)
+        assert answer("stack", "init", tmp_path / "second", "--url", url)["urlInUse"] is True
     assert made.stderr.startswith(f"warning  something listens on {url.removeprefix('http://')} already")
     assert made.stdout.startswith("made")
     assert sigkit("stack", "init", tmp_path / "other", "--url", url).stderr == ""
@@ -337,6 +338,7 @@ def test_a_claim_that_reaches_no_certificate_is_said_to(stack, subject, given, s
     done = sigkit("stack", "token", stack.directory, subject, *claims)
     assert done.stdout.count(".") == 2
     assert done.stderr == (f"note  in the token alone, for no certificate carries it: --claim {silent}\n" if silent else "")
+    assert answer("stack", "token", stack.directory, subject, *claims)["claimsInNoCertificate"] == (silent.split(", ") if silent else [])
 
 
 @pytest.mark.parametrize("given", ["team", "groups", "sourceRepositoryOwnerURI", "sourceRepositoryURI", "environment", "buildSignerDigest"])

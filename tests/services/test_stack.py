@@ -542,6 +542,7 @@ def test_a_backup_does_not_go_on_while_its_original_answers_with_more(stack, tmp
 @pytest.mark.parametrize("other", ["another log", "no log", "as many entries"])
 def test_whoever_answers_else_hinders_no_backup_from_going_on(stack, tmp_path, other):
     backup, elsewhere = backed_up(stack, tmp_path / "backup"), stacks.free_url().removeprefix("http://")
+    answering: contextlib.AbstractContextManager[object]
     if other == "as many entries":
         shutil.rmtree(backup)
         make_backup(str(stack.directory), backup, SystemClock())

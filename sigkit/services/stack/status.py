@@ -196,7 +196,7 @@ def describe(status: Status) -> tuple[str, ...]:
     else:
         lines.append(f"  stopped{_KILLED if status.killed else ''}")
     if status.backup:
-        lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md); then, if that one does not run:")
+        lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md); on a copy, then:")
         lines.append(f"             {escape(resume_line(status.directory))}")
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
