@@ -1,0 +1,216 @@
+"""Files of a stack's directory, read to be copied: regular files in real directories, whatever lies there.
+
+Root makes the backup of a stack that a service account owns, and that account may lay links in its directory, also between two looks: no
+link below the name that the operator gave is followed, and what stands in the place of a file is refused by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from typing import IO, TYPE_CHECKING, Final
+
+from sigkit.errors import DigestMismatch, FileUnreadable, NoStackFile, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Self
+
+    from sigkit.digest import Digest
+
+_PIECE_BYTES: Final = 1 << 20
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO in the place of a file must not hang us
+
+
+class Folder:
+    """A directory that is held open: whatever its name becomes, its files are those below it. A context manager that closes it."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        """Take an open directory, and the path by which it is spoken of."""
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def open(cls, path: str) -> Folder:
+        """Open a directory by the name that the operator gave, which may lead through links.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) there is none, no permission.
+        """
+        try:
+            return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as err:
+            raise _unreadable(path, err) from err
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def handle(self) -> str:
+        """A name under which the directory is found whatever its own name becomes."""
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def list(self) -> tuple[list[str], list[str]]:
+        """Return the names of the directories in it and of the files, but for those that are being written.
+
+        Raises:
+            NoStackFile: (UNAVAIL) something else is there.
+            FileUnreadable: (UNAVAIL) no permission.
+        """
+        directories, files = [], []
+        try:
+            with os.scandir(self._descriptor) as found:
+                for entry in found:
+                    if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                        continue  # of `durable.create`
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.name)
+                    elif entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)
+                    else:
+                        raise _no_file(os.path.join(self.path, entry.name))
+        except OSError as err:
+            raise _unreadable(self.path, err) from err
+        return sorted(directories), sorted(files)
+
+    def below(self, name: str) -> Folder | None:
+        """Open a directory in it; none when there is none.
+
+        Raises:
+            NoStackFile: (UNAVAIL) something else has that name.
+            FileUnreadable: (UNAVAIL) no permission.
+        """
+        path = os.path.join(self.path, name)
+        try:
+            return Folder(path, os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=self._descriptor))
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise _unreadable(path, err) from err
+
+    def find(self, path: str) -> IO[bytes] | None:
+        """Open a file below it, by a path with slashes; none when there is none.
+
+        Raises:
+            NoStackFile: (UNAVAIL) something else has that name.
+            FileUnreadable: (UNAVAIL) no permission.
+        """
+        first, _, rest = path.partition("/")
+        if rest:
+            below = self.below(first)
+            if below is None:
+                return None
+            with below:
+                return below.find(rest)
+        full = os.path.join(self.path, path)
+        try:
+            file = open(full, "rb", opener=lambda _, flags: os.open(path, flags | _FLAGS, dir_fd=self._descriptor))  # noqa: SIM115
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise _unreadable(full, err) from err
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise _no_file(full)
+        return file
+
+    def is_still(self, name: str, file: IO[bytes]) -> bool:
+        """Tell whether an open file of it has that name."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
+
+
+def copy_file(source: Folder, path: str, target: str) -> bool:
+    """Copy a file; tell whether it was there.
+
+    Raises:
+        SigkitError: as `Folder.find`.
+        OSError: the copy cannot be written.
+    """
+    file = source.find(path)
+    if file is None:
+        return False
+    with file, open_copy(file, target) as copy:
+        shutil.copyfileobj(file, copy, _PIECE_BYTES)
+    return True
+
+
+def copy_content(source: Folder, path: str, target: str, digest: Digest) -> bool:
+    """Copy a file that is named by its digest, and prove that it is; tell whether it was there.
+
+    Raises:
+        DigestMismatch: (DIGEST) the original is damaged.
+        SigkitError: as `Folder.find`.
+        OSError: the copy cannot be written.
+    """
+    file = source.find(path)
+    if file is None:
+        return False
+    found = hashlib.new(digest.algorithm, usedforsecurity=True)
+    with file, open_copy(file, target) as copy:
+        while piece := file.read(_PIECE_BYTES):
+            found.update(piece)
+            copy.write(piece)
+    if found.digest() != digest.value:
+        raise DigestMismatch(
+            "what the registry keeps is damaged",
+            place=Place(os.path.join(source.path, path)),
+            expected=str(digest),
+            got=f"{digest.algorithm}:{found.hexdigest()}",
+            remedy="put the file of an older backup in its place; without one remove it, and push the image again",
+        )
+    return True
+
+
+def copy_tree(source: Folder, target: str, but: Collection[str] = ()) -> None:
+    """Copy all files below a directory that are not in the copy yet; what goes away meanwhile is passed over.
+
+    Args:
+        source: of the stack.
+        target: made if it is absent.
+        but: names in `source` itself that are not copied.
+
+    Raises:
+        SigkitError: as `Folder.list` and `Folder.find`.
+        OSError: the copy cannot be written.
+    """
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    directories, files = source.list()
+    for name in files:
+        if name not in but and not os.path.exists(os.path.join(target, name)):
+            copy_file(source, name, os.path.join(target, name))
+    for name in directories:
+        with contextlib.ExitStack() as stack:
+            if name not in but and (below := source.below(name)) is not None:
+                copy_tree(stack.enter_context(below), os.path.join(target, name))
+
+
+def open_copy(file: IO[bytes], target: str) -> IO[bytes]:
+    """Open the copy of a file, which only those may read who may read the file."""
+    mode = os.fstat(file.fileno()).st_mode & 0o777
+    return open(target, "wb", opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
+
+
+def _unreadable(path: str, err: OSError) -> FileUnreadable | NoStackFile:
+    # Of a link, O_NOFOLLOW says ELOOP, and with O_DIRECTORY ENOTDIR; of a socket, opening says ENXIO.
+    if err.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+        return _no_file(path)
+    remedy = "run it as its owner" if isinstance(err, PermissionError) else ""
+    return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path), remedy=remedy)
+
+
+def _no_file(path: str) -> NoStackFile:
+    return NoStackFile(
+        "a link, or nothing that can be copied, stands where a file or a directory of the stack must be",
+        place=Place(path),
+        remedy="put the file or the directory itself there, or remove what is there",
+    )
