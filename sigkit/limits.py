@@ -119,6 +119,7 @@ class Limits(Data):
 
 
 HTTP_HEAD_BYTES = 64 * 2**10  # of a request; the longest header of a client is a token of 16 KiB
+TLS_HANDSHAKE_S = 5.0  # a second handshake of a client far away takes half a second; asyncio's own is 60
 HTTP_HEADERS = 100  # of a request; clients send under 20
 HTTP_QUEUED = 8  # requests behind one whose answer is not finished; no client of a service here sends any
 HTTP_HEAD_S = 30.0  # for all of it; nginx gives 60

@@ -214,11 +214,13 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
     need_extra(Place(f"server on {listen}"), *SERVER)
     import uvicorn
 
+    from sigkit.services.accepting import TlsServer
     from sigkit.services.protocol import BoundedProtocol
 
     if tls is not None:
         check_files(tls)
     logging.getLogger("uvicorn.error").addFilter(_is_told)
+    most = _most_connections()
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -231,12 +233,12 @@ def _server(app: App, tls: Tls | None, listen: str) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_STOP_S,
-        limit_concurrency=_most_connections(),
+        limit_concurrency=most,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
     config.load()
-    return uvicorn.Server(config)
+    return TlsServer(config, most) if tls else uvicorn.Server(config)
 
 
 def _most_connections() -> int:

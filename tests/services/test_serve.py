@@ -312,6 +312,61 @@ def test_whoever_is_connected_is_served_while_one_too_many_is_being_turned_away(
         assert regular.getresponse().read() == b"{}"
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server closes the connection without a word, and wait until it does."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.attack("handshakes that do not come")
+def test_with_tls_whoever_connects_and_says_nothing_counts_and_what_is_beyond_is_closed(tmp_path, tls, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 3)
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_S", 3_600.0)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    with contextlib.ExitStack() as held:
+        host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
+        regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
+        held.callback(regular.close)
+        regular.request("GET", "/v2/")
+        assert regular.getresponse().read() == b"{}"
+        crowd = [held.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(4)]
+        assert all(map(is_closed, crowd[2:]))
+        regular.request("GET", "/v2/")
+        assert regular.getresponse().read() == b"{}"
+
+
+@pytest.mark.attack("handshakes that do not come")
+def test_a_handshake_that_does_not_come_makes_room_for_others(tmp_path, tls, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 2)
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_S", 0.2)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    with contextlib.ExitStack() as held:
+        host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
+        crowd = [held.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(2)]
+        assert all(map(is_closed, crowd))
+        regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
+        held.callback(regular.close)
+        regular.request("GET", "/v2/")
+        assert regular.getresponse().read() == b"{}"
+
+
+@pytest.mark.parametrize("said", [b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
+def test_what_is_no_handshake_ends_its_connection_only(tmp_path, tls, said):
+    with running_registry(tmp_path / "registry", tls=tls) as address:
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as stranger:
+            stranger.sendall(said)
+            while not is_closed(stranger):
+                pass
+        context = ssl.create_default_context(cafile=tls.certificate)
+        connection = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
+        connection.request("GET", "/v2/")
+        assert connection.getresponse().read() == b"{}"
+        connection.close()
+
+
 _NEW_KEY = ["openssl", "genpkey", "-algorithm"]
 
 
