@@ -153,12 +153,19 @@ def _list(output: Output, directory: str, waiting: tuple[Waiting, ...]) -> None:
     now, lines = SystemClock().now(), []
     for login in waiting:
         age, left = (human_age(max(span, timedelta())) for span in (now - login.started, login.ends - now))
+        where = f" from {login.peer}" if login.peer else ""
         lines += [
-            f"{login.user_code}  a {login.by}'s login, {age} old; it ends by itself in {left}",
+            f"{login.user_code}  a {login.by}'s login{where}, {age} old; it ends by itself in {left}",
             f"  next     sigkit stack approve {escape(shlex.quote(directory))} {login.user_code} --email ADDRESS",
         ]
     found: list[Json] = [
-        {"code": login.user_code, "started": format_time(login.started), "ends": format_time(login.ends), "by": login.by}
+        {
+            "code": login.user_code,
+            "started": format_time(login.started),
+            "ends": format_time(login.ends),
+            "by": login.by,
+            "from": login.peer,
+        }
         for login in waiting
     ]
     output.answer(lines or ["no login waits"], {"schema": "sigkit.stack.logins/1", "logins": found})

@@ -356,7 +356,9 @@ def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
     with up(stack.directory):
         first, second = start_login(stack), start_login(stack)
         waiting = answer("stack", "approve", stack.directory)["logins"]
-        assert [(login["code"], login["by"]) for login in waiting] == [(first, "device"), (second, "device")]
+        assert [(login["code"], login["by"], login["from"]) for login in waiting] == [
+            (code, "device", "127.0.0.1") for code in (first, second)
+        ]
         assert all(login["started"] < login["ends"] for login in waiting)
         shown = sigkit("stack", "approve", stack.directory).stdout
         assert f"sigkit stack approve {stack.directory} {first} --email ADDRESS" in shown
