@@ -116,8 +116,8 @@ def error_answer(status: int, code: str, message: str, headers: tuple[tuple[str,
     return json_answer(status, {"errors": [{"code": code, "message": message}]}, headers)
 
 
-def translate(err: SigkitError) -> tuple[int, str, str]:
-    """Return status, code and message for a refusal that a parser or the storage gave."""
+def translate(err: SigkitError) -> tuple[int, str, str] | None:
+    """Return status, code and message for what is wrong with a request; None if the request is not at fault, but this server."""
     match err:
         case TooMany() if err.place == Place("uploads"):
             return 429, "TOOMANYREQUESTS", err.problem
@@ -128,4 +128,4 @@ def translate(err: SigkitError) -> tuple[int, str, str]:
         case RefError() | ParseError():
             return 400, "NAME_INVALID" if isinstance(err, RefError) else "MANIFEST_INVALID", str(err)
         case _:
-            return 500, "UNKNOWN", str(err)
+            return None

@@ -99,13 +99,20 @@ class RegistryService:
         )
 
     async def answer(self, request: Request) -> Answer:
-        """Answer a request; whatever is wrong with it is answered too."""
+        """Answer a request; whatever is wrong with it is answered too.
+
+        Raises:
+            SigkitError: this server cannot go on; its message says where files are, which is nobody's business but its operator's.
+        """
         try:
             return await self._route(request)
         except Refused as err:
             return error_answer(err.status, err.code, err.message, err.headers)
         except SigkitError as err:
-            return error_answer(*translate(err))
+            refusal = translate(err)
+            if refusal is None:
+                raise
+            return error_answer(*refusal)
 
     async def _route(self, request: Request) -> Answer:
         if request.path in {"/v2/", "/v2"}:

@@ -25,10 +25,10 @@ from typing import IO, TYPE_CHECKING, Final, Self
 
 from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
-from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, Place
+from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, Place, SigkitError, UnavailError
 from sigkit.oci.descriptor import parse_descriptor
 from sigkit.oci.manifest import describe_referrer
-from sigkit.strict import encode_json, parse_json
+from sigkit.strict import decode_utf8, encode_json, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,8 +140,10 @@ class Storage:
 
     def find_tag(self, name: str, tag: str) -> Digest | None:
         """Return what a tag names, if there is such a tag."""
-        text = _read_link(os.path.join(self._repository(name), "_tags", tag))
-        return parse_digest(text, Place(tag)) if text else None
+        path = os.path.join(self._repository(name), "_tags", tag)
+        text = _read_link(path)
+        with _own(path):
+            return parse_digest(text, Place(path)) if text else None
 
     def open_manifest(self, name: str, digest: Digest) -> Content | None:
         """Open a manifest of the repository, if it has it."""
@@ -170,7 +172,8 @@ class Storage:
                 break
             last = entry
             if text:  # else deleted meanwhile
-                found.append(parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path))))
+                with _own(path):
+                    found.append(parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path))))
         return Referrers(tuple(found), last if last and last != entries[-1] else "")
 
     # --- changing
@@ -185,7 +188,7 @@ class Storage:
         with _written(path), open(path, "rb") as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
-                raise DigestMismatch("the file is not what was hashed", place=Place(path), expected=f"{size} bytes", got=f"{found}")
+                raise DigestMismatch("the file is not what was hashed", place=Place(str(digest)), expected=f"{size} bytes", got=f"{found}")
             durable.failpoint("registry.blob.fsync")
             os.fsync(file.fileno())
         final = self._content(digest)
@@ -238,7 +241,9 @@ class Storage:
                     _unlink(os.path.join(self._repository(name), "_tags", tag))
             # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
             if subject := link.partition("\n")[2]:
-                _unlink(os.path.join(self._referrers(name, parse_digest(subject, Place(path))), str(digest)))
+                with _own(path):
+                    listed = parse_digest(subject, Place(path))
+                _unlink(os.path.join(self._referrers(name, listed), str(digest)))
             self._drop_link(path, digest, holders)
             return True
 
@@ -340,6 +345,17 @@ def _written(path: str) -> Iterator[None]:
         raise FileUnwritable(f"cannot write to the registry's directory: {err.strerror}", place=Place(path)) from err
 
 
+@contextlib.contextmanager
+def _own(path: str) -> Iterator[None]:
+    """Let what is wrong with a file of the registry's own be no fault of whoever asks, who would be told where it lies."""
+    try:
+        yield
+    except UnavailError:
+        raise
+    except SigkitError as err:
+        raise FileUnreadable(f"a file of the registry is damaged: {err.problem}", place=Place(path)) from err
+
+
 def _unlink(path: str) -> bool:
     with _written(path):
         try:
@@ -359,7 +375,8 @@ def _read_link(path: str) -> str:
     if not stat.S_ISREG(found.st_mode):
         return ""
     try:
-        return durable.read(path, most_bytes=_LINK_BYTES, place=Place(path)).decode("utf-8")
+        with _own(path):
+            return decode_utf8(durable.read(path, most_bytes=_LINK_BYTES, place=Place(path)), Place(path))
     except FileUnreadable:
         if os.path.exists(path):
             raise

@@ -912,6 +912,38 @@ def test_upload_that_was_dropped_takes_no_more(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.attack("where the server's files are")
+def test_on_a_disk_that_takes_nothing_a_push_is_told_to_come_again_and_not_where_files_are(registry, caplog):
+    (registry.root / "repositories").write_bytes(b"")  # so that nothing can be made below it
+    digest = Digest.of(b"x")
+    answer = registry("POST", f"/v2/a/b/blobs/uploads/?digest={digest}", b"x")
+    assert (answer.status, answer.error) == (503, "UNKNOWN")
+    assert str(registry.root).encode() not in answer.body
+    assert str(registry.root) in caplog.text
+
+
+@pytest.mark.attack("where the server's files are")
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b"x" * (limits.MANIFEST_BYTES + 1)], ids=["malformed", "not UTF-8", "large"])
+@pytest.mark.parametrize(
+    ("method", "asked", "damaged"),
+    [
+        ("GET", "manifests/v1", "_tags/v1"),
+        ("GET", "referrers/{subject}", "_referrers/{subject}/{referrer}"),
+        ("DELETE", "manifests/{referrer}", "_manifests/sha256/{hex}"),
+    ],
+)
+def test_a_damaged_file_of_the_server_is_no_fault_of_the_client_who_is_not_told_where_it_lies(registry, method, asked, damaged, damage):
+    image = small_image()
+    registry.push(image, "v1")
+    referrer = registry.attach(image.manifest, "application/x", "note")
+    names = {"subject": image.digest, "referrer": referrer, "hex": referrer.hex}
+    link = registry.root / "repositories" / "a" / "b" / damaged.format(**names)
+    link.write_bytes(b"application/x\n" + damage if method == "DELETE" else damage)
+    answer = registry(method, f"/v2/a/b/{asked.format(**names)}")
+    assert (answer.status, answer.error) == (503, "UNKNOWN")
+    assert str(registry.root).encode() not in answer.body
+
+
 async def whole(data: bytes):
     yield data
 

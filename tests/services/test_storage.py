@@ -166,8 +166,9 @@ def test_file_of_another_size_than_was_hashed_does_not_replace_good_content(stor
     digest = put_blob(storage, "a/b", b"good")
     cut = Path(storage.uploads, "cut")
     cut.write_bytes(b"go")
-    with pytest.raises(DigestMismatch):
+    with pytest.raises(DigestMismatch) as caught:
         storage.put_blob("evil/x", digest, str(cut), len(b"good"))
+    assert storage.root not in str(caught.value)  # whoever pushes is told
     content = storage.open_blob("a/b", digest)
     assert content is not None
     with content.file:
