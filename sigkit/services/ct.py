@@ -185,7 +185,7 @@ class CertificateLog:
         )
 
     async def _read(self, path: str) -> Answer:
-        found = await asyncio.to_thread(self.tiles.read, path)
+        found = await asyncio.to_thread(self.tiles.find_file, path)
         if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
         kind = "text/plain; charset=utf-8" if path == "checkpoint" else "application/octet-stream"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from sigkit.errors import Place
 from sigkit.keys.private import generate
 from sigkit.limits import BodyLimits
 from sigkit.services.app import Mount
-from sigkit.services.exchange import Answer, Request, whole_answer
+from sigkit.services.exchange import Answer, Body, Parts, Request, Slice, whole_answer
 from sigkit.services.log.rekor import RekorV2
 from sigkit.services.log.store import TileLog
 from sigkit.services.serve import running
@@ -60,9 +61,8 @@ class Between:
         """Alter the body of answers whose path has `part` in it."""
 
         def change(answer: Answer) -> Answer:
-            assert isinstance(answer.body, bytes)
             kept = tuple(header for header in answer.headers if header[0] != "Content-Length")
-            return whole_answer(answer.status, alter(answer.body), kept)
+            return whole_answer(answer.status, alter(built(answer.body)), kept)
 
         self.change[part] = change
 
@@ -171,11 +171,27 @@ def _json(value: Any) -> Answer:
     return whole_answer(200, json.dumps(value).encode(), (("Content-Type", "application/json"),))
 
 
+def read_file(log: TileLog, path: str) -> bytes | None:
+    """Return a static file of a log as its readers get it."""
+    body = log.find_file(path)
+    return None if body is None else built(body)
+
+
+def built(body: Body) -> bytes:
+    """Return a body as it arrives."""
+    if isinstance(body, Parts):
+        return b"".join(body.parts)
+    if isinstance(body, Slice):
+        with body.file:
+            return os.pread(body.file.fileno(), body.length, body.offset)
+    return body
+
+
 def growth_by_tiles(log: TileLog, old: int, new: int) -> tuple[bytes, ...]:
     """Return the proof of growth that anybody makes of the static files of a log."""
 
     def read(tile: Tile) -> bytes:
-        found = log.read(tile.path)
+        found = read_file(log, tile.path)
         assert found is not None
         return found
 

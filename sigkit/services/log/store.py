@@ -34,7 +34,6 @@ from sigkit.errors import (
     TlogError,
     TooLarge,
 )
-from sigkit.services.exchange import Parts, Slice
 from sigkit.services.log.batch import NOT_LOOKED_UP, Appended, Batch, Filed, Filing
 from sigkit.services.log.files import TileFiles, entry_parts
 from sigkit.services.log.growing import check_growth, whole_tiles
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.keys.private import Signer
-    from sigkit.services.exchange import Body
+    from sigkit.services.exchange import Body, Parts
 
 FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
 _REINDEXED_TILES: Final = 64  # in one transaction
@@ -367,20 +366,6 @@ class TileLog:
         if tile.level == ENTRIES:
             return self._files.open_entries(tile)
         return b"".join(self._files.leaf_hashes(tile.number)[: tile.width])
-
-    def read(self, path: str) -> bytes | None:
-        """Return a static file of the log as `find_file` does, but built.
-
-        Raises:
-            LogDamaged, MalformedTile: (TLOG) a file is gone or cut.
-        """
-        body = self.find_file(path)
-        if isinstance(body, Parts):
-            return b"".join(body.parts)
-        if isinstance(body, Slice):
-            with body.file:
-                return os.pread(body.file.fileno(), body.length, body.offset)
-        return body
 
     def _read_memory(self, tile: Tile) -> bytes | Parts:
         first = tile.number * WIDTH
