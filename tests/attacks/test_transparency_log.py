@@ -17,7 +17,7 @@ from sigkit.tlog.merkle import node_hash, verify_inclusion
 from sigkit.tlog.note import encode_line
 from sigkit.tlog.proof import verify_consistency
 from sigkit.tlog.tile import encode_entries
-from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, Now, tile_log
+from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, Now, read_file, tile_log
 from tests.simulators.note_keys import encode_note_key
 
 PLACE = Place("log")
@@ -63,7 +63,7 @@ def test_a_forged_tile_under_a_genuine_checkpoint_proves_nothing(served, capsys,
     _, front, url = served
     with tile_log(tmp_path / "forged", [b"forged"] * 1 + LEAVES[1:]) as (other, _, _, _):
         for part in ("tile/0/000", "tile/entries/000"):
-            forged = other.read(part)
+            forged = read_file(other, part)
             front.altered(part, lambda _, forged=forged: forged)
     status, error = ask(capsys, url, "get", "1")
     assert (status, error["kind"]) == (1, "TLOG")

@@ -25,6 +25,7 @@ from sigkit.services.issuers import Issuer, OwnIssuer
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.tokens import TokenVerifier
 from sigkit.services.tsa import TimestampAuthority
+from tests.simulators.log_server import built
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,8 +135,7 @@ def ask(core: Any, method: str, target: str, body: bytes = b"", headers: dict[st
     given = {"content-length": str(len(body))} | (headers or {})
     request = Request(method, path, dict(parse_qsl(query, keep_blank_values=True)), given, chunks(), query)
     answer: Answer = asyncio.run(core.answer(request))
-    assert isinstance(answer.body, bytes)
-    return Answered(answer.status, answer.headers, answer.body)
+    return Answered(answer.status, answer.headers, built(answer.body))
 
 
 def post_form(core: Any, path: str, fields: Mapping[str, str], headers: dict[str, str] | None = None) -> Answered:
