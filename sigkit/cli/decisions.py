@@ -175,22 +175,14 @@ def _demands(flags: PolicyFlags) -> Demands:
 def _roots(output: Output, flags: PolicyFlags, reach: Reach) -> tuple[WantedRoot, ...]:
     if flags.keys and not flags.trusted_root:
         return ()
-    from sigkit.cli.trusting import opened_roots
+    from sigkit.cli.trusting import config_beside, opened_roots
     from sigkit.policy.flags import WantedRoot
     from sigkit.policy.model import signing_options
     from sigkit.trust.bundled import NAME
 
     with opened_roots(output, reach) as roots:
         named = tuple((text, roots.load_named_or_file(text)) for text in flags.trusted_root or (NAME,))
-    return tuple(WantedRoot(found.root, signing_options(text, found.signing, _config_beside(text))) for text, found in named)
-
-
-def _config_beside(root: str) -> str:
-    """Return the signing config that lies beside a trusted root, as `trust create` and a stack lay them, or a word to fill in."""
-    from sigkit.trust.pins import is_name
-
-    path = os.path.join(os.path.dirname(root), "signing_config.json")
-    return path if not is_name(root) and os.path.isfile(path) else "CONFIG"
+    return tuple(WantedRoot(found.root, signing_options(text, found.signing, config_beside(text))) for text, found in named)
 
 
 def verdict_word(record: Record) -> str:

@@ -126,7 +126,8 @@ class Watcher:
 
     def passed_over(self, service: str, err: SigkitError) -> None:
         """Say who failed, and that another is asked."""
-        self._output.note(f"passed by  {escape(service)}  {err.code}  {escape(err.problem)}; asking the next")
+        named = "" if service in err.problem else f"{escape(service)}  "
+        self._output.note(f"passed by  {named}{err.code}  {escape(err.problem)}; asking the next")
 
     def note(self, text: str) -> None:
         """Say anything else."""
@@ -207,7 +208,7 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
     if flags.signing_config is None and flags.trusted_root is None and flags.key_path is not None:
         return None
     from sigkit import durable, limits
-    from sigkit.cli.trusting import opened_roots
+    from sigkit.cli.trusting import config_beside, opened_roots
     from sigkit.errors import Place
     from sigkit.trust.bundled import NAME
     from sigkit.trust.pins import is_name
@@ -222,7 +223,8 @@ def _load_services(output: Output, flags: SigningFlags) -> Services | None:
             raw = durable.read(flags.signing_config, most_bytes=limits.BUNDLE_BYTES, place=place)
             return Services(parse_signing_config(raw, place, limits.DEFAULT), roots.load_named_or_file(name).root, place)
         if not is_name(name):
-            raise click.UsageError("--trusted-root FILE needs the --signing-config FILE of the same instance: the services that sign.")
+            config = config_beside(name, "FILE")
+            raise click.UsageError(f"--trusted-root FILE needs the --signing-config {config} of the same instance: the services that sign.")
         named = roots.load(name)
     if named.signing is None:
         raise click.UsageError(f"The trust root {name} names no services that sign: give --signing-config FILE.")
@@ -309,6 +311,7 @@ def _given(output: Output, text: str) -> tuple[IdentityToken, str]:
 
 def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> IdentityToken:
     from sigkit.errors import NoIdentityToken, Place
+    from sigkit.signing.asking import asking
     from sigkit.signing.interactive import discover, login_in_browser, login_on_device
 
     if flags.login == "never" or (flags.login == "auto" and not (sys.stdin.isatty() and sys.stderr.isatty())):
@@ -318,7 +321,9 @@ def _log_in(flags: SigningFlags, config: SigningConfig, client: Client) -> Ident
             expected=f"--identity-token, {TOKEN_VARIABLE}, a token of the CI job, or a terminal",
             remedy="--login device logs in with a code on another device",
         )
-    endpoints = discover(client, _issuer(flags, config))
+    issuer = _issuer(flags, config)
+    with asking(f"the issuer at {issuer}", "nothing was signed, logged or attached"):
+        endpoints = discover(client, issuer)
     if flags.login == "device" or (flags.login == "auto" and not _has_browser()):
         return login_on_device(client, endpoints, flags.oidc_client_id, Terminal())
     from sigkit.signing.listener import LoopbackListener

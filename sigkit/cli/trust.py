@@ -280,6 +280,7 @@ def _tell(
 
 
 def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
+    from sigkit.cli.trusting import config_beside
     from sigkit.text import format_time
     from sigkit.trust.words import operators_of, parties_of, selector_word, services_of
 
@@ -295,7 +296,8 @@ def _lines(name: str, named: NamedRoot, now: datetime) -> list[str]:
             f"{selector_word(named.signing.timestamp_selector)} of the timestamp authorities"
         )
     else:
-        lines.append(f"  {'signs with':<15}  no services are named; to sign: --signing-config FILE --trusted-root {shlex.quote(name)}")
+        config = shlex.quote(config_beside(name, "FILE"))
+        lines.append(f"  {'signs with':<15}  no services are named; to sign: --signing-config {config} --trusted-root {shlex.quote(name)}")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from sigkit.text import escape
@@ -29,3 +30,11 @@ def opened_roots(output: Output, reach: Reach) -> Iterator[RootStore]:
             output.note(escape(note))
         for note in store.details:
             output.detail(escape(note))
+
+
+def config_beside(root: str, unknown: str = "CONFIG") -> str:
+    """Return the signing config that lies beside a trusted root, as `trust create` and a stack lay them; else the word to fill in."""
+    from sigkit.trust.pins import is_name
+
+    path = os.path.join(os.path.dirname(root), "signing_config.json")
+    return path if not is_name(root) and os.path.isfile(path) else unknown

@@ -136,6 +136,22 @@ def test_which_service_failed_and_what_was_done_until_then_is_said(release, serv
     assert f"\n  so far    {so_far}\n" in said
 
 
+def test_an_issuer_that_is_down_is_said_to_be_one(here, server, capsys):
+    server.on("GET", "/oidc/*").status(503, body=b"{}")
+    assert blob("--login", "device", "--wait", "1") == 3
+    said = capsys.readouterr().err
+    assert f"the issuer at {server.instance.issuer}: the service failed" in said
+    assert "\n  so far    nothing was signed, logged or attached\n" in said
+
+
+def test_a_signing_config_beside_the_trusted_root_is_named_where_it_is_missing(here, capsys):
+    (here / "clients").mkdir()
+    (here / "tr.json").rename(here / "clients/trusted_root.json")
+    (here / "sc.json").rename(here / "clients/signing_config.json")
+    assert run(["sign-blob", "--trusted-root", "clients/trusted_root.json", "--bundle", "b.json", "file"]) == 2
+    assert "needs the --signing-config clients/signing_config.json of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["sign"], ["attest", "--type", "custom", "--predicate", "p.json"]])
 def test_a_registry_that_is_down_is_said_to_be_one(here, capsys, command):
     (here / "p.json").write_text("{}")
@@ -494,7 +510,11 @@ def test_who_is_passed_over_is_told(here, server, capsys):
     (here / "sc.json").write_bytes(server.instance.config(rekorTlogUrls=logs))
     server.on("POST", "/log2/*").status(400, body=b'{"message":"closed"}')
     assert blob("--identity-token", "token") == 0
-    assert f"passed by  {server.url}/log2  SK-UNAVAIL-" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    (told,) = [line for line in said.splitlines() if line.startswith("passed by  SK-UNAVAIL-")]
+    assert f"the log at {server.url}/log2: " in told
+    assert told.endswith("; asking the next")
+    assert told.count(server.url) == 1
 
 
 def test_what_becomes_public_is_told_also_where_nobody_can_be_asked(here, server, capsys):
