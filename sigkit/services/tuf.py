@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import durable, limits
@@ -27,6 +27,7 @@ from sigkit.services.exchange import Answer, whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from securesystemslib.signer import CryptoSigner
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
@@ -41,9 +42,10 @@ ONLINE_ROLES: Final = ("timestamp", "snapshot")
 _METADATA: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,9}\.(?:root|snapshot|targets)\.json", re.ASCII)
 _TARGET: Final = re.compile(r"targets/[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-# Versions of what was restored are seconds since then. Not milliseconds: sigstore-java keeps versions in 32 bits with a sign, which lasts
-# until 2094. A repository that is signed again when half of a life is over, or by hand, gets far fewer than one version a second.
-_RESTORED_SINCE: Final = datetime(2026, 1, 1, tzinfo=UTC)
+# Versions of what was restored count these from the repository's beginning. sigstore-java keeps versions in 32 bits with a sign: they last
+# for 13 years, and a stack for 10, as the root of its authority does.
+_TICK: Final = timedelta(milliseconds=200)
+_FIRST_ROOT: Final = timedelta(days=730)  # how long the first root of a stack is valid; another would shift the beginning, once for all
 _JSON: Final = (("Content-Type", "application/json"),)
 _CHANGING: Final = (*_JSON, ("Cache-Control", "no-cache"))
 _LASTING: Final = (*_JSON, ("Cache-Control", "public, max-age=31536000, immutable"))
@@ -167,16 +169,18 @@ class Repository:
 
         For a copy that is older than what clients may have seen. What the offline keys signed meanwhile it cannot know of, nor how often
         the same copy went on before: so versions follow the clock, and whoever goes on later is beyond all who did so before, and beyond
-        what they signed since, as long as the clock is not behind theirs. Two that go on within one second sign the same version.
+        what they signed since, as long as the clock is not behind theirs and nobody signs five times a second.
 
         Raises:
             FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
         """
+        from tuf.api.metadata import Metadata
+
         with self._locked():
             snapshot, timestamp = self._load("snapshot"), self._load("timestamp")
-            seconds = int((now - _RESTORED_SINCE).total_seconds())
+            begun = Metadata.from_bytes(self.initial_root).signed.expires - _FIRST_ROOT
             for metadata in (snapshot, timestamp):
-                metadata.signed.version = max(metadata.signed.version, seconds - 1)  # signing adds one
+                metadata.signed.version = max(metadata.signed.version, (now - begun) // _TICK)  # signing adds one
             self._sign_online(self._load("targets"), snapshot, timestamp, now)
 
     def publish(self, offline: str, targets: Mapping[str, bytes], now: datetime) -> None:
