@@ -14,7 +14,7 @@ from sigkit.services.stack import cores, layout
 from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
-from sigkit.services.stack.process import Process, find_process, is_locked
+from sigkit.services.stack.process import Process, find_process
 from sigkit.services.stack.resume import resume_line
 from sigkit.services.stack.space import LOW_BYTES, free_bytes
 from sigkit.services.tuf import ONLINE_ROLES
@@ -111,12 +111,13 @@ def read_status(directory: str, clock: Clock) -> Status:
         head = read_head(directory)
         expiries = tuple(_expiries(directory))
         bad_keys = tuple(cores.find_bad_keys(directory))
+    left = os.path.lexists(os.path.join(directory, RUN))  # read first: a process that begins meanwhile was not killed
     process = find_process(directory)
     return Status(
         directory,
         config,
         process,
-        process is None and os.path.lexists(os.path.join(directory, RUN)) and not is_locked(directory),
+        left and process is None,
         os.path.lexists(os.path.join(directory, BACKUP)),
         os.path.lexists(os.path.join(directory, RESTORED)),
         head,
