@@ -88,7 +88,7 @@ def _attach_once(
     made = by.make(thing)
     finished = evidence_of_bundle(made.bundle, Found(str(resolved.repository), None, "file"))
     facts = verify_finished(finished, Artifact.of(resolved.digest), by.root, made.complete, clock, limits)
-    with asking(_registry(resolved), "the signature was logged, and is not attached" if by.publishes else "nothing was attached"):
+    with asking(_registry(resolved), "the signature was logged, and is not attached" if made.complete.logs else "nothing was attached"):
         descriptor = attach(registry, resolved, made.bundle, statement.predicate_type, clock.now())
     return Signed(added=True, manifest=descriptor.digest, facts=facts)
 
