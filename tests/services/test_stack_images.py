@@ -37,8 +37,9 @@ def made(tmp_path_factory):
 @pytest.fixture
 def stack(made, tmp_path) -> Path:
     """A stack of the test's own: a copy, which is quicker than making one."""
-    shutil.copytree(made.directory, tmp_path / "stack")
-    return tmp_path / "stack"
+    directory: Path = tmp_path / "stack"
+    shutil.copytree(made.directory, directory)
+    return directory
 
 
 @pytest.fixture
