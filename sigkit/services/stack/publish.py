@@ -15,7 +15,7 @@ from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
 from sigkit.services.stack.cores import open_repository
 from sigkit.services.stack.layout import CLIENTS
-from sigkit.services.stack.resume import refuse_backup
+from sigkit.services.stack.restore import refuse_backup
 from sigkit.text import format_time
 from sigkit.trust.signing_config import parse_signing_config
 from sigkit.trust.trusted_root import parse_trusted_root

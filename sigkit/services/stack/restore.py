@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 from enum import Enum
-from typing import Final
 
 from sigkit import durable
 from sigkit.errors import FileUnwritable, NoBackup, Place, StackRestored
 from sigkit.services.stack.layout import BACKUP, RESTORED
-
-_RESTORED: Final = "read docs/stack.md first; then sigkit stack up --restored {}"
 
 
 class Said(Enum):
@@ -23,6 +20,20 @@ class Said(Enum):
 
     NOTHING = "nothing"
     GO_ON = "a backup may go on"
+
+
+def resume_line(backup: str) -> str:
+    """Return the command that goes on with a backup, on a copy of it: what is served is no backup any more."""
+    return f"cp -a {shlex.quote(backup)} NEW && sigkit stack up --restored NEW"
+
+
+def refuse_backup(directory: str) -> None:
+    """Let nothing be done with a stack that is a backup of which nobody has said that it may go on.
+
+    Raises:
+        StackRestored: (UNAVAIL) it is one.
+    """
+    is_marked(directory, Said.NOTHING)
 
 
 def is_marked(directory: str, said: Said) -> bool:
@@ -36,7 +47,9 @@ def is_marked(directory: str, said: Said) -> bool:
     place, named = Place.operator(directory), shlex.quote(directory)
     if said is Said.NOTHING:
         if marked:
-            raise StackRestored("this is a backup of a stack", place=place, remedy=_RESTORED.format(named))
+            raise StackRestored(
+                "this is a backup of a stack", place=place, remedy=f"{resume_line(directory)}  # what that means: docs/stack.md"
+            )
     elif not marked and not os.path.lexists(os.path.join(directory, RESTORED)):
         raise NoBackup("this stack is no backup: nothing was restored", place=place, remedy=f"sigkit stack up {named}")
     return marked

@@ -1,4 +1,4 @@
-"""Going on with a backup: by which command, and what has to be so before.
+"""Whether a backup may go on: not while the stack that it is of answers with more.
 
 Its log forks at the next entry if entries were answered after it was made. That they were is certain where the stack that it is of still
 answers; where nothing answers, its owner alone can know.
@@ -6,15 +6,13 @@ answers; where nothing answers, its owner alone can know.
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Final
 
-from sigkit.errors import OriginalServed, Place, SigkitError, StackRestored
+from sigkit.errors import OriginalServed, Place, SigkitError
 from sigkit.net.address import Deadline
 from sigkit.net.session import Call, Session
 from sigkit.net.url import Url
 from sigkit.services.stack.cores import load_log_key
-from sigkit.services.stack.restore import Said, is_marked
 from sigkit.text import counted
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.trust.root import Window
@@ -27,24 +25,6 @@ if TYPE_CHECKING:
 _ASK_S: Final = 3.0  # most often nothing is there; the resolver's own time comes on top
 _CHECKPOINT_BYTES: Final = 64 * 2**10
 _CHECKPOINT: Final = "/api/v2/checkpoint"
-
-
-def resume_line(backup: str) -> str:
-    """Return the command that goes on with a backup, on a copy of it: what is served is no backup any more."""
-    return f"cp -a {shlex.quote(backup)} NEW && sigkit stack up --restored NEW"
-
-
-def refuse_backup(directory: str) -> None:
-    """Let nothing be done with a stack that is a backup of which nobody has said that it may go on.
-
-    Raises:
-        StackRestored: (UNAVAIL) it is one.
-    """
-    try:
-        is_marked(directory, Said.NOTHING)
-    except StackRestored as err:
-        err.remedy = f"{resume_line(directory)}  # what that means: docs/stack.md"
-        raise
 
 
 def refuse_if_original_has_more(directory: str, config: StackConfig, head: Checkpoint) -> None:

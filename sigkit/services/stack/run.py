@@ -24,7 +24,7 @@ from sigkit.services.stack.cores import opened_cores
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.process import told
 from sigkit.services.stack.restore import Said, is_marked, take_mark_away
-from sigkit.services.stack.resume import refuse_backup, refuse_if_original_has_more
+from sigkit.services.stack.resume import refuse_if_original_has_more
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape, format_time
 
@@ -118,8 +118,6 @@ def running_stack(
     clock = clock or SystemClock()
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
-        if said is Said.NOTHING:
-            refuse_backup(directory)
         marked = is_marked(directory, said)
         where = _where(directory, config, listen, tls, said)
         resumed_at = _resume(directory, config) if marked else None

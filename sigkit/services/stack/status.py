@@ -15,7 +15,7 @@ from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
-from sigkit.services.stack.resume import resume_line
+from sigkit.services.stack.restore import resume_line
 from sigkit.services.stack.space import LOW_BYTES, free_bytes
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import counted, escape, format_time, human_size
