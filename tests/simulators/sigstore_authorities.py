@@ -108,7 +108,7 @@ class CertificateLog(Log):
         entry = hashlib.sha256(issuer_key).digest() + len(precertificate).to_bytes(3, "big") + precertificate
         message = b"\0\0" + time + b"\0\x01" + entry + extensions
         signature: bytes = self.key.sign(self.changed("promise", message), ec.ECDSA(hashes.SHA256()))
-        algorithm = self.changed("algorithm", b"\x04\x03")  # SHA-256 and ECDSA
+        algorithm: bytes = self.changed("algorithm", b"\x04\x03")  # SHA-256 and ECDSA
         return b"\0" + self.log_id + time + extensions + algorithm + len(signature).to_bytes(2, "big") + signature
 
 
