@@ -233,6 +233,10 @@ class Pins:
         checked = top.member("checkedAt")
         return Proved({name: files.member(name).base64() for name in files.texts(limits.TRUST_CACHE_FILES)}, _parse_time(checked))
 
+    def can_keep(self, name: str) -> bool:
+        """Tell whether this process may write into a root's directory, whose file system may be read-only."""
+        return os.access(self.path(name), os.W_OK)
+
     def save_proved(self, name: str, proved: Proved) -> None:
         """Keep what was proved, in place of what was before.
 

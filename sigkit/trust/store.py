@@ -299,7 +299,10 @@ class RootStore:
             told = f"this machine's clock is {human_age(-age)} behind the last check with {pin.mirror}, at {format_time(kept.checked)}"
         else:
             told = f"checked with {pin.mirror} {human_age(age)} ago"
-        (self.details if _NOTHING <= age < _REFRESH_AFTER else self.notes).append(f"trusted root {pin.name}: {told}")
+        in_order = _NOTHING <= age < _REFRESH_AFTER
+        if not self._pins.can_keep(pin.name):  # it will not get fresher here
+            in_order, told = False, f"{told}; nothing newer can be kept: its directory cannot be written"
+        (self.details if in_order else self.notes).append(f"trusted root {pin.name}: {told}")
         return found
 
     def _kept(self, pin: TufPin) -> Proved | None:

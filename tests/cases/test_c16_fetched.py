@@ -71,6 +71,7 @@ def test_c16a_fresh_metadata_is_used_where_it_cannot_be_written_and_that_is_said
     done = host.verify()
     assert done.returncode == 0, done.stderr
     assert f"trusted root {NAME}: checked" in done.stderr
+    assert "its directory cannot be written" in done.stderr
 
 
 def test_c16b_nothing_there_and_the_mirror_up_it_is_fetched_for_this_once(host):
