@@ -68,7 +68,12 @@ class Between:
 
     def absent(self, part: str) -> None:
         """Answer 404 where the path has `part` in it."""
-        self.change[part] = lambda _: whole_answer(404, b"", ())
+
+        def change(answer: Answer) -> Answer:
+            built(answer.body)  # whose file is closed by that
+            return whole_answer(404, b"", ())
+
+        self.change[part] = change
 
 
 @contextlib.contextmanager
