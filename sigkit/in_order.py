@@ -65,9 +65,13 @@ def results_in_order(
             task.run(work)
 
     # Daemons: those of concurrent.futures keep the process, and a ThreadPool of multiprocessing writes a file (CPython 3.14).
-    threads = [threading.Thread(target=serve, daemon=True, name="sigkit-work") for _ in range(min(at_a_time, len(items)))]
-    for thread in threads:
-        thread.start()
+    threads = _start([threading.Thread(target=serve, daemon=True, name="sigkit-work") for _ in range(min(at_a_time, len(items)))])
+    if not threads:
+        for number, item in enumerate(items, 1):
+            result = work(item)
+            progress(number)
+            yield result
+        return
     waiting: deque[_Task[T, R]] = deque()
     try:
         for number in range(len(items)):
@@ -83,3 +87,13 @@ def results_in_order(
         stopped.set()
         for _ in threads:
             todo.put(None)
+
+
+def _start(threads: Sequence[threading.Thread]) -> Sequence[threading.Thread]:
+    """Start threads, and return those that run: where processes are limited, as in a CI job's container, they may be fewer, or none."""
+    for number, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError:
+            return threads[:number]
+    return threads

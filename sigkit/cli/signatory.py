@@ -245,7 +245,7 @@ def _check_issuer(issuer: str, services: Services, place: Place) -> None:
 
     near = near_issuer(issuer)
     raise StrangeIssuer(
-        "nobody named an instance, and the public one takes no tokens of this issuer",
+        "the public-good instance, which is meant where no other is named, takes no tokens of this issuer",
         place=place,
         expected=near or "an issuer whose tokens the public-good instance takes",
         got=issuer[:200],

@@ -6,13 +6,14 @@ many read. A server that means harm has the secret already: this is about honest
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from sigkit import strict
 from sigkit.errors import Place, SigkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 PIECE_CHARACTERS: Final = 16  # of a secret in one piece: fewer are found by chance, and open nothing
 _LEAST_CHARACTERS: Final = 4  # of a whole secret: a shorter password stands in any sentence
@@ -34,27 +35,36 @@ def secrets_of(authorization: str | None, more: Iterable[str] = ()) -> tuple[str
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with a mark in the place of every piece of a secret, and of every short secret as a whole."""
-    pieces: set[str] = set()
-    for secret in secrets:
-        if len(secret) >= PIECE_CHARACTERS:
-            pieces.update(secret[at : at + PIECE_CHARACTERS] for at in range(len(secret) - PIECE_CHARACTERS + 1))
-        elif len(secret) >= _LEAST_CHARACTERS:
-            text = text.replace(secret, _SHOWN)
+    """Return `text` with a mark in the place of every piece of a secret, and every short secret; plain, or as a form writes it."""
     kept: list[str] = []
-    shown_to = 0  # what is before has been dealt with
-    hidden_to = 0  # what is before belongs to a secret
-    for at in range(len(text) - PIECE_CHARACTERS + 1) if pieces else ():
-        if text[at : at + PIECE_CHARACTERS] not in pieces:
-            continue
-        if at >= hidden_to:
-            kept += (text[shown_to:at], _SHOWN)
-        shown_to = hidden_to = at + PIECE_CHARACTERS
+    shown_to = 0
+    for start, end in sorted(_found(text, secrets)):
+        if start >= shown_to:
+            kept += (text[shown_to:start], _SHOWN)
+        shown_to = max(shown_to, end)
     return "".join((*kept, text[shown_to:]))
 
 
+def _found(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Give where pieces of secrets begin and end."""
+    from urllib.parse import quote, quote_plus
+
+    pieces: set[str] = set()
+    for secret in {written for plain in secrets for written in (plain, quote(plain, safe=""), quote_plus(plain))}:
+        if len(secret) >= PIECE_CHARACTERS:
+            pieces.update(secret[at : at + PIECE_CHARACTERS] for at in range(len(secret) - PIECE_CHARACTERS + 1))
+        elif len(secret) >= _LEAST_CHARACTERS:
+            yield from ((found.start(), found.end()) for found in re.finditer(re.escape(secret), text))
+    for at in range(len(text) - PIECE_CHARACTERS + 1) if pieces else ():
+        if text[at : at + PIECE_CHARACTERS] in pieces:
+            yield at, at + PIECE_CHARACTERS
+
+
 def hide_secrets(err: SigkitError, secrets: Iterable[str]) -> None:
-    """Take secrets out of all that an error says: of one about the form of an answer, which may quote it."""
+    """Take secrets out of all that an error says, and its causes away: of one about the form of an answer, which may quote it."""
     secrets = tuple(secrets)
-    err.problem, err.expected, err.got = (without_secrets(text, secrets) for text in (err.problem, err.expected, err.got))
+    err.problem, err.expected, err.got, err.remedy = (
+        without_secrets(text, secrets) for text in (err.problem, err.expected, err.got, err.remedy)
+    )
     err.place = Place(err.place.source, without_secrets(err.place.inside, secrets), err.place.owner)
+    err.__cause__, err.__context__ = None, None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import durable, limits
-from sigkit.errors import Place, TlsFailed, WrongShape
+from sigkit.errors import NoTls, Place, TlsFailed, WrongShape
 from sigkit.net.address import Guarded
 
 if TYPE_CHECKING:
     import socket
+
+
+# What OpenSSL says when the first bytes of an answer are no record of TLS; which of them depends on its version.
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 
 class _GuardedTls(Guarded, ssl.SSLSocket):
@@ -41,15 +45,30 @@ def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> Any:  # noq
 
     Raises:
         TlsFailed: (NET) the certificate does not prove the name.
+        NoTls: (NET) the server does not speak TLS.
     """
     try:
         return context.wrap_socket(sock, server_hostname=host)
     except ssl.SSLCertVerificationError as err:
         sock.close()
         raise tls_failed(host, err.verify_message) from err
+    except ssl.SSLError as err:
+        sock.close()
+        refuse_without_tls(err, host)
+        raise
     except BaseException:
         sock.close()
         raise
+
+
+def refuse_without_tls(err: ssl.SSLError, host: str) -> None:
+    """Say so if a handshake failed because the server speaks no TLS. Later the same words mean bytes that somebody damaged.
+
+    Raises:
+        NoTls: (NET) it speaks none.
+    """
+    if err.reason in _NO_TLS:
+        raise NoTls("the server does not speak TLS", place=Place(host), expected="an answer in TLS") from err
 
 
 def tls_failed(host: str, reason: str) -> TlsFailed:

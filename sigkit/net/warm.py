@@ -20,6 +20,7 @@ from sigkit.errors import Place, TimedOut, Unreachable
 from sigkit.net.address import READ_S, connect
 from sigkit.net.failures import turn_failure
 from sigkit.net.hop import Headers, HopReply, HopRequest, body_blocks
+from sigkit.net.tls import refuse_without_tls
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +40,13 @@ class _Connection(HTTPConnection):
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return connect(self.host, self.port)
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except ssl.SSLError as err:
+            refuse_without_tls(err, self.host)
+            raise
 
 
 class _Pool(HTTPConnectionPool):

@@ -211,8 +211,8 @@ def _ask(manner: Manner, options: NetOptions, ask: Ask, source: str) -> bytes:
 def _member(raw: bytes, name: str, source: str) -> str:
     try:
         return strict.parse_json(raw, most_bytes=limits.ISSUER_ANSWER_BYTES).member(name).text()
-    except SigkitError as err:
-        raise _unusable(raw, source, f"JSON with `{name}`") from err
+    except SigkitError:
+        raise _unusable(raw, source, f"JSON with `{name}`") from None  # it may quote a token
 
 
 def _token_of(raw: bytes, source: str) -> str:
@@ -225,7 +225,7 @@ def _unusable(raw: bytes, source: str, expected: str) -> AnswerUnusable:
     """Say that a page came, or something else: it is not the user's words that are wrong."""
     page = raw[:200].lstrip()[:1] == b"<"
     got = "a page, as of a proxy or a login" if page else f"{len(raw)} bytes of something else"
-    return AnswerUnusable(f"{source}: the answer to the request for a token is none", place=Place(source), expected=expected, got=got)
+    return AnswerUnusable(f"{source}: the answer holds no token", place=Place(source), expected=expected, got=got)
 
 
 def _with_query(url: str, **fields: str) -> str:

@@ -55,7 +55,7 @@ def takes_issuer(issuer: str) -> bool:
 
 
 def near_issuer(issuer: str) -> str:
-    """Return the issuer that is meant where its scheme, its case or a slash at its end makes another of it, or ""."""
+    """Return the issuer that is meant where its scheme, or none, its case or a slash at its end makes another of it, or ""."""
     plain = _plain(issuer)
     return next((known for known in ISSUERS if _plain(known) == plain and known != issuer), "")
 
@@ -69,4 +69,4 @@ def _is_of(issuer: str, family: str) -> bool:
 
 
 def _plain(issuer: str) -> str:
-    return issuer.partition("://")[2].rstrip("/").lower()
+    return issuer.rpartition("://")[2].rstrip("/").lower()

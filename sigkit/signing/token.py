@@ -29,6 +29,8 @@ from sigkit.errors import (
 from sigkit.text import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sigkit.strict import Cursor, Json
 
 AUDIENCE: Final = "sigstore"  # what public and private instances ask for, unless told otherwise
@@ -96,9 +98,9 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
     if len(claims.object()) > _CLAIMS:
         raise MalformedToken(f"more than {_CLAIMS} claims", place=place, got=str(len(claims.object())))
     issuer, subject = claims.member("iss").text(), claims.member("sub").text()
-    email = claims.find("email")
+    email = found.text() if (found := claims.find("email")) else ""
     job = "" if email else _job(claims.object())
-    begins = [found for name in ("nbf", "iat") if (found := claims.find(name))]
+    begins = [begin for name in ("nbf", "iat") if (begin := claims.find(name))]
     return IdentityToken(
         raw=text,
         issuer=issuer,
@@ -106,7 +108,7 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
         audiences=_audiences(claims.member("aud")),
         begins=max((_time(found) for found in begins), default=None),
         expires=_time(claims.member("exp")),
-        email=email.text() if email else "",
+        email=email,
         email_verified=_verified(claims.find("email_verified")),
         nonce=nonce.text() if (nonce := claims.find("nonce")) else "",
         job=job,
@@ -233,7 +235,11 @@ def _of_several(claims: dict[str, Json]) -> str:
         ("{}/{}", "organization_slug", "pipeline_slug"),
         ("api/v2/projects/{}/pipeline-definitions/{}", f"{circle}/project-id", f"{circle}/pipeline-definition-id"),
     )
-    return next((template.format(*(claims[name] for name in names)) for template, *names in templates if claims.keys() >= set(names)), "")
+    for template, *names in templates:
+        parts = _texts(claims, names)
+        if parts:
+            return template.format(*parts)
+    return ""
 
 
 def _of_kubernetes(claims: dict[str, Json]) -> str:
@@ -242,7 +248,14 @@ def _of_kubernetes(claims: dict[str, Json]) -> str:
     account = about.get("serviceaccount") if isinstance(about, dict) else None
     if not isinstance(about, dict) or not isinstance(account, dict):
         return ""
-    return f"https://kubernetes.io/namespaces/{about.get('namespace')}/serviceaccounts/{account.get('name')}"
+    parts = (*_texts(about, ("namespace",)), *_texts(account, ("name",)))
+    return "https://kubernetes.io/namespaces/{}/serviceaccounts/{}".format(*parts) if len(parts) == 2 else ""
+
+
+def _texts(claims: dict[str, Json], names: Sequence[str]) -> tuple[str, ...]:
+    """Return these claims, if each is a text that says something; else none."""
+    found = tuple(text for name in names if isinstance(text := claims.get(name), str) and text)
+    return found if len(found) == len(names) else ()
 
 
 def _federated(claims: Cursor) -> tuple[str, ...]:

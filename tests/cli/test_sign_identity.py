@@ -483,7 +483,7 @@ def test_a_page_in_the_place_of_a_token_is_no_refusal_and_no_usage_error(here, m
     server.on("GET", "/oidc/request").answer(b"<!doctype html><h1>Log in</h1>")
     assert blob() == 3
     said = capsys.readouterr().err
-    assert "GitHub Actions: the answer to the request for a token is none" in said
+    assert "GitHub Actions: the answer holds no token" in said
     assert "a page, as of a proxy or a login" in said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import traceback
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_a_short_secret_is_not_shown_as_a_whole():
     assert without_secrets("as it was", ("as", "")) == "as it was"
 
 
+def test_a_short_secret_within_a_long_one_does_not_let_its_halves_be_shown():
+    long = "ABCDEFGHIJKLMNword!OPQRSTUVWXYZ01"
+    assert without_secrets(f"no {long}", ("word!", long)) == "no [secret]"
+
+
+@pytest.mark.parametrize("written", ["pa%2Fss%2Bword%20of%20many%20letters", "pa%2Fss%2Bword+of+many+letters"])
+def test_a_secret_as_a_form_writes_it_is_not_shown(written):
+    assert without_secrets(f"code={written}&x=1", ("pa/ss+word of many letters",)) == "code=[secret]&x=1"
+    assert without_secrets("code=p%2Fq%2Br", ("p/q+r",)) == "code=[secret]"
+
+
 @pytest.mark.parametrize(
     ("header", "secrets"),
     [
@@ -49,8 +61,10 @@ def test_what_is_secret_in_a_header(header, secrets):
     assert secrets_of(header) == secrets
 
 
-def test_an_error_about_an_answer_quotes_no_secret():
-    err = AnswerUnusable(f"no {TOKEN}", place=Place("https://a.example", f"$.{TOKEN}"), expected=TOKEN, got=TOKEN[4:])
+def test_an_error_about_an_answer_quotes_no_secret_nor_do_its_causes():
+    place = Place("https://a.example", f"$.{TOKEN}")
+    err = AnswerUnusable(f"no {TOKEN}", place=place, expected=TOKEN, got=TOKEN[4:], remedy=f"take {TOKEN}")
+    err.__cause__ = err.__context__ = ValueError(TOKEN)
     hide_secrets(err, (TOKEN,))
-    assert "c2lnbmF0" not in str(err)
+    assert "c2lnbmF0" not in f"{err} {err.remedy} {''.join(traceback.format_exception(err))}"
     assert err.place.source == "https://a.example"

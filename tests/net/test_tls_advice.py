@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+
 import pytest
 
 from sigkit.errors import NoTls, PlainHttpRefused, Unreachable
@@ -10,6 +14,28 @@ from sigkit.net.session import Call, Lane, NetOptions, Session
 from sigkit.net.url import parse_url
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.tls_identity import TlsIdentity
+
+
+@contextlib.contextmanager
+def broken_into(identity):
+    """Serve TLS on a port, and answer every request with bytes that are none."""
+    context = identity.server_context()
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            with plain, plain.dup() as beneath, context.wrap_socket(plain, server_side=True) as secure:
+                secure.recv(1)
+                beneath.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" * 8)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+
 
 REGISTRY = NetOptions(plain_option="--allow-http-registry")
 SERVICE = NetOptions(ca_option="--services-cacert FILE")
@@ -23,6 +49,16 @@ def test_tls_to_a_port_without_it_is_refused_at_once_and_says_how_to_do_without(
             session.send(Call("GET", parse_url(server.url.replace("http", "https")), Deadline(20), lane=lane))
         assert advice in caught.value.remedy
         assert caught.value.status() == 3
+
+
+@pytest.mark.attack("no TLS after the handshake")
+@pytest.mark.parametrize("lane", list(Lane))
+def test_who_breaks_into_a_connection_with_tls_provokes_no_advice_to_do_without(tmp_path, lane):
+    identity = TlsIdentity.make(tmp_path, "localhost")
+    options = NetOptions(ca_file=identity.ca_file, plain_option="--plain")
+    with broken_into(identity) as port, Session(options) as session, pytest.raises(Unreachable) as caught:
+        session.send(Call("GET", parse_url(f"https://localhost:{port}/"), Deadline(20), lane=lane, attempts=1))
+    assert "--plain" not in caught.value.remedy
 
 
 @pytest.mark.parametrize(("options", "advice"), [(REGISTRY, "--registry-cacert FILE"), (SERVICE, "begins with https://")])

@@ -36,6 +36,7 @@ def test_an_issuer_is_taken_letter_by_letter(issuer, taken):
         ("https://token.actions.githubusercontent.com/", "https://token.actions.githubusercontent.com"),
         ("http://accounts.google.com", "https://accounts.google.com"),
         ("https://OAuth2.sigstore.dev/auth//", "https://oauth2.sigstore.dev/auth"),
+        ("accounts.google.com", "https://accounts.google.com"),
         ("https://accounts.google.com", ""),
         ("https://issuer.example", ""),
     ],

@@ -139,6 +139,24 @@ def test_a_service_account_of_kubernetes_has_fulcios_name():
     assert "https://kubernetes.io/namespaces/prod/serviceaccounts/builder" in names
 
 
+def test_a_token_with_an_empty_address_is_told_by_the_job_that_its_certificate_names():
+    read = parse_identity_token(token(email="", job_workflow_ref="acme/app/w.yml@main"), HERE)
+    assert (read.email, read.job) == ("", "acme/app/w.yml@main")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"kubernetes.io": {"namespace": "prod", "serviceaccount": {}}},
+        {"kubernetes.io": {"serviceaccount": {"name": "builder"}}},
+        {"organization_slug": {"a": 1}, "pipeline_slug": "p"},
+        {"organization_slug": "acme", "pipeline_slug": ""},
+    ],
+)
+def test_a_job_whose_parts_are_no_texts_is_none(claims):
+    assert parse_identity_token(token(**claims), HERE).job == ""
+
+
 def test_a_federating_issuer_names_another_issuer():
     found = parse_identity_token(token(federated_claims={"connector_id": "https://accounts.example", "user_id": "7"}), HERE)
     assert found.issuers[:2] == ("https://issuer.example", "https://accounts.example")
