@@ -139,22 +139,26 @@ def _inspect_image(
 def _save(found: Sequence[Evidence], directory: str) -> list[str]:
     """Write bundles as they were found, each named by the manifest that holds it, and return where. The older forms are no one file.
 
+    What has such a name is replaced: a link there, which anybody could have foreseen, leads nobody elsewhere.
+
     Raises:
         FileUnwritable: (UNAVAIL) the directory cannot be made or written to; the place is the operator's.
     """
-    from sigkit.cli.outputs import write_output
+    from sigkit import durable
+    from sigkit.cli.outputs import resolve_checked
     from sigkit.errors import FileUnwritable, Place
     from sigkit.evidence.form import BUNDLE_PART, Form
 
     try:
-        os.makedirs(directory, exist_ok=True)
+        real = resolve_checked(directory)
+        os.makedirs(real, exist_ok=True)
         written: dict[str, bytes] = {}
         for evidence in found:
             if evidence.form is Form.BUNDLE and evidence.found.digest is not None:
                 name = str(evidence.found.digest).replace(":", "-")
                 written[os.path.join(directory, f"{name}.sigstore.json")] = evidence.parts[BUNDLE_PART]
         for path, raw in written.items():
-            write_output(path, raw)
+            durable.write(os.path.join(real, os.path.basename(path)), raw, point="cli.output")
     except OSError as err:
         raise FileUnwritable(f"the directory cannot be made: {err.strerror}", place=Place.operator(directory)) from err
     except FileUnwritable as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -37,7 +38,7 @@ def forget(output: Output, log: str) -> None:
     directory = default_directory()
     monitor = Monitor(directory or "")
     seen = monitor.remembered() if directory else ()
-    found = [item for item in seen if log in {item.origin, item.path}]
+    found = [item for item in seen if _is_file(log, item.path)] or [item for item in seen if log == item.origin]
     if len(found) != 1:
         problem = f"{len(found)} logs call themselves {log!r}: name the file" if found else f"No checkpoint of {log!r} is remembered here"
         known = "; ".join(f"{_name(item)} in {item.path}" for item in found or seen) or "none"
@@ -47,6 +48,13 @@ def forget(output: Output, log: str) -> None:
         [f"forgot  {escape(_name(found[0]))}", f"  kept  {escape(kept)}"],
         {"schema": "sigkit.log.forget/1", "origin": found[0].origin, "size": found[0].size, "kept": [kept]},
     )
+
+
+def _is_file(named: str, path: str) -> bool:
+    try:
+        return os.path.samefile(named, path)
+    except OSError:  # nothing has that name: it is an origin
+        return named == path
 
 
 def _name(item: Remembered) -> str:

@@ -116,7 +116,7 @@ def _trusted_log(output: Output, at: LogFlags) -> TransparencyLog:
 
 
 def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
-    """Return the log at a URL, or the newest that is trusted now.
+    """Return the newest log at a URL, or anywhere: one that is trusted now before all that are not.
 
     Raises:
         LogNotTrusted: (ROOT) there is none.
@@ -127,10 +127,9 @@ def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
     from sigkit.errors import LogNotTrusted, Place
     from sigkit.net.url import parse_url
 
+    now = SystemClock().now()
     if url is None:
-        now = SystemClock().now()
         logs = [log for log in root.logs if log.valid.holds(now) and log.name.startswith("http")]
-        logs.sort(key=lambda log: log.valid.start or datetime.min.replace(tzinfo=UTC))
     else:
         host = parse_url(url, Place.operator(url)).origin.host
         logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if log.origin == host]
@@ -143,7 +142,7 @@ def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
             if url
             else "name a retired one: --rekor-url URL",
         )
-    return logs[-1]
+    return max(logs, key=lambda log: (log.valid.holds(now), log.valid.start or datetime.min.replace(tzinfo=UTC)))
 
 
 def retired(log: Opened) -> datetime | None:

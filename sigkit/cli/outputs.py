@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 
+_STEPS: Final = 4_000  # of a path with its links; the kernel follows 40 links of 4,096 bytes
 _ROOM_BYTES: Final = 64 << 10  # more than a bundle about a file has, but for what an attestation says
 
 
@@ -33,9 +34,9 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
     for option, path in outputs.items():
         if path is None:
             continue
-        if _is_planted(path):
-            raise click.UsageError(f"{option} {path} is a link of another user, in a directory where everybody may make one.")
-        real = os.path.realpath(path)
+        real = resolve(path)
+        if real is None:
+            raise click.UsageError(f"{option} {path} leads through a link of another user, in a directory where everybody may make one.")
         if path == "-" or (os.path.lexists(real) and not os.path.isfile(real)):  # to rename over a device would end the device
             raise click.UsageError(f"{option} {path} is no regular file.")
         if real in taken:
@@ -44,14 +45,32 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
         _check_directory(path, os.path.dirname(real))
 
 
-def _is_planted(path: str) -> bool:
-    """Tell whether a name is a link that the kernel would not follow, where it is told so; of a resolved path it is not asked.
+def resolve(path: str) -> str | None:
+    """Return the path that is behind all links; None if one of them was planted, which the kernel would not follow either.
 
-    Source: proc_sys_fs(5), protected_symlinks.
+    It does not where it is told so (proc_sys_fs(5), protected_symlinks), and is asked nothing of a path that was resolved before.
     """
-    if not os.path.islink(path):
-        return False
-    link, directory = os.lstat(path), os.stat(os.path.dirname(path) or ".")
+    at, rest = "/", os.path.join(os.getcwd(), path).split("/")
+    for _ in range(_STEPS):
+        if not rest:
+            return at
+        name, *rest = rest
+        if name == "..":
+            at = os.path.dirname(at)
+        elif name not in {"", "."}:
+            following = os.path.join(at, name)
+            if not os.path.islink(following):
+                at = following
+            elif _is_planted(following):
+                return None
+            else:
+                target = os.readlink(following)
+                at, rest = "/" if target.startswith("/") else at, [*target.split("/"), *rest]
+    return os.path.realpath(path)  # links in a circle: what writes says so
+
+
+def _is_planted(path: str) -> bool:
+    link, directory = os.lstat(path), os.stat(os.path.dirname(path))
     is_everybodys = directory.st_mode & (stat.S_ISVTX | stat.S_IWOTH) == stat.S_ISVTX | stat.S_IWOTH
     return is_everybodys and link.st_uid not in {os.geteuid(), directory.st_uid}
 
@@ -69,7 +88,7 @@ def _check_directory(path: str, directory: str) -> None:
             os.close(descriptor)
             os.unlink(probe)
     except OSError as err:
-        missing = not os.path.isdir(directory)
+        missing = isinstance(err, FileNotFoundError)
         raise FileUnwritable(
             "there is no such directory" if missing else f"the directory takes no file: {err.strerror}",
             place=Place.operator(path),
@@ -88,11 +107,26 @@ def write_output(path: str, data: bytes) -> None:
     """Put `data` at `path`, durably; a reader sees the old file or the new one.
 
     Raises:
-        FileUnwritable: (UNAVAIL) nothing is left behind.
+        FileUnwritable: (UNAVAIL) a link was planted since it was checked; or else, and nothing is left behind.
     """
     from sigkit import durable
 
-    durable.write(os.path.realpath(path), data, point="cli.output")
+    durable.write(resolve_checked(path), data, point="cli.output")
+
+
+def resolve_checked(path: str) -> str:
+    """Return the path that is behind all links.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) one was planted.
+    """
+    from sigkit.errors import FileUnwritable, Place
+
+    real = resolve(path)
+    if real is None:
+        problem = "it leads through a link of another user, in a directory where everybody may make one"
+        raise FileUnwritable(problem, place=Place.operator(path), remedy="name a place in a directory of your own")
+    return real
 
 
 def file_lines(output: Output, word: str, file: str, digest: Digest, facts: Facts) -> list[str]:

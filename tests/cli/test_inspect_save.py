@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -28,6 +29,32 @@ def test_the_bundles_of_an_image_are_written_and_verify_without_the_registry(her
     options = [word for path in told["written"] for word in ("--bundle", path)]
     pinned = f"{signed.rpartition(':')[0]}@{told['digest']}"
     assert run(["verify", "--key", "release.pub", "--offline", *options, pinned]) == 0
+
+
+@pytest.mark.attack("link in the way of an output")
+def test_a_link_where_a_bundle_goes_is_replaced_and_leads_nowhere(here, signed, capsys):
+    assert run(["inspect", "-o", "json", "--save-bundles", "evidence", signed]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)["written"]
+    bundle = (here / first).read_bytes()
+    (here / first).unlink()
+    (here / "precious").write_text("mine")
+    (here / first).symlink_to(here / "precious")
+    assert run(["inspect", "--save-bundles", "evidence", signed]) == 0
+    assert (here / "precious").read_text() == "mine"
+    assert ((here / first).is_symlink(), (here / first).read_bytes()) == (False, bundle)
+
+
+@pytest.mark.root
+@pytest.mark.attack("link in the way of an output")
+def test_a_directory_that_another_user_laid_as_a_link_takes_no_bundles(here, signed, capsys):
+    (here / "tmp").mkdir()
+    (here / "tmp").chmod(0o1777)
+    (here / "mine").mkdir()
+    (here / "tmp/evidence").symlink_to(here / "mine")
+    os.lchown(here / "tmp/evidence", 65534, 65534)
+    assert run(["inspect", "--save-bundles", "tmp/evidence", signed]) == 2
+    assert "link of another user" in capsys.readouterr().err
+    assert list((here / "mine").iterdir()) == []
 
 
 def test_what_is_no_directory_is_a_usage_error(here, signed, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -295,8 +296,22 @@ def test_of_several_logs_with_one_origin_the_one_to_forget_is_named_by_its_file(
     assert run(["log", "forget", ORIGIN]) == 2
     said = capsys.readouterr().err.replace("\n", "")
     assert "2 logs call themselves" in said
-    assert call(capsys, "forget", other)[0] == 0
+    (tmp_path / "here").symlink_to(files)
+    assert call(capsys, "forget", os.path.relpath(tmp_path / "here" / other.name))[0] == 0
     assert [path.name for path in files.iterdir() if len(path.name) == 64] == ["0" * 64]
+
+
+def test_of_two_logs_at_one_url_the_one_that_is_trusted_now_is_meant(capsys, tmp_path):
+    core, before = RekorV1(), RekorV1()
+    uuid, entry = core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    core.entries = {uuid: entry}
+    with serving(core) as url:
+        listed = [{**log.trusted(), "baseUrl": url} for log in (core.log, before.log)]
+        listed[0]["publicKey"]["validFor"] = {"start": "2020-01-01T00:00:00Z"}
+        listed[1]["publicKey"]["validFor"] = {"start": "2021-01-01T00:00:00Z", "end": "2022-01-01T00:00:00Z"}
+        path = tmp_path / "root.json"
+        path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": listed}))
+        assert call(capsys, "get", uuid, "--trusted-root", path, "--rekor-url", url)[0] == 0
 
 
 @pytest.mark.parametrize(("start", "end", "said"), [("2019", "2021", "2021-01-01T00:00:00Z"), ("2019", "2099", None)])

@@ -90,6 +90,25 @@ def test_a_link_that_another_user_laid_where_everybody_writes_is_not_followed(he
     assert ((here / "precious").read_text() == "precious") == (status == 2)
 
 
+@pytest.mark.root
+@pytest.mark.attack("link in the way of an output")
+def test_a_directory_that_another_user_laid_as_a_link_where_everybody_writes_is_not_entered(here):
+    (here / "tmp").mkdir()
+    (here / "tmp").chmod(0o1777)
+    (here / "mine").mkdir()
+    (here / "tmp/ours").symlink_to(here / "mine")
+    assert sign("--bundle", "tmp/ours/../mine/b.json", "file.txt") == 0  # a link of one's own
+    os.lchown(here / "tmp/ours", 65534, 65534)
+    assert sign("--bundle", "tmp/ours/c.json", "file.txt") == 2
+    assert [path.name for path in (here / "mine").iterdir()] == ["b.json"]
+
+
+@pytest.mark.parametrize(("there", "advised"), [("absent/deeper", True), ("file.txt/deeper", False)])
+def test_a_directory_is_to_be_made_only_where_there_is_none(here, capsys, there, advised):
+    assert sign("--bundle", f"{there}/b.json", "file.txt") == 2
+    assert ("mkdir -p" in capsys.readouterr().err) is advised
+
+
 @pytest.mark.parametrize("file", ["absent.txt", "directory"])
 def test_a_file_that_cannot_be_read_is_a_usage_error_and_nothing_is_written(here, file):
     (here / "directory").mkdir()
