@@ -88,11 +88,11 @@ def _check_directory(path: str, directory: str) -> None:
             os.close(descriptor)
             os.unlink(probe)
     except OSError as err:
-        missing = isinstance(err, FileNotFoundError)
+        absent = isinstance(err, (FileNotFoundError, NotADirectoryError)) and not os.path.isdir(directory)  # /proc says the first, too
         raise FileUnwritable(
-            "there is no such directory" if missing else f"the directory takes no file: {err.strerror}",
+            "there is no such directory" if absent else f"the directory takes no file: {err.strerror}",
             place=Place.operator(path),
-            remedy=f"mkdir -p {shlex.quote(directory)}" if missing else "",
+            remedy=f"mkdir -p {shlex.quote(directory)}" if absent and isinstance(err, FileNotFoundError) else "",
         ) from err
 
 
