@@ -84,7 +84,7 @@ def check(stack: stacks.Stack, home: Any, logged: list[Logged], pushed: list[byt
     """Hold a stack to its answers: as a client, which remembers the last checkpoint that it has seen."""
     with stacks.serving(stack):
         trusted = ("--trusted-root", str(stack.client("trusted_root.json")))
-        seen = run_here("log", "checkpoint", *trusted, home=home, environment={"SIGKIT_TRUST": str(home)})
+        seen = run_here("log", "checkpoint", *trusted, home=home, environment={"SIGKIT_CHECKPOINTS": str(home / "seen")})
         assert seen[0] == 0, seen
         for entry in logged:
             assert stack.json("POST", ENTRIES, json.loads(entry.body))["logIndex"] == entry.log_index
