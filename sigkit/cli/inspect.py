@@ -142,16 +142,16 @@ def _save(found: Sequence[Evidence], directory: str) -> list[str]:
     What has such a name is replaced: a link there, which anybody could have foreseen, leads nobody elsewhere.
 
     Raises:
-        FileUnwritable: (UNAVAIL) the directory cannot be made or written to; the place is the operator's.
+        FileUnwritable: (UNAVAIL) the directory cannot be made or written to, or is behind another user's link; the place is the operator's.
     """
     from sigkit import durable
-    from sigkit.cli.outputs import resolve_checked
+    from sigkit.cli.outputs import resolve
     from sigkit.errors import FileUnwritable, Place
     from sigkit.evidence.form import BUNDLE_PART, Form
 
     try:
-        real = resolve_checked(directory)
-        os.makedirs(real, exist_ok=True)
+        os.makedirs(resolve(directory), exist_ok=True)
+        real = resolve(directory)  # again: until it was there, others could lay a link in its place
         written: dict[str, bytes] = {}
         for evidence in found:
             if evidence.form is Form.BUNDLE and evidence.found.digest is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sigkit.cli.output import Output
     from sigkit.errors import Place
+    from sigkit.net.url import Origin
     from sigkit.tlog.client import LogReader
     from sigkit.tlog.known import KnownLog
     from sigkit.trust.root import TransparencyLog, TrustedRoot, Window
@@ -93,7 +94,16 @@ def opened(output: Output, at: LogFlags) -> Iterator[Opened]:
         reader = find_log(session, url, Place.operator(url), at.timeout_s)
         if isinstance(reader, RekorV1Reader):
             known = KnownLog(known.key, known.log_id, None)  # the first line of its checkpoints has the number of its tree besides
+        _say_not_before(output, valid)
         yield Opened(url, Place(url), known, reader, valid)
+
+
+def _say_not_before(output: Output, valid: Window) -> None:
+    from sigkit.clock import SystemClock
+    from sigkit.text import format_time
+
+    if valid.start is not None and SystemClock().now() < valid.start:
+        output.note(f"not before {format_time(valid.start)}, says the trusted root: what the log signed until then is no evidence")
 
 
 def _named_by_key(at: LogFlags, text: str) -> tuple[str, KnownLog]:
@@ -131,8 +141,8 @@ def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
     if url is None:
         logs = [log for log in root.logs if log.valid.holds(now) and log.name.startswith("http")]
     else:
-        host = parse_url(url, Place.operator(url)).origin.host
-        logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if log.origin == host]
+        at = parse_url(url, Place.operator(url)).origin
+        logs = [log for log in root.logs if log.name.rstrip("/") == url.rstrip("/")] or [log for log in root.logs if _is_at(log, at)]
     if not logs:
         raise LogNotTrusted(
             "the trusted root has no such log" if url else "the trusted root trusts no log now",
@@ -143,6 +153,17 @@ def _choose(root: TrustedRoot, url: str | None) -> TransparencyLog:
             else "name a retired one: --rekor-url URL",
         )
     return max(logs, key=lambda log: (log.valid.holds(now), log.valid.start or datetime.min.replace(tzinfo=UTC)))
+
+
+def _is_at(log: TransparencyLog, origin: Origin) -> bool:
+    """Tell whether a log's URL has this scheme, host and port: on one host logs of several stacks may listen."""
+    from sigkit.errors import UrlRefused
+    from sigkit.net.url import parse_url
+
+    try:
+        return parse_url(log.name).origin == origin
+    except UrlRefused:  # a root may list a log without a URL
+        return False
 
 
 def retired(log: Opened) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import Facts
 
 
-_STEPS: Final = 4_000  # of a path with its links; the kernel follows 40 links of 4,096 bytes
+_LINKS: Final = 40  # in one path, as the kernel (path_resolution(7))
 _ROOM_BYTES: Final = 64 << 10  # more than a bundle about a file has, but for what an attestation says
 
 
@@ -28,16 +29,14 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
 
     Raises:
         UsageError: it is one of the inputs, or another output, under whatever name; or no regular file.
-        FileUnwritable: (UNAVAIL) its directory is not there, or takes no file; the place is the operator's.
+        FileUnwritable: (UNAVAIL) as `resolve`; or its directory is not there, or takes no file; the place is the operator's.
     """
     taken = {os.path.realpath(path): path for path in inputs if path != "-"}
     for option, path in outputs.items():
         if path is None:
             continue
         real = resolve(path)
-        if real is None:
-            raise click.UsageError(f"{option} {path} leads through a link of another user, in a directory where everybody may make one.")
-        if path == "-" or (os.path.lexists(real) and not os.path.isfile(real)):  # to rename over a device would end the device
+        if path == "-" or _is_special(real):
             raise click.UsageError(f"{option} {path} is no regular file.")
         if real in taken:
             raise click.UsageError(f"{option} {path} would be written over {taken[real]}.")
@@ -45,34 +44,48 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> N
         _check_directory(path, os.path.dirname(real))
 
 
-def resolve(path: str) -> str | None:
-    """Return the path that is behind all links; None if one of them was planted, which the kernel would not follow either.
+def _is_special(real: str) -> bool:
+    return os.path.lexists(real) and not os.path.isfile(real)  # to rename over a device would end the device
 
-    It does not where it is told so (proc_sys_fs(5), protected_symlinks), and is asked nothing of a path that was resolved before.
+
+def resolve(path: str) -> str:
+    """Return the path that is behind all links, none of which was planted.
+
+    The kernel judges the last part of a path alone, and only where it is told to (proc_sys_fs(5), protected_symlinks): not the
+    directories above it. What this returns it is asked nothing about.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) a link was planted, or too many follow one another; the place is the operator's.
     """
-    at, rest = "/", os.path.join(os.getcwd(), path).split("/")
-    for _ in range(_STEPS):
-        if not rest:
-            return at
-        name, *rest = rest
-        if name == "..":
-            at = os.path.dirname(at)
-        elif name not in {"", "."}:
-            following = os.path.join(at, name)
+    from sigkit.errors import FileUnwritable, Place
+
+    at, rest, links = "/", os.path.join(os.getcwd(), path).split("/"), 0
+    try:
+        while rest:
+            name, *rest = rest
+            following = os.path.normpath(os.path.join(at, name))  # `at` has no link, so that its parent is the one that is written
             if not os.path.islink(following):
                 at = following
-            elif _is_planted(following):
-                return None
-            else:
-                target = os.readlink(following)
-                at, rest = "/" if target.startswith("/") else at, [*target.split("/"), *rest]
-    return os.path.realpath(path)  # links in a circle: what writes says so
+                continue
+            links += 1
+            if links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            _refuse_planted(following, path)
+            rest = [*os.readlink(following).split("/"), *rest]
+            at = "/" if rest[0] == "" else at
+    except OSError as err:  # also: a link went away under our eyes
+        raise FileUnwritable(f"its links cannot be followed: {err.strerror}", place=Place.operator(path)) from err
+    return at
 
 
-def _is_planted(path: str) -> bool:
-    link, directory = os.lstat(path), os.stat(os.path.dirname(path))
+def _refuse_planted(link: str, path: str) -> None:
+    from sigkit.errors import FileUnwritable, Place
+
+    owner, directory = os.lstat(link).st_uid, os.stat(os.path.dirname(link))
     is_everybodys = directory.st_mode & (stat.S_ISVTX | stat.S_IWOTH) == stat.S_ISVTX | stat.S_IWOTH
-    return is_everybodys and link.st_uid not in {os.geteuid(), directory.st_uid}
+    if is_everybodys and owner not in {os.geteuid(), directory.st_uid}:
+        problem = "it leads through a link of another user, in a directory where everybody may make one"
+        raise FileUnwritable(problem, place=Place.operator(path), remedy="name a place in a directory of your own")
 
 
 def _check_directory(path: str, directory: str) -> None:
@@ -106,27 +119,18 @@ def _fill(descriptor: int) -> None:
 def write_output(path: str, data: bytes) -> None:
     """Put `data` at `path`, durably; a reader sees the old file or the new one.
 
+    Since `check_outputs` minutes may have passed, in which somebody logged in: it is judged again.
+
     Raises:
-        FileUnwritable: (UNAVAIL) a link was planted since it was checked; or else, and nothing is left behind.
+        FileUnwritable: (UNAVAIL) as `resolve`; or it is no regular file; or else, and nothing is left behind.
     """
     from sigkit import durable
-
-    durable.write(resolve_checked(path), data, point="cli.output")
-
-
-def resolve_checked(path: str) -> str:
-    """Return the path that is behind all links.
-
-    Raises:
-        FileUnwritable: (UNAVAIL) one was planted.
-    """
     from sigkit.errors import FileUnwritable, Place
 
     real = resolve(path)
-    if real is None:
-        problem = "it leads through a link of another user, in a directory where everybody may make one"
-        raise FileUnwritable(problem, place=Place.operator(path), remedy="name a place in a directory of your own")
-    return real
+    if _is_special(real):
+        raise FileUnwritable("it is no regular file", place=Place.operator(path))
+    durable.write(real, data, point="cli.output")
 
 
 def file_lines(output: Output, word: str, file: str, digest: Digest, facts: Facts) -> list[str]:

@@ -52,8 +52,9 @@ def test_a_directory_that_another_user_laid_as_a_link_takes_no_bundles(here, sig
     (here / "mine").mkdir()
     (here / "tmp/evidence").symlink_to(here / "mine")
     os.lchown(here / "tmp/evidence", 65534, 65534)
-    assert run(["inspect", "--save-bundles", "tmp/evidence", signed]) == 2
-    assert "link of another user" in capsys.readouterr().err
+    for directory in ("tmp/evidence", "tmp/evidence/of/today"):
+        assert run(["inspect", "--save-bundles", directory, signed]) == 2
+        assert "link of another user" in capsys.readouterr().err
     assert list((here / "mine").iterdir()) == []
 
 

@@ -301,6 +301,16 @@ def test_of_several_logs_with_one_origin_the_one_to_forget_is_named_by_its_file(
     assert [path.name for path in files.iterdir() if len(path.name) == 64] == ["0" * 64]
 
 
+def test_a_file_is_forgotten_although_another_log_calls_itself_by_its_path(served, capsys, tmp_path):
+    _, _, url = served
+    files = tmp_path / "seen"
+    assert call(capsys, "checkpoint", *by_key(url))[0] == 0
+    [other] = [path for path in files.iterdir() if len(path.name) == 64]
+    (files / ("0" * 64)).write_bytes(other.read_bytes().replace(ORIGIN.encode(), os.fsencode(other)))
+    assert call(capsys, "forget", other)[1]["origin"] == ORIGIN
+    assert [path.name for path in files.iterdir() if len(path.name) == 64] == ["0" * 64]
+
+
 def test_of_two_logs_at_one_url_the_one_that_is_trusted_now_is_meant(capsys, tmp_path):
     core, before = RekorV1(), RekorV1()
     uuid, entry = core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
@@ -312,6 +322,22 @@ def test_of_two_logs_at_one_url_the_one_that_is_trusted_now_is_meant(capsys, tmp
         path = tmp_path / "root.json"
         path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": listed}))
         assert call(capsys, "get", uuid, "--trusted-root", path, "--rekor-url", url)[0] == 0
+
+
+def test_on_another_port_of_its_host_a_trusted_log_is_not_looked_for(served, trusted, capsys):
+    _, _, url = served
+    with serving(RekorV1()) as other:
+        status, document = call(capsys, "get", "1", "--trusted-root", trusted, "--rekor-url", other)
+    assert (status, document["error"]["problem"]) == (2, "the trusted root has no such log")
+    assert call(capsys, "get", "1", "--trusted-root", trusted, "--rekor-url", url.replace("http", "HTTP"))[0] == 0
+
+
+@pytest.mark.parametrize("year", ["2020", "2999"])
+def test_a_log_that_is_not_trusted_yet_is_said_to_be_so(served, trusted, capsys, year):
+    _, _, url = served
+    trusted.write_text(trusted.read_text().replace("2020-", f"{year}-"))
+    assert run(["log", "get", "1", "--trusted-root", str(trusted), "--rekor-url", url]) == 0
+    assert ("not before 2999-01-01T00:00:00Z" in capsys.readouterr().err) == (year == "2999")
 
 
 @pytest.mark.parametrize(("start", "end", "said"), [("2019", "2021", "2021-01-01T00:00:00Z"), ("2019", "2099", None)])

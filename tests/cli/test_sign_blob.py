@@ -11,8 +11,9 @@ import pytest
 
 from sigkit import limits, strict
 from sigkit.cli.main import run
+from sigkit.cli.outputs import check_outputs, write_output
 from sigkit.digest import Digest
-from sigkit.errors import Place
+from sigkit.errors import FileUnwritable, Place
 from sigkit.evidence.bundle import MessageSignature, parse_bundle
 from tests.cli.conftest import CONTENT
 
@@ -101,6 +102,40 @@ def test_a_directory_that_another_user_laid_as_a_link_where_everybody_writes_is_
     os.lchown(here / "tmp/ours", 65534, 65534)
     assert sign("--bundle", "tmp/ours/c.json", "file.txt") == 2
     assert [path.name for path in (here / "mine").iterdir()] == ["b.json"]
+
+
+@pytest.mark.root
+@pytest.mark.attack("link in the way of an output")
+@pytest.mark.parametrize("laid", ["tmp/b.json", "tmp/ours"])
+def test_a_link_that_was_laid_while_somebody_logged_in_is_not_followed(here, laid):
+    for name in ("tmp", "mine"):
+        (here / name).mkdir()
+    (here / "tmp").chmod(0o1777)
+    output = f"{laid.removesuffix('/b.json')}/b.json"
+    (here / output).parent.mkdir(exist_ok=True)
+    check_outputs({"--bundle": output}, ())
+    if laid != output:
+        (here / laid).rmdir()
+    (here / laid).symlink_to(here / ("mine/b.json" if laid == output else "mine"))
+    os.lchown(here / laid, 65534, 65534)
+    with pytest.raises(FileUnwritable, match="link of another user"):
+        write_output(output, b"{}")
+    assert list((here / "mine").iterdir()) == []
+
+
+def test_what_became_no_file_while_somebody_logged_in_is_not_replaced(here):
+    check_outputs({"--bundle": "b.json"}, ())
+    os.mkfifo(here / "b.json")
+    with pytest.raises(FileUnwritable, match="no regular file"):
+        write_output("b.json", b"{}")
+    assert (here / "b.json").is_fifo()
+
+
+def test_links_in_a_circle_lead_to_no_output(here, capsys):
+    (here / "here").symlink_to("there")
+    (here / "there").symlink_to("here")
+    assert sign("--bundle", "here/b.json", "file.txt") == 2
+    assert "Too many levels of symbolic links" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("there", "advised"), [("absent/deeper", True), ("file.txt/deeper", False)])
