@@ -131,17 +131,33 @@ def test_what_became_no_file_while_somebody_logged_in_is_not_replaced(here):
     assert (here / "b.json").is_fifo()
 
 
-def test_links_in_a_circle_lead_to_no_output(here, capsys):
-    (here / "here").symlink_to("there")
-    (here / "there").symlink_to("here")
-    assert sign("--bundle", "here/b.json", "file.txt") == 2
-    assert "Too many levels of symbolic links" in capsys.readouterr().err
+@pytest.mark.parametrize(("links", "end", "status"), [(40, "directory", 0), (41, "directory", 2), (2, "link0", 2)])
+def test_an_output_is_behind_as_many_links_as_the_kernel_follows_and_no_circle(here, capsys, links, end, status):
+    (here / "directory").mkdir()
+    for number, target in enumerate([*(f"link{number}" for number in range(1, links)), end]):
+        (here / f"link{number}").symlink_to(target)
+    assert sign("--bundle", "link0/b.json", "file.txt") == status
+    assert ("its links cannot be followed" in capsys.readouterr().err) == (status == 2)
 
 
 @pytest.mark.parametrize(("there", "advised"), [("absent/deeper", True), ("file.txt/deeper", False)])
 def test_a_directory_is_to_be_made_only_where_there_is_none(here, capsys, there, advised):
     assert sign("--bundle", f"{there}/b.json", "file.txt") == 2
     assert ("mkdir -p" in capsys.readouterr().err) is advised
+
+
+@pytest.mark.root
+def test_a_directory_that_may_not_be_searched_is_not_said_to_be_absent(here):
+    closed = here / "closed"
+    (closed / "deeper").mkdir(parents=True)
+    closed.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(FileUnwritable, match="takes no file: Permission denied") as caught:
+            check_outputs({"--bundle": str(closed / "deeper/b.json")}, ())
+    finally:
+        os.seteuid(0)
+    assert caught.value.remedy == ""
 
 
 @pytest.mark.parametrize("file", ["absent.txt", "directory"])
