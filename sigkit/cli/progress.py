@@ -1,4 +1,4 @@
-"""How far a pull, a copy, or a run through many images has come: after half a second, on a terminal removed at the end."""
+"""How far a pull, a copy, or a run through many images has come: on a terminal after half a second, removed at the end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 QUIET_S = 0.5  # what is faster needs no bar
 REDRAW_S = 0.1
 BAR_CHARACTERS = 24
+LARGE_BYTES = (
+    16 << 20
+)  # a layer that has a line where there is no terminal: by its size, since a log must not depend on how busy a machine is
 
 
 class LayerProgress:
@@ -41,7 +44,7 @@ class LayerProgress:
             return
         if self._terminal:
             self._draw()
-        elif finished and time.monotonic() - self._began >= QUIET_S:
+        elif finished and total_bytes >= LARGE_BYTES:
             click.echo(f"layer {str(layer)[:19]}  {human_size(total_bytes)}", err=True)
 
     def close(self) -> None:

@@ -21,28 +21,29 @@ def clock(monkeypatch):
     return now
 
 
-def watched(clock, seconds: float, *silent: str) -> LayerProgress:
+def watched(clock, seconds: float, *silent: str, size: int = 2048) -> LayerProgress:
     output = Output()
     for name in silent:
         setattr(output, name, True)
     progress = LayerProgress(output, "copying")
     progress.advance(OTHER, 5, 5)  # was there before
-    progress.advance(LAYER, 0, 2048)
+    progress.advance(LAYER, 0, size)
     clock[0] += seconds
-    progress.advance(LAYER, 1024, 2048)
-    progress.advance(LAYER, 2048, 2048)
+    progress.advance(LAYER, size // 2, size)
+    progress.advance(LAYER, size, size)
     return progress
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.1, ""), (2.0, f"layer {str(LAYER)[:19]}  2.0 KiB\n")])
-def test_in_a_log_each_layer_of_a_slow_copy_has_a_line(clock, capsys, seconds, told):
-    watched(clock, seconds).close()
-    assert capsys.readouterr() == ("", told)
+@pytest.mark.parametrize(("size", "told"), [(2048, ""), (16 << 20, f"layer {str(LAYER)[:19]}  16.0 MiB\n")])
+def test_in_a_log_each_large_layer_has_a_line_however_long_it_took(clock, capsys, size, told):
+    for seconds in (0.1, 2.0):
+        watched(clock, seconds, size=size).close()
+        assert capsys.readouterr() == ("", told)
 
 
 @pytest.mark.parametrize("silent", ["quiet", "json"])
 def test_nothing_is_said_where_nobody_reads_it(clock, capsys, silent):
-    watched(clock, 2.0, silent).close()
+    watched(clock, 2.0, silent, size=16 << 20).close()
     assert capsys.readouterr() == ("", "")
 
 
