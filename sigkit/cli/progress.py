@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 QUIET_S = 0.5  # what is faster needs no bar
 REDRAW_S = 0.1
 BAR_CHARACTERS = 24
-LARGE_BYTES = (
-    16 << 20
-)  # a layer that has a line where there is no terminal: by its size, since a log must not depend on how busy a machine is
+LARGE_BYTES = 16 << 20  # of a layer that has a line where there is no terminal: no log depends on how busy a machine is
 
 
 class LayerProgress:
