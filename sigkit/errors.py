@@ -771,13 +771,24 @@ class LogUnsearchable(UnavailError):
 
 
 class OriginalServed(UnavailError):
-    """A backup was to go on while the stack that it is of is served, with entries that the backup does not have.
+    """A backup was to go on while the stack that it is of is served.
 
     Two processes would answer for one log with different entries: a fork. Use the one that is served. If it has to go, stop it and copy
     its directory, or make another backup of it first.
     """
 
     code = "SK-UNAVAIL-066"
+
+
+class OriginalUnknown(UnavailError):
+    """A backup was to go on while somebody answers at the stack's URL, who may be the stack that it is of.
+
+    Were it so, its log would fork. Stop the original, and let nobody answer at that URL until this one is served: a proxy may stay that
+    answers 404 or 502 (not 503, which a busy stack answers too). Where TLS there is by a private authority, name its certificate:
+    `SSL_CERT_FILE=CA.pem sigkit stack up --restored DIR`.
+    """
+
+    code = "SK-UNAVAIL-067"
 
 
 # --- BIND: signature, certificate, artifact and log entry do not belong together --------------------------------------

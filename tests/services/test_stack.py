@@ -31,10 +31,12 @@ from sigkit.errors import (
     LockTimeout,
     NoStack,
     OriginalServed,
+    OriginalUnknown,
     OtherStackVersion,
     Place,
     PlainHttpRefused,
     StackExists,
+    TlsFailed,
     UrlRefused,
     WrongShape,
 )
@@ -49,6 +51,7 @@ from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe,
 from sigkit.services.tls import Tls
 from sigkit.strict import encode_base64
 from tests.simulators import stacks
+from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.trusting import FixedClock
 
 if TYPE_CHECKING:
@@ -528,33 +531,78 @@ def backed_up(stack: stacks.Stack, into: Path) -> str:
     return str(into)
 
 
-def test_a_backup_does_not_go_on_while_its_original_answers_with_more(stack, tmp_path):
+@pytest.mark.attack("a backup beside its original")
+@pytest.mark.parametrize(("later", "got"), [("more", "2 entries at {}, 1 in the backup"), ("nothing", "2 entries at {}, 2 in the backup")])
+def test_a_backup_does_not_go_on_while_its_original_is_served(stack, tmp_path, later, got):
     backup, elsewhere = backed_up(stack, tmp_path / "backup"), stacks.free_url().removeprefix("http://")
+    if later == "nothing":
+        shutil.rmtree(backup)
+        make_backup(str(stack.directory), backup, SystemClock())
     with running_stack(str(stack.directory)):
         with pytest.raises(OriginalServed) as caught, running_stack(backup, listen=elsewhere, said=Said.GO_ON):
             pass
-        assert (caught.value.got, caught.value.status()) == (f"2 entries at {stack.url}, 1 in the backup", EXIT_USAGE)
+        assert (caught.value.got, caught.value.status()) == (got.format(stack.url), EXIT_USAGE)
     assert (tmp_path / "backup" / "backup.json").exists()
     with running_stack(backup, listen=elsewhere, said=Said.GO_ON) as running:
-        assert running.resumed_at == 1
+        assert running.resumed_at == (1 if later == "more" else 2)
 
 
-@pytest.mark.parametrize("other", ["another log", "no log", "as many entries"])
-def test_whoever_answers_else_hinders_no_backup_from_going_on(stack, tmp_path, other):
-    backup, elsewhere = backed_up(stack, tmp_path / "backup"), stacks.free_url().removeprefix("http://")
-    answering: contextlib.AbstractContextManager[object]
-    if other == "as many entries":
-        shutil.rmtree(backup)
+@pytest.mark.attack("a backup beside its original")
+def test_a_backup_does_not_go_on_while_its_original_may_be_behind_a_certificate_that_is_not_known_here(tmp_path, tls, monkeypatch):
+    stack = stacks.make(tmp_path / "stack", url=stacks.free_url().replace("http:", "https:"))
+    backup, elsewhere = str(tmp_path / "backup"), stacks.free_url().removeprefix("http://")
+    make_backup(str(stack.directory), backup, SystemClock())
+    with running_stack(str(stack.directory), tls=tls):
+        with pytest.raises(OriginalUnknown) as caught, running_stack(backup, listen=elsewhere, tls=tls, said=Said.GO_ON):
+            pass
+        assert isinstance(caught.value.__cause__, TlsFailed)
+        assert "SSL_CERT_FILE=" in caught.value.remedy
+        monkeypatch.setenv("SSL_CERT_FILE", tls.certificate)
+        with pytest.raises(OriginalServed), running_stack(backup, listen=elsewhere, tls=tls, said=Said.GO_ON):
+            pass
+
+
+@pytest.mark.attack("a backup beside its original")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Reply(503, (("Retry-After", "20"),)), id="busy"),
+        pytest.param(Reply(429, (("Retry-After", "20"),)), id="too many requests"),
+        pytest.param(Reply(302, (("Location", "/login"),)), id="a redirect"),
+        pytest.param(Reply(401), id="a proxy that asks who it is"),
+        pytest.param(Reply(200, body=b"<html>welcome"), id="no checkpoint"),
+    ],
+)
+def test_a_backup_does_not_go_on_while_who_answers_cannot_be_told(tmp_path, answer):
+    with MisbehavingServer(lambda _: answer) as server:
+        stack, backup = stacks.make(tmp_path / "stack", url=server.url), str(tmp_path / "backup")
         make_backup(str(stack.directory), backup, SystemClock())
-        answering = running_stack(str(stack.directory))
-    elif other == "another log":
-        shutil.rmtree(stack.directory)
-        backed_up(stacks.make(stack.directory, url=stack.url), tmp_path / "another backup")
-        answering = running_stack(str(stack.directory))
-    else:
-        answering = running_registry(tmp_path / "registry", stack.url.removeprefix("http://"))
-    with answering, running_stack(backup, listen=elsewhere, said=Said.GO_ON):
-        pass
+        elsewhere = stacks.free_url().removeprefix("http://")
+        with pytest.raises(OriginalUnknown) as caught, running_stack(backup, listen=elsewhere, said=Said.GO_ON):
+            pass
+    assert (caught.value.place.source, caught.value.status()) == (backup, EXIT_USAGE)
+    assert server.url in caught.value.expected
+    assert os.path.exists(f"{backup}/backup.json")
+
+
+@pytest.mark.parametrize("other", ["another log", "no log", "a gateway with nobody behind it"])
+def test_whoever_answers_else_hinders_no_backup_from_going_on(stack, tmp_path, other):
+    elsewhere = stacks.free_url().removeprefix("http://")
+    with contextlib.ExitStack() as answering:
+        if other == "another log":
+            backup = backed_up(stack, tmp_path / "backup")
+            shutil.rmtree(stack.directory)
+            backed_up(stacks.make(stack.directory, url=stack.url), tmp_path / "another backup")
+            answering.enter_context(running_stack(str(stack.directory)))
+        elif other == "no log":
+            backup = backed_up(stack, tmp_path / "backup")
+            answering.enter_context(running_registry(tmp_path / "registry", stack.url.removeprefix("http://")))
+        else:
+            proxy = answering.enter_context(MisbehavingServer(lambda _: Reply(502)))
+            backup = str(tmp_path / "backup")
+            make_backup(str(stacks.make(tmp_path / "behind", url=proxy.url).directory), backup, SystemClock())
+        with running_stack(backup, listen=elsewhere, said=Said.GO_ON):
+            pass
 
 
 # --- status

@@ -30,6 +30,7 @@ from sigkit.errors import (
     StackRestored,
 )
 from sigkit.services.log.hashedrekord import parse_request
+from sigkit.services.serve import running_registry
 from sigkit.services.stack.backup import make_backup
 from sigkit.services.stack.cores import open_repository, opened_log
 from sigkit.services.stack.restore import Said
@@ -152,7 +153,11 @@ def test_what_hinders_serving_a_backup_uses_up_nothing_that_its_owner_said(stack
         with pytest.raises(FileUnwritable), restored(tmp_path / "backup"):
             pass
     else:
-        with running_stack(str(stack.directory)), pytest.raises(AddressUnusable), restored(tmp_path / "backup"):
+        with (
+            running_registry(tmp_path / "registry", stack.url.removeprefix("http://")),
+            pytest.raises(AddressUnusable),
+            restored(tmp_path / "backup"),
+        ):
             pass
     with pytest.raises(StackRestored), running_stack(str(tmp_path / "backup")):
         pass

@@ -24,7 +24,7 @@ from sigkit.services.stack.cores import opened_cores
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.process import told
 from sigkit.services.stack.restore import Said, is_marked, take_mark_away
-from sigkit.services.stack.resume import refuse_if_original_has_more
+from sigkit.services.stack.resume import refuse_while_original_answers
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape, format_time
 
@@ -111,7 +111,7 @@ def running_stack(
     Raises:
         LockTimeout: (UNAVAIL) another process serves it.
         StackRestored, NoBackup: (UNAVAIL) see `restore.is_marked`.
-        OriginalServed: (UNAVAIL) see `resume.refuse_if_original_has_more`.
+        OriginalServed, OriginalUnknown: (UNAVAIL) see `resume.refuse_while_original_answers`.
         AddressUnusable: (NET) see `serve.running`.
         SigkitError: as `layout.load_config` and each service.
     """
@@ -139,7 +139,7 @@ def _resume(directory: str, config: StackConfig) -> int:
     """Return how many entries a backup's log goes on from, if it may."""
     with layout.whole():
         head = read_head(directory)
-        refuse_if_original_has_more(directory, config, head)
+        refuse_while_original_answers(directory, config, head)
     return head.size
 
 
