@@ -57,6 +57,13 @@ def sign_command(thing: Thing, artifact: str, require: KeyRequirement | Identity
     return f"{join(['sigkit', verb, *asked, *who, *into])} {artifact}  # {by}if the {thing.value} is yours; else ask its publisher"
 
 
+def ask_command(thing: Thing, predicate_type: str) -> str:
+    """Return the command by which a statement of this type is asked for, without who made it and about what."""
+    from shlex import quote
+
+    return f"sigkit verify{'' if thing is Thing.IMAGE else '-blob'}-attestation --type {quote(predicate_type)}"
+
+
 def _signer(require: KeyRequirement | IdentityRequirement) -> tuple[tuple[str, ...], str]:
     """Return the options that say who signs, and where it is logged, and the same for a person."""
     options = require.anchor.signs_with if require.anchor else ()

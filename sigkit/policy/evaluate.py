@@ -36,7 +36,7 @@ from sigkit.errors import (
 )
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.oci.reference import parse_reference
-from sigkit.policy.commands import SIGNED, Said, Thing, sign_command
+from sigkit.policy.commands import SIGNED, Said, Thing, ask_command, sign_command
 from sigkit.policy.decision import Met, Reason, Standing, Unmet
 from sigkit.policy.distinct import count_distinct, signer_id
 from sigkit.policy.model import FLAGS, AllOf, AnyOf, AtLeast, AttestationRequirement, IdentityRequirement, KeyRequirement, NameRule
@@ -319,7 +319,7 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
         problem, got = f"{who} attested, but did not sign", f"attestations only: {types}"
         if any(fact.signature.predicate_type is None for fact in mine):
             problem, got = f"{who} signed it as a file, not as an image", "the signature of a file"
-        return _reason(case, NotASignature, problem, place, demand, got, remedy)
+        return _reason(case, NotASignature, problem, place, demand, got, _or_ask(remedy, case, mine))
     others = [_as_found(fact, require) for fact in told]
     others += [f"a key that is not trusted here ({item.got or item.place})" for item in children if item.code == OtherKey.code]
     verb = "attested" if said.attested else "signed"
@@ -339,7 +339,13 @@ def _not_by(case: Case, told: list[Facts], require: KeyRequirement | IdentityReq
         return _reason(case, NoAttestation, "no attestation of this type is there", place, demand, types or "no evidence", remedy)
     got = "attestations only" if case.facts else "no evidence"
     problem = "no signature is attached to the image" if case.thing is Thing.IMAGE else "there is no signature of the file"
-    return _reason(case, Unsigned, problem, place, demand, got, remedy)
+    return _reason(case, Unsigned, problem, place, demand, got, _or_ask(remedy, case, case.facts))
+
+
+def _or_ask(remedy: str, case: Case, facts: Iterable[Facts]) -> str:
+    """Add to the command that signs the one that asks for what is there, if that is a statement."""
+    stated = next((found for fact in facts if (found := fact.signature.predicate_type)), None)
+    return remedy if stated is None else f"{remedy}; what is stated of it is asked for by {ask_command(case.thing, stated)}"
 
 
 def _issuer_but_for_a_slash(fact: Facts, require: KeyRequirement | IdentityRequirement) -> str:

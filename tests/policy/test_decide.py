@@ -102,6 +102,13 @@ def test_each_way_to_miss_has_its_own_code_and_a_command_that_makes_it_pass(foun
     assert record_of(decision).exit_status() == 1
 
 
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_of_an_image_that_was_attested_and_not_signed_it_is_said_how_the_attestation_is_asked_for(key):
+    reason = verdict(ONE_KEY, facts(key, predicate=f"{SBOM}; rm")).reasons[0]
+    assert reason.remedy.endswith(f"sigkit verify-attestation --type '{SBOM}; rm'")
+    assert "verify-attestation" not in verdict(ONE_KEY).reasons[0].remedy
+
+
 def test_the_signers_that_were_found_instead_are_named():
     reason = verdict(ONE_KEY, facts("b"), facts("c"), facts("c", number=2)).reasons[0]
     assert reason.got.count("key b") == 1

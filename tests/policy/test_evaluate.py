@@ -232,7 +232,9 @@ def test_a_file_is_signed_by_a_signature_over_its_bytes():
     assert isinstance(about_file(key, facts("a", predicate=None, repository=None)), Met)
     assert isinstance(about_file(key, facts("b", predicate=None, repository=None)), type(about_file(key)))
     assert about_file(key, facts("a", artifact=Digest.of(b"other"))).reason.code == Unsigned.code
-    assert about_file(key, facts("a", predicate=SBOM)).reason.code == NotASignature.code
+    attested = about_file(key, facts("a", predicate=SBOM)).reason
+    assert attested.code == NotASignature.code
+    assert attested.remedy.endswith(f"sigkit verify-blob-attestation --type {SBOM}")
 
 
 def test_any_statement_is_enough_only_where_that_is_said():
