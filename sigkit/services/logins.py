@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 LOGIN_S: Final = 600  # from its start to the operator's answer and the token
 CODE_S: Final = 60  # from the page's redirect to the client's request
 POLL_S: Final = 2  # what a client waits between two questions
-_OPEN_LOGINS: Final = 3000
-_STARTED_A_MINUTE: Final = 30  # from one address, so that nobody alone keeps the others out
-_NETWORK_BITS: Final = 64  # of IPv6, which one customer has to himself (RFC 6177)
+_OPEN_LOGINS: Final = 3000  # ten networks that start as many as they may
+_ENDED_LOGINS: Final = 3000  # that are kept to tell their clients so
+STARTED_S: Final = 60  # in which one network may start so many
+_STARTED: Final = 30
+_NETWORK_BITS: Final = 48  # of IPv6, of which one site may have as much to itself (RFC 6177 section 2)
 _FILE: Final = "logins.db"
 _APPLICATION: Final = 0x736B6C67
 _SCHEMA: Final = (
@@ -63,6 +65,17 @@ _SCHEMA: Final = (
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
 _USER_CODE: Final = re.compile(rf"[{_LETTERS}]{{8}}")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+_LATELY: Final = "SELECT count(*) FROM login WHERE started > ? AND peer = ?"
+_OPEN: Final = "SELECT count(*) FROM login WHERE stage IN ('pending', 'approved') AND expires >= ?"
+_FORGET_LONG_AGO: Final = "DELETE FROM login WHERE expires < ?"
+_FORGET_BEYOND: Final = """DELETE FROM login WHERE secret IN (
+    SELECT secret FROM login WHERE stage IN ('denied', 'used') OR expires < ? ORDER BY started DESC LIMIT -1 OFFSET ?
+)"""
+_END_ONE: Final = """UPDATE login SET expires = ?1 - 1 WHERE secret = (
+    SELECT secret FROM login WHERE stage = 'pending' AND expires >= ?1 AND peer = (
+        SELECT peer FROM login WHERE stage = 'pending' AND expires >= ?1 GROUP BY peer ORDER BY count(*) DESC LIMIT 1
+    ) ORDER BY started LIMIT 1
+)"""
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -129,18 +142,21 @@ class Logins:
     def start(self, challenge: str, *, peer: str = "", redirect: str | None = None, answer: str = "", nonce: str = "") -> Started:
         """Begin a login for the address `peer`; with `redirect` it is a browser's, else a device's.
 
+        When there are as many as are kept, the network with the most that wait loses its oldest: whoever floods the issuer, its own.
+
         Raises:
-            TooMany: (LIMIT) more than a person and an operator can have meant.
+            TooMany: (LIMIT) more from one network than the persons there can mean, or all that are kept are approved; not for a minute.
             DatabaseUnusable: (UNAVAIL).
         """
         secret, user_code = secrets.token_urlsafe(32), "".join(secrets.choice(_LETTERS) for _ in range(8))
         now, network = self._now(), _network(peer)
         with self._transaction() as database:
-            database.execute("DELETE FROM login WHERE expires < ?", (int(now) - LOGIN_S,))
-            count = "SELECT count(*), coalesce(sum(started > ? AND peer = ?), 0) FROM login"
-            there, lately = database.execute(count, (int(now) - 60, network)).fetchone()
-            if there >= _OPEN_LOGINS or lately >= _STARTED_A_MINUTE:
-                raise TooMany("more logins are under way than this issuer keeps", place=Place("logins"))
+            database.execute(_FORGET_LONG_AGO, (int(now) - LOGIN_S,))
+            database.execute(_FORGET_BEYOND, (int(now), _ENDED_LOGINS))
+            if database.execute(_LATELY, (int(now) - STARTED_S, network)).fetchone()[0] >= _STARTED:
+                raise TooMany(f"{_STARTED} logins were started from {network or 'one place'} in a minute", place=Place("logins"))
+            if database.execute(_OPEN, (int(now),)).fetchone()[0] >= _OPEN_LOGINS and database.execute(_END_ONE, (int(now),)).rowcount != 1:
+                raise TooMany("more logins are approved and not yet taken than this issuer keeps", place=Place("logins"))
             row = (_digest(secret), user_code, redirect, answer, nonce, challenge, int(now), int(now) + LOGIN_S, now, Stage.PENDING.value)
             database.execute("INSERT INTO login VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)", (*row, network))
         return Started(secret, show_user_code(user_code))

@@ -29,7 +29,7 @@ from sigkit.services.extra import TOKENS, need_extra
 from sigkit.services.gateway import GatewayError, read_body, route
 from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
 from sigkit.services.login_pages import NO_STORE, ask_operator, show_page, show_waiting
-from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, Granted, Logins, Stage, is_user_code
+from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, STARTED_S, Granted, Logins, Stage, is_user_code
 from sigkit.strict import Cursor, encode_base64, encode_json
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ _OWN_CLAIMS: Final = frozenset({"iss", "sub", "aud", "iat", "nbf", "exp", "nonce
 class OAuthError(Exception):
     """The request is answered with an error of OAuth."""
 
-    def __init__(self, error: str, description: str, status: int = 400) -> None:
+    def __init__(self, error: str, description: str, status: int = 400, header: tuple[str, str] | None = None) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
         self.status = status
+        self.headers = (header,) if header else ()
 
 
 class OidcIssuer:
@@ -159,8 +160,7 @@ class OidcIssuer:
                 },
             )
         except OAuthError as err:
-            extra = (_CHALLENGE,) if err.status == 401 else ()
-            return json_answer(err.status, {"error": err.error, "error_description": err.description}, (*NO_STORE, *extra))
+            return json_answer(err.status, {"error": err.error, "error_description": err.description}, (*NO_STORE, *err.headers))
 
     async def _send_discovery(self, _: Request) -> Answer:
         document: dict[str, Json] = {
@@ -207,7 +207,7 @@ class OidcIssuer:
         try:
             return await asyncio.to_thread(self.logins.start, challenge, peer=peer, redirect=redirect, answer=answer, nonce=nonce)
         except TooMany as err:
-            raise OAuthError("temporarily_unavailable", err.problem, 429) from err
+            raise OAuthError("temporarily_unavailable", err.problem, 429, ("Retry-After", str(STARTED_S))) from err
 
     async def _start_browser(self, request: Request) -> Answer:
         if request.method != "GET":  # not HEAD: a login would be started of which nobody learns
@@ -350,9 +350,9 @@ def _check_client(form: Mapping[str, str], authorization: str) -> None:
     client, secret = form.get("client_id", ""), form.get("client_secret", "")
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "basic" and credentials.strip() != encode_base64(f"{AUDIENCE}:".encode("ascii")):
-        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401)
+        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401, _CHALLENGE)
     if (client or (AUDIENCE if scheme.lower() == "basic" else "")) != AUDIENCE or secret:
-        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401)
+        raise OAuthError("invalid_client", f"the client is {AUDIENCE}, without a secret", 401, _CHALLENGE)
 
 
 def _challenge(form: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from sigkit.errors import DatabaseUnusable, Kind, SigkitError, TooMany, UnknownLogin
 from sigkit.limits import BodyLimits
 from sigkit.services.app import App, Mount
-from sigkit.services.logins import LOGIN_S, Logins
+from sigkit.services.logins import LOGIN_S, Logins, Stage
 from sigkit.services.oidc import DEVICE_GRANT, OidcIssuer
 from tests.simulators.asgi import Caller
 from tests.simulators.authorities import PERSON, URL, VERIFIER, WORKLOAD, ask, challenge, document, headers, post_form
@@ -301,6 +301,7 @@ def test_logins_are_limited(oidc, clock):
     while (last := Device(oidc, clock)).answer.status == 200:
         assert len(oidc.logins.waiting()) < 200
     assert (last.answer.status, last.started["error"]) == (429, "temporarily_unavailable")
+    assert headers(last.answer)["retry-after"] == "60"
     clock.advance(seconds=61)
     assert Device(oidc, clock).answer.status == 200
 
@@ -310,7 +311,7 @@ def test_logins_are_limited(oidc, clock):
     ("one", "same", "other"),
     [
         ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
-        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("2001:db8::1", "2001:db8:0:ffff::2", "2001:db8:1::1"),
         ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
     ],
 )
@@ -324,6 +325,46 @@ def test_who_starts_many_logins_keeps_out_nobody_else(oidc, clock, one, same, ot
         oidc.logins.start(challenge(), peer=same)
     oidc.logins.start(challenge(), peer=other)
     assert len({login.peer for login in oidc.logins.waiting()}) == 2
+
+
+COPIES = """WITH RECURSIVE copy (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM copy WHERE number < ?)
+    INSERT INTO login SELECT randomblob(32), hex(randomblob(8)), redirect, answer, nonce, challenge, started, expires, next_poll,
+    stage, subject, code, '203.0.113.' || (100 + number % 100) FROM login, copy WHERE peer = '203.0.113.1'"""
+
+
+@pytest.fixture
+def database(authorities):
+    with contextlib.closing(sqlite3.connect(authorities.root / "oidc" / "logins.db", isolation_level=None)) as opened:
+        yield opened
+
+
+def count(database):
+    return database.execute("SELECT count(*) FROM login").fetchone()[0]
+
+
+@pytest.mark.attack("logins of many networks")
+def test_who_fills_the_issuer_with_logins_pushes_out_its_own_oldest_and_nobody_elses(oidc, clock, database):
+    person, approved = oidc.logins.start(challenge(), peer="198.51.100.1"), oidc.logins.start(challenge(), peer="203.0.113.2")
+    oidc.logins.approve(approved.user_code, "mia@acme.example")
+    oidc.logins.start(challenge(), peer="203.0.113.1")
+    database.execute(COPIES, (2997,))  # from a hundred networks
+    assert count(database) == 3000
+    clock.advance(seconds=61)
+    late = [oidc.logins.start(challenge(), peer=peer) for peer in ("198.51.100.2", "203.0.113.1")]
+    waiting = {login.user_code for login in oidc.logins.waiting()}
+    assert len(waiting) == 2999
+    assert {person.user_code, *(login.user_code for login in late)} <= waiting
+    assert oidc.logins.stage(approved.user_code) is Stage.APPROVED
+
+
+@pytest.mark.attack("logins of many networks")
+def test_logins_that_have_ended_hinder_no_others_and_are_no_more_than_that(oidc, clock, database):
+    oidc.logins.deny(oidc.logins.start(challenge(), peer="203.0.113.1").user_code)
+    database.execute(COPIES, (3999,))
+    clock.advance(seconds=61)
+    oidc.logins.start(challenge(), peer="203.0.113.1")
+    assert len(oidc.logins.waiting()) == 1
+    assert count(database) == 3001
 
 
 def test_logins_of_an_older_version_are_read(authorities, clock):
