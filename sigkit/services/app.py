@@ -24,7 +24,7 @@ from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
 from sigkit.net.address import is_address, is_loopback_name
 from sigkit.services.exchange import Answer, Body, Parts, Refused, Request, Slice, error_answer, length_of, whole_answer
-from sigkit.services.leaving import Departures, abort_of
+from sigkit.services.leaving import Departures, reader_of
 from sigkit.text import escape
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _SEND_BYTES: Final = 1 << 20  # with a quarter of it a pull is half as fast
 _AT_ONCE_BYTES: Final = 1 << 16  # sent whole and not counted; read without a thread: page cache, and less than switching costs
 _QUERY_MEMBERS: Final = 16
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_SPENT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # descriptors or memory; it has some again a moment later
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 _TOO_SLOW: Final = 408  # its body was waited for, and is not waited for again
 _LINE_CHARACTERS: Final = 1000
@@ -74,7 +75,7 @@ class App:
         """
         self._mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
         self._names = names
-        self._departures = Departures(limits.HTTP_UNSENT_BYTES, limits.HTTP_UNSENT_SAFE_S)
+        self._departures = Departures(limits.HTTP_UNSENT_BYTES)
 
     async def __call__(
         self,
@@ -117,13 +118,13 @@ class App:
             await send(_head(answer))
             await send({"type": "http.response.body", "body": await _join(answer.body) if size else b""})
             return
-        held_bytes = (size if isinstance(answer.body, bytes) else 0) + min(size, 2 * _SEND_BYTES)  # one that is sent, and the next
-        with self._departures.holding(held_bytes, abort_of(scope)) as leaving:
-            if leaving is None:
+        held_bytes = (0 if isinstance(answer.body, Slice) else size) + min(size, 2 * _SEND_BYTES)  # one that is sent, and the next
+        with self._departures.holding(held_bytes, reader_of(scope)) as has_room:
+            if not has_room:
                 await self._send(_NO_ROOM, scope, receive, send)
                 return
             await send(_head(answer))
-            await _stream(answer.body, receive, send, lambda: self._departures.moved(leaving))
+            await _stream(answer.body, receive, send)
 
     def _refusal(self, request: Request) -> Answer | None:
         if _is_from_a_page(request):
@@ -201,9 +202,11 @@ async def _ask(core: Core, request: Request) -> Answer:
         _LOG.error("%s %s: %s", request.method, escape(request.path), escape(str(err), _LINE_CHARACTERS))
         return error_answer(503 if isinstance(err, UnavailError) else 500, "UNKNOWN", f"{err.code} {err.problem}")
     except OSError as err:
-        if err.errno not in _DISK:
+        if err.errno not in _DISK | _SPENT:
             raise
         _LOG.error("%s %s: %s", request.method, escape(request.path), escape(str(err), _LINE_CHARACTERS))
+        if err.errno in _SPENT:
+            return error_answer(503, "TOOMANYREQUESTS", f"this server is busy, try again: {err.strerror}", (("Retry-After", "1"),))
         return error_answer(503, "UNKNOWN", f"{FileUnwritable.code} this server's disk takes nothing: {err.strerror}")
 
 
@@ -274,11 +277,9 @@ def _head(answer: Answer) -> Message:
     return {"type": "http.response.start", "status": answer.status, "headers": encoded}
 
 
-async def _stream(
-    body: Body, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]], moved: Callable[[], None]
-) -> None:
+async def _stream(body: Body, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
     # To a client that is gone the server sends nothing and says nothing, so without this all would be read to its end.
-    gone = asyncio.ensure_future(receive())
+    gone = asyncio.ensure_future(_wait_until_gone(receive))
     left = length_of(body)
     try:
         async for piece in _pieces(body):
@@ -286,12 +287,16 @@ async def _stream(
                 return
             left -= len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            moved()
     finally:
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
     if left == 0:  # else the file was cut: the server closes the connection, because less came than was promised
         await send({"type": "http.response.body", "body": b""})  # has its turn once nearly all before it is read: until then it is counted
+
+
+async def _wait_until_gone(receive: Callable[[], Awaitable[Message]]) -> None:
+    while (await receive())["type"] != "http.disconnect":  # what else comes is of a body that nobody takes
+        pass
 
 
 async def _join(body: Body) -> bytes:

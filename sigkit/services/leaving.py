@@ -1,9 +1,9 @@
 """Answers that lie in memory until their clients have read them, of which all together may take so much.
 
 Small ones are not counted: the number of connections bounds them. Of a larger one the bytes are counted that are in memory for it alone,
-from before the first is sent until the client has read nearly all. When there is no room for another one, the client that has read nothing
-for longest gives way, if that is some seconds: whoever reads loses nothing to those who do not. If there is none such, the new one is told
-to come again: of clients that all read, those get their answers to whom they were promised first.
+from before the first is sent until the client has read nearly all. When there is no room for another one, those give way that read slower
+than the least rate, the furthest behind first: whoever reads loses nothing to those who do not. If that makes not enough room, nobody is
+ended and the new one is told to come again: of clients that all read, those get their answers to whom they were promised first.
 
 The time that `protocol` waits for a reader is no such bound: very many can wait so long at once. Ending nobody would be none either: a few
 clients that do not read could keep all others from large answers for that time. With TLS a last piece may lie in the transport uncounted.
@@ -12,82 +12,100 @@ clients that do not read could keep all others from large answers for that time.
 from __future__ import annotations
 
 import contextlib
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-_EXTENSION: Final = "sigkit.abort"
+_EXTENSION: Final = "sigkit.reader"
 
 
-class Leaving:
+class Reader(Protocol):
+    """A client whose connection an answer goes to."""
+
+    def behind_bytes(self) -> float:
+        """Return how many bytes less it has read than it should have by now; 0 while it is in time."""
+        ...
+
+    def abort(self) -> None:
+        """End its connection at once: closing it would wait for the client."""
+        ...
+
+
+class _Leaving:
     """One answer, until it is sent."""
 
-    def __init__(self, size_bytes: int, abort: Callable[[], object]) -> None:
-        """Take what it holds, and what ends its connection at once."""
+    def __init__(self, size_bytes: int, reader: Reader) -> None:
         self.size_bytes = size_bytes
-        self.abort = abort
-        self.moved_s = time.monotonic()
+        self.reader = reader
 
 
 class Departures:
-    """All answers that are counted, in the order in which their clients read last. In one event loop."""
+    """All answers that are counted. In one event loop."""
 
-    def __init__(self, most_bytes: int, safe_s: float) -> None:
-        """Hold no more than `most_bytes`; a client that reads nothing for `safe_s` may have to give way."""
+    def __init__(self, most_bytes: int) -> None:
+        """Hold no more than `most_bytes`."""
         self._most_bytes = most_bytes
-        self._safe_s = safe_s
-        self._all: dict[Leaving, None] = {}
+        self._all: set[_Leaving] = set()
         self._bytes = 0
 
     @contextlib.contextmanager
-    def holding(self, size_bytes: int, abort: Callable[[], object]) -> Iterator[Leaving | None]:
-        """Count an answer until the block ends; None if there is no room for it."""
+    def holding(self, size_bytes: int, reader: Reader) -> Iterator[bool]:
+        """Count an answer until the block ends, and give whether there is room for it."""
         if not self._make_room(size_bytes):
-            yield None
+            yield False
             return
-        answer = Leaving(size_bytes, abort)
-        self._all[answer] = None
+        answer = _Leaving(size_bytes, reader)
+        self._all.add(answer)
         self._bytes += size_bytes
         try:
-            yield answer
+            yield True
         finally:
             self._free(answer)
 
-    def moved(self, answer: Leaving) -> None:
-        """Note that the client has read some of it."""
-        if answer in self._all:
-            answer.moved_s = time.monotonic()
-            del self._all[answer]
-            self._all[answer] = None
-
     def _make_room(self, size_bytes: int) -> bool:
-        before_s = time.monotonic() - self._safe_s
-        while self._bytes + size_bytes > self._most_bytes:
-            stalest = next(iter(self._all), None)
-            if stalest is None or stalest.moved_s > before_s:
-                return False
-            self._free(stalest)
-            stalest.abort()
+        beyond_bytes = self._bytes + size_bytes - self._most_bytes
+        if beyond_bytes <= 0:
+            return True
+        behind = sorted(((answer.reader.behind_bytes(), answer) for answer in self._all), key=lambda item: item[0], reverse=True)
+        giving_way: list[_Leaving] = []
+        for bytes_behind, answer in behind:
+            if beyond_bytes <= 0 or bytes_behind <= 0:
+                break
+            giving_way.append(answer)
+            beyond_bytes -= answer.size_bytes
+        if beyond_bytes > 0:
+            return False
+        for answer in giving_way:
+            self._free(answer)
+            answer.reader.abort()
         return True
 
-    def _free(self, answer: Leaving) -> None:
+    def _free(self, answer: _Leaving) -> None:
         if answer in self._all:
-            del self._all[answer]
+            self._all.remove(answer)
             self._bytes -= answer.size_bytes
 
 
-def extensions(abort: Callable[[], object]) -> dict[str, dict[object, object]]:
-    """Return what a server adds to a request's scope so that its connection can be ended: closing it would wait for the client."""
-    return {_EXTENSION: {"call": abort}}
+class _Unknown:
+    """The client of a server that tells nothing of it: it is never behind, and its answers use up the room."""
+
+    def behind_bytes(self) -> float:
+        return 0
+
+    def abort(self) -> None:
+        pass
 
 
-def abort_of(scope: Mapping[str, Any]) -> Callable[[], object]:
-    """Return what ends a request's connection; under another server nothing does, and its answers only use up the room."""
-    found: Callable[[], object] = scope.get("extensions", {}).get(_EXTENSION, {}).get("call", _do_nothing)
+_UNKNOWN: Final = _Unknown()
+
+
+def extensions(reader: Reader) -> dict[str, dict[object, object]]:
+    """Return what a server adds to a request's scope so that its client is known here."""
+    return {_EXTENSION: {"client": reader}}
+
+
+def reader_of(scope: Mapping[str, Any]) -> Reader:
+    """Return the client of a request."""
+    found: Reader = scope.get("extensions", {}).get(_EXTENSION, {}).get("client", _UNKNOWN)
     return found
-
-
-def _do_nothing() -> None:
-    """End nothing."""

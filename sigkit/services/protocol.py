@@ -1,8 +1,9 @@
 """uvicorn's HTTP protocol, with an end to what no core sees: a request's head, what surrounds its body, and a client that does not read.
 
 uvicorn takes any number of bytes of these, for any time, and any number of connections; each costs memory and a descriptor. So here it is
-bounded how many are connected; how large a head is, in bytes and in headers, and how long a client may take for it; and how many bytes may
-come of a body without bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away.
+bounded how many are connected: for one too many the one gives way that is there for longest without asking anything, and where all have
+asked it is told to come again. And how large a head is, in bytes and in headers, and how long a client may take for it; and how many bytes
+may come of a body without bringing any of it: sizes and extensions of chunks, and trailers, which no core reads and which are thrown away.
 Bodies are bounded by `app`, which also waits for their end, trailers included, no longer than it waits for bodies.
 
 Requests that come before an earlier one is answered are queued, and each of 18 bytes costs a hundred times as many, so only a few are: the
@@ -17,6 +18,9 @@ Source: RFC 6585 section 5 (431); RFC 9110 sections 6.5.1 (trailers may be disca
 
 from __future__ import annotations
 
+import socket
+import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,7 +30,7 @@ from sigkit.services.leaving import extensions
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 
 def _refusal(status: str) -> bytes:
@@ -37,6 +41,7 @@ class _Stopped(Exception):
     """The parser is to look at nothing more."""
 
 
+_BYTES_ACKNOWLEDGED: Final = 120  # where tcpi_bytes_acked stands, since Linux 4.1
 _CONTINUE: Final = b"HTTP/1.1 100 "
 _MALFORMED: Final = _refusal("400 Bad Request")
 _TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
@@ -93,21 +98,25 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._most = self.limit_concurrency or limits.HTTP_CONNECTIONS
         self.limit_concurrency = None  # by it uvicorn refuses those who are connected, too, for as long as one too many is there
+        self.accepted_s = time.monotonic()  # the loop's clock stands still while it accepts many
+        self._end_handshake: Callable[[], object] | None = None
         self._unread_bytes = 0  # of a head, or since the last of a body came
         self._in_head = True
         self._moved = False  # a head began or ended, or some of a body came
         self._is_last = False  # the newest request is the last that is answered here
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None  # until when the client may read what it has not
-        self._unsent_bytes, self._unsent_since_s = 0, 0.0  # when that began
+        self._unsent_bytes, self._acknowledged_bytes, self._unsent_since_s = 0, 0, 0.0  # when that began
         self._read_bytes, self._waited_s = 0, 0.0  # all that was waited for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        self._end_handshake = None
         transport.set_write_buffer_limits(limits.HTTP_BUFFER_BYTES)  # TLS would take eight times as much before it pauses
-        self._extensions = extensions(transport.abort)
-        if len(self.connections) >= self._most:
+        self._extensions = extensions(self)
+        connected: set[BoundedProtocol] = self.connections  # type: ignore[assignment]
+        if len(connected) > self._most and not end_silent(connected - {self}):
             self._end(_TOO_MANY)
         else:
             self._wait()
@@ -192,6 +201,27 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting_for_reader()
         super().connection_lost(exc)
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether the head of a request came whole."""
+        return self.cycle is not None
+
+    def behind_bytes(self) -> float:
+        """Return how many bytes less the client has read, of what is waited for, than at the least rate; 0 before it had time to."""
+        waited_s = 0.0 if self._reading is None else self.loop.time() - self._unsent_since_s
+        if waited_s < limits.HTTP_UNSENT_SAFE_S or self._reading is None:
+            return 0
+        return max(waited_s * limits.LEAST_BYTES_PER_S - (_acknowledged_bytes(self.transport) - self._acknowledged_bytes), 0)
+
+    def shake_hands(self, end: Callable[[], object]) -> None:
+        """Take what ends the connection until its handshake has made a transport of it."""
+        self._end_handshake = end
+
+    def abort(self) -> None:
+        """End the connection at once, and count it no more."""
+        self.connections.discard(self)
+        (self._end_handshake or self.transport.abort)()
+
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -215,6 +245,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _wait_for_reader(self) -> None:
         if self._reading is None:
             self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._acknowledged_bytes = _acknowledged_bytes(self.transport)
             self._unsent_since_s = self.loop.time()
             # What was read fast earns no pause that is longer than the first one.
             slack_s = limits.HTTP_UNREAD_S + min(self._read_bytes / limits.LEAST_BYTES_PER_S - self._waited_s, 0)
@@ -227,3 +258,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reading = None
             self._waited_s += self.loop.time() - self._unsent_since_s
             self._read_bytes += self._unsent_bytes - self.transport.get_write_buffer_size()
+
+
+def _acknowledged_bytes(transport: asyncio.Transport) -> int:
+    """Return how many bytes the client's kernel has taken, since it connected.
+
+    What the transport still holds tells less: the kernel takes more of it in steps of a megabyte, and under TLS a part is not counted.
+
+    Source: Linux, struct tcp_info.
+    """
+    try:
+        raw = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKNOWLEDGED + 8)
+    except OSError:  # it has just been closed
+        return 0
+    return int.from_bytes(raw[_BYTES_ACKNOWLEDGED:], sys.byteorder)
+
+
+def end_silent(connections: Collection[BoundedProtocol]) -> bool:
+    """End the connection that is there for longest of those that have not asked anything; tell whether there was one."""
+    oldest = min((found for found in connections if not found.has_asked), key=lambda found: found.accepted_s, default=None)
+    if oldest is not None:
+        oldest.abort()
+    return oldest is not None

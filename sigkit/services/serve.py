@@ -37,6 +37,7 @@ _STOP_S: Final = 5  # what a request that is under way gets when the server stop
 _BACKLOG: Final = 512
 _TURN_S: Final = 0.0005
 _DESCRIPTORS: Final = 3  # for one connection: its own, and two for the files of its request
+_OWN_DESCRIPTORS: Final = 64  # of the process itself: locks, databases, journals, pipes
 
 
 class _ServerThread(threading.Thread):
@@ -248,12 +249,12 @@ def _most_connections() -> int:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
-        wanted = limits.HTTP_CONNECTIONS * _DESCRIPTORS
+        wanted = limits.HTTP_CONNECTIONS * _DESCRIPTORS + _OWN_DESCRIPTORS
         most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         if soft < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             soft = most
-        return min(limits.HTTP_CONNECTIONS, max(soft // _DESCRIPTORS, 1))
+        return min(limits.HTTP_CONNECTIONS, max((soft - _OWN_DESCRIPTORS) // _DESCRIPTORS, 1))
     return limits.HTTP_CONNECTIONS
 
 

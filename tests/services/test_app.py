@@ -239,6 +239,8 @@ class Failing:
     async def answer(self, request: Request) -> Answer:
         if request.path.endswith("enospc"):
             raise OSError(errno.ENOSPC, "No space left on device", "/srv/stack/x")
+        if request.path.endswith("emfile"):
+            raise OSError(errno.EMFILE, "Too many open files", "/srv/stack/x")
         raise (FileUnwritable if request.path.endswith("full") else LogDamaged)("cannot go on", place=Place("/srv/stack"))
 
 
@@ -252,3 +254,13 @@ def test_a_service_that_cannot_go_on_says_so_and_its_operator_alone_is_told_wher
     [line] = caplog.messages
     assert line.startswith(f"GET {path}: ")
     assert "/srv/stack" in line
+
+
+@pytest.mark.attack("connections without descriptors")
+def test_without_descriptors_a_client_is_told_to_come_again(caplog):
+    answered = Caller(App([Mount("", Failing(), BodyLimits(10))]))("GET", "/emfile")
+    assert answered is not None
+    assert (answered.status, answered.headers["retry-after"]) == (503, "1")
+    assert b"/srv" not in answered.body
+    [line] = caplog.messages
+    assert "Too many open files" in line

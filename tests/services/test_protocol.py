@@ -119,23 +119,40 @@ def test_a_head_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.attack("heads without end")
-def test_connections_beyond_the_limit_are_told_to_come_again(tmp_path, monkeypatch):
+def test_for_a_connection_too_many_the_one_gives_way_that_has_not_asked_for_longest(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 3)
-    with running_registry(tmp_path / "registry") as address, connect(address), connect(address):
-        connection = http.client.HTTPConnection(address, timeout=20)
-        connection.request("GET", "/v2/")
-        assert connection.getresponse().status == 503
-        connection.close()
+    asked = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running_registry(tmp_path / "registry") as address, contextlib.ExitStack() as held:
+        regular, silent, begun = (held.enter_context(connect(address)) for _ in range(3))
+        begun.sendall(b"GET /v2/ HTTP/1.1\r\n")
+        regular.sendall(asked)
+        assert regular.recv(12) == b"HTTP/1.1 200"
+        for other in (silent, begun):
+            newest = held.enter_context(connect(address))
+            newest.sendall(asked)
+            assert newest.recv(12) == b"HTTP/1.1 200"
+            assert answer(other) == b""
+        with connect(address) as beyond:
+            assert answer(beyond).startswith(b"HTTP/1.1 503 ")
+        regular.sendall(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"HTTP/1.1 200" in answer(regular)
 
 
 @pytest.mark.attack("heads without end")
-def test_a_connection_beyond_the_limit_is_closed_before_it_asks(tmp_path, monkeypatch):
+def test_who_has_asked_gives_way_to_nobody_and_the_next_is_told_to_come_again(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 3)
+    head = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+    head += b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
     with running_registry(tmp_path / "registry") as address, contextlib.ExitStack() as held:
-        for _ in range(3):
-            held.enter_context(connect(address)).sendall(b"GET /v2/ HTTP/1.1\r\n")
+        busy = [held.enter_context(connect(address)) for _ in range(3)]
+        for connection in busy:
+            connection.sendall(head)
+            assert connection.recv(12) == b"HTTP/1.1 100"
         with connect(address) as beyond:
             assert answer(beyond).startswith(b"HTTP/1.1 503 ")
+        for connection in busy:
+            connection.sendall(b"x")
+            assert b"HTTP/1.1 202 " in answer(connection)
 
 
 BEGUN = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -332,6 +349,25 @@ def test_whoever_reads_nothing_gives_way_to_others_who_do(serving, monkeypatch):
         reader.sendall(wanted)
         assert len(answer(reader)) > 16 << 20
     assert any(len(answer(connection)) < 16 << 20 for connection in crowd)
+
+
+@pytest.mark.attack("large answers that nobody reads")
+def test_whoever_reads_at_the_least_rate_gives_way_to_nobody(serving, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_UNSENT_BYTES", 2 << 20)  # room for one
+    monkeypatch.setattr(limits, "HTTP_UNSENT_SAFE_S", 0.4)
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 16)
+    wanted, open_connection = serving()
+    steady = open_connection()
+    steady.sendall(wanted)
+    got = 0
+    for turn in range(25):  # less than a piece in all, and for longer than anybody is safe
+        got += len(steady.recv(1 << 15))
+        time.sleep(0.05)
+        if turn % 5 == 4:
+            other = open_connection()
+            other.sendall(wanted)
+            assert answer(other).startswith(b"HTTP/1.1 503 ")
+    assert got + len(answer(steady)) > 16 << 20
 
 
 @pytest.mark.attack("large answers that nobody reads")

@@ -16,6 +16,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from sigkit import limits
 from sigkit.clock import SystemClock
@@ -31,8 +32,11 @@ from sigkit.errors import (
     RefusedKeyEncryption,
     WrongShape,
 )
+from sigkit.services.accepting import TlsServer
+from sigkit.services.app import App
 from sigkit.services.extra import REQUIREMENTS
 from sigkit.services.oidc import OidcIssuer
+from sigkit.services.protocol import BoundedProtocol
 from sigkit.services.serve import running_registry
 from sigkit.services.tls import Tls
 
@@ -258,8 +262,12 @@ def started(tmp_path):
 
 
 @pytest.mark.attack("connections without descriptors")
-@pytest.mark.parametrize("sent", [b"", b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"])
-def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(started, sent):
+@pytest.mark.parametrize(
+    ("sent", "next_one"),
+    [(b"", 200), (b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n", 503)],
+    ids=["silent", "busy"],
+)
+def test_server_with_few_descriptors_serves_who_has_asked_and_answers_others(started, sent, next_one):
     _, host, port = started(FEW_DESCRIPTORS, FEW_DESCRIPTORS)
     regular = http.client.HTTPConnection(host, port, timeout=20)
     crowd = []
@@ -272,7 +280,7 @@ def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(
             crowd.append(closing.enter_context(socket.create_connection((host, port), timeout=20)))
             with contextlib.suppress(ConnectionError):  # it was refused already
                 crowd[-1].sendall(sent)
-        assert call(f"{host}:{port}", "GET", "/v2/")[0] == 503
+        assert call(f"{host}:{port}", "GET", "/v2/")[0] == next_one
         data, digest = b"data", Digest.of(b"data")
         regular.request("POST", f"/v2/a/blobs/uploads/?digest={digest}", data)
         answer = regular.getresponse()
@@ -283,7 +291,7 @@ def test_server_with_few_descriptors_serves_who_is_connected_and_answers_others(
 @pytest.mark.parametrize("hard", [500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]], ids=["few", "as here"])
 def test_server_asks_for_the_descriptors_that_it_may_have_and_can_use(started, hard):
     pid, _, _ = started(100, hard)
-    useful = 3 * limits.HTTP_CONNECTIONS
+    useful = 3 * limits.HTTP_CONNECTIONS + 64
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (useful if hard == resource.RLIM_INFINITY else min(hard, useful), hard)
 
 
@@ -296,22 +304,6 @@ def test_with_tls_any_address_is_listened_on(tmp_path, tls):
         connection.close()
 
 
-def test_whoever_is_connected_is_served_while_one_too_many_is_being_turned_away(tmp_path, tls, monkeypatch):
-    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 2)
-    context = ssl.create_default_context(cafile=tls.certificate)
-    with contextlib.ExitStack() as held:
-        host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
-        regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
-        held.callback(regular.close)
-        regular.connect()
-        # TLS ends when both sides have said so, and this one does not.
-        beyond = held.enter_context(socket.create_connection((host, int(port)), timeout=20))
-        beyond = held.enter_context(context.wrap_socket(beyond, server_hostname=host, suppress_ragged_eofs=False))
-        assert beyond.recv(12) == b"HTTP/1.1 503"
-        regular.request("GET", "/v2/")
-        assert regular.getresponse().read() == b"{}"
-
-
 def is_closed(connection: socket.socket) -> bool:
     """Tell whether the server closes the connection without a word, and wait until it does."""
     try:
@@ -321,20 +313,41 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 @pytest.mark.attack("handshakes that do not come")
-def test_with_tls_whoever_connects_and_says_nothing_counts_and_what_is_beyond_is_closed(tmp_path, tls, monkeypatch):
+def test_with_tls_as_many_are_served_as_may_be_and_what_is_beyond_is_closed(tmp_path, tls, monkeypatch):
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 2)
+    context = ssl.create_default_context(cafile=tls.certificate)
+    with contextlib.ExitStack() as held:
+        host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
+        regular = [http.client.HTTPSConnection(host, int(port), timeout=20, context=context) for _ in range(2)]
+        for _ in range(2):
+            for connection in regular:
+                held.callback(connection.close)
+                connection.request("GET", "/v2/")
+                assert connection.getresponse().read() == b"{}"
+            assert is_closed(held.enter_context(socket.create_connection((host, int(port)), timeout=20)))
+
+
+@pytest.mark.attack("handshakes that do not come")
+@pytest.mark.parametrize("silent", ["before the handshake", "after the handshake"])
+def test_with_tls_whoever_says_nothing_keeps_out_nobody_who_asks(tmp_path, tls, monkeypatch, silent):
     monkeypatch.setattr(limits, "HTTP_CONNECTIONS", 3)
     monkeypatch.setattr(limits, "TLS_HANDSHAKE_S", 3_600.0)
     context = ssl.create_default_context(cafile=tls.certificate)
     with contextlib.ExitStack() as held:
         host, _, port = held.enter_context(running_registry(tmp_path / "registry", tls=tls)).rpartition(":")
-        regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
-        held.callback(regular.close)
-        regular.request("GET", "/v2/")
-        assert regular.getresponse().read() == b"{}"
-        crowd = [held.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(4)]
-        assert all(map(is_closed, crowd[2:]))
-        regular.request("GET", "/v2/")
-        assert regular.getresponse().read() == b"{}"
+        crowd = []
+        for _ in range(5):
+            connection = held.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            if silent == "after the handshake":
+                connection = held.enter_context(context.wrap_socket(connection, server_hostname=host))
+            crowd.append(connection)
+        assert all(map(is_closed, crowd[:2]))
+        for number in range(3):
+            regular = http.client.HTTPSConnection(host, int(port), timeout=20, context=context)
+            held.callback(regular.close)
+            regular.request("GET", "/v2/")
+            assert regular.getresponse().read() == b"{}"
+            assert is_closed(crowd[2 + number])
 
 
 @pytest.mark.attack("handshakes that do not come")
@@ -350,6 +363,27 @@ def test_a_handshake_that_does_not_come_makes_room_for_others(tmp_path, tls, mon
         held.callback(regular.close)
         regular.request("GET", "/v2/")
         assert regular.getresponse().read() == b"{}"
+
+
+def test_a_handshake_that_cannot_be_begun_leaves_nothing_and_says_so(tls, caplog):
+    options = {"ws": "none", "lifespan": "off", "log_config": None, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    config = uvicorn.Config(App([]), http=BoundedProtocol, **options)
+    config.load()
+    config.ssl = object()  # type: ignore[assignment] # as no operator can have it
+    server = TlsServer(config, 2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            for _ in range(4):
+                with socket.create_connection(listener.getsockname(), timeout=20) as connection:
+                    assert is_closed(connection)
+            assert server.server_state.connections == set()
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert len(caplog.messages) == 4
+    assert all(line.startswith("a TLS handshake failed: TypeError: ") for line in caplog.messages)
 
 
 @pytest.mark.parametrize("said", [b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
