@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +31,7 @@ from sigkit.errors import (
     FileUnwritable,
     LockTimeout,
     NoStack,
+    NoStackFile,
     OriginalServed,
     OriginalUnknown,
     OtherStackVersion,
@@ -666,11 +668,41 @@ def test_a_full_disk_is_never_answered_with_a_backup(stack, monkeypatch, number)
     def fail(*_: object) -> None:
         raise OSError(number, "no space")
 
-    monkeypatch.setattr(shutil, "copyfile", fail)
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
     with pytest.raises(FileUnreadable) as caught:
         read_status(str(stack.directory), SystemClock())
     assert "free some space" in caught.value.remedy
     assert "backup" not in caught.value.remedy
+
+
+@pytest.mark.attack("links that root copies")
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_the_status_follows_no_link_to_the_journal_and_waits_for_no_pipe(stack, tmp_path, kind):
+    journal = stack.directory / "log" / "state" / "journal"
+    journal.rename(tmp_path / "kept")
+    if kind == "link":
+        journal.symlink_to(tmp_path / "kept")
+    elif kind == "fifo":
+        os.mkfifo(journal)
+    else:
+        journal.mkdir()
+    with pytest.raises(NoStackFile) as caught:
+        read_status(str(stack.directory), SystemClock())
+    assert caught.value.place.source == str(journal)
+
+
+@pytest.mark.attack("nested directories")
+def test_the_status_of_a_stack_with_directories_without_end_is_told(stack):
+    with stacks.nested(stack.directory / "registry" / "uploads", 1_500) as deepest:
+        os.write(deepest, b"x" * 5_000)
+        assert dict(read_status(str(stack.directory), SystemClock()).sizes)["registry"] >= 5_000
+
+
+def test_a_journal_that_no_log_can_have_is_not_copied(stack):
+    os.truncate(stack.directory / "log" / "state" / "journal", 2**30 + 1)
+    with pytest.raises(FileUnreadable) as caught:
+        read_status(str(stack.directory), SystemClock())
+    assert caught.value.place.source.endswith("journal")
 
 
 def test_a_database_that_has_no_space_is_not_one_to_restore(stack, monkeypatch):

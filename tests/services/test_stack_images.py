@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import shutil
 import socket
@@ -17,6 +19,7 @@ from sigkit.errors import EXIT_REFUSED, DigestMismatch, FileUnreadable, NoStackF
 from sigkit.oci.descriptor import Descriptor
 from sigkit.oci.manifest import OCI_EMPTY, OCI_MANIFEST, encode_index, encode_manifest, parse_manifest
 from sigkit.services.stack.backup import make_backup
+from sigkit.services.stack.copying import StackFile, copy_bytes
 from sigkit.services.storage import Page, Storage
 from tests.simulators import stacks
 
@@ -403,3 +406,47 @@ def test_a_stack_that_is_named_through_a_link_is_copied(stack, tmp_path):
     (tmp_path / "named").symlink_to(stack)
     make_backup(str(tmp_path / "named"), str(tmp_path / "backup"), SystemClock())
     assert (tmp_path / "backup" / "stack.json").exists()
+
+
+@pytest.mark.attack("nested directories")
+@pytest.mark.parametrize("place", ["registry/repositories/acme", "registry/repositories/acme/app/_tags", "clients", "tuf/metadata"])
+def test_directories_that_are_nested_deeper_than_a_stacks_are_refused_by_name(stack, live, tmp_path, place):
+    live.image("acme/app", "v1", b"layer")
+    with stacks.nested(stack / place, 1_500), pytest.raises(NoStackFile) as caught:
+        backup(stack)
+    assert str(caught.value.place).startswith(f"{stack}/{place}/d/d/d")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_the_longest_name_of_a_repository_is_copied(stack, live, tmp_path):
+    name = "/".join("a" * 128)
+    digest = live.image(name, "v1", b"layer")
+    backup(stack)
+    assert (tmp_path / "backup" / "registry" / "repositories" / name / "_tags" / "v1").read_text() == str(digest)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [("_tags/v1", "directory"), ("_manifests/sha256", "file"), ("_tags", "file")],
+)
+def test_a_file_for_a_directory_and_a_directory_for_a_file_are_refused_by_name(stack, live, tmp_path, place, kind):
+    live.image("acme/app", "v1", b"layer")
+    path = stack / "registry" / "repositories" / "acme" / "app" / place
+    path.rename(tmp_path / "kept")
+    if kind == "file":
+        path.write_text("x")
+    else:
+        path.mkdir()
+    with pytest.raises(NoStackFile) as caught:
+        backup(stack)
+    assert str(caught.value.place) == str(path)
+
+
+def test_a_disk_that_does_not_give_an_original_is_not_said_to_be_that_of_the_copy():
+    class Broken(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(FileUnreadable) as caught, StackFile("original", Broken()) as file:
+        copy_bytes(file, io.BytesIO())
+    assert (str(caught.value.place), "Input/output" in caught.value.problem) == ("original", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import linecache
 import logging
@@ -117,6 +118,20 @@ def test_down_never_stops_a_process_that_does_not_hold_the_lock(stack):
             stop(str(stack.directory))
         assert (caught.value.status(), "lock" in caught.value.problem) == (EXIT_USAGE, True)
         assert f"kill {stranger.pid}" in caught.value.remedy
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE])
+def test_a_process_that_cannot_be_held_on_to_is_left_to_the_operator(stack, monkeypatch, number):
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with sleeping() as stranger, durable.lock(stack.directory / "lock"):
+        name_process(stack, stranger.pid)
+        with pytest.raises(StackProcessUnproved) as caught:
+            stop(str(stack.directory))
+    assert (caught.value.status(), os.strerror(number) in caught.value.problem) == (EXIT_USAGE, True)
+    assert f"kill {stranger.pid}" in caught.value.remedy
 
 
 HOLDER = """

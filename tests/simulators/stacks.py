@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +56,25 @@ class Stack(NamedTuple):
         status, raw = self.call(method, target, None if body is None else json.dumps(body).encode(), Content_Type="application/json")
         assert status in {200, 201}, (status, raw)
         return json.loads(raw)
+
+
+@contextlib.contextmanager
+def nested(path: Path, levels: int) -> Iterator[int]:
+    """Make so many directories `d` in each other below `path`, and a file in the deepest, which is given open; what is made is removed."""
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=descriptor)
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    file = os.open("f", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=descriptor)
+    os.close(descriptor)
+    try:
+        yield file
+    finally:
+        os.close(file)
+        subprocess.run(["rm", "-rf", str(path / "d")], check=True)  # Python's own calls itself for each level
 
 
 def free_url() -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
@@ -22,7 +21,7 @@ from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
-from sigkit.services.stack.copying import Folder, copy_file, copy_tree, open_copy
+from sigkit.services.stack.copying import Folder, copy_bytes, copy_file, copy_tree, open_copy
 from sigkit.services.stack.images import copy_registry
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
@@ -154,7 +153,7 @@ def _copy_log(source: Folder, target: str) -> None:
                 with tiles:
                     copy_tree(tiles, os.path.join(target, "tile"))
             with open_copy(journal, os.path.join(target, JOURNAL)) as copy:
-                shutil.copyfileobj(journal, copy, 1 << 20)
+                copy_bytes(journal, copy)
             if source.is_still(JOURNAL, journal):
                 return
     raise FileUnreadable(
@@ -163,12 +162,14 @@ def _copy_log(source: Folder, target: str) -> None:
 
 
 def size_of(directory: str) -> int:
-    """Return how many bytes all files below a directory have."""
-    total = 0
-    for path, _, files in os.walk(directory):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(path, name)).st_size
-            except FileNotFoundError:
-                pass
+    """Return how many bytes all files below a directory have, however deep; what cannot be looked at counts nothing."""
+    total, waiting = 0, [directory]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_size
     return total

@@ -23,16 +23,50 @@ if TYPE_CHECKING:
     from sigkit.digest import Digest
 
 _PIECE_BYTES: Final = 1 << 20
+# The longest name of a repository has 128 parts (OCI distribution-spec: 255 characters), and some levels of the stack's own are around it.
+# Each level is an open descriptor here.
+_MOST_LEVELS: Final = 160
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO in the place of a file must not hang us
+
+
+class StackFile:
+    """An open regular file of a stack. A context manager that closes it."""
+
+    def __init__(self, path: str, file: IO[bytes]) -> None:
+        """Take an open file, and the path by which it is spoken of."""
+        self.name = path
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, or all; none at the end.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the disk does not give them.
+        """
+        try:
+            return self._file.read(size)
+        except OSError as err:
+            raise _unreadable(self.name, err) from err
+
+    def status(self) -> os.stat_result:
+        """Return what the kernel says of it."""
+        return os.fstat(self._file.fileno())
 
 
 class Folder:
     """A directory that is held open: whatever its name becomes, its files are those below it. A context manager that closes it."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
-        """Take an open directory, and the path by which it is spoken of."""
+    def __init__(self, path: str, descriptor: int, levels: int = 0) -> None:
+        """Take an open directory, the path by which it is spoken of, and how far it is below the one that the operator named."""
         self.path = path
         self._descriptor = descriptor
+        self._levels = levels
 
     @classmethod
     def open(cls, path: str) -> Folder:
@@ -75,7 +109,7 @@ class Folder:
                     elif entry.is_file(follow_symlinks=False):
                         files.append(entry.name)
                     else:
-                        raise _no_file(os.path.join(self.path, entry.name))
+                        raise no_file(os.path.join(self.path, entry.name))
         except OSError as err:
             raise _unreadable(self.path, err) from err
         return sorted(directories), sorted(files)
@@ -84,18 +118,24 @@ class Folder:
         """Open a directory in it; none when there is none.
 
         Raises:
-            NoStackFile: (UNAVAIL) something else has that name.
+            NoStackFile: (UNAVAIL) something else has that name, or it is nested too deep.
             FileUnreadable: (UNAVAIL) no permission.
         """
         path = os.path.join(self.path, name)
+        if self._levels >= _MOST_LEVELS:
+            raise NoStackFile(
+                f"directories are nested {_MOST_LEVELS} deep, which none of a stack's are",
+                place=Place(path),
+                remedy="remove what is there",
+            )
         try:
-            return Folder(path, os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=self._descriptor))
+            return Folder(path, os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=self._descriptor), self._levels + 1)
         except FileNotFoundError:
             return None
         except OSError as err:
             raise _unreadable(path, err) from err
 
-    def find(self, path: str) -> IO[bytes] | None:
+    def find(self, path: str) -> StackFile | None:
         """Open a file below it, by a path with slashes; none when there is none.
 
         Raises:
@@ -118,13 +158,13 @@ class Folder:
             raise _unreadable(full, err) from err
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise _no_file(full)
-        return file
+            raise no_file(full)
+        return StackFile(full, file)
 
-    def is_still(self, name: str, file: IO[bytes]) -> bool:
+    def is_still(self, name: str, file: StackFile) -> bool:
         """Tell whether an open file of it has that name."""
         try:
-            return os.path.samestat(os.fstat(file.fileno()), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
+            return os.path.samestat(file.status(), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
         except FileNotFoundError:
             return False
 
@@ -140,7 +180,7 @@ def copy_file(source: Folder, path: str, target: str) -> bool:
     if file is None:
         return False
     with file, open_copy(file, target) as copy:
-        shutil.copyfileobj(file, copy, _PIECE_BYTES)
+        copy_bytes(file, copy)
     return True
 
 
@@ -194,21 +234,32 @@ def copy_tree(source: Folder, target: str, but: Collection[str] = ()) -> None:
                 copy_tree(stack.enter_context(below), os.path.join(target, name))
 
 
-def open_copy(file: IO[bytes], target: str) -> IO[bytes]:
+def copy_bytes(file: StackFile, copy: IO[bytes]) -> None:
+    """Copy what is left of a file.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) the disk does not give it.
+        OSError: the copy cannot be written.
+    """
+    shutil.copyfileobj(file, copy, _PIECE_BYTES)
+
+
+def open_copy(file: StackFile, target: str) -> IO[bytes]:
     """Open the copy of a file, which only those may read who may read the file."""
-    mode = os.fstat(file.fileno()).st_mode & 0o777
+    mode = file.status().st_mode & 0o777
     return open(target, "wb", opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
 
 
 def _unreadable(path: str, err: OSError) -> FileUnreadable | NoStackFile:
     # Of a link, O_NOFOLLOW says ELOOP, and with O_DIRECTORY ENOTDIR; of a socket, opening says ENXIO.
-    if err.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
-        return _no_file(path)
+    if err.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}:
+        return no_file(path)
     remedy = "run it as its owner" if isinstance(err, PermissionError) else ""
     return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path), remedy=remedy)
 
 
-def _no_file(path: str) -> NoStackFile:
+def no_file(path: str) -> NoStackFile:
+    """Return the refusal of what stands where a file or a directory must be."""
     return NoStackFile(
         "a link, or nothing that can be copied, stands where a file or a directory of the stack must be",
         place=Place(path),

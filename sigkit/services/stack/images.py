@@ -15,7 +15,7 @@ from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import FileUnreadable, MalformedDigest, Place, SigkitError
 from sigkit.oci.manifest import Index, parse_manifest
-from sigkit.services.stack.copying import copy_content, copy_file, copy_tree
+from sigkit.services.stack.copying import copy_content, copy_file, copy_tree, no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ def copy_registry(source: Folder, target: str) -> None:
     Raises:
         DigestMismatch: (DIGEST) something that it keeps is damaged.
         FileUnreadable: (UNAVAIL) it changes faster than it can be copied.
+        NoStackFile: (UNAVAIL) a file stands for a directory, or a directory for a file.
         SigkitError: as `copying.copy_tree`.
         OSError: the copy cannot be written.
     """
@@ -158,7 +159,10 @@ class _Copied:
         link, content = _link(kind, digest), self._content(digest)
         path = os.path.join(self._copy, link)
         if not os.path.exists(path):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            try:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            except FileExistsError as err:
+                raise no_file(os.path.join(self._repository.path, os.path.dirname(link))) from err
             if not copy_file(self._repository, link, path):
                 return False
         if not os.path.exists(content):
@@ -199,6 +203,8 @@ class _Copied:
             return sorted(os.listdir(os.path.join(self._copy, path)))
         except FileNotFoundError:
             return []
+        except NotADirectoryError as err:
+            raise no_file(os.path.join(self._repository.path, path)) from err
 
     def _read(self, path: str) -> bytes:
         try:
@@ -206,6 +212,8 @@ class _Copied:
                 return file.read()
         except FileNotFoundError:
             return b""
+        except IsADirectoryError as err:
+            raise no_file(os.path.join(self._repository.path, path)) from err
 
 
 def _link(kind: str, digest: Digest) -> str:

@@ -114,6 +114,8 @@ def stop(directory: str) -> Process:
         handle = os.pidfd_open(found.pid)
     except ProcessLookupError as err:
         raise StackNotRunning("the process that served this stack has just ended", place=place) from err
+    except OSError as err:  # no descriptors; or this machine's rules forbid the call
+        raise _unproved(directory, found.pid, f"process {found.pid} cannot be held on to: {err.strerror}") from err
     try:
         # The handle is of whoever had the number when it was opened, and `run.json` may be a killed one's whose number is now a stranger's:
         # another holds the lock then, and is just starting.
@@ -150,14 +152,21 @@ def _prove(directory: str, pid: int) -> None:
 
     Source: proc_pid_status(5), Uid; proc_locks(5).
     """
-    owner, uid = os.stat(directory).st_uid, _real_uid(pid)
-    remedy = f"if it serves this stack (ps -fp {pid}): kill {pid}"
+    try:
+        owner, lock = os.stat(directory).st_uid, os.stat(os.path.join(directory, LOCK), follow_symlinks=False).st_ino
+    except OSError as err:
+        raise _unproved(directory, pid, f"whether process {pid} serves this stack cannot be told: {err.strerror}") from err
+    uid = _real_uid(pid)
     if uid != owner:
         expected, got = f"user {owner}, as the directory", f"user {uid}" if uid >= 0 else "no such process"
-        problem = f"process {pid} is not of the user whom the stack belongs to"
-        raise StackProcessUnproved(problem, place=Place.operator(directory), expected=expected, got=got, remedy=remedy)
-    if not _holds_lock(pid, os.path.join(directory, LOCK)):
-        raise StackProcessUnproved(f"process {pid} does not hold the stack's lock", place=Place.operator(directory), remedy=remedy)
+        raise _unproved(directory, pid, f"process {pid} is not of the user whom the stack belongs to", expected, got)
+    if not _holds_lock(pid, lock):
+        raise _unproved(directory, pid, f"process {pid} does not hold the stack's lock")
+
+
+def _unproved(directory: str, pid: int, problem: str, expected: str = "", got: str = "") -> StackProcessUnproved:
+    remedy = f"if it serves this stack (ps -fp {pid}): kill {pid}"
+    return StackProcessUnproved(problem, place=Place.operator(directory), expected=expected, got=got, remedy=remedy)
 
 
 def _real_uid(pid: int) -> int:
@@ -166,13 +175,13 @@ def _real_uid(pid: int) -> int:
     return int(found[1]) if found else -1
 
 
-def _holds_lock(pid: int, path: str) -> bool:
-    """Tell whether a process holds the lock on a file, by the kernel's list.
+def _holds_lock(pid: int, inode: int) -> bool:
+    """Tell whether a process holds the lock on a file, by its number in the kernel's list.
 
     Not by the process's own descriptors: those of one with capabilities, as who listens on port 443 is, no other process may look at.
     """
     # The device is not compared: of some file systems (overlayfs, btrfs) stat tells another one than the list does.
-    line = rb"^[0-9]+: FLOCK +ADVISORY +WRITE %d [0-9a-f]+:[0-9a-f]+:%d 0 EOF$" % (pid, os.stat(path, follow_symlinks=False).st_ino)
+    line = rb"^[0-9]+: FLOCK +ADVISORY +WRITE %d [0-9a-f]+:[0-9a-f]+:%d 0 EOF$" % (pid, inode)
     return re.search(line, _read_proc("/proc/locks", _LOCKS_BYTES), re.MULTILINE) is not None
 
 
