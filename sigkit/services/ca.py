@@ -24,7 +24,7 @@ from sigkit.keys import public
 from sigkit.keys.public import of_library, parse_public_key
 from sigkit.services import ct, issuers, pki
 from sigkit.services.exchange import Answer, Request, json_answer
-from sigkit.services.gateway import INTERNAL, GatewayError, invalid, read_body, route
+from sigkit.services.gateway import UNAVAILABLE, GatewayError, failed, invalid, read_body, route
 from sigkit.services.tokens import explain
 from sigkit.strict import decode_base64, parse_json
 from sigkit.verify.extensions import ARC, USERNAME_OID, encode_extension, encode_utf8_string
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor, Json
 
 _FILES: Final = pki.Files(root="ca-root", key="ca.key", chain="ca-chain.pem")
-_UNAVAILABLE: Final = 14
 
 LIFETIME: Final = timedelta(minutes=10)
 _MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, which anybody could have parsed for a second; a token has 16 KiB at most
@@ -195,7 +194,7 @@ class CertificateAuthority:
         try:
             named = self._tokens.verify(token)
         except (UnavailError, NetError) as err:  # the issuer's fault, not the token's: to be tried again
-            raise GatewayError(503, _UNAVAILABLE, f"the keys of the token's issuer cannot be had: {explain(err)}") from err
+            raise GatewayError(503, UNAVAILABLE, f"the keys of the token's issuer cannot be had: {explain(err)}") from err
         except SigkitError as err:
             raise invalid(f"{_BAD_TOKEN}: {explain(err)}") from err
         wish = _read_wish(document)
@@ -208,8 +207,7 @@ class CertificateAuthority:
         try:
             return self.issue(wish.key, named)
         except SigkitError as err:
-            status, code = (503, _UNAVAILABLE) if isinstance(err, UnavailError) else (500, INTERNAL)
-            raise GatewayError(status, code, f"the certificate log could not keep the certificate: {err.code} {err.problem}") from err
+            raise failed(err, "the certificate log could not keep the certificate: ") from err
 
     async def _send_bundle(self, _: Request) -> Answer:
         chain: list[Json] = [pki.pem(certificate).decode("ascii") for certificate in self.chain]

@@ -24,7 +24,7 @@ from sigkit.errors import LimitError, ParseError, Place, SigkitError
 from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.services import der, pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
-from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
+from sigkit.services.gateway import NOT_FOUND, GatewayError, failed, gateway_answer, invalid, read_body, route
 from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64, parse_json
 
@@ -172,7 +172,7 @@ class CertificateLog:
         except (ParseError, LimitError, ValueError) as err:
             raise invalid(str(err)) from err
         except SigkitError as err:
-            raise GatewayError(500, INTERNAL, f"the certificate could not be kept: {err.problem}") from err
+            raise failed(err, "the certificate could not be kept: ") from err
         return json_answer(
             200,
             {

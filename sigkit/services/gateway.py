@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sigkit.errors import SigkitError, UnavailError
 from sigkit.services.exchange import Answer, Request, json_answer
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ NOT_FOUND: Final = 5
 RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
+UNAVAILABLE: Final = 14
 
 
 class GatewayError(Exception):
@@ -32,6 +34,12 @@ class GatewayError(Exception):
 def invalid(message: str) -> GatewayError:
     """Return the error for a request that is wrong."""
     return GatewayError(400, INVALID_ARGUMENT, message)
+
+
+def failed(err: SigkitError, doing: str = "") -> GatewayError:
+    """Return the error for what is no fault of the request: 503 where it may go better a moment later, else 500."""
+    status, code = (503, UNAVAILABLE) if isinstance(err, UnavailError) else (500, INTERNAL)
+    return GatewayError(status, code, f"{doing}{err.code} {err.problem}")
 
 
 def gateway_answer(err: GatewayError) -> Answer:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
+from sigkit import durable
 from sigkit.digest import Digest
 from sigkit.errors import Place
 from sigkit.keys.private import generate
@@ -104,6 +106,40 @@ def served(root):
 def run(root, act):
     with served(root) as client:
         return asyncio.run(act(client))
+
+
+def test_health_is_that_of_the_log_once_its_disk_failed(root, monkeypatch):
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.sync=eio")
+
+    async def act(client):
+        before = await client.get("/healthz")
+        added = await client.add(requested()[0])
+        return before, added, await client.get("/healthz")
+
+    before, (status, answer), after = run(root, act)
+    assert (before.status, json.loads(before.body)) == (200, {"status": "SERVING"})
+    assert (status, answer["code"]) == (503, 14)
+    assert (after.status, json.loads(after.body)) == (503, {"status": "NOT_SERVING"})
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_said_to_be_gone(root):
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        log.append_many([f"entry {number}".encode() for number in range(600)])
+        client, before = Client(RekorV2(log)), resource.getrlimit(resource.RLIMIT_NOFILE)
+        paths = ("/api/v2/tile/entries/000", "/api/v2/tile/0/000")
+
+        async def act():
+            os.close(lowest := os.dup(0))  # that is free
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+            try:
+                return [await client.get(path) for path in paths]
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+        answers = asyncio.run(act())
+        assert [answer.status for answer in answers] == [503, 503]
+        assert [(asyncio.run(client.get(path))).status for path in paths] == [200, 200]
 
 
 def test_an_entry_is_answered_with_its_proof_and_the_checkpoint(root):

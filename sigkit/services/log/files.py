@@ -44,25 +44,31 @@ class TileFiles:
         """Return a whole tile.
 
         Raises:
-            LogDamaged: (TLOG) it is absent, or cannot be read.
+            LogDamaged: (TLOG) it is absent.
+            FileUnreadable: (UNAVAIL) it cannot be read now.
         """
         path, place = self._path(tile), self.place(tile)
         try:
             return durable.read(path, most_bytes=_BUNDLE_BYTES if tile.level == ENTRIES else _TILE_BYTES, place=place)
         except FileUnreadable as err:
-            raise LogDamaged("a file of the log is gone", place=place) from err
+            if isinstance(err.__cause__, FileNotFoundError):
+                raise _gone(place) from err
+            raise
 
     def open_entries(self, tile: Tile) -> Slice:
         """Open a whole bundle of entries, at its beginning which is `tile`. No more than a few entries of it are in memory at a time.
 
         Raises:
             LogDamaged, MalformedTile: (TLOG) it is absent, or cut.
+            FileUnreadable: (UNAVAIL) it cannot be read now.
         """
         place = self.place(tile.whole)
         try:
             file = open(self._path(tile.whole), "rb", buffering=0)  # noqa: SIM115 - the receiver of the answer closes it
+        except FileNotFoundError as err:
+            raise _gone(place) from err
         except OSError as err:
-            raise LogDamaged("a file of the log is gone", place=place) from err
+            raise FileUnreadable(f"cannot read a file of the log: {err.strerror}", place=place) from err
         try:
             ends = list(_ends(file.fileno()))
             if ends[-1] != os.fstat(file.fileno()).st_size:
@@ -95,6 +101,10 @@ class TileFiles:
 
     def _path(self, tile: Tile) -> str:
         return os.path.join(self._root, tile.path)
+
+
+def _gone(place: Place) -> LogDamaged:
+    return LogDamaged("a file of the log is gone", place=place)
 
 
 def entry_parts(leaves: Sequence[bytes]) -> Parts:

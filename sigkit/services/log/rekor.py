@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit import strict
 from sigkit.digest import parse_digest
-from sigkit.errors import Bug, Place, SigkitError, UnavailError
+from sigkit.errors import Bug, Place, SigkitError
 from sigkit.keys.public import parse_public_key
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
-from sigkit.services.gateway import INTERNAL, NOT_FOUND, GatewayError, gateway_answer, invalid, read_body, route
+from sigkit.services.gateway import NOT_FOUND, UNAVAILABLE, GatewayError, failed, gateway_answer, invalid, read_body, route
 from sigkit.services.log.hashedrekord import HASH, IDENTITY, KEY, Signed, parse_request
 from sigkit.services.log.index import term_of
 from sigkit.tlog.entry_v2 import KIND
@@ -39,7 +39,6 @@ _MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, and a leaf, which has
 _MOST_WAITING: Final = 4_096  # theirs pushes back at as many
 _MOST_BATCH: Final = 512
 _MOST_FOUND: Final = 1_000
-_UNAVAILABLE: Final = 14
 _PLACE: Final = Place("request")
 _FRESH: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-cache"))
 _JSON: Final = (("Content-Type", "application/json"),)
@@ -82,17 +81,15 @@ class RekorV2:
 
     async def _append(self, signed: Signed) -> Appended:
         if len(self._waiting) >= _MOST_WAITING:
-            raise GatewayError(503, _UNAVAILABLE, "too many entries are waiting, try again")
+            raise GatewayError(503, UNAVAILABLE, "too many entries are waiting, try again")
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._waiting.append((signed, future))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
             return await future
-        except UnavailError as err:
-            raise GatewayError(503, _UNAVAILABLE, f"{err.code} {err.problem}") from err
-        except SigkitError as err:  # the log found itself damaged
-            raise GatewayError(500, INTERNAL, f"{err.code} {err.problem}") from err
+        except SigkitError as err:
+            raise failed(err) from err
 
     async def _work(self) -> None:
         """Append what is waiting, batch by batch, until nothing is."""
@@ -160,8 +157,8 @@ class RekorV2:
             raise invalid(str(err)) from err
         try:
             found = await asyncio.to_thread(self._log.search, term, _MOST_FOUND + 1)
-        except UnavailError as err:
-            raise GatewayError(503, _UNAVAILABLE, f"{err.code} {err.problem}") from err
+        except SigkitError as err:
+            raise failed(err) from err
         listed: list[Json] = [str(index) for index in found[:_MOST_FOUND]]
         return json_answer(200, {"logIndexes": listed, "truncated": len(found) > _MOST_FOUND})
 
@@ -171,13 +168,13 @@ class RekorV2:
 
     async def _health(self, request: Request) -> Answer:
         del request
-        return json_answer(200, {"status": "SERVING"})
+        return json_answer(200, {"status": "SERVING"}) if self._log.takes_entries else json_answer(503, {"status": "NOT_SERVING"})
 
     async def _tile(self, path: str) -> Answer:
         try:
             found = await asyncio.to_thread(self._log.find_file, path) if parse_tile_path(path) else None
         except SigkitError as err:
-            return gateway_answer(GatewayError(500, INTERNAL, f"{err.code} {err.problem}"))
+            return gateway_answer(failed(err))
         if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
         return whole_answer(200, found, _FOREVER)

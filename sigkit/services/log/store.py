@@ -82,6 +82,7 @@ class TileLog:
         self._not_before = 0  # the size of the log before which nothing is filed
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
+        self._halted = False  # it is, and will be until the journal is opened anew
         # For who serves it: one thread to sync, one to file. In an event loop's own, others' requests would come before them.
         self.threads = ThreadPoolExecutor(2, "sigkit-log")
         self._journal, records = Journal.open(os.path.join(root, JOURNAL))
@@ -148,6 +149,11 @@ class TileLog:
                 log._close()
 
     # --- appending
+
+    @property
+    def takes_entries(self) -> bool:
+        """Whether it goes on: not once its disk has failed, or it has found itself damaged."""
+        return self._damage is None and not self._halted
 
     def append_many(self, leaves: Sequence[bytes]) -> tuple[Appended, ...]:
         """Append a batch, and return when all of it is durable; a leaf that is there already is answered with its first entry.
@@ -254,6 +260,9 @@ class TileLog:
                 self._journal.append(Record(batch.old.size, batch.leaves, batch.head.checkpoint))
             except FileUnwritable:
                 self._in_doubt = False  # nothing was added
+                raise
+            except LogHalted:
+                self._halted = True
                 raise
 
     def finish(self, batch: Batch) -> tuple[Appended, ...]:
