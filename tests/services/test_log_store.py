@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
+import subprocess
 
 import pytest
 
@@ -435,3 +438,87 @@ def test_an_entry_that_was_filed_since_it_was_looked_up_is_no_new_one(root):
             answers = log.finish(batch)
         assert not any(appended.added for appended in answers)
         assert log.head().size == 301
+
+
+def test_a_journal_whose_first_record_is_damaged_is_refused_and_left_as_it_is(root):
+    fill(root, entries(100))
+    journal = root / "journal"
+    for spoil in (lambda raw: raw[:20], lambda raw: raw[:40] + bytes(len(raw) - 40), lambda raw: raw[:60] + b"x" + raw[61:]):
+        whole = journal.read_bytes()
+        journal.write_bytes(spoil(whole))
+        with pytest.raises(LogDamaged), TileLog.open(root, KEY):
+            pass
+        assert journal.read_bytes() == spoil(whole)
+        journal.write_bytes(whole)
+    with TileLog.open(root, KEY) as log:
+        assert log.head().size == 101
+
+
+def test_whoever_waited_while_another_made_the_log_begins_nothing_anew(root, tmp_path):
+    class Overtaken(Now):
+        def now(self):
+            shutil.copytree(root, tmp_path / "late", dirs_exist_ok=True)
+            return super().now()
+
+    fill(root, entries(10))
+    with pytest.raises(FileUnwritable):
+        TileLog.create(tmp_path / "late", ORIGIN, KEY, Overtaken())
+    with TileLog.open(tmp_path / "late", KEY) as log:
+        assert log.head().size == 11
+
+
+def test_what_a_killed_process_was_writing_is_removed(root):
+    fill(root, entries(600), filed_at=256)
+    for directory in (root, root / "tile" / "entries"):
+        (directory / ".journal.12.ab.tmp").write_bytes(b"x")
+    with TileLog.open(root, KEY):
+        assert not list(root.rglob("*.tmp"))
+
+
+def test_a_log_one_of_whose_tiles_is_gone_signs_nothing_more_when_a_duplicate_needs_it(root):
+    fill(root, entries(600), filed_at=256)
+    with TileLog.open(root, KEY) as log:
+        (root / "tile" / "0" / "000").unlink()
+        for leaf in (b"entry 5", b"new"):
+            with pytest.raises(LogDamaged):
+                log.append_many([leaf])
+        assert not log.takes_entries
+
+
+def test_an_entry_whose_bytes_changed_in_memory_is_not_filed_over_the_good_one(root):
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        log.append_many(entries(200))
+        log._tail[7] = b"flipped"  # noqa: SLF001 - as a bad memory does
+        log.append_many(entries(100, 200))
+        with pytest.raises(LogDamaged):
+            log.append_many([b"another"])
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        assert [log.find(number + 1) for number in range(300)] == entries(300)
+        log.append_many([b"another"])
+        log.check()
+
+
+def test_a_damaged_tile_of_a_higher_level_is_found(root):
+    with TileLog.open(root, KEY, filed_at=256) as log:
+        log.append_many(entries(256 * 256))
+        log.check()
+        tile = root / "tile" / "1" / "000"
+        raw = bytearray(tile.read_bytes())
+        raw[100] ^= 1
+        tile.write_bytes(raw)
+        with pytest.raises(LogDamaged) as caught:
+            log.check()
+    assert str(caught.value.place).endswith("tile/1/000")
+
+
+@pytest.mark.parametrize("covered", ["DELETE FROM covered", "UPDATE covered SET size = -256", "INSERT INTO covered VALUES (0)"])
+def test_an_index_that_does_not_say_what_it_covers_is_refused_with_the_command_that_makes_it_anew(root, covered):
+    fill(root, entries(600), filed_at=256)
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as database:
+        database.execute(covered)
+        database.commit()
+    with pytest.raises(DatabaseUnusable) as caught, TileLog.open(root, KEY):
+        pass
+    subprocess.run(caught.value.remedy, shell=True, check=True)  # noqa: S602 - as its operator does
+    with TileLog.open(root, KEY) as log:
+        assert not log.append_many(entries(1))[0].added

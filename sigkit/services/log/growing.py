@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sigkit.errors import LogDamaged
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_consistency, prove_inclusion, root_of, verify_consistency
 from sigkit.tlog.tile import ENTRIES, HEIGHT, WIDTH, Tile, count_at, encode_entries
@@ -34,7 +35,7 @@ def check_growth(tree: Tree, old: Head, new: Sequence[bytes], place: Place) -> t
     return root, proofs
 
 
-def whole_tiles(tree: Tree, tail: Sequence[bytes], start: int, end: int) -> Iterator[tuple[Tile, bytes]]:
+def whole_tiles(tree: Tree, tail: Sequence[bytes], start: int, end: int, place: Place) -> Iterator[tuple[Tile, bytes]]:
     """Give the tiles that become whole between two sizes, and what they hold: entries first, the highest level last.
 
     Args:
@@ -42,10 +43,16 @@ def whole_tiles(tree: Tree, tail: Sequence[bytes], start: int, end: int) -> Iter
         tail: the entries from `start` on.
         start: the end of the last whole tile before.
         end: of the last whole tile now.
+        place: of the log.
+
+    Raises:
+        LogDamaged: (TLOG) an entry in memory is not the one whose hash is in the tree, which the journal has.
     """
     for number in range(start // WIDTH, end // WIDTH):
-        at = number * WIDTH - start
-        yield Tile(ENTRIES, number, WIDTH), encode_entries(tail[at : at + WIDTH])
+        leaves = tail[number * WIDTH - start :][:WIDTH]
+        if b"".join(map(leaf_hash, leaves)) != tree.row(0, number * WIDTH, (number + 1) * WIDTH):
+            raise LogDamaged("an entry in memory is not the one that was signed", place=place)
+        yield Tile(ENTRIES, number, WIDTH), encode_entries(leaves)
     level = 0
     while count_at(level, end) >= WIDTH:
         for number in range(count_at(level, start) // WIDTH, count_at(level, end) // WIDTH):

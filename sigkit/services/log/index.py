@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -60,7 +61,10 @@ class Index:
         place = Place(path)
         with contextlib.ExitStack() as opened:
             self._writing, self._reading = (opened.enter_context(contextlib.closing(_Owner(path, place))) for _ in range(2))
-            (self.size,) = self._reading.run(lambda connection: connection.execute("SELECT size FROM covered").fetchone())
+            self.size = self._reading.run(_covered)
+            if self.size < 0:
+                remedy = f"rm {shlex.quote(path)}  # it is made anew from the entries"
+                raise DatabaseUnusable("the log's index does not say what it covers", place=place, remedy=remedy)
             self._opened = opened.pop_all()
 
     def find(self, terms: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
@@ -139,6 +143,12 @@ class _Owner:
     def close(self) -> None:
         self._thread.submit(self._connection.close).result()
         self._thread.shutdown()
+
+
+def _covered(connection: sqlite3.Connection) -> int:
+    """Return how many entries the index covers; less than none where it does not say."""
+    rows: list[tuple[int]] = connection.execute("SELECT size FROM covered").fetchall()
+    return rows[0][0] if len(rows) == 1 else -1
 
 
 def _open(path: str) -> sqlite3.Connection:

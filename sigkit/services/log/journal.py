@@ -6,8 +6,11 @@ A batch is one record, and one sync makes it durable. A record begins with its l
     first index 8 | number of entries 4 | each entry: length 4, bytes | checkpoint
 
 What a killed process or a power cut leaves at the end of the file is the beginning of a record, or a file that was grown and of which the
-last pages never came, so that zeros stand there from some sector on; only that is cut off when the journal is opened, for nobody was
+last pages never came, so that zeros stand there from some sector on; only that is left out when the journal is opened, for nobody was
 answered. Anything else that is not whole was damaged later, and is never passed over: those entries were answered.
+
+What is read when it is opened need not be on the disk: a process that was killed before its sync, or whose sync failed, leaves records
+that only the kernel's memory has, and that another sync need not write. So it is written anew before anybody is answered from it.
 
 Of the disk it is assumed that a sync that returned holds, and that a sector is there whole or not at all. A disk that forgets what it
 synced takes answered entries with it, and their zeros look like those of a record that was never finished; once they are in files or in
@@ -62,33 +65,28 @@ class Journal:
 
     @classmethod
     def open(cls, path: str) -> tuple[Self, tuple[Record, ...]]:
-        """Open the journal and read its records.
+        """Open the journal and read its records, all of which are durable then.
 
         Raises:
             FileUnreadable: (UNAVAIL) it is absent or cannot be read.
-            LogDamaged: (TLOG) a record was damaged after it was made durable.
+            FileUnwritable: (UNAVAIL) no space for writing it anew; it is as it was.
+            LogDamaged: (TLOG) a record was damaged after it was made durable; it is as it was.
         """
         place = Place(path)
         try:
-            file = os.open(path, _FLAGS)
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as old:
+                raw = old.read()
+        except OSError as err:
+            raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
+        records = tuple(_parse(raw, place))
+        if not records:  # the first came by a rename: nothing that was killed leaves it cut
+            raise LogDamaged("the log's journal has no whole record", place=place, expected="the newest checkpoint at least")
+        size = sum(len(_encode(record)) for record in records)
+        durable.write(path, raw[:size], mode=0o600, point="log.opened")
+        try:
+            return cls(path, os.open(path, _FLAGS), size), records
         except OSError as err:
             raise FileUnreadable(f"cannot open the log's journal: {err.strerror}", place=place) from err
-        try:
-            raw = _read_whole(file)
-            records = tuple(_parse(raw, place))
-            size = sum(len(_encode(record)) for record in records)
-            if size < len(raw):
-                os.ftruncate(file, size)
-                os.fsync(file)
-            if not records:
-                raise LogDamaged("the log's journal is empty", place=place, expected="the newest checkpoint at least")
-        except OSError as err:
-            os.close(file)
-            raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
-        except LogDamaged:
-            os.close(file)
-            raise
-        return cls(path, file, size), records
 
     def append(self, record: Record) -> None:
         """Make a batch durable.
@@ -172,13 +170,6 @@ def _encode(record: Record) -> bytes:
     body = b"".join(parts)
     head = _MAGIC + len(body).to_bytes(4, "big") + hashlib.sha256(body).digest()
     return head + zlib.crc32(head).to_bytes(4, "big") + body
-
-
-def _read_whole(file: int) -> bytes:
-    parts = []
-    while part := os.read(file, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _parse(raw: bytes, place: Place) -> Iterator[Record]:

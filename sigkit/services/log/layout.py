@@ -28,17 +28,21 @@ def make_log(path: str, origin: str, key: Signer, clock: Clock) -> None:
     place = Place(path)
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        there = set(os.listdir(path))
+        _refuse_other(path)  # before a lock is made in what is something else
     except OSError as err:
         raise FileUnwritable(f"cannot make the log's directory: {err.strerror}", place=place) from err
-    if not all(name in {JOURNAL, LOCK} or name.endswith(".tmp") for name in there):
-        raise FileUnwritable("there is a log already, or something else", place=place, expected="an absent or empty directory")
     first = strict.encode_json({"apiVersion": "0.0.1", "kind": "sigkit-log", "spec": {"origin": origin, "time": format_time(clock.now())}})
     with durable.lock(os.path.join(path, LOCK), timeout_s=LOCK_TIMEOUT_S):
+        _refuse_other(path)  # another process may have made one while this one waited
         head = sign_head(origin, key, 1, leaf_hash(first))
         Journal.write(os.path.join(path, JOURNAL), Record(0, (first,), head.checkpoint))
         # Last: a directory without it is one that was never made to the end, and nobody was answered.
         durable.write(os.path.join(path, _VERSION), f"{SCHEMA}\n{origin}\n".encode(), point="log.version")
+
+
+def _refuse_other(path: str) -> None:
+    if not all(name in {JOURNAL, LOCK} or name.endswith(".tmp") for name in os.listdir(path)):
+        raise FileUnwritable("there is a log already, or something else", place=Place(path), expected="an absent or empty directory")
 
 
 def read_origin(path: str) -> str:

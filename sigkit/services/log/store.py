@@ -41,7 +41,7 @@ from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
-from sigkit.services.log.opening import check_files, check_head, index_rows, tile_hashes
+from sigkit.services.log.opening import check_files, check_head, index_rows, settle, tile_hashes
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
@@ -93,7 +93,7 @@ class TileLog:
             self._tree.extend(map(leaf_hash, self._tail))
             self._head = check_head(records[-1].checkpoint, self._tree, key.public, origin, Place(root))
             end = self._head.size // WIDTH * WIDTH
-            check_files(self._files, whole_tiles(self._tree, self._tail, self._base, end), end, root)
+            check_files(self._files, whole_tiles(self._tree, self._tail, self._base, end, Place(root)), end, root)
             self._index = Index(os.path.join(root, "index.sqlite"))
         except BaseException:
             self._journal.close()
@@ -138,6 +138,7 @@ class TileLog:
         path = os.path.abspath(root)
         origin = read_origin(path)
         with durable.lock(os.path.join(path, LOCK), timeout_s=LOCK_TIMEOUT_S):
+            settle(path)
             try:
                 log = cls(path, origin, key, terms, filed_at)
             except (MalformedTile, CheckpointNotSigned) as err:
@@ -184,7 +185,8 @@ class TileLog:
     def batch(self, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]], filed: Filed = NOT_LOOKED_UP) -> Iterator[Batch]:
         """Give a batch that is proved and whose tree is signed, for `sync` and then `finish`.
 
-        For a server: of the four only `look_up` and `sync` wait for the disk, and need a thread of their own.
+        For a server: of the four `look_up` and `sync` wait for the disk, and need a thread of their own. The other two read a tile of 8 KiB
+        for a duplicate that is in no tile that was read lately.
 
         Args:
             leaves: to append.
@@ -210,8 +212,8 @@ class TileLog:
                 fresh = tuple(leaves[at] for at in new)
                 head, proofs = self._grow(fresh, [hashes[at] for at in new]) if new else (old, {})
                 yield Batch(old, head, fresh, tuple(terms[at] for at in new), tuple(places), hashes, proofs)
-            except (BadInclusionProof, BadConsistencyProof, MalformedTile) as err:
-                self._damage = LogDamaged(err.problem, place=Place(self._root), expected=err.expected, got=err.got)
+            except (BadInclusionProof, BadConsistencyProof, MalformedTile, LogDamaged) as err:
+                self._damage = LogDamaged(err.problem, place=err.place, expected=err.expected, got=err.got)
                 raise self._damage from err
             finally:
                 if self._head is old:
@@ -310,7 +312,11 @@ class TileLog:
             if size < max(start + self._filed_at, self._not_before):
                 return None
             rows = tuple((term, entry) for term, entries in self._recent.items() for entry in entries)
-            return Filing(size, end, tuple(whole_tiles(self._tree, self._tail, start, end)), rows)
+            try:
+                return Filing(size, end, tuple(whole_tiles(self._tree, self._tail, start, end, Place(self._root))), rows)
+            except LogDamaged as err:  # the journal still has what was signed
+                self._damage = err
+                return None
 
     def write_filing(self, filing: Filing) -> bool:
         """Write tiles and index, and tell whether that was done. Batches may be appended meanwhile."""
@@ -450,6 +456,14 @@ class TileLog:
                 known = self._tree.node(HEIGHT, number)
             if tuple(map(leaf_hash, self._files.entries(number))) != hashes or tile_root(hashes) != known:
                 raise LogDamaged("a file of the log is of another tree", place=Place(self._root, Tile(0, number, WIDTH).path))
+        level = 1
+        while tiles := count_at(level, self._base) // WIDTH:
+            for tile in (Tile(level, number, WIDTH) for number in range(tiles)):
+                with self._guard:
+                    row = self._tree.row(HEIGHT * level, tile.number * WIDTH, (tile.number + 1) * WIDTH)
+                if b"".join(self._files.hashes(tile)) != row:
+                    raise LogDamaged("a file of the log is of another tree", place=Place(self._root, tile.path))
+            level += 1
 
     def _close(self) -> None:
         self.threads.shutdown()
