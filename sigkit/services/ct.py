@@ -42,7 +42,7 @@ _STATE: Final = "state"
 _POISON: Final = "1.3.6.1.4.1.11129.2.4.3"
 _EXTENSIONS_TAG: Final = 0xA3  # [3] EXPLICIT of TBSCertificate
 _POISON_CONTENT: Final = der.octets(b"\x05\x00")
-_MOST_BODY_BYTES: Final = 256 << 10
+_MOST_BODY_BYTES: Final = 96 << 10
 _MOST_CERTIFICATES: Final = 10
 
 

@@ -19,12 +19,13 @@ from sigkit import limits
 from sigkit.digest import Digest, check_digest, parse_digest
 from sigkit.errors import MalformedReference, Place, RefError, SigkitError
 from sigkit.limits import ServedLimits
-from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
+from sigkit.oci.manifest import Index, Manifest, describe_referrer, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.arriving import Arrivals
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
-from sigkit.services.storage import Page
+from sigkit.services.storage import Page, TagRule
 from sigkit.services.uploads import Uploads
+from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
 # Not an error of the specification: oras takes NAME_UNKNOWN for an absent repository, and then looks for no list under a tag.
 _NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
 _PAGES_PASSED: Final = 4  # for one answer; clients that stop at an empty page are spared all but the rarest of them
+_REFERRER_BYTES: Final = limits.MANIFEST_BYTES // 2  # of one, and of a page of them: half of what clients read
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -48,13 +50,6 @@ class ReferrersApi(Enum):
 
     ON = "on"
     OFF = "off"
-
-
-class TagRule(Enum):
-    """Whether a tag may be moved."""
-
-    MOVABLE = "movable"
-    IMMUTABLE = "immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +142,8 @@ class RegistryService:
     async def _start_upload(self, request: Request, name: str, _: str) -> Answer:
         if "mount" in request.query and "from" in request.query:
             digest = _digest(request.query["mount"])
-            source = check_path(request.query["from"], Place("from"))
-            if await asyncio.to_thread(self._storage.mount_blob, name, digest, source):
+            source = _named(request.query["from"])
+            if source is not None and await asyncio.to_thread(self._storage.mount_blob, name, digest, source):
                 return _created(f"/v2/{name}/blobs/{digest}", digest)
         if "digest" in request.query:
             digest = _digest(request.query["digest"])
@@ -254,13 +249,11 @@ class RegistryService:
         if stated != document.media_type:
             raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
         self._check_parts(name, document)
-        self._put_manifest(name, document, tag)
-        return document
-
-    def _put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
-        if tag is not None and self.variant.tags is TagRule.IMMUTABLE and self._storage.find_tag(name, tag) not in {None, document.digest}:
+        if document.subject and len(encode_json(describe_referrer(document).encode())) > _REFERRER_BYTES:
+            raise Refused(413, "SIZE_INVALID", f"what a list of referrers says of a manifest has at most {_REFERRER_BYTES} bytes")
+        if not self._storage.put_manifest(name, document, tag, self.variant.tags):
             raise Refused(400, "TAG_INVALID", "the tag is there, and tags cannot be moved here")
-        self._storage.put_manifest(name, document, tag)
+        return document
 
     def _check_parts(self, name: str, document: Manifest | Index) -> None:
         """Refuse a manifest whose content is not there. An index may be sparse: which children a mirror takes is its own affair."""
@@ -305,7 +298,7 @@ class RegistryService:
             return _NO_PAGE
         subject = _digest(text)
         wanted = request.query.get("artifactType")
-        page = Page(self.variant.limits.page, limits.MANIFEST_BYTES // 2, request.query.get("last", ""))  # half of what clients read
+        page = Page(self.variant.limits.page, _REFERRER_BYTES, request.query.get("last", ""))
         async with self._listing:
             body, last = await asyncio.to_thread(self._encode_referrers, name, subject, page, wanted)
         headers = [("Content-Type", "application/vnd.oci.image.index.v1+json")]
@@ -351,6 +344,14 @@ class _Hold:
         self._upload.busy.release()
 
 
+def _named(text: str) -> str | None:
+    """Return the name of a repository, if it is one: no blob is in any other."""
+    try:
+        return check_path(text, Place("from"))
+    except MalformedReference:
+        return None
+
+
 def _digest(text: str) -> Digest:
     return parse_digest(text, Place("request"))
 
@@ -358,9 +359,9 @@ def _digest(text: str) -> Digest:
 def _page_number(text: str | None, most: int) -> int:
     if text is None:
         return most
-    if not _PAGE_NUMBER.fullmatch(text) or int(text) > most:
-        raise Refused(400, "PAGINATION_NUMBER_INVALID", f"n is 0 to {most}")
-    return int(text)
+    if not _PAGE_NUMBER.fullmatch(text):
+        raise Refused(400, "PAGINATION_NUMBER_INVALID", "n is a number of at most nine digits")
+    return min(int(text), most)  # there may be fewer, with a link to the rest
 
 
 def _next_page(path: str, query: Mapping[str, str]) -> tuple[str, str]:

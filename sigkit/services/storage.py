@@ -10,7 +10,9 @@
 No component of a repository's name starts with an underscore, so names and our directories cannot meet. What a repository has is what its
 links say, never what lies in blobs/: a blob that was deleted is gone at once, also while another repository keeps the content
 (CVE-2026-35172).
-Content gets its name after it was hashed and synced, links follow, a tag comes last: whoever finds a name finds all that it stands for.
+Content gets its name after it was hashed and synced. A manifest is listed with its subject before it is linked, and what is listed without
+a link is passed over; a tag comes last: whoever finds a name finds all that it stands for. A blob is linked before it is there, and is had
+by nobody until then: without a link nobody could delete it.
 One process owns the directory, by a lock.
 """
 
@@ -21,6 +23,7 @@ import os
 import stat
 import threading
 from dataclasses import dataclass
+from enum import Enum
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from sigkit import durable, limits
@@ -31,7 +34,7 @@ from sigkit.oci.manifest import describe_referrer
 from sigkit.strict import decode_utf8, encode_json, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.manifest import Index, Manifest
@@ -39,6 +42,13 @@ if TYPE_CHECKING:
 SCHEMA: Final = b"sigkit.registry/1\n"
 _LINK_BYTES = limits.MANIFEST_BYTES  # the largest link is a referrer's descriptor, which holds a manifest's annotations
 _LOCK_TIMEOUT_S = 1.0  # for one that is just stopping
+
+
+class TagRule(Enum):
+    """Whether a tag may be moved."""
+
+    MOVABLE = "movable"
+    IMMUTABLE = "immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +176,14 @@ class Storage:
         last, size_bytes = "", 0
         for entry in entries[: page.most]:
             path = os.path.join(directory, entry)
-            text = _read_link(path).encode()
+            with _own(path):
+                is_linked = os.path.exists(self._link(name, "_manifests", parse_digest(entry, Place(path))))
+            text = _read_link(path).encode() if is_linked else b""
             size_bytes += len(text)
             if found and size_bytes > page.most_bytes:
                 break
             last = entry
-            if text:  # else deleted meanwhile
+            if text:  # else it was deleted, or a push of it was ended before it was whole
                 with _own(path):
                     found.append(parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path))))
         return Referrers(tuple(found), last if last and last != entries[-1] else "")
@@ -194,10 +206,10 @@ class Storage:
         final = self._content(digest)
         with self._changes, _written(path):
             durable.make_directory(os.path.dirname(final), 0o700)
+            self._put_content_link(name, "_blobs", digest, b"")
             # Over what may be there: the bytes there may have been damaged, these were hashed just now.
             os.rename(path, final)
             durable.sync_directory(os.path.dirname(final))
-            self._put_content_link(name, "_blobs", digest, b"")
 
     def mount_blob(self, name: str, digest: Digest, source: str) -> bool:
         """Give the repository a blob of the repository `source`; tell whether that has it."""
@@ -207,21 +219,24 @@ class Storage:
             self._put_content_link(name, "_blobs", digest, b"")
             return True
 
-    def put_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
-        """Store a manifest in the repository, list it with its subject, and let `tag` name it."""
+    def put_manifest(self, name: str, document: Manifest | Index, tag: str | None, rule: TagRule = TagRule.MOVABLE) -> bool:
+        """Store a manifest in the repository, list it with its subject, and let `tag` name it; tell whether the rule allows that."""
         with self._changes:
+            if tag is not None and rule is TagRule.IMMUTABLE and self.find_tag(name, tag) not in {None, document.digest}:
+                return False
             content = self._content(document.digest)
             durable.make_directory(os.path.dirname(content), 0o700)
             durable.write(content, document.raw, point="registry.manifest")
             subject = str(document.subject.digest) if document.subject else ""
-            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
             if document.subject:
                 path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
                 self._put_link(path, encode_json(describe_referrer(document).encode()))
+            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
             if tag is not None:
                 for moved in self._moving:
                     moved.add((name, tag))
                 self._put_link(os.path.join(self._repository(name), "_tags", tag), str(document.digest).encode())
+            return True
 
     def delete_tag(self, name: str, tag: str) -> bool:
         """Remove a tag; tell whether there was one."""
@@ -243,8 +258,10 @@ class Storage:
             if subject := link.partition("\n")[2]:
                 with _own(path):
                     listed = parse_digest(subject, Place(path))
+                self._drop_link(path, digest, holders)
                 _unlink(os.path.join(self._referrers(name, listed), str(digest)))
-            self._drop_link(path, digest, holders)
+            else:
+                self._drop_link(path, digest, holders)
             return True
 
     @contextlib.contextmanager
@@ -316,7 +333,8 @@ class Storage:
         """Return how many links each content has, by its hexadecimal digest, whose length tells the algorithm.
 
         All repositories are walked for the first deletion only; from then on the numbers follow each change, and a process that ends takes
-        them along. 200 bytes for each content are less than its inode on the disk. `_changes` is held.
+        them along. 200 bytes for each content are less than its inode on the disk. `_changes` is held. Content that has no link, as a push
+        leaves it that was ended, is removed on that occasion.
 
         Raises:
             FileUnreadable: something could not be looked into: what lies there may have links.
@@ -333,8 +351,16 @@ class Storage:
                             found[link] = found.get(link, 0) + 1
                     elif not name.startswith("_"):
                         waiting.append(path)
+            self._remove_content(found)
             self._holders = found
         return self._holders
+
+    def _remove_content(self, held: Collection[str]) -> None:
+        for algorithm in SIZES:
+            directory = os.path.join(self.root, "blobs", algorithm)
+            for name in _list_strictly(directory):
+                if name not in held:
+                    _unlink(os.path.join(directory, name))
 
 
 @contextlib.contextmanager

@@ -239,7 +239,7 @@ def test_registry_that_does_not_say_could_not_be_checked(hostile, client):
 
 
 @pytest.mark.attack("CVE-2023-2253, CVE-2017-11468")
-@pytest.mark.parametrize("number", ["2147483648", "9223372036854775808", "-1", "1001"])
+@pytest.mark.parametrize("number", ["2147483648", "9223372036854775808", "-1"])
 def test_huge_page_is_refused(served, number):
     ask(served, "POST", f"/v2/a/b/blobs/uploads/?digest={Digest.of(b'x')}", b"x")
     status, body = ask(served, "GET", f"/v2/a/b/tags/list?n={number}")

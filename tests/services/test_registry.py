@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +18,8 @@ from sigkit.limits import BodyLimits, ServedLimits
 from sigkit.oci.manifest import OCI_INDEX, OCI_MANIFEST, encode_index, encode_manifest
 from sigkit.services.app import App, Mount
 from sigkit.services.exchange import Request
-from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant, TagRule
-from sigkit.services.storage import Storage
+from sigkit.services.registry import ReferrersApi, RegistryService, RegistryVariant
+from sigkit.services.storage import Storage, TagRule
 from sigkit.services.uploads import Uploads
 from tests.simulators.asgi import Caller
 from tests.simulators.images import AMD64, SmallImage, describe, small_image
@@ -311,7 +312,9 @@ def test_blob_is_mounted_from_where_it_is(registry):
     assert registry("GET", f"/v2/to/there/blobs/{digest}").body == b"x"
 
 
-@pytest.mark.parametrize("query", [f"mount={ABSENT}&from=from/here", f"mount={ABSENT}", f"mount={ABSENT}&from=never"])
+@pytest.mark.parametrize(
+    "query", [f"mount={ABSENT}&from=from/here", f"mount={ABSENT}", f"mount={ABSENT}&from=never", f"mount={ABSENT}&from=UPPER"]
+)
 def test_blob_that_is_not_there_to_mount_is_uploaded_instead(registry, query):
     registry.put_blob(b"x", "from/here")
     assert registry("POST", f"/v2/a/b/blobs/uploads/?{query}").status == 202
@@ -525,6 +528,18 @@ def test_immutable_tag_stays_and_may_be_pushed_again_unchanged(serve):
     assert registry("GET", "/v2/a/b/manifests/v1").body == old.manifest
 
 
+def test_an_immutable_tag_stays_where_two_push_it_at_once(serve):
+    registry = serve(tags=TagRule.IMMUTABLE)
+    images = [small_image(bytes([number])) for number in range(8)]
+    for number, image in enumerate(images):
+        registry.push(image, f"own-{number}")
+    for turn in range(10):
+        with ThreadPoolExecutor(8) as pushing:
+            answers = list(pushing.map(lambda image, tag=f"v{turn}": registry.put_manifest(image.manifest, tag).status, images))
+        assert sorted(answers) == [201] + [400] * 7
+        assert registry("GET", f"/v2/a/b/manifests/v{turn}").body == images[answers.index(201)].manifest
+
+
 def test_deleted_tag_leaves_the_manifest(registry):
     digest = registry.push(small_image(), "v1")
     assert registry("DELETE", "/v2/a/b/manifests/v1").status == 202
@@ -579,11 +594,20 @@ def test_number_of_tags_is_the_clients_choice_below_the_registrys(registry):
     assert (none.json()["tags"], "link" in none.headers) == ([], False)
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "1.0", "", "2147483648", "1001", "٣"])
+@pytest.mark.parametrize("number", ["-1", "x", "1.0", "", "2147483648", "٣"])
 def test_number_of_tags_beyond_reason_is_refused(registry, number):
     registry.push(small_image(), "v1")
     answer = registry("GET", f"/v2/a/b/tags/list?n={number}")
     assert (answer.status, answer.error) == (400, "PAGINATION_NUMBER_INVALID")
+
+
+@pytest.mark.attack("CVE-2023-2253, CVE-2017-11468")
+def test_of_more_tags_than_a_page_has_the_first_come_with_a_link_to_the_rest(serve):
+    registry = serve(limits=ServedLimits(page=2))
+    for tag in ("a", "b", "c"):
+        registry.push(small_image(tag.encode()), tag)
+    answer = registry("GET", "/v2/a/b/tags/list?n=999999999")
+    assert (answer.json()["tags"], "n=2&last=b" in answer.headers["link"]) == (["a", "b"], True)
 
 
 def test_tags_of_an_unknown_repository_are_unknown(registry):
@@ -644,6 +668,20 @@ def test_pages_of_referrers_stay_below_what_clients_read(registry):
     answer = registry("GET", f"/v2/a/b/referrers/{image.digest}")
     assert len(answer.body) < limits.MANIFEST_BYTES
     assert "link" in answer.headers
+
+
+@pytest.mark.attack("lists of thousands")
+def test_a_manifest_of_which_a_list_would_say_more_than_clients_read_is_refused(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    index = {"schemaVersion": 2, "manifests": [], "subject": {"mediaType": OCI_MANIFEST, "digest": str(image.digest), "size": 1}}
+    room = limits.MANIFEST_BYTES - len(json.dumps(index | {"annotations": {"x": ""}}))
+    raw = json.dumps(index | {"annotations": {"x": "x" * room}}).encode()
+    assert len(raw) == limits.MANIFEST_BYTES
+    answer = registry.put_manifest(raw, "big", OCI_INDEX)
+    assert (answer.status, answer.error) == (413, "SIZE_INVALID")
+    assert registry("GET", f"/v2/a/b/referrers/{image.digest}").json()["manifests"] == []
+    assert registry("HEAD", "/v2/a/b/manifests/big").status == 404
 
 
 def filtered_pages(registry, image) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sigkit import durable
 from sigkit.digest import Digest
 from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, LockTimeout, Place
 from sigkit.oci.manifest import encode_manifest, parse_manifest
@@ -82,9 +83,26 @@ def check_whole(root) -> None:
                 assert content.file.read() == RAW
             for blob in (IMAGE.config, IMAGE.layer):
                 assert storage.has_blob("a/b", Digest.of(blob))
-            assert [referrer.digest for referrer in storage.list_referrers("a/b", SUBJECT.digest, ALL).found] == [DIGEST]
+        # Whoever pushes again asks first whether it is there.
+        there = storage.open_manifest("a/b", DIGEST)
+        if there is not None:
+            there.file.close()
+        listed = [referrer.digest for referrer in storage.list_referrers("a/b", SUBJECT.digest, ALL).found]
+        assert listed == ([DIGEST] if there else [])
         assert list(Path(storage.uploads).iterdir()) == []
         assert list(Path(root, "blobs").rglob(".*")) == []
+
+
+def delete_all(root) -> None:
+    """Delete what `push_all` pushed, as far as it is there."""
+    with Storage.open(root) as storage:
+        storage.delete_manifest("a/b", DIGEST)
+        for blob in (IMAGE.config, IMAGE.layer):
+            storage.delete_blob("a/b", Digest.of(blob))
+
+
+def contents(root) -> list[Path]:
+    return [path for path in Path(root, "blobs").rglob("*") if path.is_file()]
 
 
 # Links are written for two blobs, the manifest, the referrer and the tag, in this order.
@@ -105,6 +123,34 @@ def test_process_killed_at_any_step_leaves_only_whole_names_and_can_go_on(tmp_pa
     check_whole(root)
     with Storage.open(root) as storage:
         assert storage.find_tag("a/b", "v1") == DIGEST
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("fault", ["kill", "enospc"])
+def test_whatever_a_push_that_was_ended_leaves_can_be_deleted(tmp_path, push_with_fault, step, fault):
+    root = tmp_path / "registry"
+    assert push_with_fault(f"{step}*{fault}", root) != 0
+    with Storage.open(root) as storage:  # another image, so that there is something to delete
+        path = Path(storage.uploads) / "other"
+        path.write_bytes(b"other")
+        storage.put_blob("c/d", Digest.of(b"other"), str(path), 5)
+        assert storage.delete_blob("c/d", Digest.of(b"other"))
+    delete_all(root)
+    assert contents(root) == []
+
+
+@pytest.mark.parametrize("step", ["registry.link.fsync=1", "registry.link.rename=1"])
+def test_a_blob_that_found_no_space_can_be_deleted_by_the_same_process(tmp_path, monkeypatch, step):
+    monkeypatch.setattr(durable, "_passages", {})
+    with Storage.open(tmp_path / "registry") as storage:
+        assert not storage.delete_blob("a/b", DIGEST)  # from now on links are counted
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{step}*enospc")
+        path = Path(storage.uploads) / "blob"
+        path.write_bytes(b"blob")
+        with pytest.raises(FileUnwritable):
+            storage.put_blob("a/b", Digest.of(b"blob"), str(path), 4)
+        assert not storage.has_blob("a/b", Digest.of(b"blob"))
+        assert contents(tmp_path / "registry") == []
 
 
 @pytest.mark.parametrize("step", ["registry.blob.fsync=1", "registry.manifest.fsync=1", "registry.link.rename=3"])

@@ -5,6 +5,8 @@ timer. The answer has proof and checkpoint already, and a duplicate is answered 
 
 Beside the real one's paths there is `POST /api/v2/index/retrieve`, which has the form of the first generation's search.
 
+Bytes are standard base64 with its padding, and keys' details are names: what protobuf's JSON takes beside that no client sends.
+
 Source: sigstore/rekor-tiles api/proto/rekor_service.proto, internal/server, CLIENTS.md; C2SP tlog-tiles.md.
 """
 
@@ -35,7 +37,7 @@ _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 
 PREFIX: Final = "/api/v2"
-_MOST_BODY_BYTES: Final = 256 << 10  # theirs takes 4 MiB, and a leaf, which has the same certificate in it, at most 64 KiB
+_MOST_BODY_BYTES: Final = 96 << 10  # theirs takes 4 MiB; a leaf, which has the same in it, has at most 64 KiB. As many may come at once
 _MOST_WAITING: Final = 4_096  # theirs pushes back at as many
 _MOST_BATCH: Final = 512
 _MOST_FOUND: Final = 1_000
