@@ -60,6 +60,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def entry_request() -> dict[str, Any]:
+    """Return what a client sends to have a signature logged."""
+    key = generate("ecdsa-p256")
+    verifier = {"publicKey": {"rawBytes": encode_base64(key.public.spki)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    signature = {"content": encode_base64(key.sign(b"after")), "verifier": verifier}
+    return {"hashedRekordRequestV002": {"digest": encode_base64(hashlib.sha256(b"after").digest()), "signature": signature}}
+
+
+def certificate_request(stack: stacks.Stack) -> dict[str, Any]:
+    """Return what a workload sends to have a key certified."""
+    key = generate("ecdsa-p256")
+    proof = encode_base64(key.sign(stacks.WORKLOAD.encode()))
+    asked = {"publicKey": {"content": key.public.encode_pem().decode()}, "proofOfPossession": proof}
+    return {"credentials": {"oidcIdentityToken": stack.token()}, "publicKeyRequest": asked}
+
+
 INIT = f"""
 import sys
 sys.path.insert(0, {str(CHECKOUT)!r})
@@ -132,6 +150,16 @@ def test_a_stack_is_served_without_its_offline_keys(stack):
     with running_stack(str(stack.directory), clock=MovedClock(days=10)):  # so that TUF's metadata has to be signed again
         assert stack.call("GET", "/healthz") == (200, b'{"status":"SERVING"}')
         assert json.loads(stack.call("GET", "/tuf/timestamp.json")[1])["signed"]["version"] == 2
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v2/log/entries"), ("POST", "/api/v2/signingCert")])
+def test_a_stack_one_of_whose_logs_has_to_be_opened_anew_says_so(stack, monkeypatch, method, path):
+    monkeypatch.setattr(durable, "_passages", {})
+    with running_stack(str(stack.directory)):
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.sync=eio")
+        body = entry_request() if "entries" in path else certificate_request(stack)
+        assert stack.call(method, path, json.dumps(body).encode())[0] == 503
+        assert stack.call("GET", "/healthz") == (503, b'{"status":"NOT_SERVING"}')
 
 
 def test_clients_are_handed_documents_that_name_one_service_of_each_kind(made):
@@ -525,11 +553,7 @@ def backed_up(stack: stacks.Stack, into: Path) -> str:
     """Make a backup without the last entry, which the stack gets after it."""
     make_backup(str(stack.directory), str(into), SystemClock())
     with running_stack(str(stack.directory)):
-        digest = hashlib.sha256(b"after").digest()
-        key = generate("ecdsa-p256")
-        verifier = {"publicKey": {"rawBytes": encode_base64(key.public.spki)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
-        request = {"digest": encode_base64(digest), "signature": {"content": encode_base64(key.sign(b"after")), "verifier": verifier}}
-        stack.json("POST", "/api/v2/log/entries", {"hashedRekordRequestV002": request})
+        stack.json("POST", "/api/v2/log/entries", entry_request())
     return str(into)
 
 

@@ -170,7 +170,7 @@ class RekorV2:
 
     async def _health(self, request: Request) -> Answer:
         del request
-        return json_answer(200, {"status": "SERVING"}) if self._log.takes_entries else json_answer(503, {"status": "NOT_SERVING"})
+        return health_answer((self._log,))
 
     async def _tile(self, path: str) -> Answer:
         try:
@@ -180,6 +180,13 @@ class RekorV2:
         if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
         return whole_answer(200, found, _FOREVER)
+
+
+def health_answer(logs: Iterable[TileLog]) -> Answer:
+    """Answer whether a process takes requests, as each of sigstore's services does: not when a log has to be opened anew."""
+    if all(log.takes_entries for log in logs):
+        return json_answer(200, {"status": "SERVING"})
+    return json_answer(503, {"status": "NOT_SERVING"})
 
 
 def _refuse(batch: Iterable[tuple[Signed, asyncio.Future[Appended]]], err: SigkitError) -> None:

@@ -18,11 +18,10 @@ from sigkit.services import issuer_list, pki, tsa
 from sigkit.services.app import Mount
 from sigkit.services.ca import CertificateAuthority, load_chain
 from sigkit.services.ct import CertificateLog, load_public_key
-from sigkit.services.exchange import Answer, Request, json_answer
 from sigkit.services.issuer_keys import IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
 from sigkit.services.log.hashedrekord import terms_of
-from sigkit.services.log.rekor import RekorV2
+from sigkit.services.log.rekor import RekorV2, health_answer
 from sigkit.services.log.store import TileLog
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.registry import RegistryService, RegistryVariant
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.keys.private import PrivateKey
+    from sigkit.services.exchange import Answer, Request
     from sigkit.services.stack.layout import StackConfig
 
 _LOG_KEY: Final = "log.key"
@@ -114,7 +114,7 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
                 Mount("/api/v1/timestamp", TimestampAuthority.open(os.path.join(directory, "tsa"), clock), _BODY),
                 Mount("/ct", certificate_log, _BODY),
                 Mount("/tuf", repository, _BODY),
-                Mount("/healthz", _Health(), _BODY),
+                Mount("/healthz", _Health(log, certificate_log.tiles), _BODY),
             ),
             repository,
         )
@@ -190,8 +190,11 @@ def opened_certificate_log(directory: str, clock: Clock) -> Iterator[Certificate
 
 
 class _Health:
-    """Answers that the process takes requests, as each of sigstore's services does."""
+    """Answers whether the process takes requests."""
+
+    def __init__(self, *logs: TileLog) -> None:
+        self._logs = logs
 
     async def answer(self, request: Request) -> Answer:
         del request
-        return json_answer(200, {"status": "SERVING"})
+        return health_answer(self._logs)
