@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sigkit.services.tokens import TokenVerifier
     from sigkit.strict import Cursor, Json
 
-_FILES: Final = pki.Files(root="ca-root", key="ca.key", chain="ca-chain.pem")
+FILES: Final = pki.Files(root="ca-root", key="ca.key", chain="ca-chain.pem")
 
 LIFETIME: Final = timedelta(minutes=10)
 _MOST_BODY_BYTES: Final = 96 << 10  # theirs takes 4 MiB, which anybody could have parsed for a second; a token has 16 KiB at most
@@ -90,7 +90,7 @@ class CertificateAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        pki.make_root(offline, _FILES.root, name, f"{name} root", clock.now())
+        pki.make_root(offline, FILES.root, name, f"{name} root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -108,7 +108,7 @@ class CertificateAuthority:
             (pki.key_usage("key_cert_sign", "crl_sign"), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False),
         ]
-        pki.make_issued(directory, offline, _FILES, pki.subject_name(name, f"{name} intermediate"), clock.now(), extensions)
+        pki.make_issued(directory, offline, FILES, pki.subject_name(name, f"{name} intermediate"), clock.now(), extensions)
 
     @classmethod
     def open(cls, directory: str, tokens: TokenVerifier, log: ct.CertificateLog, clock: Clock) -> Self:
@@ -118,7 +118,7 @@ class CertificateAuthority:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
         """
-        return cls(pki.load_key(os.path.join(directory, _FILES.key)), load_chain(directory), tokens, log, clock)
+        return cls(pki.load_key(os.path.join(directory, FILES.key)), load_chain(directory), tokens, log, clock)
 
     def issue(self, key: PublicKey, named: Named) -> x509.Certificate:
         """Certify that the key is theirs, with the promise of the certificate log in it.
@@ -224,7 +224,7 @@ def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
         FileUnreadable: (UNAVAIL).
         MalformedCertificate: (SIG).
     """
-    return pki.load_chain(os.path.join(directory, _FILES.chain))
+    return pki.load_chain(os.path.join(directory, FILES.chain))
 
 
 def _token(document: Cursor, authorization: str) -> str:

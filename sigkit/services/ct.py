@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
 
-_KEY: Final = "ct.key"
-_CHECKPOINT_KEY: Final = "ct-checkpoint.key"
+KEY: Final = "ct.key"
+CHECKPOINT_KEY: Final = "ct-checkpoint.key"
 _STATE: Final = "state"
 _POISON: Final = "1.3.6.1.4.1.11129.2.4.3"
 _EXTENSIONS_TAG: Final = 0xA3  # [3] EXPLICIT of TBSCertificate
@@ -91,8 +91,8 @@ class CertificateLog:
         """
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
-        key = pki.make_log_key(os.path.join(directory, _CHECKPOINT_KEY))
+        pki.make_key(os.path.join(directory, KEY), ec.SECP256R1)
+        key = pki.make_log_key(os.path.join(directory, CHECKPOINT_KEY))
         TileLog.create(os.path.join(directory, _STATE), f"{host}/ct", key, clock)
 
     @classmethod
@@ -105,9 +105,9 @@ class CertificateLog:
             MalformedKey: (SIG).
             LogDamaged: (TLOG).
         """
-        key = pki.load_log_key(os.path.join(directory, _CHECKPOINT_KEY))
+        key = pki.load_log_key(os.path.join(directory, CHECKPOINT_KEY))
         with TileLog.open(os.path.join(directory, _STATE), key) as tiles:
-            yield cls(tiles, pki.load_key(os.path.join(directory, _KEY)), roots, clock)
+            yield cls(tiles, pki.load_key(os.path.join(directory, KEY)), roots, clock)
 
     def add_precertificate(self, chain: Sequence[x509.Certificate]) -> Promise:
         """Keep a precertificate with its issuers, and promise to show it.
@@ -202,7 +202,7 @@ def load_public_key(directory: str) -> bytes:
         FileUnreadable: (UNAVAIL).
         MalformedKey: (SIG).
     """
-    return pki.spki(pki.load_key(os.path.join(directory, _KEY)).public_key())
+    return pki.spki(pki.load_key(os.path.join(directory, KEY)).public_key())
 
 
 def without_poison(body: bytes) -> bytes:

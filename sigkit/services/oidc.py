@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 LIFETIME: Final = timedelta(minutes=10)
 LONGEST_LIFETIME: Final = timedelta(hours=24)  # of a workload's token; a job that runs longer asks again
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
-_KEY: Final = "oidc.key"
+KEY: Final = "oidc.key"
 _OUT_OF_BAND: Final = "urn:ietf:wg:oauth:2.0:oob"
 _LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[!\"$-~]*)?")  # without a fragment
 _MOST_BODY_BYTES: Final = 16 << 10
@@ -86,7 +86,7 @@ class OidcIssuer:
         """
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        pki.make_key(os.path.join(directory, _KEY), ec.SECP256R1)
+        pki.make_key(os.path.join(directory, KEY), ec.SECP256R1)
 
     @classmethod
     def open(cls, directory: str, url: str, clock: Clock) -> Self:
@@ -98,7 +98,7 @@ class OidcIssuer:
             MissingExtra: (UNAVAIL) what makes tokens is not installed.
         """
         need_extra(Place(directory), *TOKENS)
-        return cls(pki.load_key(os.path.join(directory, _KEY)), url, Logins(directory, clock), clock)
+        return cls(pki.load_key(os.path.join(directory, KEY)), url, Logins(directory, clock), clock)
 
     def key_set(self) -> tuple[Mapping[str, Json], ...]:
         """Return the keys that tokens are signed with, as JSON Web Keys."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
 
-_FILES: Final = pki.Files(root="tsa-root", key="tsa.key", chain="tsa-chain.pem")
+FILES: Final = pki.Files(root="tsa-root", key="tsa.key", chain="tsa-chain.pem")
 
 POLICY: Final = "1.3.6.1.4.1.57264.2"
 _TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
@@ -73,7 +73,7 @@ class TimestampAuthority:
         Raises:
             FileUnwritable: (UNAVAIL).
         """
-        pki.make_root(offline, _FILES.root, name, f"{name} timestamp root", clock.now())
+        pki.make_root(offline, FILES.root, name, f"{name} timestamp root", clock.now())
 
     @classmethod
     def create(cls, directory: str, offline: str, name: str, clock: Clock) -> None:
@@ -91,7 +91,7 @@ class TimestampAuthority:
             (pki.key_usage("digital_signature"), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
         ]
-        pki.make_issued(directory, offline, _FILES, pki.subject_name(name, f"{name} timestamps"), clock.now(), extensions)
+        pki.make_issued(directory, offline, FILES, pki.subject_name(name, f"{name} timestamps"), clock.now(), extensions)
 
     @classmethod
     def open(cls, directory: str, clock: Clock) -> Self:
@@ -101,7 +101,7 @@ class TimestampAuthority:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
         """
-        return cls(pki.load_key(os.path.join(directory, _FILES.key)), load_chain(directory), clock)
+        return cls(pki.load_key(os.path.join(directory, FILES.key)), load_chain(directory), clock)
 
     def stamp(self, query: Query) -> bytes:
         """Return the answer to a query: a TimeStampResp in DER.
@@ -191,7 +191,7 @@ def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
         FileUnreadable: (UNAVAIL).
         MalformedCertificate: (SIG).
     """
-    return pki.load_chain(os.path.join(directory, _FILES.chain))
+    return pki.load_chain(os.path.join(directory, FILES.chain))
 
 
 def _error_answer(err: GatewayError) -> Answer:

@@ -140,6 +140,15 @@ class Repository:
         """
         return {role: self._load(role).signed.expires for role in (*OFFLINE_ROLES, *ONLINE_ROLES)}
 
+    def online_key_files(self) -> tuple[str, ...]:
+        """Return the files of the keys that the newest root names for what the running process signs.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the repository is not whole.
+        """
+        root, keys = self._load("root").signed, self._path("keys")
+        return tuple(_key_path(keys, role, keyid) for role in ONLINE_ROLES for keyid in root.roles[role].keyids)
+
     def resign_if_due(self, now: datetime) -> bool:
         """Sign timestamp and snapshot again if half of the life of either is over, or either is of a key that the root no longer names.
 

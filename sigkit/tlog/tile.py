@@ -85,7 +85,12 @@ def split_hashes(raw: bytes, width: int, place: Place) -> tuple[bytes, ...]:
 
 def encode_entries(leaves: Sequence[bytes]) -> bytes:
     """Write a bundle of entries, each at most `ENTRY_BYTES` long."""
-    return b"".join(part for leaf in leaves for part in (len(leaf).to_bytes(2, "big"), leaf))
+    return b"".join(entry_parts(leaves))
+
+
+def entry_parts(leaves: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return what a bundle of entries is made of, without copying them."""
+    return tuple(part for leaf in leaves for part in (len(leaf).to_bytes(2, "big"), leaf))
 
 
 def parse_entries(raw: bytes, width: int, place: Place) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sigkit import durable
 from sigkit.errors import FileUnreadable, LogDamaged, MalformedTile, Place
-from sigkit.services.exchange import Parts, Slice
+from sigkit.services.exchange import Slice
 from sigkit.tlog.merkle import HASH_BYTES
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, parse_entries, split_hashes
 
@@ -105,12 +105,6 @@ class TileFiles:
 
 def _gone(place: Place) -> LogDamaged:
     return LogDamaged("a file of the log is gone", place=place)
-
-
-def entry_parts(leaves: Sequence[bytes]) -> Parts:
-    """Write a bundle of entries as `encode_entries` does, without copying them."""
-    parts = tuple(part for leaf in leaves for part in (len(leaf).to_bytes(_LENGTH_BYTES, "big"), leaf))
-    return Parts(parts, sum(map(len, parts)))
 
 
 def _ends(descriptor: int) -> Iterator[int]:

@@ -34,8 +34,9 @@ from sigkit.errors import (
     TlogError,
     TooLarge,
 )
+from sigkit.services.exchange import Parts
 from sigkit.services.log.batch import NOT_LOOKED_UP, Appended, Batch, Filed, Filing
-from sigkit.services.log.files import TileFiles, entry_parts
+from sigkit.services.log.files import TileFiles
 from sigkit.services.log.growing import check_growth, whole_tiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
@@ -45,14 +46,14 @@ from sigkit.services.log.opening import check_files, check_head, index_rows, set
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
-from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, parse_tile_path, tile_root
+from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, entry_parts, parse_tile_path, tile_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sigkit.clock import Clock
     from sigkit.keys.private import Signer
-    from sigkit.services.exchange import Body, Parts
+    from sigkit.services.exchange import Body
 
 FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
 _REINDEXED_TILES: Final = 64  # in one transaction
@@ -385,7 +386,8 @@ class TileLog:
     def _read_memory(self, tile: Tile) -> bytes | Parts:
         first = tile.number * WIDTH
         if tile.level == ENTRIES:
-            return entry_parts(self._tail[first - self._base : first - self._base + tile.width])
+            parts = entry_parts(self._tail[first - self._base : first - self._base + tile.width])
+            return Parts(parts, sum(map(len, parts)))
         return self._tree.row(HEIGHT * tile.level, first, first + tile.width)
 
     def find(self, index: int) -> bytes | None:

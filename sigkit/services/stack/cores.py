@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
-from sigkit import durable, limits
-from sigkit.errors import Place, SigkitError
+from sigkit import durable
+from sigkit.errors import SigkitError
 from sigkit.limits import BodyLimits
 from sigkit.net.session import Session
-from sigkit.services import issuer_list, pki, tsa
+from sigkit.services import ca, ct, issuer_list, oidc, pki, tsa
 from sigkit.services.app import Mount
 from sigkit.services.ca import CertificateAuthority, load_chain
 from sigkit.services.ct import CertificateLog, load_public_key
@@ -30,8 +29,8 @@ from sigkit.services.stack.layout import CLIENTS, LOG_STATE
 from sigkit.services.storage import Storage
 from sigkit.services.tokens import TokenVerifier
 from sigkit.services.tsa import TimestampAuthority
-from sigkit.services.tuf import ONLINE_ROLES, Repository
-from sigkit.strict import encode_json, parse_json
+from sigkit.services.tuf import Repository
+from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,15 +42,13 @@ if TYPE_CHECKING:
 
 _LOG_KEY: Final = "log.key"
 _KEYS: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
-    ("ca/ca.key", pki.load_key),
-    ("ct/ct.key", pki.load_key),
-    ("ct/ct-checkpoint.key", pki.load_log_key),
+    (f"ca/{ca.FILES.key}", pki.load_key),
+    (f"ct/{ct.KEY}", pki.load_key),
+    (f"ct/{ct.CHECKPOINT_KEY}", pki.load_log_key),
     (f"log/{_LOG_KEY}", pki.load_log_key),
-    ("tsa/tsa.key", pki.load_key),
-    ("oidc/oidc.key", pki.load_key),
+    (f"tsa/{tsa.FILES.key}", pki.load_key),
+    (f"oidc/{oidc.KEY}", pki.load_key),
 )
-_MOST_KEYS: Final = 100  # of one role; a stack gives each one
-_ROOT: Final = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 # Each core has a limit of its own, and answers in its own form; this one holds whatever they forget.
 _BODY: Final = BodyLimits(8 * 2**20)
 
@@ -93,13 +90,13 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
     variant = RegistryVariant()
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(Storage.open(os.path.join(directory, "registry")))
-        oidc = open_issuer(directory, config, clock)
-        oidc.logins.check()
+        issuer = open_issuer(directory, config, clock)
+        issuer.logins.check()
         session = Session()
         stack.callback(session.close)
         # The stack's own comes last: no entry of the list takes its place.
         issuers = [*issuer_list.load_issuers(os.path.join(directory, issuer_list.FILE)), Issuer(config.url, OwnIssuer())]
-        tokens = TokenVerifier(issuers, IssuerKeySets({config.url: oidc.key_set()}, session), clock)
+        tokens = TokenVerifier(issuers, IssuerKeySets({config.url: issuer.key_set()}, session), clock)
         log = stack.enter_context(opened_log(directory))
         certificate_log = stack.enter_context(opened_certificate_log(directory, clock))
         authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
@@ -107,8 +104,8 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
         yield (
             (
                 Mount("/v2", RegistryService(storage, variant), variant.limits.body),
-                Mount("/.well-known", oidc, _BODY),
-                Mount("/oidc", oidc, _BODY),
+                Mount("/.well-known", issuer, _BODY),
+                Mount("/oidc", issuer, _BODY),
                 *(Mount(f"/api/v2/{path}", authority, _BODY) for path in ("signingCert", "trustBundle", "configuration")),
                 Mount("/api/v2", RekorV2(log), _BODY),
                 Mount("/api/v1/timestamp", TimestampAuthority.open(os.path.join(directory, "tsa"), clock), _BODY),
@@ -155,26 +152,14 @@ def find_bad_keys(directory: str) -> Iterator[SigkitError]:
     """Give for each key that the running process needs and that cannot be read why that is; the place is its file.
 
     Raises:
-        SigkitError: (UNAVAIL, PARSE) TUF's root does not say which are its keys.
+        FileUnreadable: (UNAVAIL) TUF's root does not say which are its keys.
     """
-    files = [*_KEYS, *((f"tuf/keys/tuf-{role}-{keyid}.pem", pki.load_key) for role, keyid in _online_keys(os.path.join(directory, "tuf")))]
-    for name, load in files:
+    files = [(os.path.join(directory, name), load) for name, load in _KEYS]
+    for path, load in [*files, *((path, pki.load_key) for path in open_repository(directory).online_key_files())]:
         try:
-            load(os.path.join(directory, name))
+            load(path)
         except SigkitError as err:
             yield err
-
-
-def _online_keys(tuf: str) -> Iterator[tuple[str, str]]:
-    """Give the role and the id of each key that TUF's newest root names for what is signed online."""
-    metadata = os.path.join(tuf, "metadata")
-    versions = [int(found[1]) for name in os.listdir(metadata) if (found := _ROOT.fullmatch(name))]
-    path = os.path.join(metadata, f"{max(versions, default=1)}.root.json")
-    raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path))
-    roles = parse_json(raw, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path)).member("signed").member("roles")
-    for role in ONLINE_ROLES:
-        for keyid in roles.member(role).member("keyids").items(_MOST_KEYS):
-            yield role, keyid.text()
 
 
 @contextlib.contextmanager
