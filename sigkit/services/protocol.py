@@ -208,10 +208,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def behind_bytes(self) -> float:
         """Return how many bytes less the client has read, of what is waited for, than at the least rate; 0 before it had time to."""
-        waited_s = 0.0 if self._reading is None else self.loop.time() - self._unsent_since_s
-        if waited_s < limits.HTTP_UNSENT_SAFE_S or self._reading is None:
+        waited_s = self.loop.time() - self._unsent_since_s
+        if self._reading is None or waited_s < limits.HTTP_UNSENT_SAFE_S:
             return 0
-        return max(waited_s * limits.LEAST_BYTES_PER_S - (_acknowledged_bytes(self.transport) - self._acknowledged_bytes), 0)
+        read_bytes = _acknowledged_bytes(self.transport) - self._acknowledged_bytes
+        return max(waited_s * limits.LEAST_BYTES_PER_S - read_bytes, 0)
 
     def shake_hands(self, end: Callable[[], object]) -> None:
         """Take what ends the connection until its handshake has made a transport of it."""
