@@ -20,6 +20,7 @@ from sigkit.digest import Digest
 from sigkit.errors import (
     EXIT_USAGE,
     AddressUnusable,
+    FileUnreadable,
     FileUnwritable,
     LogDamaged,
     MetadataRolledBack,
@@ -211,10 +212,17 @@ def test_going_on_with_what_is_no_backup_is_refused(stack):
     assert not (stack.directory / "restored.json").exists()
 
 
-@pytest.mark.parametrize("into", ["not empty", "inside"])
+@pytest.mark.parametrize("into", ["not empty", "inside", "inside by a link", "a file"])
 def test_nothing_is_copied_over_or_into_what_is_there(stack, tmp_path, into):
-    target = stack.directory / "backup" if into == "inside" else tmp_path / "there"
-    if into == "not empty":
+    target = tmp_path / "there"
+    if into == "inside":
+        target = stack.directory / "backup"
+    elif into == "inside by a link":
+        target.symlink_to(stack.directory / "clients")
+        target /= "backup"
+    elif into == "a file":
+        target.write_text("x")
+    else:
         target.mkdir()
         (target / "precious").write_text("x")
     with pytest.raises(StackExists):
@@ -222,16 +230,25 @@ def test_nothing_is_copied_over_or_into_what_is_there(stack, tmp_path, into):
     assert not (target / "stack.json").exists()
 
 
+def test_an_empty_directory_that_is_named_through_a_link_is_taken(stack, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "named").symlink_to(tmp_path / "disk")
+    make_backup(str(stack.directory), str(tmp_path / "named"), SystemClock())
+    assert (tmp_path / "disk" / "stack.json").exists()
+
+
 def test_no_stack_cannot_be_copied(tmp_path):
     with pytest.raises(NoStack):
         make_backup(str(tmp_path), str(tmp_path / "backup"), SystemClock())
 
 
-def test_without_space_nothing_is_left(stack, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("point", "place"), [("durable.write.fsync", "backup/backup.json"), ("stack.rename", "backup")])
+def test_without_space_nothing_is_left(stack, tmp_path, monkeypatch, point, place):
     monkeypatch.setattr(durable, "_passages", {})
-    monkeypatch.setenv("SIGKIT_FAILPOINTS", "stack.rename=enospc")
-    with pytest.raises(FileUnwritable):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{point}=enospc")
+    with pytest.raises(FileUnwritable) as caught:
         make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert str(caught.value.place) == str(tmp_path / place)  # and not where it was half-made
     assert [path.name for path in tmp_path.iterdir()] == ["stack"]
 
 
@@ -240,8 +257,33 @@ def test_a_damaged_log_is_not_copied_as_if_it_were_whole(stack, tmp_path):
     raw = bytearray(journal.read_bytes())
     raw[60] ^= 1
     journal.write_bytes(raw)
-    with pytest.raises(LogDamaged):
+    with pytest.raises(LogDamaged) as caught:
         make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert str(caught.value.place) == f"{journal}: byte 0"
+    assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "tsa/tsa.key",
+        "oidc/oidc.key",
+        "log/log.key",
+        "log/state/version",
+        "log/state/journal",
+        "tuf/metadata",
+        "issuers.json",
+        "registry/version",
+    ],
+)
+def test_a_stack_that_cannot_be_served_is_not_copied_as_if_it_could(stack, tmp_path, lost):
+    with running_stack(str(stack.directory)):
+        assert stack.call("POST", f"/v2/a/b/blobs/uploads/?digest={Digest.of(b'layer')}", b"layer")[0] == 201
+    (stack.directory / lost).rename(tmp_path / "kept")
+    with pytest.raises(FileUnreadable) as caught:
+        make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    assert caught.value.place.source.startswith(str(stack.directory / lost))
+    assert "backup" in caught.value.remedy
     assert not (tmp_path / "backup").exists()
 
 
@@ -291,7 +333,7 @@ def test_a_log_that_files_its_tiles_while_its_journal_is_copied_is_copied_as_one
         monkeypatch.setattr(shutil, "copyfileobj", copy_and_grow)
         made = make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
         assert log.head().size == grown
-        assert made.log_size == grown if moment == "before" or anew else grown - 300
+        assert made.log_size == (grown if moment == "before" or anew else grown - 300)
         expected = log.find(700)
     shutil.rmtree(stack.directory / "log")  # nothing of it is needed
     with opened_log(str(tmp_path / "backup")) as log:

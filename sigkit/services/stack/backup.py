@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
-from sigkit.errors import FileUnreadable, FileUnwritable, LockTimeout, Place, StackExists
+from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, LockTimeout, Place, SigkitError, StackExists
 from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
-from sigkit.services.stack.copying import Folder, copy_bytes, copy_file, copy_tree, open_copy
+from sigkit.services.stack.copying import Folder, absent, copy_bytes, copy_part, copy_tree, open_copy
 from sigkit.services.stack.images import copy_registry
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sigkit.clock import Clock
+    from sigkit.services.log.head import Head
     from sigkit.strict import Json
 
 _SCHEMA: Final = "sigkit.stack.backup/1"
@@ -64,37 +65,79 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
     Raises:
         StackExists: (UNAVAIL) something is there.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
-        FileUnreadable, FileUnwritable: (UNAVAIL) no space, no permission; nothing is left.
+        FileUnreadable, FileUnwritable: (UNAVAIL) no space, no permission, a file without which it is not served; nothing is left.
         NoStackFile: (UNAVAIL) a link stands where a file must be.
         DigestMismatch: (DIGEST) something that the registry keeps is damaged.
         SigkitError: (TLOG) the log is damaged.
     """
     directory, into = os.path.abspath(directory), os.path.abspath(into)
     config = layout.load_config(directory)
-    if os.path.isdir(into) and os.listdir(into):
-        raise StackExists("the directory is not empty", place=Place.operator(into), remedy="name a new directory")
-    if into == directory or into.startswith(directory + os.sep):
+    _check_free(into)
+    final, original = os.path.realpath(into), os.path.realpath(directory)
+    if final == original or final.startswith(original + os.sep):
         raise StackExists("a backup inside the stack's own directory", place=Place.operator(into), remedy="name another directory")
     told(f"copying  {human_size(size_of(directory))}")
-    with beside(into) as built:
+    with beside(final) as built, _named(built, directory, final):
         try:
             with Folder.open(directory) as source:
                 _copy_services(source, built)
-                copy_file(source, issuer_list.FILE, os.path.join(built, issuer_list.FILE))
+                copy_part(source, issuer_list.FILE, os.path.join(built, issuer_list.FILE))
         except OSError as err:
-            raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or into))) from err
+            raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or built))) from err
         told("checking that the copy of each log is whole")
-        with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock) as certificates:
-            for tiles in (log, certificates.tiles):
-                tiles.check()
-            head = log.head()
+        head = _check(built, clock)
         root = encode_base64(head.root)
         document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "logSize": head.size, "logRoot": root}
         durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
         durable.write(os.path.join(built, CONFIG), config.encode())
         size_bytes = size_of(built)
-        put(built, into)
+        put(built, final)
     return Backup(into, head.size, root, size_bytes)
+
+
+def _check_free(into: str) -> None:
+    place = Place.operator(into)
+    try:
+        found = os.listdir(into)
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
+    if found:
+        raise StackExists("the directory is not empty", place=place, got=", ".join(sorted(found))[:200], remedy="name a new directory")
+
+
+@contextlib.contextmanager
+def _named(built: str, directory: str, final: str) -> Iterator[None]:
+    """Let a refusal that names a file of the unfinished copy, which is gone when it is read, name the one that is to be looked at.
+
+    Raises:
+        SigkitError: as the block. What could not be written is the copy's; what is damaged or absent is so in the stack.
+    """
+    try:
+        yield
+    except SigkitError as err:
+        path = err.place.source
+        if path == built or path.startswith(built + os.sep):
+            named = final if isinstance(err, (FileUnwritable, DatabaseUnusable)) else directory
+            err.place = Place(named + path.removeprefix(built), err.place.inside, err.place.owner)
+        raise
+
+
+def _check(built: str, clock: Clock) -> Head:
+    """Return the copy's newest tree, after each file of its logs was proved, and what else is read when it is served was found.
+
+    Raises:
+        SigkitError: something is damaged or absent.
+    """
+    with layout.whole():
+        cores.open_repository(built).expiries()  # before the keys: it names them
+        for bad in cores.find_bad_keys(built):
+            raise bad
+    with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock) as certificates:
+        for tiles in (log, certificates.tiles):
+            tiles.check()
+        return log.head()
 
 
 def _copy_services(source: Folder, built: str) -> None:
@@ -115,7 +158,7 @@ def _copy_services(source: Folder, built: str) -> None:
 def _part(source: Folder, name: str) -> Folder:
     found = source.below(name)
     if found is None:
-        raise FileUnreadable("a part of the stack is not there", place=Place(os.path.join(source.path, name)))
+        raise absent(source, name)
     return found
 
 
@@ -142,11 +185,11 @@ def _copy_log(source: Folder, target: str) -> None:
     index is not copied: it is made anew from the entries.
     """
     os.makedirs(target, mode=0o700, exist_ok=True)
-    copy_file(source, "version", os.path.join(target, "version"))
+    copy_part(source, "version", os.path.join(target, "version"))
     for _ in range(_ROUNDS):
         journal = source.find(JOURNAL)
         if journal is None:
-            raise FileUnreadable("the log's journal is not there", place=Place(os.path.join(source.path, JOURNAL)))
+            raise absent(source, JOURNAL)
         with journal:  # held open, so that no other file can have its number
             tiles = source.below("tile")
             if tiles is not None:

@@ -184,6 +184,18 @@ def copy_file(source: Folder, path: str, target: str) -> bool:
     return True
 
 
+def copy_part(source: Folder, path: str, target: str) -> None:
+    """Copy a file without which the stack is not served.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) it is not there.
+        SigkitError: as `Folder.find`.
+        OSError: the copy cannot be written.
+    """
+    if not copy_file(source, path, target):
+        raise absent(source, path)
+
+
 def copy_content(source: Folder, path: str, target: str, digest: Digest) -> bool:
     """Copy a file that is named by its digest, and prove that it is; tell whether it was there.
 
@@ -256,6 +268,13 @@ def _unreadable(path: str, err: OSError) -> FileUnreadable | NoStackFile:
         return no_file(path)
     remedy = "run it as its owner" if isinstance(err, PermissionError) else ""
     return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path), remedy=remedy)
+
+
+def absent(source: Folder, path: str) -> FileUnreadable:
+    """Return the refusal of a stack that has lost a file or a directory."""
+    return FileUnreadable(
+        "a part of the stack is not there", place=Place(os.path.join(source.path, path)), remedy="restore it from a backup: docs/stack.md"
+    )
 
 
 def no_file(path: str) -> NoStackFile:

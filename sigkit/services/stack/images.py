@@ -15,7 +15,7 @@ from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import FileUnreadable, MalformedDigest, Place, SigkitError
 from sigkit.oci.manifest import Index, parse_manifest
-from sigkit.services.stack.copying import copy_content, copy_file, copy_tree, no_file
+from sigkit.services.stack.copying import copy_content, copy_file, copy_part, copy_tree, no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +40,13 @@ def copy_registry(source: Folder, target: str) -> None:
         OSError: the copy cannot be written.
     """
     os.makedirs(target, mode=0o700, exist_ok=True)
-    copy_file(source, "version", os.path.join(target, "version"))
     with contextlib.ExitStack() as stack:
         repositories = source.below("repositories")
         if repositories is None:
+            copy_file(source, "version", os.path.join(target, "version"))  # one that was never served has none
             return  # nothing was ever pushed
         stack.enter_context(repositories)
+        copy_part(source, "version", os.path.join(target, "version"))
         below = os.path.join(target, "repositories")
         for name, repository in _walk(repositories):
             _copy_links(repository, os.path.join(below, name))
