@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import threading
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SPKI = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+ACCOUNT = 65_534  # a user and a group of which nothing here is
 
 
 def entry(number: int) -> dict[str, object]:
@@ -235,6 +238,56 @@ def test_an_empty_directory_that_is_named_through_a_link_is_taken(stack, tmp_pat
     (tmp_path / "named").symlink_to(tmp_path / "disk")
     make_backup(str(stack.directory), str(tmp_path / "named"), SystemClock())
     assert (tmp_path / "disk" / "stack.json").exists()
+
+
+def give_away(stack: stacks.Stack) -> None:
+    """Let a service account own the stack."""
+    for path in (stack.directory, *stack.directory.rglob("*")):
+        os.chown(path, ACCOUNT, ACCOUNT)
+
+
+@pytest.mark.root
+@pytest.mark.attack("links in the place of the copy")
+@pytest.mark.parametrize("place", ["its own directory", "below its own", "where everybody writes", "behind its link"])
+def test_root_copies_to_no_place_where_the_stacks_account_could_lay_a_link(stack, tmp_path, place):
+    give_away(stack)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    into = theirs / "backup"
+    if place == "where everybody writes":
+        theirs.chmod(0o777)
+    else:
+        os.chown(theirs, ACCOUNT, ACCOUNT)
+    if place == "below its own":
+        (theirs / "roots").mkdir()
+        into = theirs / "roots" / "backup"
+    elif place == "behind its link":
+        (theirs / "link").symlink_to(theirs)
+        into = theirs / "link" / "backup"
+    before = sorted(theirs.rglob("*"))
+    with pytest.raises(FileUnwritable) as caught:
+        make_backup(str(stack.directory), str(into), SystemClock())
+    assert (str(caught.value.place), caught.value.status()) == (str(theirs), EXIT_USAGE)
+    assert sorted(theirs.rglob("*")) == before
+
+
+@pytest.mark.root
+def test_what_root_leaves_in_a_stack_is_of_its_account(stack, tmp_path):
+    give_away(stack)
+    assert not (stack.directory / "tuf" / "lock").exists()  # until it was served
+    (tmp_path / "everybodys").mkdir()
+    (tmp_path / "everybodys").chmod(0o1777)  # as /tmp
+    make_backup(str(stack.directory), str(tmp_path / "everybodys" / "backup"), SystemClock())
+    assert {path.stat().st_uid for path in stack.directory.rglob("*")} == {ACCOUNT}
+
+
+def test_each_directory_of_a_copy_is_its_owners_alone(stack, tmp_path):
+    with running_stack(str(stack.directory)):
+        assert stack.call("POST", f"/v2/acme/app/blobs/uploads/?digest={Digest.of(b'layer')}", b"layer")[0] == 201
+    make_backup(str(stack.directory), str(tmp_path / "backup"), SystemClock())
+    directories = [path for path in (tmp_path / "backup").rglob("*") if path.is_dir()]
+    assert "acme" in {path.name for path in directories}
+    assert {path.stat().st_mode & 0o777 for path in directories} == {0o700}
 
 
 def test_no_stack_cannot_be_copied(tmp_path):

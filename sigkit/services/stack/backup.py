@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
@@ -21,7 +22,7 @@ from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
-from sigkit.services.stack.copying import Folder, absent, copy_bytes, copy_part, copy_tree, open_copy
+from sigkit.services.stack.copying import Folder, absent, copy_bytes, copy_part, copy_tree, make_directory, open_copy
 from sigkit.services.stack.images import copy_registry
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
@@ -65,7 +66,8 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
     Raises:
         StackExists: (UNAVAIL) something is there.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
-        FileUnreadable, FileUnwritable: (UNAVAIL) no space, no permission, a file without which it is not served; nothing is left.
+        FileUnreadable, FileUnwritable: (UNAVAIL) no space, no permission, a file without which it is not served, a place that is not
+            safe; nothing is left.
         NoStackFile: (UNAVAIL) a link stands where a file must be.
         DigestMismatch: (DIGEST) something that the registry keeps is damaged.
         SigkitError: (TLOG) the log is damaged.
@@ -76,22 +78,24 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
     final, original = os.path.realpath(into), os.path.realpath(directory)
     if final == original or final.startswith(original + os.sep):
         raise StackExists("a backup inside the stack's own directory", place=Place.operator(into), remedy="name another directory")
-    told(f"copying  {human_size(size_of(directory))}")
-    with beside(final) as built, _named(built, directory, final):
-        try:
-            with Folder.open(directory) as source:
+    with Folder.open(directory) as source:
+        _check_place(final, source.owner)
+        told(f"copying  {human_size(size_of(directory))}")
+        with beside(final) as built, _named(built, directory, final):
+            try:
                 _copy_services(source, built)
                 copy_part(source, issuer_list.FILE, os.path.join(built, issuer_list.FILE))
-        except OSError as err:
-            raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=Place(str(err.filename2 or err.filename or built))) from err
-        told("checking that the copy of each log is whole")
-        head = _check(built, clock)
-        root = encode_base64(head.root)
-        document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "logSize": head.size, "logRoot": root}
-        durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
-        durable.write(os.path.join(built, CONFIG), config.encode())
-        size_bytes = size_of(built)
-        put(built, final)
+            except OSError as err:
+                where = Place(str(err.filename2 or err.filename or built))
+                raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=where) from err
+            told("checking that the copy of each log is whole")
+            head = _check(built, clock)
+            root = encode_base64(head.root)
+            document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "logSize": head.size, "logRoot": root}
+            durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
+            durable.write(os.path.join(built, CONFIG), config.encode())
+            size_bytes = size_of(built)
+            put(built, final)
     return Backup(into, head.size, root, size_bytes)
 
 
@@ -105,6 +109,31 @@ def _check_free(into: str) -> None:
         raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
     if found:
         raise StackExists("the directory is not empty", place=place, got=", ".join(sorted(found))[:200], remedy="name a new directory")
+
+
+def _check_place(final: str, owner: int) -> None:
+    """Refuse a place where the account that a stack belongs to could lay a link for a directory that root is filling.
+
+    Where everybody may write, but not rename what is another's (as in /tmp), it cannot. Lists of who else may write are not read: wherever
+    they let somebody, the group's bits do.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) it could.
+    """
+    above = os.path.dirname(final)
+    while owner != os.geteuid():
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(above, follow_symlinks=False)
+            if found.st_uid == owner or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+                raise FileUnwritable(
+                    "whoever the stack belongs to could lay a link there for what is being written",
+                    place=Place.operator(above),
+                    expected="directories that only their owner may write in, and none of this stack's",
+                    remedy="name another place, or run it as the stack's owner",
+                )
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
 
 
 @contextlib.contextmanager
@@ -170,6 +199,7 @@ def _unsigned(tuf: Folder) -> Iterator[None]:
         # Where the lock is absent and cannot be made, nobody else makes it either.
         if os.access(tuf.handle, os.W_OK) or os.path.lexists(lock):
             try:
+                tuf.make_file(LOCK)
                 stack.enter_context(durable.lock(lock))
             except (FileUnwritable, LockTimeout) as err:
                 err.place = Place(os.path.join(tuf.path, LOCK))
@@ -184,7 +214,7 @@ def _copy_log(source: Folder, target: str) -> None:
     the entries of each that was copied. If it is still the file that it was before them, each that it does not have was filed by then. The
     index is not copied: it is made anew from the entries.
     """
-    os.makedirs(target, mode=0o700, exist_ok=True)
+    make_directory(target)
     copy_part(source, "version", os.path.join(target, "version"))
     for _ in range(_ROUNDS):
         journal = source.find(JOURNAL)

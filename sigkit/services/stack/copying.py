@@ -14,7 +14,7 @@ import shutil
 import stat
 from typing import IO, TYPE_CHECKING, Final
 
-from sigkit.errors import DigestMismatch, FileUnreadable, NoStackFile, Place
+from sigkit.errors import DigestMismatch, FileUnreadable, FileUnwritable, NoStackFile, Place
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -91,6 +91,11 @@ class Folder:
         """A name under which the directory is found whatever its own name becomes."""
         return f"/proc/self/fd/{self._descriptor}"
 
+    @property
+    def owner(self) -> int:
+        """The user whose it is."""
+        return os.fstat(self._descriptor).st_uid
+
     def list(self) -> tuple[list[str], list[str]]:
         """Return the names of the directories in it and of the files, but for those that are being written.
 
@@ -160,6 +165,24 @@ class Folder:
             file.close()
             raise no_file(full)
         return StackFile(full, file)
+
+    def make_file(self, name: str) -> None:
+        """Make an empty file, if nothing has that name. It is of the directory's owner, who has to use what root leaves there.
+
+        Raises:
+            FileUnwritable: (UNAVAIL) no space, no permission.
+        """
+        try:
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._descriptor)
+        except FileExistsError:
+            return
+        except OSError as err:
+            raise FileUnwritable(f"cannot make the file: {err.strerror}", place=Place(os.path.join(self.path, name))) from err
+        try:
+            with contextlib.suppress(PermissionError):  # of neither root nor the owner
+                os.fchown(file, self.owner, -1)
+        finally:
+            os.close(file)
 
     def is_still(self, name: str, file: StackFile) -> bool:
         """Tell whether an open file of it has that name."""
@@ -235,7 +258,7 @@ def copy_tree(source: Folder, target: str, but: Collection[str] = ()) -> None:
         SigkitError: as `Folder.list` and `Folder.find`.
         OSError: the copy cannot be written.
     """
-    os.makedirs(target, mode=0o700, exist_ok=True)
+    make_directory(target)
     directories, files = source.list()
     for name in files:
         if name not in but and not os.path.exists(os.path.join(target, name)):
@@ -244,6 +267,17 @@ def copy_tree(source: Folder, target: str, but: Collection[str] = ()) -> None:
         with contextlib.ExitStack() as stack:
             if name not in but and (below := source.below(name)) is not None:
                 copy_tree(stack.enter_context(below), os.path.join(target, name))
+
+
+def make_directory(path: str) -> None:
+    """Make a directory of a copy and those above it, each for its owner alone.
+
+    Raises:
+        OSError: it cannot be made, or a file is there.
+    """
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        os.mkdir(path, 0o700)  # `os.makedirs` gives its mode to the last one only
 
 
 def copy_bytes(file: StackFile, copy: IO[bytes]) -> None:

@@ -15,7 +15,7 @@ from sigkit import durable, limits
 from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import FileUnreadable, MalformedDigest, Place, SigkitError
 from sigkit.oci.manifest import Index, parse_manifest
-from sigkit.services.stack.copying import copy_content, copy_file, copy_part, copy_tree, no_file
+from sigkit.services.stack.copying import copy_content, copy_file, copy_part, copy_tree, make_directory, no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def copy_registry(source: Folder, target: str) -> None:
         SigkitError: as `copying.copy_tree`.
         OSError: the copy cannot be written.
     """
-    os.makedirs(target, mode=0o700, exist_ok=True)
+    make_directory(target)
     with contextlib.ExitStack() as stack:
         repositories = source.below("repositories")
         if repositories is None:
@@ -85,7 +85,7 @@ def _copy_contents(source: Folder, target: str, algorithm: str) -> None:
         found = blobs.below(algorithm)
     if found is None:
         return
-    os.makedirs(os.path.join(target, "blobs", algorithm), mode=0o700, exist_ok=True)
+    make_directory(os.path.join(target, "blobs", algorithm))
     with found:
         for name in found.list()[1]:
             with contextlib.suppress(MalformedDigest):  # no content has such a name
@@ -161,13 +161,13 @@ class _Copied:
         path = os.path.join(self._copy, link)
         if not os.path.exists(path):
             try:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                make_directory(os.path.dirname(path))
             except FileExistsError as err:
                 raise no_file(os.path.join(self._repository.path, os.path.dirname(link))) from err
             if not copy_file(self._repository, link, path):
                 return False
         if not os.path.exists(content):
-            os.makedirs(os.path.dirname(content), mode=0o700, exist_ok=True)
+            make_directory(os.path.dirname(content))
             if not copy_content(self._registry, f"blobs/{digest.algorithm}/{digest.hex}", content, digest):
                 return False
         self._changed = True
