@@ -30,6 +30,7 @@ from sigkit.errors import (
     FileUnreadable,
     FileUnwritable,
     LockTimeout,
+    LogDamaged,
     NoStack,
     NoStackFile,
     OriginalServed,
@@ -722,6 +723,17 @@ def test_the_status_of_a_stack_with_directories_without_end_is_told(stack):
         assert dict(read_status(str(stack.directory), SystemClock()).sizes)["registry"] >= 5_000
 
 
+def test_a_damaged_journal_is_named_and_not_the_copy_that_was_read(stack):
+    journal = stack.directory / "log" / "state" / "journal"
+    raw = bytearray(journal.read_bytes())
+    raw[60] ^= 1
+    journal.write_bytes(raw)
+    with pytest.raises(LogDamaged) as caught:
+        read_status(str(stack.directory), SystemClock())
+    assert str(caught.value.place) == f"{journal}: byte 0"
+
+
+@pytest.mark.attack("holes in a stack")
 def test_a_journal_that_no_log_can_have_is_not_copied(stack):
     os.truncate(stack.directory / "log" / "state" / "journal", 2**30 + 1)
     with pytest.raises(FileUnreadable) as caught:

@@ -418,6 +418,31 @@ def test_directories_that_are_nested_deeper_than_a_stacks_are_refused_by_name(st
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.attack("holes in a stack")
+@pytest.mark.parametrize(
+    ("place", "most_bytes"),
+    [
+        ("clients/extra.json", 64 * 2**20),
+        ("registry/repositories/acme/app/_tags/v1", 64 * 2**20),
+        ("log/state/journal", 2**30),
+        ("registry/blobs/sha256/" + "0" * 64, 64 * 2**30),
+    ],
+)
+def test_a_hole_that_is_larger_than_any_file_there_is_refused_before_it_is_copied(stack, live, tmp_path, place, most_bytes):
+    live.image("acme/app", "v1", b"layer")
+    with (stack / place).open("ab") as file:
+        file.truncate(most_bytes + 1)
+    with pytest.raises(FileUnreadable) as caught:
+        backup(stack)
+    assert str(caught.value.place) == f"{stack}/{place}"
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_file_that_grows_while_it_is_copied_is_read_no_further_than_it_can_go():
+    with pytest.raises(FileUnreadable), StackFile("original", io.BytesIO(b"12345"), 4) as file:
+        copy_bytes(file, io.BytesIO())
+
+
 def test_the_longest_name_of_a_repository_is_copied(stack, live, tmp_path):
     name = "/".join("a" * 128)
     digest = live.image(name, "v1", b"layer")

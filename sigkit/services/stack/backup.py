@@ -22,7 +22,7 @@ from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, put
-from sigkit.services.stack.copying import Folder, absent, copy_bytes, copy_part, copy_tree, make_directory, open_copy
+from sigkit.services.stack.copying import JOURNAL_BYTES, Folder, absent, copy_bytes, copy_part, copy_tree, make_directory, open_copy
 from sigkit.services.stack.images import copy_registry
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
@@ -217,7 +217,7 @@ def _copy_log(source: Folder, target: str) -> None:
     make_directory(target)
     copy_part(source, "version", os.path.join(target, "version"))
     for _ in range(_ROUNDS):
-        journal = source.find(JOURNAL)
+        journal = source.find(JOURNAL, JOURNAL_BYTES)
         if journal is None:
             raise absent(source, JOURNAL)
         with journal:  # held open, so that no other file can have its number

@@ -14,7 +14,9 @@ import shutil
 import stat
 from typing import IO, TYPE_CHECKING, Final
 
+from sigkit import limits
 from sigkit.errors import DigestMismatch, FileUnreadable, FileUnwritable, NoStackFile, Place
+from sigkit.text import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,16 +28,20 @@ _PIECE_BYTES: Final = 1 << 20
 # The longest name of a repository has 128 parts (OCI distribution-spec: 255 characters), and some levels of the stack's own are around it.
 # Each level is an open descriptor here.
 _MOST_LEVELS: Final = 160
+_FILE_BYTES: Final = 64 * 2**20  # the largest beside content and journals, 256 entries of a log, has 16 MiB
+JOURNAL_BYTES: Final = 2**30  # 16,000 entries of the largest size; a log files them from 1,024 on
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO in the place of a file must not hang us
 
 
 class StackFile:
     """An open regular file of a stack. A context manager that closes it."""
 
-    def __init__(self, path: str, file: IO[bytes]) -> None:
-        """Take an open file, and the path by which it is spoken of."""
+    def __init__(self, path: str, file: IO[bytes], most_bytes: int = _FILE_BYTES) -> None:
+        """Take an open file, the path by which it is spoken of, and how many bytes it can have."""
         self.name = path
         self._file = file
+        self._most_bytes = most_bytes
+        self._read_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -47,12 +53,16 @@ class StackFile:
         """Return up to `size` bytes, or all; none at the end.
 
         Raises:
-            FileUnreadable: (UNAVAIL) the disk does not give them.
+            FileUnreadable: (UNAVAIL) the disk does not give them, or there are more than such a file has.
         """
         try:
-            return self._file.read(size)
+            piece = self._file.read(size)
         except OSError as err:
             raise _unreadable(self.name, err) from err
+        self._read_bytes += len(piece)
+        if self._read_bytes > self._most_bytes:
+            raise _too_large(self.name, self._most_bytes)  # it grows
+        return piece
 
     def status(self) -> os.stat_result:
         """Return what the kernel says of it."""
@@ -140,12 +150,16 @@ class Folder:
         except OSError as err:
             raise _unreadable(path, err) from err
 
-    def find(self, path: str) -> StackFile | None:
+    def find(self, path: str, most_bytes: int = _FILE_BYTES) -> StackFile | None:
         """Open a file below it, by a path with slashes; none when there is none.
+
+        Args:
+            path: of the file.
+            most_bytes: how many it can have. A hole of any size costs whoever lays it nothing, and whoever copies it a disk.
 
         Raises:
             NoStackFile: (UNAVAIL) something else has that name.
-            FileUnreadable: (UNAVAIL) no permission.
+            FileUnreadable: (UNAVAIL) no permission, or it has more bytes.
         """
         first, _, rest = path.partition("/")
         if rest:
@@ -153,7 +167,7 @@ class Folder:
             if below is None:
                 return None
             with below:
-                return below.find(rest)
+                return below.find(rest, most_bytes)
         full = os.path.join(self.path, path)
         try:
             file = open(full, "rb", opener=lambda _, flags: os.open(path, flags | _FLAGS, dir_fd=self._descriptor))  # noqa: SIM115
@@ -161,10 +175,14 @@ class Folder:
             return None
         except OSError as err:
             raise _unreadable(full, err) from err
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             file.close()
             raise no_file(full)
-        return StackFile(full, file)
+        if found.st_size > most_bytes:
+            file.close()
+            raise _too_large(full, most_bytes)
+        return StackFile(full, file, most_bytes)
 
     def make_file(self, name: str) -> None:
         """Make an empty file, if nothing has that name. It is of the directory's owner, who has to use what root leaves there.
@@ -190,16 +208,18 @@ class Folder:
             return os.path.samestat(file.status(), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
         except FileNotFoundError:
             return False
+        except OSError as err:
+            raise _unreadable(os.path.join(self.path, name), err) from err
 
 
-def copy_file(source: Folder, path: str, target: str) -> bool:
-    """Copy a file; tell whether it was there.
+def copy_file(source: Folder, path: str, target: str, most_bytes: int = _FILE_BYTES) -> bool:
+    """Copy a file that has at most so many bytes; tell whether it was there.
 
     Raises:
         SigkitError: as `Folder.find`.
         OSError: the copy cannot be written.
     """
-    file = source.find(path)
+    file = source.find(path, most_bytes)
     if file is None:
         return False
     with file, open_copy(file, target) as copy:
@@ -227,7 +247,7 @@ def copy_content(source: Folder, path: str, target: str, digest: Digest) -> bool
         SigkitError: as `Folder.find`.
         OSError: the copy cannot be written.
     """
-    file = source.find(path)
+    file = source.find(path, limits.ServedLimits().blob_bytes)
     if file is None:
         return False
     found = hashlib.new(digest.algorithm, usedforsecurity=True)
@@ -302,6 +322,11 @@ def _unreadable(path: str, err: OSError) -> FileUnreadable | NoStackFile:
         return no_file(path)
     remedy = "run it as its owner" if isinstance(err, PermissionError) else ""
     return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path), remedy=remedy)
+
+
+def _too_large(path: str, most_bytes: int) -> FileUnreadable:
+    problem = f"it has more than the {human_size(most_bytes)} that such a file of a stack can have"
+    return FileUnreadable(problem, place=Place(path), remedy="look what it is; if it is none of the stack's, put it elsewhere")
 
 
 def absent(source: Folder, path: str) -> FileUnreadable:
