@@ -42,6 +42,9 @@ class _Stopped(Exception):
 
 
 _BYTES_ACKNOWLEDGED: Final = 120  # where tcpi_bytes_acked stands, since Linux 4.1
+# A client's kernel says that it has room again once that is a sixteenth of the connection's buffer (Linux, __tcp_select_window), which has
+# up to 6 MiB (tcp(7), tcp_rmem).
+_WINDOW_STEP_BYTES: Final = 384 << 10
 _CONTINUE: Final = b"HTTP/1.1 100 "
 _MALFORMED: Final = _refusal("400 Bad Request")
 _TOO_LARGE: Final = _refusal("431 Request Header Fields Too Large")
@@ -212,7 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._reading is None or waited_s < limits.HTTP_UNSENT_SAFE_S:
             return 0
         read_bytes = _acknowledged_bytes(self.transport) - self._acknowledged_bytes
-        return max(waited_s * limits.LEAST_BYTES_PER_S - read_bytes, 0)
+        return max(waited_s * limits.LEAST_BYTES_PER_S - read_bytes - _WINDOW_STEP_BYTES, 0)
 
     def shake_hands(self, end: Callable[[], object]) -> None:
         """Take what ends the connection until its handshake has made a transport of it."""

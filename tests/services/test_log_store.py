@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
+import zlib
 
 import pytest
 
@@ -522,3 +524,12 @@ def test_an_index_that_does_not_say_what_it_covers_is_refused_with_the_command_t
     subprocess.run(caught.value.remedy, shell=True, check=True)  # noqa: S602 - as its operator does
     with TileLog.open(root, KEY) as log:
         assert not log.append_many(entries(1))[0].added
+
+
+@pytest.mark.parametrize("body", [bytes(8) + b"\xff" * 4, bytes(8) + b"\0\0\0\1\0\0\1\0x", bytes(12) + b"\xff\xfe", b""])
+def test_a_record_with_right_sums_that_no_log_wrote_is_damage_and_nothing_else(root, body):
+    journal = root / "journal"
+    head = b"SKL1" + len(body).to_bytes(4, "big") + hashlib.sha256(body).digest()
+    journal.write_bytes(journal.read_bytes() + head + zlib.crc32(head).to_bytes(4, "big") + body)
+    with pytest.raises(LogDamaged), TileLog.open(root, KEY):
+        pass

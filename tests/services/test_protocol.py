@@ -339,6 +339,7 @@ def serving(request, tmp_path):
 def test_whoever_reads_nothing_gives_way_to_others_who_do(serving, monkeypatch):
     monkeypatch.setattr(limits, "HTTP_UNSENT_BYTES", 8 << 20)  # room for four
     monkeypatch.setattr(limits, "HTTP_UNSENT_SAFE_S", 0.0)
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 40)
     wanted, open_connection = serving()
     crowd = [open_connection() for _ in range(8)]
     for connection in crowd:
@@ -355,12 +356,12 @@ def test_whoever_reads_nothing_gives_way_to_others_who_do(serving, monkeypatch):
 def test_whoever_reads_at_the_least_rate_gives_way_to_nobody(serving, monkeypatch):
     monkeypatch.setattr(limits, "HTTP_UNSENT_BYTES", 2 << 20)  # room for one
     monkeypatch.setattr(limits, "HTTP_UNSENT_SAFE_S", 0.4)
-    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 16)
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_S", 1 << 18)
     wanted, open_connection = serving()
     steady = open_connection()
     steady.sendall(wanted)
     got = 0
-    for turn in range(25):  # less than a piece in all, and for longer than anybody is safe
+    for turn in range(45):  # less than a piece in all, and for longer than anybody is safe
         got += len(steady.recv(1 << 15))
         time.sleep(0.05)
         if turn % 5 == 4:

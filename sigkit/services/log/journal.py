@@ -191,7 +191,7 @@ def _parse(raw: bytes, place: Place) -> Iterator[Record]:
             if end == len(raw) and _zeros_from(raw, at) < end:
                 return
             raise LogDamaged("a record of the log's journal is damaged", place=where)
-        yield _decode(body)
+        yield _decode(body, where)
         at = end
 
 
@@ -204,12 +204,14 @@ def _zeros_from(raw: bytes, begin: int) -> int:
     return begin if written == begin else -(-written // _SECTOR_BYTES) * _SECTOR_BYTES
 
 
-def _decode(body: bytes) -> Record:
-    """Take apart what the sums proved to be as it was written."""
+def _decode(body: bytes, where: Place) -> Record:
+    """Take apart what the sums proved to be as it was written: by a log, or by whoever may write in its directory, which root reads too."""
     leaves = []
     at = 12
     for _ in range(int.from_bytes(body[8:12], "big")):
         end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+        if end > len(body):
+            raise LogDamaged("a record of the log's journal was not written by a log", place=where)
         leaves.append(body[at + 4 : end])
         at = end
-    return Record(int.from_bytes(body[:8], "big"), tuple(leaves), body[at:].decode("utf-8"))
+    return Record(int.from_bytes(body[:8], "big"), tuple(leaves), body[at:].decode("utf-8", "replace"))

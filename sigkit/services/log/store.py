@@ -29,6 +29,7 @@ from sigkit.errors import (
     FileUnwritable,
     LogDamaged,
     LogHalted,
+    MalformedCheckpoint,
     MalformedTile,
     Place,
     TlogError,
@@ -142,7 +143,7 @@ class TileLog:
             settle(path)
             try:
                 log = cls(path, origin, key, terms, filed_at)
-            except (MalformedTile, CheckpointNotSigned) as err:
+            except (MalformedTile, MalformedCheckpoint, CheckpointNotSigned) as err:
                 raise LogDamaged(err.problem, place=err.place, expected=err.expected, got=err.got) from err
             try:
                 log._catch_up()
