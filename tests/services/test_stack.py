@@ -50,6 +50,7 @@ from sigkit.services.stack.backup import make_backup
 from sigkit.services.stack.beside import beside
 from sigkit.services.stack.restore import Said
 from sigkit.services.stack.run import running_stack
+from sigkit.services.stack.space import low_space
 from sigkit.services.stack.status import Due, Expiry, Renewal, Status, describe, encode, first, first_by_hand, read_status
 from sigkit.services.tls import Tls
 from sigkit.strict import encode_base64
@@ -352,6 +353,18 @@ def test_what_another_user_laid_under_the_name_of_leavings_is_left_alone(tmp_pat
     with beside(str(tmp_path / "stack")):
         assert [path.name for path in left.iterdir()] == ["file"]
         assert not own.exists()
+
+
+def test_the_directories_above_a_stack_are_as_durable_as_it_is(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def sync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    stacks.make(tmp_path / "a" / "b" / "stack")
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= synced
 
 
 def test_offline_keys_of_a_stack_that_has_its_name_are_never_taken_back(tmp_path, monkeypatch):
@@ -739,6 +752,12 @@ def test_a_journal_that_no_log_can_have_is_not_copied(stack):
     with pytest.raises(FileUnreadable) as caught:
         read_status(str(stack.directory), SystemClock())
     assert caught.value.place.source.endswith("journal")
+
+
+def test_a_directory_that_goes_away_while_its_disk_is_looked_at_is_told(tmp_path):
+    with pytest.raises(FileUnreadable) as caught:
+        low_space(str(tmp_path / "gone"))
+    assert caught.value.place == Place.operator(str(tmp_path / "gone"))
 
 
 def test_a_database_that_has_no_space_is_not_one_to_restore(stack, monkeypatch):

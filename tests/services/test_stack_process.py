@@ -168,6 +168,14 @@ def test_what_a_killed_process_said_of_itself_is_gone_before_anything_is_opened(
         assert find_process(str(stack.directory)) is None
 
 
+def test_a_disk_that_lets_no_name_be_removed_does_not_keep_the_stack_from_stopping(stack):
+    said = stack.directory / "run.json"
+    with told(str(stack.directory), "127.0.0.1:1", SystemClock()):
+        said.unlink()
+        said.mkdir()  # which, as on a disk that was mounted anew for reading only, is not unlinked
+    assert said.exists()
+
+
 def test_what_no_process_serves_cannot_be_stopped(stack):
     with pytest.raises(StackNotRunning) as caught:
         stop(str(stack.directory))

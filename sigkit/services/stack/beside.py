@@ -26,8 +26,11 @@ def beside(final: str) -> Iterator[str]:
     parent, name = os.path.split(final)
     prefix = f".{name[:100]}.new-"
     try:
-        os.makedirs(parent, exist_ok=True)
+        durable.make_directory(parent, 0o777)
         _remove_left(parent, prefix)
+    except FileUnwritable as err:
+        err.place = Place.operator(err.place.source)
+        raise
     except OSError as err:
         raise FileUnwritable(f"cannot write there: {err.strerror}", place=Place.operator(parent)) from err
     built = os.path.join(parent, prefix + secrets.token_hex(6))

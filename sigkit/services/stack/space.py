@@ -12,7 +12,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from sigkit.errors import DatabaseUnusable, SigkitError
+from sigkit.errors import DatabaseUnusable, FileUnreadable, Place, SigkitError
 from sigkit.text import escape, human_size
 
 if TYPE_CHECKING:
@@ -25,12 +25,23 @@ _NOTHING_BYTES: Final = 64 * 2**10  # SQLite's files beside a database begin wit
 
 
 def free_bytes(directory: str) -> int:
-    """Return how much this user may still write on the disk that a directory is on."""
-    return shutil.disk_usage(directory).free
+    """Return how much any user may still write on the disk that a directory is on.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) it has gone, or the disk does not answer.
+    """
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError as err:
+        raise FileUnreadable(f"cannot look at the disk: {err.strerror or err}", place=Place.operator(directory)) from err
 
 
 def low_space(directory: str) -> str | None:
-    """Return what its operator should know of the disk that a directory is on, where it has little space left."""
+    """Return what its operator should know of the disk that a directory is on, where it has little space left.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) as `free_bytes`.
+    """
     free = free_bytes(directory)
     if free >= LOW_BYTES:
         return None
