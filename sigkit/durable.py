@@ -140,6 +140,11 @@ def create(path: str | os.PathLike[str], *, mode: int = 0o644, point: str = "dur
         raise
 
 
+def is_unfinished(name: str) -> bool:
+    """Tell whether a file of this name was being written by `create`: nobody has used it, and if its process was killed nobody will."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def create_new(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, point: str = "durable.create") -> None:
     """Put `data` at `path`, durably, only if nothing is there.
 

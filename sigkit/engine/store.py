@@ -187,7 +187,7 @@ class Store:
         """Remove what killed processes left of their downloads; one that still runs holds the digest's lock."""
         for algorithm in _names(self._path("blobs")):
             for name in _names(self._path("blobs", algorithm)):
-                if name.startswith(".") and name.endswith(".tmp"):
+                if durable.is_unfinished(name):
                     lock = self._path("locks", f"blob-{algorithm}-{name[1:].partition('.')[0][:_LOCK_HEX]}")
                     with contextlib.suppress(LockTimeout, FileNotFoundError), durable.lock(lock, timeout_s=0):
                         os.unlink(self._path("blobs", algorithm, name))

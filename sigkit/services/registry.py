@@ -19,13 +19,12 @@ from sigkit import limits
 from sigkit.digest import Digest, check_digest, parse_digest
 from sigkit.errors import MalformedReference, Place, RefError, SigkitError
 from sigkit.limits import ServedLimits
-from sigkit.oci.manifest import Index, Manifest, describe_referrer, encode_index, parse_manifest
+from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.arriving import Arrivals
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
-from sigkit.services.storage import Page, TagRule
+from sigkit.services.storage import Page, TagRule, encode_referrer
 from sigkit.services.uploads import Uploads
-from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -249,7 +248,7 @@ class RegistryService:
         if stated != document.media_type:
             raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
         self._check_parts(name, document)
-        if document.subject and len(encode_json(describe_referrer(document).encode())) > _REFERRER_BYTES:
+        if document.subject and len(encode_referrer(document)) > _REFERRER_BYTES:
             raise Refused(413, "SIZE_INVALID", f"what a list of referrers says of a manifest has at most {_REFERRER_BYTES} bytes")
         if not self._storage.put_manifest(name, document, tag, self.variant.tags):
             raise Refused(400, "TAG_INVALID", "the tag is there, and tags cannot be moved here")

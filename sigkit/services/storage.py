@@ -129,7 +129,7 @@ class Storage:
         """Remove what a process that was killed left unfinished."""
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(directory):
-                if directory == self.uploads or (name.startswith(".") and name.endswith(".tmp")):
+                if directory == self.uploads or durable.is_unfinished(name):
                     os.unlink(os.path.join(directory, name))
 
     # --- reading
@@ -230,7 +230,7 @@ class Storage:
             subject = str(document.subject.digest) if document.subject else ""
             if document.subject:
                 path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
-                self._put_link(path, encode_json(describe_referrer(document).encode()))
+                self._put_link(path, encode_referrer(document))
             self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
             if tag is not None:
                 for moved in self._moving:
@@ -255,13 +255,12 @@ class Storage:
                 if self.find_tag(name, tag) == digest:
                     _unlink(os.path.join(self._repository(name), "_tags", tag))
             # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
-            if subject := link.partition("\n")[2]:
-                with _own(path):
-                    listed = parse_digest(subject, Place(path))
-                self._drop_link(path, digest, holders)
+            subject = link.partition("\n")[2]
+            with _own(path):
+                listed = parse_digest(subject, Place(path)) if subject else None
+            self._drop_link(path, digest, holders)
+            if listed is not None:
                 _unlink(os.path.join(self._referrers(name, listed), str(digest)))
-            else:
-                self._drop_link(path, digest, holders)
             return True
 
     @contextlib.contextmanager
@@ -361,6 +360,11 @@ class Storage:
             for name in _list_strictly(directory):
                 if name not in held:
                     _unlink(os.path.join(directory, name))
+
+
+def encode_referrer(document: Manifest | Index) -> bytes:
+    """Return what a list of referrers says of a document that has a subject, as it is kept and sent."""
+    return encode_json(describe_referrer(document).encode())
 
 
 @contextlib.contextmanager

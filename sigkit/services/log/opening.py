@@ -32,7 +32,7 @@ def settle(root: str) -> None:
     try:
         for directory in (root, *(path for path, _, _ in os.walk(os.path.join(root, "tile")))):
             for name in os.listdir(directory):
-                if name.startswith(".") and name.endswith(".tmp"):
+                if durable.is_unfinished(name):
                     os.unlink(os.path.join(directory, name))
             durable.sync_directory(directory)
     except OSError as err:

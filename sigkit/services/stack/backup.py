@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
@@ -21,7 +22,7 @@ from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Lock
 from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
-from sigkit.services.stack.beside import beside, put
+from sigkit.services.stack.beside import beside, names_at, not_empty, put
 from sigkit.services.stack.copying import JOURNAL_BYTES, Folder, absent, copy_bytes, copy_part, copy_tree, make_directory, open_copy
 from sigkit.services.stack.images import copy_registry
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
@@ -74,7 +75,8 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
     """
     directory, into = os.path.abspath(directory), os.path.abspath(into)
     config = layout.load_config(directory)
-    _check_free(into)
+    if there := names_at(into):
+        raise not_empty(into, there)
     final, original = os.path.realpath(into), os.path.realpath(directory)
     if final == original or final.startswith(original + os.sep):
         raise StackExists("a backup inside the stack's own directory", place=Place.operator(into), remedy="name another directory")
@@ -99,18 +101,6 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
     return Backup(into, head.size, root, size_bytes)
 
 
-def _check_free(into: str) -> None:
-    place = Place.operator(into)
-    try:
-        found = os.listdir(into)
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
-    if found:
-        raise StackExists("the directory is not empty", place=place, got=", ".join(sorted(found))[:200], remedy="name a new directory")
-
-
 def _check_place(final: str, owner: int) -> None:
     """Refuse a place where the account that a stack belongs to could lay a link for a directory that root is filling.
 
@@ -120,20 +110,20 @@ def _check_place(final: str, owner: int) -> None:
     Raises:
         FileUnwritable: (UNAVAIL) it could.
     """
-    above = os.path.dirname(final)
-    while owner != os.geteuid():
-        with contextlib.suppress(FileNotFoundError):
-            found = os.stat(above, follow_symlinks=False)
-            if found.st_uid == owner or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
-                raise FileUnwritable(
-                    "whoever the stack belongs to could lay a link there for what is being written",
-                    place=Place.operator(above),
-                    expected="directories that only their owner may write in, and none of this stack's",
-                    remedy="name another place, or run it as the stack's owner",
-                )
-        if above == os.path.dirname(above):
-            return
-        above = os.path.dirname(above)
+    if owner == os.geteuid():
+        return
+    for above in Path(final).parents:
+        try:
+            found = above.lstat()
+        except FileNotFoundError:
+            continue
+        if found.st_uid == owner or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+            raise FileUnwritable(
+                "whoever the stack belongs to could lay a link there for what is being written",
+                place=Place.operator(str(above)),
+                expected="directories that only their owner may write in, and none of this stack's",
+                remedy="name another place, or run it as the stack's owner",
+            )
 
 
 @contextlib.contextmanager

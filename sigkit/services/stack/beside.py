@@ -12,12 +12,33 @@ import shutil
 from typing import TYPE_CHECKING
 
 from sigkit import durable
-from sigkit.errors import FileUnwritable, LockTimeout, Place
+from sigkit.errors import FileUnwritable, LockTimeout, Place, StackExists
 from sigkit.services.stack import layout
 from sigkit.services.stack.layout import LOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+
+def names_at(final: str) -> list[str]:
+    """Return what is in the directory whose place a new one is to take; nothing where there is none.
+
+    Raises:
+        StackExists: (UNAVAIL) it is no directory, or cannot be looked into.
+    """
+    try:
+        return os.listdir(final)
+    except FileNotFoundError:
+        return []
+    except OSError as err:
+        place = Place.operator(final)
+        raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
+
+
+def not_empty(final: str, found: Iterable[str]) -> StackExists:
+    """Return the refusal of a directory that has something in it."""
+    got = ", ".join(sorted(found))[:200]
+    return StackExists("the directory is not empty", place=Place.operator(final), got=got, remedy="name a new directory")
 
 
 @contextlib.contextmanager

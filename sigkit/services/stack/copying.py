@@ -14,7 +14,7 @@ import shutil
 import stat
 from typing import IO, TYPE_CHECKING, Final
 
-from sigkit import limits
+from sigkit import durable, limits
 from sigkit.errors import DigestMismatch, FileUnreadable, FileUnwritable, NoStackFile, Place
 from sigkit.text import human_size
 
@@ -117,8 +117,8 @@ class Folder:
         try:
             with os.scandir(self._descriptor) as found:
                 for entry in found:
-                    if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-                        continue  # of `durable.create`
+                    if durable.is_unfinished(entry.name):
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         directories.append(entry.name)
                     elif entry.is_file(follow_symlinks=False):

@@ -15,7 +15,7 @@ from sigkit import durable
 from sigkit.data import Data
 from sigkit.errors import Place, StackExists
 from sigkit.services.stack import cores, layout
-from sigkit.services.stack.beside import beside, put
+from sigkit.services.stack.beside import beside, names_at, not_empty, put
 from sigkit.services.stack.layout import CLIENTS, CONFIG, OFFLINE, SERVICES, StackConfig
 
 if TYPE_CHECKING:
@@ -91,18 +91,11 @@ def _check_apart(path: str) -> None:
 
 
 def _check_free(path: str) -> None:
-    place = Place.operator(path)
-    try:
-        found = os.listdir(path)
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        raise StackExists(f"something else is there: {err.strerror}", place=place, remedy="name a new directory") from err
+    found = names_at(path)
     if CONFIG in found:
-        raise StackExists(
-            "a stack is there already", place=place, remedy=f"sigkit stack status {shlex.quote(path)}, or name a new directory"
-        )
+        remedy = f"sigkit stack status {shlex.quote(path)}, or name a new directory"
+        raise StackExists("a stack is there already", place=Place.operator(path), remedy=remedy)
     if any(name in found for name in SERVICES):
         raise layout.no_stack(path)
     if found:
-        raise StackExists("the directory is not empty", place=place, got=", ".join(sorted(found))[:200], remedy="name a new directory")
+        raise not_empty(path, found)
