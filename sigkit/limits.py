@@ -126,7 +126,7 @@ HTTP_HEAD_S = 30.0  # for all of it; nginx gives 60
 HTTP_UNREAD_S = 60.0  # a client that does not read is waited for, beside what its bytes need at the least rate; as with bodies
 HTTP_BUFFER_BYTES = 64 * 2**10  # of a connection, beyond which nothing more is written; asyncio's own without TLS
 HTTP_UNSENT_BYTES = 512 * 2**20  # of all answers that are read slowly; 256 clients that pull layers at once
-HTTP_UNSENT_SAFE_S = 5.0  # so long a client gives way to no other, however little is waited for; then it is to have read at the least rate
+HTTP_UNSENT_SAFE_S = 5.0  # so long a client gives way to no other, however little it reads; then it is to have read at the least rate
 HTTP_CONNECTIONS = (
     4_096  # at once, or fewer where a process may have few descriptors; theirs (Rekor's second generation pushes back at as many)
 )

@@ -49,7 +49,8 @@ def whole_tiles(tree: Tree, tail: Sequence[bytes], start: int, end: int, place: 
         LogDamaged: (TLOG) an entry in memory is not the one whose hash is in the tree, which the journal has.
     """
     for number in range(start // WIDTH, end // WIDTH):
-        leaves = tail[number * WIDTH - start :][:WIDTH]
+        at = number * WIDTH - start
+        leaves = tail[at : at + WIDTH]
         if b"".join(map(leaf_hash, leaves)) != tree.row(0, number * WIDTH, (number + 1) * WIDTH):
             raise LogDamaged("an entry in memory is not the one that was signed", place=place)
         yield Tile(ENTRIES, number, WIDTH), encode_entries(leaves)

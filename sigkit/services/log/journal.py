@@ -78,10 +78,11 @@ class Journal:
                 raw = old.read()
         except OSError as err:
             raise FileUnreadable(f"cannot read the log's journal: {err.strerror}", place=place) from err
-        records = tuple(_parse(raw, place))
-        if not records:  # the first came by a rename: nothing that was killed leaves it cut
+        found = tuple(_parse(raw, place))
+        if not found:  # the first came by a rename: nothing that was killed leaves it cut
             raise LogDamaged("the log's journal has no whole record", place=place, expected="the newest checkpoint at least")
-        size = sum(len(_encode(record)) for record in records)
+        records, ends = zip(*found, strict=True)
+        size = ends[-1]
         durable.write(path, raw[:size], mode=0o600, point="log.opened")
         try:
             return cls(path, os.open(path, _FLAGS), size), records
@@ -172,7 +173,8 @@ def _encode(record: Record) -> bytes:
     return head + zlib.crc32(head).to_bytes(4, "big") + body
 
 
-def _parse(raw: bytes, place: Place) -> Iterator[Record]:
+def _parse(raw: bytes, place: Place) -> Iterator[tuple[Record, int]]:
+    """Give each whole record, and where it ends."""
     at = 0
     while at < len(raw):
         head = raw[at : at + _HEAD_BYTES]
@@ -191,7 +193,7 @@ def _parse(raw: bytes, place: Place) -> Iterator[Record]:
             if end == len(raw) and _zeros_from(raw, at) < end:
                 return
             raise LogDamaged("a record of the log's journal is damaged", place=where)
-        yield _decode(body, where)
+        yield _decode(body, where), end
         at = end
 
 
