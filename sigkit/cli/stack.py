@@ -276,7 +276,7 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
     """
     from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
-    from sigkit.services.stack.cores import open_repository
+    from sigkit.services.stack.clients import open_repository
     from sigkit.services.stack.restore import refuse_backup
 
     layout.load_config(directory)

@@ -12,14 +12,24 @@ Source: sigstore/fulcio fulcio.proto, docs/certificate-specification.md; RFC 696
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
 from sigkit import limits
 from sigkit.data import Data
-from sigkit.errors import BadSignature, MalformedKey, MalformedPem, NetError, Place, SigkitError, TooLarge, UnavailError, UnsupportedKey
+from sigkit.errors import (
+    BadSignature,
+    LimitError,
+    MalformedKey,
+    MalformedPem,
+    NetError,
+    Place,
+    SigkitError,
+    TooLarge,
+    UnavailError,
+    UnsupportedKey,
+)
 from sigkit.keys import public
 from sigkit.keys.public import of_library, parse_public_key
 from sigkit.services import ct, issuers, pki
@@ -117,14 +127,19 @@ class CertificateAuthority:
         Raises:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
+            OtherKeyCertified: (BIND) the key is not that of the certificate.
         """
-        return cls(pki.load_key(os.path.join(directory, FILES.key)), load_chain(directory), tokens, log, clock)
+        return cls(*FILES.load(directory), tokens, log, clock)
+
+    def close(self) -> None:
+        """Wait until what is being certified is; nothing more is."""
+        self._threads.shutdown()
 
     def issue(self, key: PublicKey, named: Named) -> x509.Certificate:
         """Certify that the key is theirs, with the promise of the certificate log in it.
 
         Raises:
-            SigkitError: (UNAVAIL, TLOG) the log could not keep it.
+            SigkitError: (UNAVAIL, TLOG) the log could not keep it; (LIMIT) it is larger than an entry may be.
             GatewayError: the authority's certificate is not valid by the clock here.
         """
         from cryptography import x509
@@ -206,6 +221,8 @@ class CertificateAuthority:
                 raise invalid(_BAD_PROOF) from err
         try:
             return self.issue(wish.key, named)
+        except LimitError as err:  # what the token says is so long
+            raise invalid(f"{_BAD_TOKEN}: its claims do not fit into a certificate: {explain(err)}") from err
         except SigkitError as err:
             raise failed(err, "the certificate log could not keep the certificate: ") from err
 
@@ -217,21 +234,11 @@ class CertificateAuthority:
         return json_answer(200, {"issuers": [_describe(issuer) for issuer in self._tokens.issuers.values()]})
 
 
-def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
-    """Read the authority's certificates, the intermediate first and the root last.
-
-    Raises:
-        FileUnreadable: (UNAVAIL).
-        MalformedCertificate: (SIG).
-    """
-    return pki.load_chain(os.path.join(directory, FILES.chain))
-
-
 def _token(document: Cursor, authorization: str) -> str:
     """Return the token of the body, or else of the header."""
     credentials = document.find("credentials")
     carried = credentials.find("oidcIdentityToken") if credentials else None
-    if carried is not None:
+    if carried is not None and carried.text():
         return carried.text()
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -241,7 +248,9 @@ def _token(document: Cursor, authorization: str) -> str:
 
 def _read_wish(document: Cursor) -> Wish:
     request = document.find("certificateSigningRequest")
-    if request is not None:
+    if request is not None and request.value != "":
+        if document.find("publicKeyRequest") is not None:
+            raise invalid(f"{_BAD_REQUEST}: a public key beside it asks for another certificate")
         return Wish(_read_signing_request(request), None)
     try:
         asked = document.member("publicKeyRequest")

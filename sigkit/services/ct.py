@@ -6,7 +6,7 @@ the certificate without its promise, and the key of its issuer, which for the st
 Entries lie in a tile log of their own, whose checkpoints another key signs; anybody can read it as any other. Its leaves are RFC 6962's
 MerkleTreeLeaf, so their hashes are those of RFC 6962, but for the first, which is the log's own.
 
-Only chains that end at a root of this stack are taken.
+Only chains that end at the root of this stack are taken.
 
 Source: RFC 6962 sections 3.1 to 3.4, 4.2, 4.7; C2SP tlog-tiles.
 """
@@ -73,11 +73,11 @@ def encode_list(promises: Sequence[Promise]) -> bytes:
 class CertificateLog:
     """Answers requests and the stack's own authority."""
 
-    def __init__(self, tiles: TileLog, key: ec.EllipticCurvePrivateKey, roots: Sequence[x509.Certificate], clock: Clock) -> None:
-        """Keep entries in `tiles`, promise by `key`, and take chains of these roots."""
+    def __init__(self, tiles: TileLog, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, clock: Clock) -> None:
+        """Keep entries in `tiles`, promise by `key`, and take chains that end at `root`."""
         self.tiles = tiles
         self._key = key
-        self._roots = tuple(roots)
+        self._root = root
         self._clock = clock
         self.public_key = pki.spki(key.public_key())
         self.log_id = hashlib.sha256(self.public_key).digest()
@@ -97,7 +97,7 @@ class CertificateLog:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, directory: str, roots: Sequence[x509.Certificate], clock: Clock) -> Iterator[Self]:
+    def open(cls, directory: str, root: x509.Certificate, clock: Clock) -> Iterator[Self]:
         """Own the log that `create` made until the block ends.
 
         Raises:
@@ -107,20 +107,20 @@ class CertificateLog:
         """
         key = pki.load_log_key(os.path.join(directory, CHECKPOINT_KEY))
         with TileLog.open(os.path.join(directory, _STATE), key) as tiles:
-            yield cls(tiles, pki.load_key(os.path.join(directory, KEY)), roots, clock)
+            yield cls(tiles, pki.load_key(os.path.join(directory, KEY)), root, clock)
 
     def add_precertificate(self, chain: Sequence[x509.Certificate]) -> Promise:
         """Keep a precertificate with its issuers, and promise to show it.
 
         Raises:
-            MalformedDer, ValueError: the chain is not one of this log's roots, or holds no precertificate.
+            MalformedDer, ValueError: the chain does not end at this log's root, or holds no precertificate.
             SigkitError: (UNAVAIL, TLOG) it could not be kept; nothing was promised.
         """
         if not 1 < len(chain) <= _MOST_CERTIFICATES:
             raise ValueError(f"a chain has 2 to {_MOST_CERTIFICATES} certificates, the precertificate first")
         self._check_chain(chain)
         body = without_poison(chain[0].tbs_certificate_bytes)
-        issuer_key = hashlib.sha256(_spki(chain[1])).digest()
+        issuer_key = hashlib.sha256(pki.spki(chain[1].public_key())).digest()
         entry = b"\x00\x01" + issuer_key + len(body).to_bytes(3, "big") + body
         return self._promise(entry)
 
@@ -139,12 +139,11 @@ class CertificateLog:
         from cryptography import x509
         from cryptography.exceptions import InvalidSignature
 
-        root = next((root for root in self._roots if root.subject == chain[-1].issuer), None)
-        if root is None:
-            raise ValueError("the chain does not end at a root of this log")
+        if chain[-1].issuer != self._root.subject:
+            raise ValueError("the chain does not end at the root of this log")
         refused: tuple[type[Exception], ...] = (InvalidSignature, x509.ExtensionNotFound, *refusals())
         # From the root down: each key that checks a signature has been vouched for, and no stranger chooses one that is slow.
-        for child, parent in zip(reversed(chain), (root, *reversed(chain[1:])), strict=True):
+        for child, parent in zip(reversed(chain), (self._root, *reversed(chain[1:])), strict=True):
             try:
                 child.verify_directly_issued_by(parent)
                 authority = parent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -192,7 +191,7 @@ class CertificateLog:
         return whole_answer(200, found, (("Content-Type", kind),))
 
     async def _get_roots(self, _: Request) -> Answer:
-        return json_answer(200, {"certificates": [encode_base64(pki.der(root)) for root in self._roots]})
+        return json_answer(200, {"certificates": [encode_base64(pki.der(self._root))]})
 
 
 def load_public_key(directory: str) -> bytes:
@@ -223,9 +222,3 @@ def without_poison(body: bytes) -> bytes:
         raise der.MalformedDer("not a precertificate: it has no critical poison extension")
     kept = der.sequence(*(item.whole for item in listed if item is not marks[0]))
     return der.sequence(*(part.whole for part in parts[:-1]), der.element(_EXTENSIONS_TAG, kept))
-
-
-def _spki(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

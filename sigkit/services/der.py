@@ -85,8 +85,13 @@ def generalized_time(when: datetime) -> bytes:
     return element(GENERALIZED_TIME, f"{when:%Y%m%d%H%M%SZ}".encode("ascii"))
 
 
-def utc_time(when: datetime) -> bytes:
-    """Write an aware UTC time of 1950 to 2049 in whole seconds."""
+def time(when: datetime) -> bytes:
+    """Write an aware UTC time from 1950 on in whole seconds as CMS wants it: as UTCTime until 2049, whose years have two digits.
+
+    Source: RFC 5652 section 11.3.
+    """
+    if when.year >= 2050:
+        return generalized_time(when)
     return element(UTC_TIME, f"{when:%y%m%d%H%M%SZ}".encode("ascii"))
 
 

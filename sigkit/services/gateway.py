@@ -24,11 +24,12 @@ UNAVAILABLE: Final = 14
 class GatewayError(Exception):
     """The request is answered with an error."""
 
-    def __init__(self, status: int, code: int, message: str) -> None:
+    def __init__(self, status: int, code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.headers = headers
 
 
 def invalid(message: str) -> GatewayError:
@@ -44,7 +45,7 @@ def failed(err: SigkitError, doing: str = "") -> GatewayError:
 
 def gateway_answer(err: GatewayError) -> Answer:
     """Answer an error."""
-    return json_answer(err.status, {"code": err.code, "message": err.message, "details": []})
+    return json_answer(err.status, {"code": err.code, "message": err.message, "details": []}, err.headers)
 
 
 async def route(
@@ -60,7 +61,7 @@ async def route(
         if handler is None:
             known = [allowed for allowed, at in handlers if at == path]
             if known:
-                raise GatewayError(405, UNIMPLEMENTED, f"method {', '.join(known)} only")
+                raise GatewayError(405, UNIMPLEMENTED, f"method {', '.join(known)} only", (("Allow", ", ".join(known)),))
             raise GatewayError(404, NOT_FOUND, "Not Found")
         return await handler(request)
     except GatewayError as err:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sigkit import durable, limits
-from sigkit.errors import MalformedCertificate, MalformedKey, Place
+from sigkit.errors import MalformedCertificate, MalformedKey, OtherKeyCertified, Place
 from sigkit.keys.pem import encode_pem, parse_pem
 from sigkit.keys.private import generate, parse_pkcs8
 from sigkit.services.gateway import INTERNAL, GatewayError
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
     from sigkit.keys.private import PrivateKey
 
 ROOT_LIFETIME: Final = timedelta(days=3650)
-ISSUED_LIFETIME: Final = timedelta(days=1825)  # of what a root issues; made anew offline
+ISSUED_LIFETIME: Final = timedelta(days=1825)  # of what a root issues
 _KEY_USES: Final = (
     "digital_signature",
     "content_commitment",
@@ -49,6 +50,32 @@ class Files(NamedTuple):
     root: str
     key: str
     chain: str
+
+    def load_chain(self, directory: str) -> tuple[x509.Certificate, ...]:
+        """Read the authority's certificates, the one of its key first and the root last.
+
+        Raises:
+            FileUnreadable: (UNAVAIL).
+            MalformedCertificate: (SIG).
+        """
+        return load_chain(os.path.join(directory, self.chain))
+
+    def load(self, directory: str) -> tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]:
+        """Read the authority's key and its certificates.
+
+        Raises:
+            FileUnreadable: (UNAVAIL).
+            MalformedKey, MalformedCertificate: (SIG).
+            OtherKeyCertified: (BIND) they do not belong together: nobody could verify what the key signs.
+        """
+        key, chain = load_key(os.path.join(directory, self.key)), self.load_chain(directory)
+        if key.public_key() != chain[0].public_key():
+            raise OtherKeyCertified(
+                f"the first certificate in {os.path.join(directory, self.chain)} is for another key",
+                place=Place.operator(os.path.join(directory, self.key)),
+                remedy="restore both from one backup of the stack",
+            )
+        return key, chain
 
 
 class Authority(NamedTuple):
@@ -158,7 +185,7 @@ def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def spki(key: ec.EllipticCurvePublicKey) -> bytes:
+def spki(key: CertificatePublicKeyTypes) -> bytes:
     """Write a public key as SubjectPublicKeyInfo in DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -214,20 +241,9 @@ def make_issued(
 
     root = load_root(offline, files.root)
     key = make_key(os.path.join(directory, files.key), ec.SECP256R1)
-    certificate = issue(root, key.public_key(), subject, now, extensions)
-    write_chain(os.path.join(directory, files.chain), [certificate, root.certificate])
-
-
-def issue(
-    root: Authority,
-    key: ec.EllipticCurvePublicKey,
-    subject: x509.Name,
-    now: datetime,
-    extensions: Sequence[tuple[x509.ExtensionType, bool]],
-) -> x509.Certificate:
-    """Issue a certificate by a root, which does not outlive it."""
     until = min(now + ISSUED_LIFETIME, root.certificate.not_valid_after_utc)
-    return sign_certificate(key, subject, root.certificate.subject, root.key, (now, until), extensions)
+    certificate = sign_certificate(key.public_key(), subject, root.certificate.subject, root.key, (now, until), extensions)
+    write_chain(os.path.join(directory, files.chain), [certificate, root.certificate])
 
 
 def check_valid(certificate: x509.Certificate, now: datetime) -> None:

@@ -44,6 +44,8 @@ def check_files(tls: Tls) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, no_password)
     except OSError as err:  # ssl.SSLError is one
         raise (_encrypted(tls) if asked else _explain(tls, certificate, key, err)) from err
+    if asked:  # it is encrypted with the empty password, and the server would ask for it on the terminal
+        raise _encrypted(tls)
 
 
 def _encrypted(tls: Tls) -> SigkitError:

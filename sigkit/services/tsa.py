@@ -10,7 +10,6 @@ sigstore/timestamp-authority pkg/api.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Final, Self
 
 from sigkit.data import Data
@@ -18,7 +17,7 @@ from sigkit.errors import Place, SigkitError
 from sigkit.services import der, pki
 from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import INVALID_ARGUMENT, GatewayError, invalid, read_body, route
-from sigkit.strict import INT64_MAX, parse_json
+from sigkit.strict import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +44,7 @@ _IMPRINTS: Final = (("sha256", _SHA256, 32), ("sha384", "2.16.840.1.101.3.4.2.2"
 _NULL: Final = b"\x05\x00"
 _MOST_BODY_BYTES: Final = 1024
 _MOST_NONCE_BYTES: Final = 20
+_NONCE_MAX: Final = 2 ** (8 * _MOST_NONCE_BYTES - 1) - 1  # the first bit of an INTEGER is its sign
 _QUERY_TYPE: Final = "application/timestamp-query"
 _JSON_TYPE: Final = "application/json"
 
@@ -100,8 +100,9 @@ class TimestampAuthority:
         Raises:
             FileUnreadable: (UNAVAIL).
             MalformedKey, MalformedCertificate: (SIG).
+            OtherKeyCertified: (BIND) the key is not that of the certificate.
         """
-        return cls(pki.load_key(os.path.join(directory, FILES.key)), load_chain(directory), clock)
+        return cls(*FILES.load(directory), clock)
 
     def stamp(self, query: Query) -> bytes:
         """Return the answer to a query: a TimeStampResp in DER.
@@ -142,7 +143,7 @@ class TimestampAuthority:
         fingerprint = der.sequence(der.sequence(der.sequence(der.octets(leaf.fingerprint(hashes.SHA256())))))
         attributes = der.set_of(
             _attribute(_CONTENT_TYPE, der.identifier(_TST_INFO)),
-            _attribute(_SIGNING_TIME, der.utc_time(when)),
+            _attribute(_SIGNING_TIME, der.time(when)),
             _attribute(_MESSAGE_DIGEST, der.octets(hashlib.sha256(info).digest())),
             _attribute(_SIGNING_CERTIFICATE, fingerprint),
         )
@@ -184,18 +185,8 @@ class TimestampAuthority:
         return whole_answer(200, body, (("Content-Type", "application/pem-certificate-chain"),))
 
 
-def load_chain(directory: str) -> tuple[x509.Certificate, ...]:
-    """Read the authority's certificates, the one that signs first and the root last.
-
-    Raises:
-        FileUnreadable: (UNAVAIL).
-        MalformedCertificate: (SIG).
-    """
-    return pki.load_chain(os.path.join(directory, FILES.chain))
-
-
 def _error_answer(err: GatewayError) -> Answer:
-    return json_answer(err.status, {"code": err.status, "message": err.message})
+    return json_answer(err.status, {"code": err.status, "message": err.message}, err.headers)
 
 
 def parse_query(raw: bytes) -> Query:
@@ -231,7 +222,7 @@ def parse_json_query(raw: bytes) -> Query:
         SigkitError: (PARSE, LIMIT) malformed.
         MalformedDer: something that this authority does not sign.
     """
-    cursor = parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=Place("query"))
+    cursor = parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=Place("query"), most_integer=_NONCE_MAX)
     cursor.only(("artifactHash", "hashAlgorithm", "certificates", "nonce", "tsaPolicyOID"))
     digest = cursor.member("artifactHash").base64()
     name = cursor.member("hashAlgorithm").text().lower()
@@ -243,7 +234,7 @@ def parse_json_query(raw: bytes) -> Query:
         raise der.MalformedDer(f"policy {POLICY} only")
     return Query(
         der.sequence(der.sequence(der.identifier(found[1]), _NULL), der.octets(digest)),
-        der.integer(nonce.integer(0, INT64_MAX)) if nonce is not None else b"",
+        der.integer(nonce.integer(0, _NONCE_MAX)) if nonce is not None else b"",
         wants.boolean() if wants is not None else False,
     )
 

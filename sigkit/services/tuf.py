@@ -5,9 +5,11 @@ by the operator's command alone. The process holds the keys of snapshot and time
 signed is still the newest.
 
 Files are written in the order in which clients follow them backwards: targets, snapshot, and the timestamp last. One that is killed in
-between leaves the old timestamp, and so the old repository, whole. A key's file is named by its id, and is there before the root names
-it, so that at no moment a role has none. What a role says is signed by its new key too before the root names that: so clients take the
-repository with the old root and with the new one.
+between leaves the old timestamp, and so the old repository, whole. What it had written is served by its name, and caches keep it: so that
+version is left out from then on, and no name but the timestamp's ever stands for other bytes.
+
+A key's file is named by its id, and is there before the root names it, so that at no moment a role has none. What a role says is signed by
+its new key too before the root names that: so clients take the repository with the old root and with the new one.
 
 Source: TUF specification 1.0 sections 3 to 6; sigstore/root-signing for the names of targets.
 """
@@ -22,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sigkit import durable, limits
 from sigkit.data import NOTHING, Data
-from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey, Place
+from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey, Place, SigkitError
+from sigkit.services import pki
 from sigkit.services.exchange import Answer, whole_answer
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ _FIRST_ROOT: Final = timedelta(days=730)  # how long the first root of a stack i
 _JSON: Final = (("Content-Type", "application/json"),)
 _CHANGING: Final = (*_JSON, ("Cache-Control", "no-cache"))
 _LASTING: Final = (*_JSON, ("Cache-Control", "public, max-age=31536000, immutable"))
-_ABSENT: Final = whole_answer(404, b"no such file\n", (("Content-Type", "text/plain"),))
+# Not to be kept: 404 is how a client learns that its root is the newest; from a cache it hides the next (RFC 9110 section 15.1).
+_ABSENT: Final = whole_answer(404, b"no such file\n", (("Content-Type", "text/plain"), ("Cache-Control", "no-cache")))
 
 
 class Lifetimes(Data):
@@ -140,17 +144,53 @@ class Repository:
         """
         return {role: self._load(role).signed.expires for role in (*OFFLINE_ROLES, *ONLINE_ROLES)}
 
-    def online_key_files(self) -> tuple[str, ...]:
-        """Return the files of the keys that the newest root names for what the running process signs.
+    def read_target(self, name: str) -> tuple[bytes, Place]:
+        """Return the target that clients get by this name, and the place of its file.
 
         Raises:
             FileUnreadable: (UNAVAIL) the repository is not whole.
         """
-        root, keys = self._load("root").signed, self._path("keys")
-        return tuple(_key_path(keys, role, keyid) for role in ONLINE_ROLES for keyid in root.roles[role].keyids)
+        from tuf.api.exceptions import LengthOrHashMismatchError
+
+        target = self._load("targets").signed.targets.get(name)
+        if target is None:
+            raise FileUnreadable(f"no target is named {name}", place=Place.operator(self._directory))
+        path = self._path("targets", f"{target.hashes['sha256']}.{name}")
+        place = Place.operator(path)
+        raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=place)
+        try:
+            target.verify_length_and_hashes(raw)
+        except LengthOrHashMismatchError as err:
+            raise FileUnreadable("not the bytes that were published", place=place, remedy="restore it from a backup") from err
+        return raw, place
+
+    def find_bad_keys(self) -> Iterator[SigkitError]:
+        """Give for each key that the newest root names for what the running process signs, and that cannot, why that is.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the repository is not whole.
+        """
+        root = self._load("root").signed
+        for role in ONLINE_ROLES:
+            for keyid in root.roles[role].keyids:
+                try:
+                    _load_key(self._path("keys"), role, keyid)
+                except SigkitError as err:
+                    yield err
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Tell whether what is signed again by itself was signed at a later time than now: the clock was ahead then, or is behind now.
+
+        Raises:
+            FileUnreadable: (UNAVAIL) the repository is not whole.
+        """
+        return any(self._load(role).signed.expires - now > self._lifetimes.of(role) for role in ONLINE_ROLES)
 
     def resign_if_due(self, now: datetime) -> bool:
-        """Sign timestamp and snapshot again if half of the life of either is over, or either is of a key that the root no longer names.
+        """Sign timestamp and snapshot again if either needs it.
+
+        That is: half of its life is over; it has more before it than its life, or whoever holds clients back could do so for as long as the
+        clock was ahead when it was signed; or it is of a key that the root no longer names.
 
         Raises:
             FileUnreadable, FileUnwritable: (UNAVAIL) the repository is not whole, no space, no permission.
@@ -264,7 +304,7 @@ class Repository:
             return _ABSENT
         raw = _find(path)
         if raw is None:
-            return _ABSENT  # 404 is how a client learns that its root is the newest
+            return _ABSENT
         return whole_answer(200, raw, _CHANGING if name == "timestamp.json" else _LASTING)
 
     # --- files ---
@@ -307,8 +347,8 @@ class Repository:
 
     def _is_due(self, role: str, now: datetime) -> bool:
         root, metadata = self._load("root").signed, self._load(role)
-        half = self._lifetimes.of(role) / 2
-        return bool(metadata.signed.expires - now < half or set(root.roles[role].keyids) != set(metadata.signatures))
+        life, left = self._lifetimes.of(role), metadata.signed.expires - now
+        return not life / 2 <= left <= life or set(root.roles[role].keyids) != set(metadata.signatures)
 
     # --- keys ---
 
@@ -374,8 +414,10 @@ class Repository:
         self._sign(timestamp, "timestamp", {**self._online_keys("timestamp", root), **also.get("timestamp", {})}, now)
 
     def _sign(self, metadata: Metadata[Any], role: str, signers: Mapping[str, CryptoSigner], now: datetime) -> None:
-        """Sign the next version of a role's metadata, and write it."""
+        """Sign the next version of a role's metadata, and write it under a name that was never served."""
         if metadata.signatures:  # what was never signed is version 1 already
+            metadata.signed.version += 1
+        while role != "timestamp" and os.path.lexists(self._path("metadata", f"{metadata.signed.version}.{role}.json")):
             metadata.signed.version += 1
         metadata.signed.expires = (now + self._lifetimes.of(role)).replace(microsecond=0)
         metadata.signatures.clear()
@@ -403,17 +445,14 @@ def _key_path(directory: str, role: str, keyid: str) -> str:
 
 
 def _load_keys(directory: str, role: str, root: Root) -> dict[str, CryptoSigner]:
-    return {keyid: _load_key(_key_path(directory, role, keyid)) for keyid in root.roles[role].keyids}
+    return {keyid: _load_key(directory, role, keyid) for keyid in root.roles[role].keyids}
 
 
-def _load_key(path: str) -> CryptoSigner:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+def _load_key(directory: str, role: str, keyid: str) -> CryptoSigner:
     from securesystemslib.signer import CryptoSigner
 
-    place = Place.operator(path)
-    raw = durable.read(path, most_bytes=limits.KEY_FILE_BYTES, place=place)
-    try:
-        return CryptoSigner(load_pem_private_key(raw, None))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
-        raise MalformedKey("not an unencrypted private key", place=place, expected="PKCS #8 in PEM") from err
+    path = _key_path(directory, role, keyid)
+    signer = CryptoSigner(pki.load_key(path))
+    if signer.public_key.keyid != keyid:
+        raise MalformedKey("another key than the file's name says", place=Place.operator(path), expected=keyid, got=signer.public_key.keyid)
+    return signer

@@ -14,7 +14,8 @@ from sigkit.clock import SystemClock
 from sigkit.oci.exchange import RegistryOptions
 from sigkit.oci.reference import Repository
 from sigkit.oci.registry import open_registry
-from sigkit.services.stack.cores import open_issuer, open_repository
+from sigkit.services.stack.clients import open_repository
+from sigkit.services.stack.cores import open_issuer
 from sigkit.services.stack.layout import load_config
 from tests.simulators import stacks
 from tests.simulators.command import SIGKIT

@@ -32,10 +32,10 @@ from sigkit.errors import (
 )
 from sigkit.keys.public import parse_public_key
 from sigkit.net.session import Session
-from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.ca import FILES, CertificateAuthority
 from sigkit.services.exchange import Answer, Request
 from sigkit.services.issuer_keys import IssuerKeySets
-from sigkit.services.issuers import EmailIssuer, Issuer, KubernetesIssuer, UsernameIssuer
+from sigkit.services.issuers import CiIssuer, EmailIssuer, Issuer, KubernetesIssuer, UsernameIssuer
 from sigkit.services.oidc import OidcIssuer
 from sigkit.trust.root import CertificateAuthority as TrustedAuthority
 from sigkit.trust.root import Origin, TransparencyLog, TrustedRoot, Window
@@ -53,6 +53,7 @@ from tests.simulators.authorities import (
     by_hand,
     chain,
     document,
+    headers,
     key_request,
     new_key,
     signing_request,
@@ -290,6 +291,29 @@ def test_malformed_wish_is_refused(authorities, body):
     assert message(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **body))
 
 
+def test_a_key_beside_a_signing_request_is_refused(authorities, key):
+    other = new_key()
+    both = signing_request(key) | key_request(other, WORKLOAD)
+    assert message(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **both))
+
+
+def test_what_is_empty_counts_as_absent(authorities, key):
+    empty = {"certificateSigningRequest": "", "credentials": {"oidcIdentityToken": ""}}
+    assert chain(authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD), **empty))
+
+
+def test_claims_that_no_entry_of_the_log_can_hold_are_the_request_s_fault(open_authorities, key):
+    foreign = Foreign(FOREIGN)
+    repeated = dict.fromkeys(range(9, 23), "{long}")
+    authorities = open_authorities(Issuer(FOREIGN, CiIssuer("https://ci.example/{job}", repeated)))
+    authorities.keys.publish(FOREIGN, foreign.jwk())
+    claims = foreign.claims(authorities.clock.now(), job="app", long="\N{CJK UNIFIED IDEOGRAPH-8A9E}" * 2000)
+    token = foreign.token(json.dumps(claims, ensure_ascii=False).encode())
+    before = authorities.ct.tiles.head()
+    assert "do not fit" in message(authorities.certify(token, **key_request(key, WORKLOAD)))
+    assert authorities.ct.tiles.head() == before
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a":1,"a":2}', b"[]", b"\xff", b'{"credentials":{"oidcIdentityToken":7}}'])
 def test_malformed_body_is_refused(authorities, body):
     assert message(ask(authorities.ca, "POST", "/api/v2/signingCert", body, {"authorization": "Bearer x"}))
@@ -413,6 +437,7 @@ def test_configuration_describes_each_issuer(open_authorities):
 def test_other_requests_are_answered_in_gateway_s_form(authorities, method, path, status):
     answer = ask(authorities.ca, method, path)
     assert (answer.status, set(document(answer))) == (status, {"code", "message", "details"})
+    assert headers(answer).get("allow") == ("POST" if status == 405 else None)
 
 
 # --- keys
@@ -422,7 +447,7 @@ def test_running_authority_never_needs_the_offline_keys(authorities, key):
     for path in (authorities.root / "offline").iterdir():
         path.unlink()
     opened = CertificateAuthority.open(str(authorities.root / "ca"), authorities.tokens, authorities.ct, authorities.clock)
-    assert opened.chain == load_chain(str(authorities.root / "ca"))
+    assert opened.chain == FILES.load_chain(str(authorities.root / "ca"))
     assert authorities.certify(authorities.oidc.issue_token(WORKLOAD), **key_request(key, WORKLOAD)).status == 200
 
 
@@ -447,6 +472,6 @@ def test_intermediate_does_not_outlive_its_root(authorities, tmp_path):
     authorities.clock.advance(days=3000)
     (tmp_path / "later").mkdir()
     CertificateAuthority.create(str(tmp_path / "later"), str(authorities.root / "offline"), "acme", authorities.clock)
-    intermediate, root = load_chain(str(tmp_path / "later"))
+    intermediate, root = FILES.load_chain(str(tmp_path / "later"))
     assert intermediate.not_valid_after_utc == root.not_valid_after_utc
     assert intermediate.not_valid_after_utc.tzinfo is UTC

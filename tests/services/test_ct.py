@@ -77,14 +77,14 @@ def test_promised_certificate_is_in_the_tree(authorities, leaf):
 def test_log_keeps_its_entries_when_it_is_opened_again(authorities, leaf):
     kept = entries(authorities)
     authorities.close()
-    with CertificateLog.open(str(authorities.root / "ct"), authorities.ca.chain[-1:], authorities.clock) as opened:
+    with CertificateLog.open(str(authorities.root / "ct"), authorities.ca.chain[-1], authorities.clock) as opened:
         assert [opened.tiles.find(index) for index in range(opened.tiles.head().size)] == kept
 
 
 def test_one_process_at_a_time_owns_the_log(authorities):
     with (
         pytest.raises(LockTimeout),
-        CertificateLog.open(str(authorities.root / "ct"), authorities.ca.chain[-1:], authorities.clock),
+        CertificateLog.open(str(authorities.root / "ct"), authorities.ca.chain[-1], authorities.clock),
     ):
         pass
 

@@ -419,6 +419,7 @@ def _write(path, command) -> str:
         ("another key", OtherKeyCertified, "bad.pem"),
         ("a key of another kind", OtherKeyCertified, "bad.pem"),
         ("encrypted", RefusedKeyEncryption, "bad.pem"),
+        ("encrypted with nothing", RefusedKeyEncryption, "bad.pem"),
     ],
 )
 def test_what_is_wrong_with_certificate_or_key_is_a_usage_error_that_names_the_file(tmp_path, tls, fault, refusal, named):
@@ -432,6 +433,9 @@ def test_what_is_wrong_with_certificate_or_key_is_a_usage_error_that_names_the_f
         "a key of another kind": lambda: Tls(tls.certificate, _write(bad, [*_NEW_KEY, "ed25519", "-out"])),
         "encrypted": lambda: Tls(
             tls.certificate, _write(bad, ["openssl", "pkey", "-in", tls.key, "-aes256", "-passout", "pass:x", "-out"])
+        ),
+        "encrypted with nothing": lambda: Tls(
+            tls.certificate, _write(bad, ["openssl", "pkey", "-in", tls.key, "-aes256", "-passout", "pass:", "-out"])
         ),
     }
     with pytest.raises(refusal) as caught, running_registry(tmp_path / "registry", tls=files[fault]()):

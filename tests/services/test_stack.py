@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -398,6 +399,20 @@ def test_a_killed_making_leaves_no_stack_and_is_made_again_without_cleaning(tmp_
     assert layout.load_config(str(tmp_path / "stack")).name == "acme"
 
 
+@pytest.mark.slow
+def test_keys_that_a_killed_making_left_elsewhere_are_told_for_what_they_are(tmp_path):
+    line = [sys.executable, "-c", INIT, str(tmp_path / "stack"), str(tmp_path / "usb")]
+    armed = {**os.environ, "SIGKIT_FAILPOINTS": "stack.rename=2*kill"}
+    assert subprocess.run(line, env=armed, capture_output=True, timeout=60, check=False).returncode == -9
+    assert not (tmp_path / "stack").exists()
+    with pytest.raises(StackExists) as caught:
+        stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    assert f"rm -r {tmp_path / 'usb'}" in caught.value.remedy
+    shutil.rmtree(tmp_path / "usb")
+    subprocess.run(line, timeout=60, check=True)
+    assert layout.load_config(str(tmp_path / "stack")).name == "acme"
+
+
 def test_a_making_that_goes_on_is_not_cleaned_away_by_another(tmp_path):
     other = tmp_path / ".stack.new-0123456789ab"
     other.mkdir()
@@ -540,6 +555,14 @@ def test_every_service_is_under_its_path(stack):
         assert stack.call("GET", "/tuf/2.root.json")[0] == 404
         assert stack.json("GET", "/v2/") == {}
         assert stack.call("GET", "/")[0] == 404
+
+
+def test_no_thread_of_a_stack_outlives_its_files(stack):
+    before = set(threading.enumerate())
+    with running_stack(str(stack.directory)):
+        stack.json("POST", "/api/v2/signingCert", certificate_request(stack))
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for_the_own(stack):

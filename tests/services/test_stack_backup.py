@@ -34,7 +34,8 @@ from sigkit.errors import (
 from sigkit.services.log.hashedrekord import parse_request
 from sigkit.services.serve import running_registry
 from sigkit.services.stack.backup import make_backup
-from sigkit.services.stack.cores import open_repository, opened_log
+from sigkit.services.stack.clients import open_repository
+from sigkit.services.stack.cores import opened_log
 from sigkit.services.stack.restore import Said
 from sigkit.services.stack.run import RunningStack, running_stack
 from sigkit.services.stack.status import encode, read_status

@@ -28,7 +28,7 @@ from sigkit.limits import BodyLimits
 from sigkit.services.app import Mount
 from sigkit.services.serve import running
 from sigkit.services.stack import layout
-from sigkit.services.stack.cores import open_repository
+from sigkit.services.stack.clients import open_repository
 from sigkit.services.stack.process import find_process, stop, told
 from sigkit.services.stack.run import fresh, running_stack
 from tests.simulators import stacks
@@ -197,6 +197,17 @@ def test_metadata_is_signed_again_while_the_stack_runs(stack):
         until(lambda: expiry(repository) > clock.now() + timedelta(days=6))
 
 
+@pytest.mark.attack("a clock that was ahead")
+def test_what_was_signed_while_the_clock_was_ahead_is_signed_again_and_told(stack, caplog):
+    repository = open_repository(str(stack.directory))
+    repository.resign_timestamp(SystemClock().now() + timedelta(days=3650))
+    with fresh(repository, SystemClock()):
+        pass
+    assert expiry(repository) < SystemClock().now() + timedelta(days=8)
+    [line] = caplog.records
+    assert "clock" in line.getMessage()
+
+
 def test_what_expired_while_the_stack_was_off_is_signed_again_before_it_listens(stack):
     repository = open_repository(str(stack.directory))
     before = expiry(repository)
@@ -237,6 +248,10 @@ class Unforeseen:
 
     def __init__(self) -> None:
         self.asked = 0
+
+    def is_ahead(self, now: datetime) -> bool:
+        del now
+        return False
 
     def resign_if_due(self, now: datetime) -> bool:
         del now

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -121,6 +121,19 @@ def test_query_in_json_is_answered_alike(authorities, algorithm):
     assert len(response.signed_data.certificates) == 1
 
 
+@pytest.mark.parametrize("nonce", [2**63, 2**159 - 1])
+def test_a_nonce_in_json_may_have_as_many_bits_as_in_der(authorities, nonce):
+    body = json.dumps({"artifactHash": b64(hashlib.sha256(SIGNATURE).digest()), "hashAlgorithm": "sha256", "nonce": nonce})
+    assert decode_timestamp_response(stamp(authorities, body.encode(), JSON)).tst_info.nonce == nonce
+    assert parse_query(raw_query(der.integer(nonce))).nonce == der.integer(nonce)
+
+
+def test_from_2050_on_the_time_of_signing_has_four_digits_for_its_year(authorities):
+    for year, tag in ((2049, der.UTC_TIME), (2050, der.GENERALIZED_TIME)):
+        when = datetime(year, 6, 1, tzinfo=UTC)
+        assert der.read_one(der.time(when), tag).content.startswith(str(year)[-2 if tag == der.UTC_TIME else 0 :].encode())
+
+
 def test_query_in_json_needs_two_members_only(authorities):
     body = json.dumps({"artifactHash": b64(hashlib.sha256(SIGNATURE).digest()), "hashAlgorithm": "sha256"})
     (time,), _ = verify_timestamps([stamp(authorities, body.encode(), JSON)], SIGNATURE, [trusted(authorities)], NOWHERE)
@@ -185,6 +198,7 @@ def test_query_is_refused(authorities, body):
         pytest.param({"artifactHash": "!"}, id="no base64"),
         pytest.param({"tsaPolicyOID": "1.2.3"}, id="a foreign policy"),
         pytest.param({"nonce": -1}, id="a negative nonce"),
+        pytest.param({"nonce": 2**159}, id="a long nonce"),
         pytest.param({"certificates": "yes"}, id="a text for a truth value"),
         pytest.param({"more": 1}, id="an unknown member"),
     ],

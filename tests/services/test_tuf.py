@@ -17,7 +17,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
 from sigkit import durable
-from sigkit.errors import FileUnreadable, FileUnwritable
+from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey
 from sigkit.services import pki
 from sigkit.services.exchange import Request
 from sigkit.services.tuf import ONLINE_ROLES, Repository
@@ -215,6 +215,45 @@ def test_only_the_timestamp_may_change_under_its_name(repository):
     assert "immutable" in cached["1.root.json"]
 
 
+@pytest.mark.attack("a clock that was ahead")
+def test_what_was_signed_while_the_clock_was_ahead_is_due_and_ends_as_it_should(repository, client):
+    ahead = NOW + 3650 * DAY
+    repository.resign_if_due(ahead)
+    assert repository.is_ahead(NOW)
+    assert repository.resign_if_due(NOW)
+    assert not repository.is_ahead(NOW)
+    expiries = repository.expiries()
+    assert {role: expiries[role] for role in ONLINE_ROLES} == {
+        "timestamp": (NOW + 7 * DAY).replace(microsecond=0),
+        "snapshot": (NOW + 30 * DAY).replace(microsecond=0),
+    }
+    assert client.get() == ROOT
+    assert not repository.resign_if_due(NOW)
+
+
+def test_what_no_cache_may_keep_is_marked_so(repository):
+    for name in ("timestamp.json", "2.root.json"):
+        assert dict(ask(repository, f"/tuf/{name}").headers)["Cache-Control"] == "no-cache"
+
+
+def test_a_target_that_was_changed_on_the_disk_is_not_taken_for_what_was_published(repository, tmp_path):
+    assert repository.read_target(TRUSTED_ROOT)[0] == ROOT
+    [path] = (tmp_path / "tuf" / "targets").iterdir()
+    path.write_bytes(ROOT.replace(b"root", b"riot"))
+    with pytest.raises(FileUnreadable):
+        repository.read_target(TRUSTED_ROOT)
+
+
+def test_a_key_in_the_file_of_another_is_named(repository, tmp_path):
+    one, other = sorted((tmp_path / "tuf" / "keys").iterdir())
+    assert not list(repository.find_bad_keys())
+    one.write_bytes(other.read_bytes())
+    [bad] = repository.find_bad_keys()
+    assert (type(bad), bad.place.source) == (MalformedKey, str(one))
+    with pytest.raises(MalformedKey):
+        repository.resign_timestamp(NOW + 20 * DAY)
+
+
 def test_nothing_is_written_by_a_request(repository):
     assert ask(repository, "/tuf/timestamp.json", "PUT").status == 405
 
@@ -269,12 +308,19 @@ def do(repository: Repository, act: str, keys: str) -> bytes:
     return ROOT
 
 
+def kept(tmp_path: Path) -> dict[str, bytes]:
+    """Return what caches keep of what was served: all but the timestamp."""
+    return {path.name: path.read_bytes() for path in (tmp_path / "tuf" / "metadata").iterdir() if path.name != "timestamp.json"}
+
+
+@pytest.mark.attack("one version with two contents")
 @pytest.mark.parametrize(("act", "point"), STEPS, ids=[f"{act}-{point}" for act, point in STEPS])
 def test_a_command_that_fails_at_any_step_leaves_the_old_repository_or_the_new_one_and_can_be_run_again(
     repository, client, tmp_path, monkeypatch, act, point
 ):
     client.get()
     name, _, passage = point.partition("=")
+    served = kept(tmp_path)
     with monkeypatch.context() as armed:
         armed.setattr(durable, "_passages", {})
         armed.setenv("SIGKIT_FAILPOINTS", f"{name}={passage}*enospc")
@@ -283,8 +329,10 @@ def test_a_command_that_fails_at_any_step_leaves_the_old_repository_or_the_new_o
     either = {ROOT, b"another"} if act == "publish" else {ROOT}
     assert client.get() in either
     assert Client(repository, tmp_path / "late").get() in either
+    served |= kept(tmp_path)
     then = do(repository, act, offline(tmp_path))
     assert client.get() == then
+    assert served.items() <= kept(tmp_path).items()
     assert not repository.resign_if_due(NOW)  # nothing is signed by a key that is no longer the role's
 
 

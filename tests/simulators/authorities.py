@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.ca import FILES, CertificateAuthority
 from sigkit.services.ct import CertificateLog
 from sigkit.services.exchange import Answer, Request
 from sigkit.services.issuers import Issuer, OwnIssuer
@@ -102,8 +102,9 @@ class Authorities:
             self.keys.publish(URL, dict(key))
         self.tokens = TokenVerifier((Issuer(URL, OwnIssuer()), *issuers), keys or self.keys, now)
         self._open = contextlib.ExitStack()
-        self.ct = self._open.enter_context(CertificateLog.open(str(root / "ct"), load_chain(str(root / "ca"))[-1:], now))
+        self.ct = self._open.enter_context(CertificateLog.open(str(root / "ct"), FILES.load_chain(str(root / "ca"))[-1], now))
         self.ca = CertificateAuthority.open(str(root / "ca"), self.tokens, self.ct, now)
+        self._open.callback(self.ca.close)
         self.tsa = TimestampAuthority.open(str(root / "tsa"), now)
 
     def close(self) -> None:

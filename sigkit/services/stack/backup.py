@@ -23,8 +23,10 @@ from sigkit.services import issuer_list
 from sigkit.services.log.layout import JOURNAL
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, names_at, not_empty, put
+from sigkit.services.stack.clients import open_repository
 from sigkit.services.stack.copying import JOURNAL_BYTES, Folder, absent, copy_bytes, copy_part, copy_tree, make_directory, open_copy
 from sigkit.services.stack.images import copy_registry
+from sigkit.services.stack.keys import find_bad_keys
 from sigkit.services.stack.layout import BACKUP, CLIENTS, CONFIG, LOCK, LOG_STATE
 from sigkit.strict import encode_base64, encode_json
 from sigkit.text import format_time, human_size
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.services.log.head import Head
+    from sigkit.services.stack.layout import StackConfig
     from sigkit.strict import Json
 
 _SCHEMA: Final = "sigkit.stack.backup/1"
@@ -91,7 +94,7 @@ def make_backup(directory: str, into: str, clock: Clock, told: Callable[[str], N
                 where = Place(str(err.filename2 or err.filename or built))
                 raise FileUnwritable(f"cannot copy: {err.strerror or err}", place=where) from err
             told("checking that the copy of each log is whole")
-            head = _check(built, clock)
+            head = _check(built, config, clock)
             root = encode_base64(head.root)
             document: Json = {"schema": _SCHEMA, "made": format_time(clock.now()), "logSize": head.size, "logRoot": root}
             durable.write(os.path.join(built, BACKUP), encode_json(document) + b"\n")
@@ -143,15 +146,15 @@ def _named(built: str, directory: str, final: str) -> Iterator[None]:
         raise
 
 
-def _check(built: str, clock: Clock) -> Head:
+def _check(built: str, config: StackConfig, clock: Clock) -> Head:
     """Return the copy's newest tree, after each file of its logs was proved, and what else is read when it is served was found.
 
     Raises:
         SigkitError: something is damaged or absent.
     """
     with layout.whole():
-        cores.open_repository(built).expiries()  # before the keys: it names them
-        for bad in cores.find_bad_keys(built):
+        open_repository(built).expiries()  # before the keys: it names them
+        for bad in find_bad_keys(built, config):
             raise bad
     with cores.opened_log(built) as log, cores.opened_certificate_log(built, clock) as certificates:
         for tiles in (log, certificates.tiles):

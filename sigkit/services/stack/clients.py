@@ -9,14 +9,16 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from sigkit import durable
+from sigkit import durable, limits
 from sigkit.data import Data
 from sigkit.errors import Place
 from sigkit.keys.public import parse_public_key
+from sigkit.services.tuf import Repository
 from sigkit.strict import parse_json
 from sigkit.trust import store
 from sigkit.trust.root import TrustedRoot, Window
 from sigkit.trust.signing_config import Service
+from sigkit.trust.trusted_root import parse_trusted_root
 from sigkit.trust.write import (
     WRITTEN,
     certificate_authority_of,
@@ -42,6 +44,9 @@ INITIAL_ROOT: Final = "root.json"  # of TUF, which `cosign initialize` takes
 _TRUST_CONFIG_TYPE: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 
 
+_STAMPS: Final = "/api/v1/timestamp"
+
+
 class Documents(Data):
     """Both documents, as their files."""
 
@@ -63,7 +68,7 @@ def documents(
     """
     url, name = config.url, config.name
     valid = Window(config.created, None)
-    stamps = f"{url}/api/v1/timestamp"
+    stamps = url + _STAMPS
     root = TrustedRoot(
         config.name,
         WRITTEN.digest,
@@ -86,6 +91,31 @@ def documents(
 def targets(published: Documents) -> Mapping[str, bytes]:
     """Return them by the names that clients look them up by in a TUF repository."""
     return {store.TRUSTED_ROOT: published.trusted_root, store.SIGNING_CONFIG: published.signing_config}
+
+
+def open_repository(directory: str) -> Repository:
+    """Open the TUF repository of the stack in `directory`.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) it is not whole.
+    """
+    return Repository.open(os.path.join(directory, "tuf"))
+
+
+def read_trusted_root(repository: Repository) -> TrustedRoot:
+    """Read the trust root that clients get now.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) the repository is not whole.
+        SigkitError: (PARSE, ROOT, LIMIT) it is malformed.
+    """
+    raw, place = repository.read_target(store.TRUSTED_ROOT)
+    return parse_trusted_root(raw, TRUSTED_ROOT, place, limits.DEFAULT)
+
+
+def is_of(config: StackConfig, url: str) -> bool:
+    """Tell whether a trust root that names a service so means this stack's."""
+    return url.rstrip("/").removesuffix(_STAMPS) == config.url
 
 
 def write(directory: str, published: Documents, initial_root: bytes) -> None:

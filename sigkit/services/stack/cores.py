@@ -10,12 +10,11 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
-from sigkit.errors import SigkitError
 from sigkit.limits import BodyLimits
 from sigkit.net.session import Session
-from sigkit.services import ca, ct, issuer_list, oidc, pki, tsa
+from sigkit.services import ca, issuer_list, tsa
 from sigkit.services.app import Mount
-from sigkit.services.ca import CertificateAuthority, load_chain
+from sigkit.services.ca import CertificateAuthority
 from sigkit.services.ct import CertificateLog, load_public_key
 from sigkit.services.issuer_keys import IssuerKeySets
 from sigkit.services.issuers import Issuer, OwnIssuer
@@ -25,6 +24,7 @@ from sigkit.services.log.store import TileLog
 from sigkit.services.oidc import OidcIssuer
 from sigkit.services.registry import RegistryService, RegistryVariant
 from sigkit.services.stack import clients
+from sigkit.services.stack.keys import find_bad_keys, load_log_key, make_log_key
 from sigkit.services.stack.layout import CLIENTS, LOG_STATE
 from sigkit.services.storage import Storage
 from sigkit.services.tokens import TokenVerifier
@@ -33,22 +33,12 @@ from sigkit.services.tuf import Repository
 from sigkit.strict import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sigkit.clock import Clock
-    from sigkit.keys.private import PrivateKey
     from sigkit.services.exchange import Answer, Request
     from sigkit.services.stack.layout import StackConfig
 
-_LOG_KEY: Final = "log.key"
-_KEYS: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
-    (f"ca/{ca.FILES.key}", pki.load_key),
-    (f"ct/{ct.KEY}", pki.load_key),
-    (f"ct/{ct.CHECKPOINT_KEY}", pki.load_log_key),
-    (f"log/{_LOG_KEY}", pki.load_log_key),
-    (f"tsa/{tsa.FILES.key}", pki.load_key),
-    (f"oidc/{oidc.KEY}", pki.load_key),
-)
 # Each core has a limit of its own, and answers in its own form; this one holds whatever they forget.
 _BODY: Final = BodyLimits(8 * 2**20)
 
@@ -72,9 +62,9 @@ def make_cores(directory: str, offline: str, config: StackConfig, clock: Clock) 
     CertificateLog.create(at["ct"], config.origin.host, clock)
     OidcIssuer.create(at["oidc"])
     durable.write(os.path.join(directory, issuer_list.FILE), encode_json({"schema": issuer_list.SCHEMA, "issuers": []}) + b"\n")
-    key = pki.make_log_key(os.path.join(at["log"], _LOG_KEY))
+    key = make_log_key(directory)
     TileLog.create(os.path.join(at["log"], LOG_STATE), config.origin.host, key, clock)
-    chains = load_chain(at["ca"]), tsa.load_chain(at["tsa"])
+    chains = ca.FILES.load_chain(at["ca"]), tsa.FILES.load_chain(at["tsa"])
     published = clients.documents(config, *chains, load_public_key(at["ct"]), key.public)
     repository = Repository.create(at["tuf"], offline, clients.targets(published), clock)
     clients.write(at[CLIENTS], published, repository.initial_root)
@@ -85,8 +75,10 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
     """Open each service, and give its core with the paths that it answers, and what has to be signed again.
 
     Raises:
-        SigkitError: what a service keeps is damaged, or of another version.
+        SigkitError: what a service keeps is damaged, or of another version, or a key is not the one that belongs there.
     """
+    for bad in find_bad_keys(directory, config):
+        raise bad
     variant = RegistryVariant()
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(Storage.open(os.path.join(directory, "registry")))
@@ -100,7 +92,8 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
         log = stack.enter_context(opened_log(directory))
         certificate_log = stack.enter_context(opened_certificate_log(directory, clock))
         authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
-        repository = open_repository(directory)
+        stack.callback(authority.close)  # before the log that it writes to
+        repository = clients.open_repository(directory)
         yield (
             (
                 Mount("/v2", RegistryService(storage, variant), variant.limits.body),
@@ -122,11 +115,6 @@ def open_issuer(directory: str, config: StackConfig, clock: Clock) -> OidcIssuer
     return OidcIssuer.open(os.path.join(directory, "oidc"), config.url, clock)
 
 
-def open_repository(directory: str) -> Repository:
-    """Open the stack's TUF repository."""
-    return Repository.open(os.path.join(directory, "tuf"))
-
-
 @contextlib.contextmanager
 def opened_log(directory: str) -> Iterator[TileLog]:
     """Own the stack's log until the block ends; its files make the tree that it signed last.
@@ -139,29 +127,6 @@ def opened_log(directory: str) -> Iterator[TileLog]:
         yield log
 
 
-def load_log_key(directory: str) -> PrivateKey:
-    """Read the key of the stack's log.
-
-    Raises:
-        SigkitError: as `pki.load_log_key`.
-    """
-    return pki.load_log_key(os.path.join(directory, "log", _LOG_KEY))
-
-
-def find_bad_keys(directory: str) -> Iterator[SigkitError]:
-    """Give for each key that the running process needs and that cannot be read why that is; the place is its file.
-
-    Raises:
-        FileUnreadable: (UNAVAIL) TUF's root does not say which are its keys.
-    """
-    files = [(os.path.join(directory, name), load) for name, load in _KEYS]
-    for path, load in [*files, *((path, pki.load_key) for path in open_repository(directory).online_key_files())]:
-        try:
-            load(path)
-        except SigkitError as err:
-            yield err
-
-
 @contextlib.contextmanager
 def opened_certificate_log(directory: str, clock: Clock) -> Iterator[CertificateLog]:
     """Own the stack's certificate log until the block ends; it takes chains of the stack's own root.
@@ -169,8 +134,8 @@ def opened_certificate_log(directory: str, clock: Clock) -> Iterator[Certificate
     Raises:
         SigkitError: as `opened_log`.
     """
-    chain = load_chain(os.path.join(directory, "ca"))
-    with CertificateLog.open(os.path.join(directory, "ct"), chain[-1:], clock) as log:
+    root = ca.FILES.load_chain(os.path.join(directory, "ca"))[-1]
+    with CertificateLog.open(os.path.join(directory, "ct"), root, clock) as log:
         yield log
 
 

@@ -9,18 +9,22 @@ import contextlib
 import os
 import shlex
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
 from sigkit.errors import Place, StackExists
+from sigkit.services import ca, tsa
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, names_at, not_empty, put
-from sigkit.services.stack.layout import CLIENTS, CONFIG, OFFLINE, SERVICES, StackConfig
+from sigkit.services.stack.layout import CLIENTS, CONFIG, LOCK, OFFLINE, SERVICES, StackConfig
 
 if TYPE_CHECKING:
     from sigkit.clock import Clock
     from sigkit.net.url import Origin
+
+
+_OFFLINE_STEMS: Final = (f"{ca.FILES.root}.", f"{tsa.FILES.root}.", "tuf-")
 
 
 class MadeStack(Data):
@@ -97,5 +101,12 @@ def _check_free(path: str) -> None:
         raise StackExists("a stack is there already", place=Place.operator(path), remedy=remedy)
     if any(name in found for name in SERVICES):
         raise layout.no_stack(path)
+    if found and all(name == LOCK or name.startswith(_OFFLINE_STEMS) for name in found):
+        raise StackExists(
+            "offline keys are there already",
+            place=Place.operator(path),
+            got=", ".join(sorted(found))[:200],
+            remedy=f"name a new directory; what an init that was killed left belongs to no stack: rm -r {shlex.quote(path)}",
+        )
     if found:
         raise not_empty(path, found)

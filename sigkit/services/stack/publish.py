@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 from sigkit import durable, limits
 from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
-from sigkit.services.stack.cores import open_repository
-from sigkit.services.stack.layout import CLIENTS
+from sigkit.services.stack.layout import CLIENTS, CONFIG
 from sigkit.services.stack.restore import refuse_backup
 from sigkit.text import format_time
 from sigkit.trust.signing_config import parse_signing_config
@@ -63,8 +62,18 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)
     new = parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)
     services = parse_signing_config(signing, places[1], limits.DEFAULT)
-    now = clock.now()
-    if old is Old.KEEP and (lost := tuple(find_dropped(_published(directory), new, now))):
+    # Or another's could come between what is looked at and what is written, and `clients` have one's root and the other's services.
+    with durable.lock(os.path.join(directory, CONFIG)):  # a file that is there, and stays
+        now, repository = clock.now(), clients.open_repository(directory)
+        _check(clients.read_trusted_root(repository), new, services, places, old, now)
+        published = clients.Documents(root, signing)
+        repository.publish(offline, clients.targets(published), now)
+        clients.write(os.path.join(directory, CLIENTS), published, repository.initial_root)
+
+
+def _check(told: TrustedRoot, new: TrustedRoot, services: SigningConfig, places: tuple[Place, Place], old: Old, now: datetime) -> None:
+    """Refuse what clients must not be told after what they were told last."""
+    if old is Old.KEEP and (lost := tuple(find_dropped(told, new, now))):
         raise OldEvidenceDropped(
             f"what was signed before would be refused: {'; '.join(lost)}",
             place=places[0],
@@ -76,17 +85,6 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
             place=places[1],
             remedy="publish both documents of the same instance (sigkit trust create, docs/scaling.md)",
         )
-    published = clients.Documents(root, signing)
-    repository = open_repository(directory)
-    repository.publish(offline, clients.targets(published), now)
-    clients.write(os.path.join(directory, CLIENTS), published, repository.initial_root)
-
-
-def _published(directory: str) -> TrustedRoot:
-    path = os.path.join(directory, CLIENTS, clients.TRUSTED_ROOT)
-    with layout.whole():
-        raw = durable.read(path, most_bytes=limits.BUNDLE_BYTES, place=Place.operator(path))
-    return parse_trusted_root(raw, clients.TRUSTED_ROOT, Place.operator(path), limits.DEFAULT)
 
 
 def find_dropped(old: TrustedRoot, new: TrustedRoot, now: datetime) -> Iterator[str]:

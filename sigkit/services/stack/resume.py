@@ -15,7 +15,7 @@ from sigkit.errors import CheckpointNotSigned, OriginalServed, OriginalUnknown, 
 from sigkit.net.address import Deadline
 from sigkit.net.session import Call, Session
 from sigkit.net.url import Url
-from sigkit.services.stack.cores import load_log_key
+from sigkit.services.stack.keys import load_log_key
 from sigkit.text import counted
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.trust.root import Window

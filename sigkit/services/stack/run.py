@@ -67,7 +67,7 @@ def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -
         while not end.wait(every_s):
             now = clock.now()
             try:
-                repository.resign_if_due(now)
+                _sign_again(repository, now)
                 until, said = _good_until(repository), None
             except Exception as err:  # noqa: BLE001 - the outermost frame of this thread: without it nothing would be signed any more
                 if said is None or abs(now - said) >= _SAID_AGAIN:
@@ -75,7 +75,7 @@ def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -
                     problem = escape(_describe(err), _LINE_CHARACTERS)
                     _LOG.error("TUF's metadata cannot be signed again; clients take it until %s: %s", format_time(until), problem)
 
-    repository.resign_if_due(clock.now())
+    _sign_again(repository, clock.now())
     good_until = _good_until(repository)
     thread = threading.Thread(target=watch, name="sigkit-tuf")
     thread.start()
@@ -84,6 +84,16 @@ def fresh(repository: Repository, clock: Clock, *, every_s: float = _RESIGN_S) -
     finally:
         end.set()
         thread.join()
+
+
+def _sign_again(repository: Repository, now: datetime) -> None:
+    if repository.is_ahead(now):
+        _LOG.warning(
+            "the clock here says %s, and TUF's metadata was signed when it said later: certificates and timestamps of then are of then,"
+            " and those of now are wrong if it is behind now; set it by NTP",
+            format_time(now),
+        )
+    repository.resign_if_due(now)
 
 
 def _describe(err: Exception) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
 from sigkit.services import ca, tsa
-from sigkit.services.stack import cores, layout
+from sigkit.services.stack import layout
 from sigkit.services.stack.backup import size_of
+from sigkit.services.stack.clients import open_repository
 from sigkit.services.stack.head import read_head
+from sigkit.services.stack.keys import find_bad_keys
 from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
 from sigkit.services.stack.process import Process, find_process
 from sigkit.services.stack.restore import resume_line
@@ -110,7 +112,7 @@ def read_status(directory: str, clock: Clock) -> Status:
     with layout.whole():
         head = read_head(directory)
         expiries = tuple(_expiries(directory))
-        bad_keys = tuple(cores.find_bad_keys(directory))
+        bad_keys = tuple(find_bad_keys(directory, config))
     left = os.path.lexists(os.path.join(directory, RUN))  # read first: a process that begins meanwhile was not killed
     process = find_process(directory)
     return Status(
@@ -131,11 +133,11 @@ def read_status(directory: str, clock: Clock) -> Status:
 
 
 def _expiries(directory: str) -> Iterator[Expiry]:
-    for role, until in cores.open_repository(directory).expiries().items():
+    for role, until in open_repository(directory).expiries().items():
         yield Expiry(f"TUF {role}", until, Renewal.BY_ITSELF if role in ONLINE_ROLES else Renewal.OFFLINE)
     for name, chain in (
-        ("certificate authority", ca.load_chain(os.path.join(directory, "ca"))),
-        ("timestamp authority", tsa.load_chain(os.path.join(directory, "tsa"))),
+        ("certificate authority", ca.FILES.load_chain(os.path.join(directory, "ca"))),
+        ("timestamp authority", tsa.FILES.load_chain(os.path.join(directory, "tsa"))),
     ):
         yield Expiry(name, min(item.not_valid_after_utc for item in chain), Renewal.NEW_STACK)
 
