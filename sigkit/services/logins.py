@@ -73,7 +73,7 @@ _FORGET_BEYOND: Final = """DELETE FROM login WHERE secret IN (
 )"""
 _END_ONE: Final = """UPDATE login SET expires = ?1 - 1 WHERE secret = (
     SELECT secret FROM login WHERE stage = 'pending' AND expires >= ?1 AND peer = (
-        SELECT peer FROM login WHERE stage = 'pending' AND expires >= ?1 GROUP BY peer ORDER BY count(*) DESC LIMIT 1
+        SELECT peer FROM login WHERE stage = 'pending' AND expires >= ?1 GROUP BY peer ORDER BY count(*) DESC, min(started) LIMIT 1
     ) ORDER BY started LIMIT 1
 )"""
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -142,7 +142,8 @@ class Logins:
     def start(self, challenge: str, *, peer: str = "", redirect: str | None = None, answer: str = "", nonce: str = "") -> Started:
         """Begin a login for the address `peer`; with `redirect` it is a browser's, else a device's.
 
-        When there are as many as are kept, the network with the most that wait loses its oldest: whoever floods the issuer, its own.
+        When there are as many as are kept, the network with the most that wait loses its oldest: whoever floods the issuer, its own. Of
+        networks with as many, the one that has waited longest: so no address is always the first to lose.
 
         Raises:
             TooMany: (LIMIT) more from one network than the persons there can mean, or all that are kept are approved; not for a minute.
@@ -154,9 +155,17 @@ class Logins:
             database.execute(_FORGET_LONG_AGO, (int(now) - LOGIN_S,))
             database.execute(_FORGET_BEYOND, (int(now), _ENDED_LOGINS))
             if database.execute(_LATELY, (int(now) - STARTED_S, network)).fetchone()[0] >= _STARTED:
-                raise TooMany(f"{_STARTED} logins were started from {network or 'one place'} in a minute", place=Place("logins"))
+                raise TooMany(
+                    f"{_STARTED} logins were started from {network or 'one place'} in a minute",
+                    place=Place("logins"),
+                    remedy="start the login again in a minute",
+                )
             if database.execute(_OPEN, (int(now),)).fetchone()[0] >= _OPEN_LOGINS and database.execute(_END_ONE, (int(now),)).rowcount != 1:
-                raise TooMany("more logins are approved and not yet taken than this issuer keeps", place=Place("logins"))
+                raise TooMany(
+                    "more logins are approved and not yet taken than this issuer keeps",
+                    place=Place("logins"),
+                    remedy="start the login again later: within ten minutes each of them is taken or ends",
+                )
             row = (_digest(secret), user_code, redirect, answer, nonce, challenge, int(now), int(now) + LOGIN_S, now, Stage.PENDING.value)
             database.execute("INSERT INTO login VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)", (*row, network))
         return Started(secret, show_user_code(user_code))
@@ -180,10 +189,10 @@ class Logins:
         )
 
     def stage(self, user_code: str) -> Stage | None:
-        """Return how far the login with this code is; None if there is none, or it has ended unanswered."""
+        """Return how far the login with this code is; None if there is none, or it has ended without an answer or a token."""
         with self._transaction() as database:
-            found = "SELECT stage FROM login WHERE user_code = ? AND (expires >= ? OR stage <> ?)"
-            row = database.execute(found, (user_code.replace("-", ""), int(self._now()), Stage.PENDING.value)).fetchone()
+            found = "SELECT stage FROM login WHERE user_code = ? AND (expires >= ? OR stage IN ('denied', 'used'))"
+            row = database.execute(found, (user_code.replace("-", ""), int(self._now()))).fetchone()
         return Stage(row[0]) if row else None
 
     def approve(self, user_code: str, email: str) -> None:
@@ -229,7 +238,7 @@ class Logins:
             if row is None:
                 return Refusal.INVALID
             challenge, nonce, stage, subject, expires, next_poll = row
-            if now > expires:
+            if int(now) > expires:
                 return Refusal.EXPIRED
             if stage == Stage.USED.value or not _proves(verifier, challenge):
                 self._end(database, device_code)
@@ -267,7 +276,7 @@ class Logins:
                 return Refusal.INVALID
             database.execute("UPDATE login SET stage = ? WHERE code = ?", (Stage.USED.value, _digest(code)))
         challenge, nonce, stage, subject, expires, given = row
-        good = stage == Stage.APPROVED.value and self._now() <= expires and redirect == given and _proves(verifier, challenge)
+        good = stage == Stage.APPROVED.value and int(self._now()) <= expires and redirect == given and _proves(verifier, challenge)
         return Granted(subject, nonce) if good else Refusal.INVALID
 
     def _end(self, database: sqlite3.Connection, secret: str) -> None:

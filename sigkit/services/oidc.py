@@ -207,7 +207,7 @@ class OidcIssuer:
         try:
             return await asyncio.to_thread(self.logins.start, challenge, peer=peer, redirect=redirect, answer=answer, nonce=nonce)
         except TooMany as err:
-            raise OAuthError("temporarily_unavailable", err.problem, 429, ("Retry-After", str(STARTED_S))) from err
+            raise OAuthError("temporarily_unavailable", f"{err.problem}: {err.remedy}", 429, ("Retry-After", str(STARTED_S))) from err
 
     async def _start_browser(self, request: Request) -> Answer:
         if request.method != "GET":  # not HEAD: a login would be started of which nobody learns
@@ -379,7 +379,7 @@ def _refuse(redirect: str, state: str, err: OAuthError) -> Answer:
     Source: RFC 6749 section 4.1.2.1.
     """
     if redirect == _OUT_OF_BAND:
-        return show_page(err.status, "Not logged in", f"<p>{escape(err.description)}.</p>")
+        return show_page(err.status, "Not logged in", f"<p>{escape(err.description)}.</p>", err.headers)
     return _send_back(redirect, state, {"error": err.error, "error_description": err.description})
 
 

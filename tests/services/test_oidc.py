@@ -218,6 +218,21 @@ def test_denied_login_ends(device):
     assert device.error() == "access_denied"
 
 
+def test_login_that_begins_late_in_a_second_lasts_as_long_as_its_client_was_told(oidc, clock):
+    clock.advance(seconds=0.9)
+    device = Device(oidc, clock)
+    clock.advance(seconds=device.started["expires_in"] - device.started["interval"] - 0.1)
+    device.approve()
+    assert device.poll().status == 200
+
+
+def test_code_that_is_given_late_in_a_second_lasts_a_minute(browser, clock):
+    clock.advance(seconds=0.9)
+    code = browser.code()
+    clock.advance(seconds=59.9)
+    assert browser.redeem(code).status == 200
+
+
 def test_login_expires(device):
     device.clock.advance(seconds=LOGIN_S)
     assert device.error() == "expired_token"
@@ -240,9 +255,11 @@ def test_the_page_of_a_code_says_what_became_of_the_login(device, oidc, clock):
     denied = Device(oidc, clock)
     oidc.logins.deny(denied.started["user_code"])
     assert page_of(denied)[0] == 403
-    left = Device(oidc, clock)
+    left, forgotten = Device(oidc, clock), Device(oidc, clock)
+    forgotten.approve()
     clock.advance(seconds=601)
     assert page_of(left)[0] == 404
+    assert page_of(forgotten)[0] == 404
     assert oidc.logins.waiting() == ()
 
 
@@ -302,6 +319,7 @@ def test_logins_are_limited(oidc, clock):
         assert len(oidc.logins.waiting()) < 200
     assert (last.answer.status, last.started["error"]) == (429, "temporarily_unavailable")
     assert headers(last.answer)["retry-after"] == "60"
+    assert "30 logins were started from one place in a minute: start the login again in a minute" in last.started["error_description"]
     clock.advance(seconds=61)
     assert Device(oidc, clock).answer.status == 200
 
@@ -329,7 +347,7 @@ def test_who_starts_many_logins_keeps_out_nobody_else(oidc, clock, one, same, ot
 
 COPIES = """WITH RECURSIVE copy (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM copy WHERE number < ?)
     INSERT INTO login SELECT randomblob(32), hex(randomblob(8)), redirect, answer, nonce, challenge, started, expires, next_poll,
-    stage, subject, code, '203.0.113.' || (100 + number % 100) FROM login, copy WHERE peer = '203.0.113.1'"""
+    stage, subject, code, printf('2001:db8:%x::/48', number % ?) FROM login, copy WHERE peer = '203.0.113.1'"""  # from so many networks
 
 
 @pytest.fixture
@@ -347,7 +365,7 @@ def test_who_fills_the_issuer_with_logins_pushes_out_its_own_oldest_and_nobody_e
     person, approved = oidc.logins.start(challenge(), peer="198.51.100.1"), oidc.logins.start(challenge(), peer="203.0.113.2")
     oidc.logins.approve(approved.user_code, "mia@acme.example")
     oidc.logins.start(challenge(), peer="203.0.113.1")
-    database.execute(COPIES, (2997,))  # from a hundred networks
+    database.execute(COPIES, (2997, 100))
     assert count(database) == 3000
     clock.advance(seconds=61)
     late = [oidc.logins.start(challenge(), peer=peer) for peer in ("198.51.100.2", "203.0.113.1")]
@@ -358,9 +376,32 @@ def test_who_fills_the_issuer_with_logins_pushes_out_its_own_oldest_and_nobody_e
 
 
 @pytest.mark.attack("logins of many networks")
+@pytest.mark.parametrize("peer", ["1.0.0.1", "203.0.113.99", "99.9.9.9"])
+def test_of_networks_that_have_as_many_the_one_that_has_waited_longest_is_pushed_out(oidc, clock, database, peer):
+    oidc.logins.start(challenge(), peer="203.0.113.1")
+    database.execute(COPIES, (2998, 2998))
+    clock.advance(seconds=61)
+    person = oidc.logins.start(challenge(), peer=peer)
+    assert len({login.peer for login in oidc.logins.waiting()}) == 3000
+    oidc.logins.start(challenge(), peer="9.0.0.9")
+    assert person.user_code in {login.user_code for login in oidc.logins.waiting()}
+
+
+def test_issuer_whose_every_login_is_approved_says_so_and_ends_none(oidc, clock, database):
+    oidc.logins.approve(oidc.logins.start(challenge(), peer="203.0.113.1").user_code, PERSON)
+    database.execute(COPIES, (2999, 100))
+    clock.advance(seconds=61)
+    with pytest.raises(TooMany) as caught:
+        oidc.logins.start(challenge(), peer="198.51.100.1")
+    assert "approved" in caught.value.problem
+    assert "ten minutes" in caught.value.remedy
+    assert database.execute("SELECT count(*) FROM login WHERE stage = 'approved' AND expires >= started + 600").fetchone() == (3000,)
+
+
+@pytest.mark.attack("logins of many networks")
 def test_logins_that_have_ended_hinder_no_others_and_are_no_more_than_that(oidc, clock, database):
     oidc.logins.deny(oidc.logins.start(challenge(), peer="203.0.113.1").user_code)
-    database.execute(COPIES, (3999,))
+    database.execute(COPIES, (3999, 100))
     clock.advance(seconds=61)
     oidc.logins.start(challenge(), peer="203.0.113.1")
     assert len(oidc.logins.waiting()) == 1
@@ -602,6 +643,13 @@ def test_client_is_told_that_there_are_too_many_logins(oidc):
     while headers((last := Browser(oidc)).answer)["location"].startswith(URL):
         assert len(oidc.logins.waiting()) < 200
     assert sent_back(last.answer)["error"] == "temporarily_unavailable"
+
+
+def test_person_is_told_for_how_long_there_are_too_many_logins_where_no_page_can_be_sent_to(oidc):
+    while (last := Browser(oidc, redirect_uri=OUT_OF_BAND)).answer.status == 303:
+        assert len(oidc.logins.waiting()) < 200
+    assert (last.answer.status, headers(last.answer)["retry-after"]) == (429, "60")
+    assert b"in a minute" in last.answer.body
 
 
 def test_state_that_is_too_long_is_refused_and_not_left_out(oidc):
