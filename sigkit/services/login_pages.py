@@ -37,4 +37,7 @@ def ask_operator(user_code: str) -> str:
 def show_waiting(page: Page) -> Answer:
     """Answer the page of a login that the operator has not answered; it asks again by itself."""
     code = f"<p>Your code is <code>{escape(page.user_code)}</code>.</p>"
-    return show_page(200, "Log in", f"{code}{ask_operator(page.user_code)}<p>This page goes on by itself.</p>", (("Refresh", "2"),))
+    # Phishing (RFC 8628 section 5.4): the token is whoever's began the login. To bind the page to a browser would not help: the operator
+    # approves the code that a person tells, and whoever began the login can send that without the page.
+    whose = "<p>Did you start this login yourself? If somebody sent you here, close this page and tell nobody the code.</p>"
+    return show_page(200, "Log in", f"{code}{whose}{ask_operator(page.user_code)}<p>This page goes on by itself.</p>", (("Refresh", "2"),))

@@ -652,6 +652,10 @@ def test_person_is_told_for_how_long_there_are_too_many_logins_where_no_page_can
     assert b"in a minute" in last.answer.body
 
 
+def test_person_whose_page_is_another_s_is_warned_before_telling_the_code(browser):
+    assert b"Did you start this login yourself?" in browser.page().body
+
+
 def test_state_that_is_too_long_is_refused_and_not_left_out(oidc):
     told = sent_back(Browser(oidc, state="s" * 2049).answer)
     assert (told["error"], "state" in told) == ("invalid_request", False)
