@@ -175,6 +175,7 @@ class OidcIssuer:
             "id_token_signing_alg_values_supported": ["ES256"],
             "code_challenge_methods_supported": ["S256"],
             "scopes_supported": ["openid", "email"],
+            "request_uri_parameter_supported": False,  # left out, it would be true
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
             "claims_supported": ["iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified"],
         }
@@ -226,6 +227,7 @@ class OidcIssuer:
                 raise OAuthError("unauthorized_client", f"the client is {AUDIENCE}, without a secret")
             if query.get("response_type") != "code":
                 raise OAuthError("unsupported_response_type", "response_type is code")
+            _check_options(query)
             started = await self._start(query, request.peer, redirect)
         except OAuthError as err:
             state = query.get("state", "")
@@ -274,11 +276,11 @@ class OidcIssuer:
         form = await _read_form(request)
         _check_client(form, request.headers.get("authorization", ""))
         verifier = form.get("code_verifier", "")
-        match form.get("grant_type"):
+        match _need(form, "grant_type"):
             case "authorization_code":
-                found = await asyncio.to_thread(self.logins.redeem, form.get("code", ""), form.get("redirect_uri", ""), verifier)
+                found = await asyncio.to_thread(self.logins.redeem, _need(form, "code"), form.get("redirect_uri", ""), verifier)
             case grant if grant == DEVICE_GRANT:
-                found = await asyncio.to_thread(self.logins.poll, form.get("device_code", ""), verifier)
+                found = await asyncio.to_thread(self.logins.poll, _need(form, "device_code"), verifier)
             case _:
                 raise OAuthError("unsupported_grant_type", f"grant_type is authorization_code or {DEVICE_GRANT}")
         if not isinstance(found, Granted):
@@ -360,6 +362,27 @@ def _challenge(form: Mapping[str, str]) -> str:
     if form.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(challenge):
         raise OAuthError("invalid_request", "PKCE is required: code_challenge, and code_challenge_method S256")
     return challenge
+
+
+def _check_options(query: Mapping[str, str]) -> None:
+    """Refuse what would have to be done otherwise than a login here is.
+
+    Source: OpenID Connect Core sections 3.1.2.1, 3.1.2.6, 6; OAuth 2.0 Multiple Response Type Encoding Practices section 2.1.
+    """
+    for name in ("request", "request_uri"):
+        if query.get(name, ""):
+            raise OAuthError(f"{name}_not_supported", "parameters stand in the request itself")
+    if "none" in query.get("prompt", "").split(" "):
+        raise OAuthError("login_required", "a person logs in each time")
+    if query.get("response_mode", "") not in {"", "query"}:
+        raise OAuthError("invalid_request", "response_mode is query")
+
+
+def _need(form: Mapping[str, str], name: str) -> str:
+    """Return a parameter that must be there; one without a value is not (RFC 6749 sections 3.2, 5.2)."""
+    if not (value := form.get(name, "")):
+        raise OAuthError("invalid_request", f"{name} is missing")
+    return value
 
 
 def _check_scope(form: Mapping[str, str]) -> None:

@@ -56,6 +56,7 @@ def test_discovery_says_what_clients_need(oidc):
         assert found[name].startswith(f"{URL}/oidc/")
     assert found["id_token_signing_alg_values_supported"] == ["ES256"]
     assert "S256" in found["code_challenge_methods_supported"]
+    assert found["request_uri_parameter_supported"] is False  # which is true where it is left out
 
 
 # --- tokens of workloads
@@ -625,6 +626,11 @@ def test_any_loopback_port_is_redirected_to(oidc, redirect):
         pytest.param({"code_challenge": "x"}, "invalid_request", id="a short challenge"),
         pytest.param({"scope": "email"}, "invalid_scope", id="no OpenID"),
         pytest.param({"nonce": "n" * 2049}, "invalid_request", id="a long nonce"),
+        pytest.param({"prompt": "none"}, "login_required", id="no page"),
+        pytest.param({"prompt": "login none"}, "login_required", id="no page, among others"),
+        pytest.param({"request": "e30.e30."}, "request_not_supported", id="a request object"),
+        pytest.param({"request_uri": "https://x.example/"}, "request_uri_not_supported", id="a request object elsewhere"),
+        pytest.param({"response_mode": "fragment"}, "invalid_request", id="an answer that the server does not see"),
     ],
 )
 def test_client_whose_login_is_not_started_is_told_why(oidc, changes, error):
@@ -745,6 +751,12 @@ def test_form_that_is_too_long_is_refused(oidc):
 def test_other_grant_is_refused(oidc):
     answer = post_form(oidc, "/oidc/token", {"client_id": "sigstore", "grant_type": "password", "username": "a", "password": "b"})
     assert document(answer)["error"] == "unsupported_grant_type"
+
+
+@pytest.mark.parametrize("form", [{}, {"grant_type": DEVICE_GRANT}, {"grant_type": "authorization_code", "code": ""}])
+def test_request_without_what_every_one_of_its_kind_has_is_called_so(oidc, form):
+    answer = post_form(oidc, "/oidc/token", {"client_id": "sigstore"} | form)
+    assert (answer.status, document(answer)["error"]) == (400, "invalid_request")
 
 
 def test_other_pages_are_not_there(oidc):
