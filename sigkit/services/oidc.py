@@ -7,7 +7,7 @@ A token carries `email` only if it names a person: clients sign `email` as the p
 is the same token, because sigstore-python takes that one.
 
 Source: OpenID Connect Core 1.0 sections 2, 3.1; Discovery 1.0 section 3; RFC 6749 sections 4.1, 5; RFC 7636; RFC 8252 section 7.3;
-RFC 8628.
+RFC 8628; RFC 9207.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ class OidcIssuer:
             "code_challenge_methods_supported": ["S256"],
             "scopes_supported": ["openid", "email"],
             "request_uri_parameter_supported": False,  # left out, it would be true
+            "authorization_response_iss_parameter_supported": True,
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
             "claims_supported": ["iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified"],
         }
@@ -232,7 +233,7 @@ class OidcIssuer:
         except OAuthError as err:
             state = query.get("state", "")
             good = _is_once(fields, "state") and len(state) <= _MOST_FIELD_CHARACTERS
-            return _refuse(redirect, state if good else "", err)
+            return _refuse(self.url, redirect, state if good else "", err)
         return Answer(303, (("Location", f"{self.url}/oidc/login/{started.secret}"), *NO_STORE))
 
     async def _send_page(self, request: Request) -> Answer:
@@ -246,9 +247,9 @@ class OidcIssuer:
             case Stage.APPROVED:
                 code = await asyncio.to_thread(self.logins.give_code, handle)
                 if code is not None:
-                    return _finish(page, code)
+                    return _finish(self.url, page, code)
             case Stage.DENIED:
-                return _refuse(page.redirect, page.answer, OAuthError("access_denied", "the operator denied this login", 403))
+                return _refuse(self.url, page.redirect, page.answer, OAuthError("access_denied", "the operator denied this login", 403))
             case Stage.USED:
                 pass
         return show_page(410, "Done", "<p>This login has been used. This window can be closed.</p>")
@@ -390,23 +391,24 @@ def _check_scope(form: Mapping[str, str]) -> None:
         raise OAuthError("invalid_scope", "the scope holds openid")
 
 
-def _finish(page: Page, code: str) -> Answer:
+def _finish(issuer: str, page: Page, code: str) -> Answer:
     if page.redirect == _OUT_OF_BAND:
         return show_page(200, "Logged in", f"<p>Enter this code where you started: <code>{escape(code)}</code></p>")
-    return _send_back(page.redirect, page.answer, {"code": code})
+    return _send_back(issuer, page.redirect, page.answer, {"code": code})
 
 
-def _refuse(redirect: str, state: str, err: OAuthError) -> Answer:
+def _refuse(issuer: str, redirect: str, state: str, err: OAuthError) -> Answer:
     """Tell the client that there is no code; a person, where no client can be told.
 
     Source: RFC 6749 section 4.1.2.1.
     """
     if redirect == _OUT_OF_BAND:
         return show_page(err.status, "Not logged in", f"<p>{escape(err.description)}.</p>", err.headers)
-    return _send_back(redirect, state, {"error": err.error, "error_description": err.description})
+    return _send_back(issuer, redirect, state, {"error": err.error, "error_description": err.description})
 
 
-def _send_back(redirect: str, state: str, answer: dict[str, str]) -> Answer:
+def _send_back(issuer: str, redirect: str, state: str, answer: dict[str, str]) -> Answer:
+    """Send the browser back to its client, which is told whose answer this is (RFC 9207 section 2)."""
     separator = "&" if "?" in redirect else "?"
-    query = urlencode(answer | ({"state": state} if state else {}), quote_via=quote)
+    query = urlencode(answer | {"iss": issuer} | ({"state": state} if state else {}), quote_via=quote)
     return Answer(303, (("Location", f"{redirect}{separator}{query}"), *NO_STORE))

@@ -57,6 +57,7 @@ def test_discovery_says_what_clients_need(oidc):
     assert found["id_token_signing_alg_values_supported"] == ["ES256"]
     assert "S256" in found["code_challenge_methods_supported"]
     assert found["request_uri_parameter_supported"] is False  # which is true where it is left out
+    assert found["authorization_response_iss_parameter_supported"] is True
 
 
 # --- tokens of workloads
@@ -472,7 +473,7 @@ class Browser:
         where = urlsplit(headers(answer)["location"])
         assert where._replace(query="").geturl() == CALLBACK
         query = parse_qs(where.query)
-        assert query["state"] == [self.query["state"]]
+        assert (query["state"], query["iss"]) == ([self.query["state"]], [URL])
         (code,) = query["code"]
         return code
 
@@ -561,11 +562,13 @@ def test_browser_s_handle_is_no_device_s(browser, clock):
 
 
 def sent_back(answer, callback: str = CALLBACK) -> dict[str, str]:
-    """Return what the browser is sent back to the client with."""
+    """Return what the browser is sent back to the client with, which names the issuer in any case."""
     assert (answer.status, headers(answer)["cache-control"]) == (303, "no-store")
     where = urlsplit(headers(answer)["location"])
     assert where._replace(query="").geturl() == callback
-    return {name: value for name, (value,) in parse_qs(where.query, strict_parsing=True).items()}
+    found = {name: value for name, (value,) in parse_qs(where.query, strict_parsing=True).items()}
+    assert found["iss"] == URL
+    return found
 
 
 def test_client_whose_login_is_denied_is_told_so_at_once(browser):
