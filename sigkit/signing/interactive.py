@@ -3,7 +3,8 @@
 Both flows carry PKCE, so that a code is worth nothing without the secret that stays here; the browser's also a state, which ties the answer
 to this login, and a nonce, which ties the token to it. The listener takes one answer, on loopback only.
 
-Source: OpenID Connect Core 1.0 section 3.1, Discovery 1.0; RFC 7636 (PKCE), RFC 8252 (loopback redirects), RFC 8628 (devices).
+Source: OpenID Connect Core 1.0 section 3.1, Discovery 1.0; RFC 7636 (PKCE), RFC 8252 (loopback redirects), RFC 8628 (devices);
+RFC 9207 (issuers mixed up).
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Endpoints(Data):
     authorization: str
     token: str
     device: str
+    is_named: bool  # by each of its answers in the browser, or so it says
     near: Nearness
 
 
@@ -117,7 +119,7 @@ def discover(client: Client, issuer: str) -> Endpoints:
     known = [item.text() for item in methods.items(limits.TRUSTED_ITEMS)] if methods else []
     if "S256" not in known:
         raise AnswerUnusable("the issuer knows no PKCE", place=answer.place(), expected="S256", got=", ".join(known) or "none")
-    device = top.find("device_authorization_endpoint")
+    device, named_in_answers = top.find("device_authorization_endpoint"), top.find("authorization_response_iss_parameter_supported")
     authorization = top.member("authorization_endpoint")
     _check_page(authorization.text(), authorization.at())
     return Endpoints(
@@ -125,6 +127,7 @@ def discover(client: Client, issuer: str) -> Endpoints:
         authorization.text(),
         top.member("token_endpoint").text(),
         device.text() if device else "",
+        named_in_answers.boolean() if named_in_answers else False,
         answer.nearness,
     )
 
@@ -218,6 +221,10 @@ def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     if not is_answer(query, state):
         raise LoginForged("the browser brought the answer to another login", place=Place("loopback"), expected="the state that was sent")
     fields = parse_qs(query, strict_parsing=True, max_num_fields=_MOST_FIELDS)
+    # Before all else, for a code of another issuer is not sent to this one, and its error is not this one's (RFC 9207 section 2.4).
+    if (endpoints.is_named or "iss" in fields) and _only(fields, "iss") != endpoints.issuer:
+        got = ", ".join(fields.get("iss", []))[:SHOWN_CHARACTERS]
+        raise LoginForged("the browser brought another issuer's answer", place=Place("loopback"), expected=endpoints.issuer, got=got)
     if "error" in fields:
         said = ": ".join(part[:SHOWN_CHARACTERS] for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
         raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -124,6 +124,36 @@ def test_a_refusal_that_belongs_to_another_login_is_none_of_this_one(session, cl
     with pytest.raises(LoginForged) as caught:
         log_in(session, client, person)
     assert "0900" not in str(caught.value)
+
+
+@pytest.mark.attack("issuers mixed up")
+@pytest.mark.parametrize("answer", ["code=c", "error=access_denied&error_description=call+0900+1234"])
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        pytest.param("&iss=https%3A%2F%2Fother.example", False, id="another"),
+        pytest.param("&iss={issuer}&iss=https%3A%2F%2Fother.example", False, id="two"),
+        pytest.param("&iss={issuer}%2F", True, id="another slash"),
+        pytest.param("", True, id="none, of one that says that it does"),
+    ],
+)
+def test_an_answer_of_another_issuer_is_refused_as_IDENT_and_no_code_is_spent(session, client, person, answer, named, says):
+    issuer = session.server.instance.issuer
+    said = {"authorization_response_iss_parameter_supported": says}
+    session.server.instance.change["discovery"] = lambda document: document | said
+    person.change = lambda query: f"{answer}&{query.partition('&')[2]}{named.format(issuer=quote(issuer, safe=''))}"
+    with pytest.raises(LoginForged) as caught:
+        log_in(session, client, person)
+    assert "0900" not in str(caught.value)
+    assert session.server.seen("POST", "/oidc/token") == []
+
+
+@pytest.mark.parametrize("said", [None, False, True])
+def test_an_answer_that_names_its_issuer_is_taken_whether_or_not_that_was_said_before(session, client, person, said):
+    issuer = session.server.instance.issuer
+    session.server.instance.change["discovery"] = lambda document: document | {"authorization_response_iss_parameter_supported": said}
+    person.change = lambda query: f"{query}&iss={quote(issuer, safe='')}"
+    assert log_in(session, client, person).issuer == issuer
 
 
 def test_a_login_that_nobody_finishes_ends(session, client, person):
