@@ -155,6 +155,7 @@ class OidcIssuer:
                     ("GET", "/oidc/keys"): self._send_keys,
                     ("POST", "/oidc/device"): self._start_device,
                     ("GET", "/oidc/authorize"): self._start_browser,
+                    ("POST", "/oidc/authorize"): self._start_browser,
                     ("POST", "/oidc/token"): self._send_token,
                     ("GET", "/oidc/approve"): self._send_help,
                 },
@@ -212,9 +213,10 @@ class OidcIssuer:
             raise OAuthError("temporarily_unavailable", f"{err.problem}: {err.remedy}", 429, ("Retry-After", str(STARTED_S))) from err
 
     async def _start_browser(self, request: Request) -> Answer:
-        if request.method != "GET":  # not HEAD: a login would be started of which nobody learns
-            return Answer(405, (("Allow", "GET"), *NO_STORE))
-        fields = _parse_fields(request.query_string)
+        if request.method == "HEAD":  # a login would be started of which nobody learns
+            return Answer(405, (("Allow", "GET, POST"), *NO_STORE))
+        # Both must be taken (OpenID Connect Core section 3.1.2.1). A page's form does not come here: `app` refuses whatever a page posts.
+        fields = await _read_fields(request) if request.method == "POST" else _parse_fields(request.query_string)
         query = dict(fields)
         redirect = query.get("redirect_uri", "")
         # Judged first: an error must not be sent to where this client may not be (RFC 6749 section 4.1.2.1).
@@ -311,15 +313,19 @@ def _base64url(raw: bytes) -> str:
 
 
 async def _read_form(request: Request) -> dict[str, str]:
+    fields = await _read_fields(request)
+    _check_fields(fields)
+    return dict(fields)
+
+
+async def _read_fields(request: Request) -> list[tuple[str, str]]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise OAuthError("invalid_request", "the body is application/x-www-form-urlencoded")
     try:
         raw = await read_body(request, _MOST_BODY_BYTES)
     except GatewayError as err:
         raise OAuthError("invalid_request", err.message, err.status) from err
-    fields = _parse_fields(raw.decode("latin-1"))
-    _check_fields(fields)
-    return dict(fields)
+    return _parse_fields(raw.decode("latin-1"))
 
 
 def _parse_fields(text: str) -> list[tuple[str, str]]:

@@ -716,8 +716,35 @@ def test_server_hands_on_the_query_of_a_login_as_it_came(oidc, browser):
 
 def test_login_is_not_started_by_asking_for_its_head(oidc, browser):
     answer = ask(oidc, "HEAD", f"/oidc/authorize?{urlencode(browser.query)}")
-    assert (answer.status, headers(answer)["allow"]) == (405, "GET")
+    assert (answer.status, headers(answer)["allow"]) == (405, "GET, POST")
     assert len(oidc.logins.waiting()) == 1
+
+
+def test_login_in_a_browser_is_started_by_a_form_as_by_a_query(oidc, browser):
+    browser.answer = post_form(oidc, "/oidc/authorize?scope=email", browser.query)  # of which the form alone counts
+    assert browser.redeem(browser.code()).status == 200
+    told = sent_back(post_form(oidc, "/oidc/authorize", browser.query | {"scope": "email"}))
+    assert (told["error"], told["state"]) == ("invalid_scope", browser.query["state"])
+    twice = f"{urlencode(browser.query)}&state=x".encode()
+    told = sent_back(ask(oidc, "POST", "/oidc/authorize", twice, {"content-type": "application/x-www-form-urlencoded"}))
+    assert (told["error"], "state" in told) == ("invalid_request", False)
+
+
+@pytest.mark.parametrize("change", [{"client_id": "x"}, {"redirect_uri": "https://evil.example/"}, {"nonce": "x" * 20_000}])
+def test_form_of_another_client_or_place_is_sent_nowhere(oidc, browser, change):
+    answer = post_form(oidc, "/oidc/authorize", browser.query | change)
+    assert (answer.status in {400, 413}, "location" in headers(answer)) == (True, False)
+    assert len(oidc.logins.waiting()) == 1
+
+
+@pytest.mark.attack("web page against loopback")
+def test_login_in_a_browser_is_not_started_by_the_form_of_a_page(oidc, browser):
+    call = Caller(App([Mount("/oidc", oidc, BodyLimits(1 << 20))]))
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for origin, status in [({"origin": "http://localhost:8000"}, 403), ({"origin": "null"}, 403), ({}, 303)]:
+        answer = call("POST", "/oidc/authorize", urlencode(browser.query).encode(), form | origin)
+        assert answer is not None
+        assert answer.status == status
 
 
 def test_page_lets_nothing_of_a_request_in(oidc):
