@@ -268,7 +268,11 @@ class Logins:
         return code if done == 1 else None
 
     def redeem(self, code: str, redirect: str, verifier: str) -> Granted | Refusal:
-        """Answer a client that brings a code; it is used up whatever the answer is."""
+        """Answer a client that brings a code; it is used up whatever the answer is.
+
+        A code that comes again ends nothing that the first one got: the token is a signed statement, about which nobody asks the issuer,
+        and ends by itself after ten minutes (RFC 6749 section 4.1.2: "SHOULD revoke (when possible)").
+        """
         with self._transaction() as database:
             found = "SELECT challenge, nonce, stage, subject, expires, redirect FROM login WHERE code = ?"
             row = database.execute(found, (_digest(code),)).fetchone()
