@@ -111,7 +111,7 @@ def create(path: str | os.PathLike[str], *, mode: int = 0o644, point: str = "dur
     """Give a file to fill, which takes its name `path` durably when the block ends without an exception.
 
     Raises:
-        FileUnwritable: no space, no permission; nothing is left behind.
+        FileUnwritable: no space, no permission; nothing is left behind but, if only the last sync failed, the whole file.
     """
     final = os.fspath(path)
     directory, name = os.path.split(final)
@@ -180,7 +180,31 @@ def make_directory(path: str, mode: int) -> None:
     except FileExistsError:
         return
     except OSError as err:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # else it is found there the next time, and is not durable
         raise FileUnwritable(f"cannot make a directory: {err.strerror}", place=Place(path)) from err
+
+
+def settle(root: str | os.PathLike[str]) -> None:
+    """Make all names below a directory durable, and remove what `create` was writing: a process that was killed may have done neither.
+
+    A name that it left is in the kernel's memory, and nobody who finds it there syncs it. A file was synced before it got its name.
+
+    Raises:
+        FileUnwritable: no permission, or the disk failed.
+    """
+    try:
+        for directory, _, names in os.walk(root, onerror=_fail):
+            for name in names:
+                if is_unfinished(name):
+                    os.unlink(os.path.join(directory, name))
+            sync_directory(directory)
+    except OSError as err:
+        raise FileUnwritable(f"cannot settle a directory: {err.strerror}", place=Place(os.fspath(root))) from err
+
+
+def _fail(err: OSError) -> None:
+    raise err
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:

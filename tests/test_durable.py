@@ -1,5 +1,6 @@
 """durable: a file is whole or as it was, whatever happens between the steps."""
 
+import errno
 import os
 import sqlite3
 import stat
@@ -191,3 +192,32 @@ def test_a_directory_is_made_with_those_above_it_and_one_that_is_there_stays(tmp
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileUnwritable):
         durable.make_directory(str(tmp_path / "file" / "x"), 0o700)
+
+
+def test_a_directory_that_could_not_be_made_durable_is_made_again_the_next_time(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    made = tmp_path / "made"
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail)
+        with pytest.raises(FileUnwritable):
+            durable.make_directory(str(made), 0o700)
+    assert not made.exists()
+    durable.make_directory(str(made), 0o700)
+    assert made.is_dir()
+
+
+def test_settling_removes_what_was_being_written_at_any_depth_and_nothing_else(tmp_path):
+    kept = [tmp_path / "a" / "b" / "kept", tmp_path / "a" / "name.tmp", tmp_path / ".hidden"]
+    left = [tmp_path / ".x.1.ab.tmp", tmp_path / "a" / "b" / ".y.1.ab.tmp"]
+    kept[0].parent.mkdir(parents=True)
+    for path in (*kept, *left):
+        path.write_bytes(b"x")
+    durable.settle(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+
+
+def test_a_directory_that_cannot_be_settled_is_refused(tmp_path):
+    with pytest.raises(FileUnwritable):
+        durable.settle(tmp_path / "absent")

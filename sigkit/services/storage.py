@@ -13,6 +13,7 @@ links say, never what lies in blobs/: a blob that was deleted is gone at once, a
 Content gets its name after it was hashed and synced. A manifest is listed with its subject before it is linked, and what is listed without
 a link is passed over; a tag comes last: whoever finds a name finds all that it stands for. A blob is linked before it is there, and is had
 by nobody until then: without a link nobody could delete it.
+A process that was killed leaves names that no disk has: they are synced when the registry starts, before anybody is told of them.
 One process owns the directory, by a lock.
 """
 
@@ -100,10 +101,8 @@ class Storage:
             FileUnwritable: it cannot be written.
         """
         path = os.path.abspath(root)
-        try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-        except OSError as err:
-            raise FileUnwritable(f"cannot make the registry's directory: {err.strerror}", place=Place(path)) from err
+        durable.make_directory(os.path.dirname(path), 0o777)
+        durable.make_directory(path, 0o700)
         with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
             storage = cls(path)
             storage._prepare()
@@ -115,22 +114,19 @@ class Storage:
             # A process that was killed at its very first step leaves a temporary file beside the lock.
             if any(not name.startswith(".version.") and name != "lock" for name in os.listdir(self.root)):
                 raise DatabaseUnusable("not a registry's directory", place=Place(self.root), remedy="name an empty or absent directory")
+            with _written(self.root), contextlib.suppress(PermissionError):  # whoever may not look there did not make it either
+                durable.sync_directory(os.path.dirname(self.root))
             durable.write(version, SCHEMA, point="registry.version")
         found = durable.read(version, most_bytes=64, place=Place(version))
         if found != SCHEMA:
             raise DatabaseUnusable(
                 "written by another version of sigkit", place=Place(version), expected=SCHEMA.decode().strip(), got=repr(found)
             )
-        os.makedirs(self.uploads, mode=0o700, exist_ok=True)
-        for directory in (self.root, self.uploads, *(os.path.join(self.root, "blobs", algorithm) for algorithm in SIZES)):
-            self._clear(directory)
-
-    def _clear(self, directory: str) -> None:
-        """Remove what a process that was killed left unfinished."""
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(directory):
-                if directory == self.uploads or durable.is_unfinished(name):
-                    os.unlink(os.path.join(directory, name))
+        with _written(self.uploads):
+            os.makedirs(self.uploads, mode=0o700, exist_ok=True)
+            for name in os.listdir(self.uploads):
+                os.unlink(os.path.join(self.uploads, name))
+        durable.settle(self.root)  # 100,000 blobs in a thousand repositories, with 20,000 subjects: 3 s from a cold disk
 
     # --- reading
 

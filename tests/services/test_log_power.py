@@ -26,7 +26,7 @@ ORIGIN: Final = "log.example"
 KEY: Final = generate("ed25519")
 BATCHES: Final = 4
 BATCH: Final = 130  # two of them become a whole tile
-SYNCS: Final = 60  # more than they take
+STEPS: Final = 50  # more than they take
 
 
 @pytest.fixture
@@ -62,15 +62,15 @@ def check(root: Path, answers: list[tuple[bytes, Appended]]) -> None:
         assert by_size.setdefault(again.size, again.root) == again.root
 
 
-def test_the_kills_below_reach_every_sync(root, disk):
+def test_the_kills_below_reach_every_step(root, disk):
     append(root, [])
-    assert 12 < disk.syncs < SYNCS
+    assert 24 < disk.steps < STEPS
 
 
 @pytest.mark.attack("power cut")
 @pytest.mark.parametrize("batches", [0, 1, BATCHES], ids=["nothing is appended again", "one batch is", "all are"])
-@pytest.mark.parametrize("killed_at", [*range(1, 12), *(pytest.param(at, marks=pytest.mark.slow) for at in range(12, SYNCS))])
-def test_what_was_answered_outlasts_a_kill_at_any_sync_and_then_a_power_cut(root, disk, killed_at, batches):
+@pytest.mark.parametrize("killed_at", [*range(1, 24), *(pytest.param(at, marks=pytest.mark.slow) for at in range(24, STEPS))])
+def test_what_was_answered_outlasts_a_kill_at_any_step_and_then_a_power_cut(root, disk, killed_at, batches):
     answers: list[tuple[bytes, Appended]] = []
     disk.kill_at = killed_at
     with contextlib.suppress(Killed):

@@ -1,7 +1,8 @@
 """A power cut, for what one process keeps in a directory: of all that was written only what was synced is left.
 
 This is stricter than any disk: a file has the content of its last sync, a directory the names of its last sync, and nothing else reached
-either in the meantime. Syncs of Python are seen; what SQLite syncs is not, so no database survives.
+either in the meantime. Syncs of Python are seen; what SQLite syncs is not, so no database survives. The process can be killed before each
+step: a sync, or what gives a name or takes one away.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+
+P = ParamSpec("P")
 
 
 class Killed(BaseException):
@@ -31,25 +34,26 @@ class Disk:
         self._files: dict[int, bytes] = {}
         self._directories: dict[int, dict[str, tuple[int, bool]]] = {}
         self._held: list[int] = []  # so that no number of a file is given to another
-        self.syncs = 0
+        self.steps = 0
         self.kill_at = 0
         for name in ("fsync", "fdatasync"):
-            monkeypatch.setattr(os, name, self._watched(getattr(os, name)))
+            monkeypatch.setattr(os, name, self._counted(self._keep))  # nothing waits for the real disk
+        for name in ("rename", "link", "unlink", "mkdir"):
+            monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
         for directory, _, names in os.walk(root):
             for path in (directory, *(os.path.join(directory, name) for name in names)):
                 descriptor = os.open(path, os.O_RDONLY)
                 self._keep(descriptor)
                 os.close(descriptor)
 
-    def _watched(self, sync: Callable[[int], None]) -> Callable[[int], None]:
-        def watched(descriptor: int) -> None:
-            self.syncs += 1
-            if self.syncs == self.kill_at:
-                raise Killed
-            sync(descriptor)
-            self._keep(descriptor)
+    def _counted(self, step: Callable[P, None]) -> Callable[P, None]:
+        def counted(*arguments: P.args, **options: P.kwargs) -> None:
+            if self.steps + 1 == self.kill_at:
+                raise Killed  # and again at each later step: what it would tidy up it does not
+            self.steps += 1
+            step(*arguments, **options)
 
-        return watched
+        return counted
 
     def _keep(self, descriptor: int) -> None:
         status = os.fstat(descriptor)

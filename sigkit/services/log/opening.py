@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from sigkit import durable
-from sigkit.errors import FileUnwritable, LogDamaged, Place
+from sigkit.errors import LogDamaged, Place
 from sigkit.services.log.head import Head
 from sigkit.services.log.index import leaf_term
 from sigkit.tlog.checkpoint import verify_checkpoint
@@ -21,22 +19,6 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.services.log.files import TileFiles
     from sigkit.services.log.tree import Tree
-
-
-def settle(root: str) -> None:
-    """Make the names of all files durable, and remove what was being written: a process that was killed may have done neither.
-
-    Raises:
-        FileUnwritable: (UNAVAIL) no permission, or the disk failed.
-    """
-    try:
-        for directory in (root, *(path for path, _, _ in os.walk(os.path.join(root, "tile")))):
-            for name in os.listdir(directory):
-                if durable.is_unfinished(name):
-                    os.unlink(os.path.join(directory, name))
-            durable.sync_directory(directory)
-    except OSError as err:
-        raise FileUnwritable(f"cannot settle the log's directory: {err.strerror}", place=Place(root)) from err
 
 
 def tile_hashes(files: TileFiles, base: int) -> Iterator[bytes]:

@@ -43,7 +43,7 @@ from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
-from sigkit.services.log.opening import check_files, check_head, index_rows, settle, tile_hashes
+from sigkit.services.log.opening import check_files, check_head, index_rows, tile_hashes
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
@@ -140,7 +140,7 @@ class TileLog:
         path = os.path.abspath(root)
         origin = read_origin(path)
         with durable.lock(os.path.join(path, LOCK), timeout_s=LOCK_TIMEOUT_S):
-            settle(path)
+            durable.settle(path)
             try:
                 log = cls(path, origin, key, terms, filed_at)
             except (MalformedTile, MalformedCheckpoint, CheckpointNotSigned) as err:
