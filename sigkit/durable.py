@@ -114,8 +114,7 @@ def create(path: str | os.PathLike[str], *, mode: int = 0o644, point: str = "dur
         FileUnwritable: no space, no permission; nothing is left behind but, if only the last sync failed, the whole file.
     """
     final = os.fspath(path)
-    directory, name = os.path.split(final)
-    temporary = os.path.join(directory, f".{name[:100]}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+    directory, temporary = os.path.dirname(final), _unfinished(final)
     try:
         file = open(  # noqa: SIM115 - closed below, by the same block that renames or removes it
             temporary, "xb", opener=lambda p, flags: os.open(p, flags | os.O_CLOEXEC, mode)
@@ -140,6 +139,12 @@ def create(path: str | os.PathLike[str], *, mode: int = 0o644, point: str = "dur
         raise
 
 
+def _unfinished(final: str) -> str:
+    """Return a new name beside `final` for what is to be that file."""
+    directory, name = os.path.split(final)
+    return os.path.join(directory, f".{name[:100]}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+
+
 def is_unfinished(name: str) -> bool:
     """Tell whether a file of this name was being written by `create`: nobody has used it, and if its process was killed nobody will."""
     return name.startswith(".") and name.endswith(".tmp")
@@ -152,8 +157,7 @@ def create_new(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, 
         FileUnwritable: something is there already, no space, no permission; nothing is half-written.
     """
     final = os.fspath(path)
-    directory, name = os.path.split(final)
-    temporary = os.path.join(directory, f".{name[:100]}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+    directory, temporary = os.path.dirname(final), _unfinished(final)
     write(temporary, data, mode=mode, point=point)
     try:
         os.link(temporary, final, follow_symlinks=False)  # unlike rename, link never replaces

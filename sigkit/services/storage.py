@@ -112,7 +112,7 @@ class Storage:
         version = os.path.join(self.root, "version")
         if not os.path.exists(version):
             # A process that was killed at its very first step leaves a temporary file beside the lock.
-            if any(not name.startswith(".version.") and name != "lock" for name in os.listdir(self.root)):
+            if any(name != "lock" and not durable.is_unfinished(name) for name in os.listdir(self.root)):
                 raise DatabaseUnusable("not a registry's directory", place=Place(self.root), remedy="name an empty or absent directory")
             with _written(self.root), contextlib.suppress(PermissionError):  # whoever may not look there did not make it either
                 durable.sync_directory(os.path.dirname(self.root))

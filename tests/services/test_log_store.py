@@ -180,13 +180,14 @@ def test_a_log_is_never_made_over_another(root):
         TileLog.create(root, ORIGIN, KEY, Now())
 
 
-def test_a_directory_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "letter").write_text("dear")
+@pytest.mark.parametrize("name", ["letter", "letter.tmp", ".letter"])
+def test_a_directory_of_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("dear")
     with pytest.raises(FileUnwritable):
         TileLog.create(tmp_path, ORIGIN, KEY, Now())
     with pytest.raises(DatabaseUnusable), TileLog.open(tmp_path, KEY):
         pass
-    assert os.listdir(tmp_path) == ["letter"]
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_a_directory_of_another_version_is_refused(root):

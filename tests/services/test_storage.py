@@ -177,11 +177,12 @@ def test_unfinished_uploads_are_removed_at_the_start(tmp_path):
         assert list(Path(storage.uploads).iterdir()) == []
 
 
-def test_directory_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "precious").write_text("x")
+@pytest.mark.parametrize("name", ["precious", "precious.tmp", ".version.mine"])
+def test_directory_of_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("x")
     with pytest.raises(DatabaseUnusable), Storage.open(tmp_path):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {"precious", "lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, "lock"}
 
 
 def test_directory_of_another_version_is_left_alone(tmp_path):

@@ -41,7 +41,7 @@ def make_log(path: str, origin: str, key: Signer, clock: Clock) -> None:
 
 
 def _refuse_other(path: str) -> None:
-    if not all(name in {JOURNAL, LOCK} or name.endswith(".tmp") for name in os.listdir(path)):
+    if not all(name in {JOURNAL, LOCK} or durable.is_unfinished(name) for name in os.listdir(path)):
         raise FileUnwritable("there is a log already, or something else", place=Place(path), expected="an absent or empty directory")
 
 
