@@ -384,6 +384,28 @@ def test_offline_keys_of_a_stack_that_has_its_name_are_never_taken_back(tmp_path
     assert (tmp_path / "usb" / "ca-root.key").exists()
 
 
+def test_a_stack_whose_name_could_not_be_made_durable_is_there_and_its_owner_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "stack.directory=eio")
+    monkeypatch.setattr(durable, "_passages", {})
+    made = tmp_path / "a stack"
+    with pytest.raises(FileUnwritable) as caught:
+        stacks.make(made)
+    assert layout.load_config(str(made)).name == "acme"
+    assert [path.name for path in tmp_path.iterdir()] == ["a stack"]
+    assert "in its place" in caught.value.problem
+    advised = next(part for part in str(caught.value.remedy).split(", ") if part.startswith("rm "))
+    subprocess.run(shlex.split(advised), timeout=60, check=True)
+    stacks.make(made)
+
+
+def test_offline_keys_whose_name_could_not_be_made_durable_are_taken_back_with_the_stack(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "stack.directory=eio")
+    monkeypatch.setattr(durable, "_passages", {})
+    with pytest.raises(FileUnwritable):
+        stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,13 @@ def _own(path: str) -> Iterator[str]:
 
 
 def put(built: str, final: str) -> None:
-    """Give a finished directory its name, durably."""
+    """Give a finished directory its name, durably.
+
+    Raises:
+        FileUnwritable: (UNAVAIL) no space, no permission. Where only the last sync failed it has its name: to take that away again would be
+            no more durable, and the message says so.
+    """
+    place = Place.operator(final)
     try:
         for directory, _, files in os.walk(built):
             for file in files:
@@ -104,9 +111,15 @@ def put(built: str, final: str) -> None:
             durable.sync_directory(directory)
         durable.failpoint("stack.rename")
         os.rename(built, final)  # over an empty directory too, and over nothing else
+    except OSError as err:
+        raise FileUnwritable(f"cannot put the stack in place: {err.strerror}", place=place) from err
+    try:
+        durable.failpoint("stack.directory")
         durable.sync_directory(os.path.dirname(final))
     except OSError as err:
-        raise FileUnwritable(f"cannot put the stack in place: {err.strerror}", place=Place.operator(final)) from err
+        problem = f"the directory is in its place and whole, but the next power cut may take it: {err.strerror}"
+        remedy = f"look at the disk; if it is still there, rm -r {shlex.quote(final)}, for nobody has used it, and do the same again"
+        raise FileUnwritable(problem, place=place, remedy=remedy) from err
 
 
 def _sync(path: str) -> None:
