@@ -12,6 +12,7 @@ import zlib
 
 import pytest
 
+from sigkit import durable
 from sigkit.errors import DatabaseUnusable, FileUnwritable, LockTimeout, LogDamaged, LogHalted, Place, TooLarge, UnsupportedKey
 from sigkit.keys.private import generate
 from sigkit.services.log.index import term_of
@@ -217,17 +218,71 @@ def flip(path, at):
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("name", ["tile/0/002", "tile/0/006"])
-def test_a_log_whose_tiles_do_not_make_the_tree_it_signed_does_not_start(root, name):
+@pytest.mark.parametrize("name", ["002", "006"])
+def test_a_log_whose_files_do_not_make_the_tree_it_signed_does_not_start_and_leaves_them_as_they_are(root, name):
     fill(root, entries(2_000))
-    flip(root / name, 77)
+    for part in ("0", "entries"):
+        flip(root / "tile" / part / name, 77)
+    before = files_of(root)
+    damaged(root)
+    assert files_of(root) == before
+
+
+def files_of(root):
+    return {path: path.read_bytes() for path in (root / "tile").rglob("*") if path.is_file()}
+
+
+def cut(path):
+    os.truncate(path, 100)
+
+
+def lengthen(path):
+    os.truncate(path, path.stat().st_size + 1)
+
+
+def one_bit(path):
+    flip(path, 77)
+
+
+def lose(path):
+    path.unlink()
+
+
+DAMAGES = [cut, lengthen, one_bit, lose]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_tile_of_hashes_that_was_lost_or_damaged_is_made_anew_from_the_entries_when_the_log_is_opened(root, damage):
+    fill(root, entries(2_000))
+    before = files_of(root)
+    for name in ("002", "006"):
+        damage(root / "tile" / "0" / name)
+    fill(root)
+    assert files_of(root) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_log_that_lacks_a_tile_of_hashes_and_the_entries_of_it_does_not_start(root, damage):
+    fill(root, entries(2_000))
+    for part in ("0", "entries"):
+        damage(root / "tile" / part / "003")
     damaged(root)
 
 
-def test_a_log_without_one_of_its_tiles_does_not_start(root):
+def test_a_key_that_is_not_the_logs_makes_nothing_anew(root):
     fill(root, entries(2_000))
     (root / "tile/0/003").unlink()
-    damaged(root)
+    with pytest.raises(LogDamaged), TileLog.open(root, generate("ed25519")):
+        pass
+    assert not (root / "tile/0/003").exists()
+
+
+def test_an_index_is_made_again_while_a_tile_of_hashes_is_damaged(root):
+    fill(root, entries(2_000))
+    flip(root / "tile/0/002", 77)
+    remove_index(root)
+    with TileLog.open(root, KEY) as log:
+        assert not log.append_many([b"entry 600"])[0].added
 
 
 @pytest.mark.parametrize("at", [0, 5, 20, 41, 60, 300, -1])
@@ -423,13 +478,44 @@ def test_a_duplicate_of_a_filed_entry_is_found_and_proved_without_reading_a_bund
         assert log.head() == before
 
 
-def test_a_log_whose_tile_was_cut_while_it_runs_signs_nothing_more_when_a_duplicate_needs_it(root):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_log_whose_tile_and_its_entries_are_damaged_while_it_runs_signs_nothing_more_when_a_duplicate_needs_it(root, damage):
     fill(root, entries(600), filed_at=256)
     with TileLog.open(root, KEY) as log:
-        os.truncate(root / "tile" / "0" / "000", 100)
+        for part in ("0", "entries"):
+            damage(root / "tile" / part / "000")
         for leaf in (b"entry 5", b"new"):
             with pytest.raises(LogDamaged):
                 log.append_many([leaf])
+        assert not log.takes_entries
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("read", ["by a duplicate", "by whoever fetches it", "by the check"])
+def test_a_tile_that_is_damaged_while_the_log_runs_is_made_anew_when_it_is_read(root, read, damage):
+    fill(root, entries(600), filed_at=256)
+    before = files_of(root)
+    with TileLog.open(root, KEY) as log:
+        damage(root / "tile" / "0" / "000")
+        if read == "by a duplicate":
+            check(log, log.append_many([b"entry 5"])[0], b"entry 5")
+        elif read == "by whoever fetches it":
+            assert log.find_file("tile/0/000") == before[root / "tile" / "0" / "000"]
+        else:
+            log.check()
+        assert files_of(root) == before
+
+
+def test_a_damaged_tile_is_read_right_where_it_cannot_be_written_anew(root, monkeypatch):
+    fill(root, entries(600), filed_at=256)
+    before = files_of(root)
+    with TileLog.open(root, KEY) as log:
+        (root / "tile" / "0" / "000").unlink()
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.tile.fsync=enospc")
+        monkeypatch.setattr(durable, "_passages", {})
+        for _ in range(2):
+            assert log.find_file("tile/0/000") == before[root / "tile" / "0" / "000"]
+    assert files_of(root) == before
 
 
 def test_an_entry_that_was_filed_since_it_was_looked_up_is_no_new_one(root):
@@ -478,16 +564,6 @@ def test_what_a_killed_process_was_writing_is_removed(root):
         assert not list(root.rglob("*.tmp"))
 
 
-def test_a_log_one_of_whose_tiles_is_gone_signs_nothing_more_when_a_duplicate_needs_it(root):
-    fill(root, entries(600), filed_at=256)
-    with TileLog.open(root, KEY) as log:
-        (root / "tile" / "0" / "000").unlink()
-        for leaf in (b"entry 5", b"new"):
-            with pytest.raises(LogDamaged):
-                log.append_many([leaf])
-        assert not log.takes_entries
-
-
 def test_an_entry_whose_bytes_changed_in_memory_is_not_filed_over_the_good_one(root):
     with TileLog.open(root, KEY, filed_at=256) as log:
         log.append_many(entries(200))
@@ -501,17 +577,23 @@ def test_an_entry_whose_bytes_changed_in_memory_is_not_filed_over_the_good_one(r
         log.check()
 
 
-def test_a_damaged_tile_of_a_higher_level_is_found(root):
+def test_a_damaged_tile_of_a_higher_level_is_made_anew_by_the_check_and_when_the_log_is_opened(root):
     with TileLog.open(root, KEY, filed_at=256) as log:
         log.append_many(entries(256 * 256))
         log.check()
         tile = root / "tile" / "1" / "000"
-        raw = bytearray(tile.read_bytes())
-        raw[100] ^= 1
-        tile.write_bytes(raw)
-        with pytest.raises(LogDamaged) as caught:
+        whole = tile.read_bytes()
+        for damage in DAMAGES:
+            damage(tile)
             log.check()
-    assert str(caught.value.place).endswith("tile/1/000")
+            assert tile.read_bytes() == whole
+    for damage in DAMAGES:
+        damage(tile)
+        fill(root)
+        assert tile.read_bytes() == whole
+    flip(tile, 100)
+    flip(root / "tile" / "entries" / "007", 5)
+    damaged(root)
 
 
 @pytest.mark.parametrize("covered", ["DELETE FROM covered", "UPDATE covered SET size = -256", "INSERT INTO covered VALUES (0)"])

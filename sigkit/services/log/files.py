@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sigkit import durable
-from sigkit.errors import FileUnreadable, LogDamaged, MalformedTile, Place
+from sigkit.errors import FileUnreadable, LogDamaged, MalformedTile, Place, TooLarge
 from sigkit.services.exchange import Slice
 from sigkit.tlog.merkle import HASH_BYTES
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, WIDTH, Tile, parse_entries, split_hashes
@@ -44,12 +44,14 @@ class TileFiles:
         """Return a whole tile.
 
         Raises:
-            LogDamaged: (TLOG) it is absent.
+            LogDamaged, MalformedTile: (TLOG) it is absent, or larger than any.
             FileUnreadable: (UNAVAIL) it cannot be read now.
         """
         path, place = self._path(tile), self.place(tile)
         try:
             return durable.read(path, most_bytes=_BUNDLE_BYTES if tile.level == ENTRIES else _TILE_BYTES, place=place)
+        except TooLarge as err:
+            raise MalformedTile(err.problem, place=place) from err
         except FileUnreadable as err:
             if isinstance(err.__cause__, FileNotFoundError):
                 raise _gone(place) from err

@@ -54,7 +54,11 @@ def whole_tiles(tree: Tree, tail: Sequence[bytes], start: int, end: int, place: 
         if b"".join(map(leaf_hash, leaves)) != tree.row(0, number * WIDTH, (number + 1) * WIDTH):
             raise LogDamaged("an entry in memory is not the one that was signed", place=place)
         yield Tile(ENTRIES, number, WIDTH), encode_entries(leaves)
-    level = 0
+    yield from hash_tiles(tree, start, end, 0)
+
+
+def hash_tiles(tree: Tree, start: int, end: int, level: int) -> Iterator[tuple[Tile, bytes]]:
+    """Give the tiles of hashes of a level, and of those above, that become whole between two sizes: the highest last."""
     while count_at(level, end) >= WIDTH:
         for number in range(count_at(level, start) // WIDTH, count_at(level, end) // WIDTH):
             yield Tile(level, number, WIDTH), tree.row(HEIGHT * level, number * WIDTH, (number + 1) * WIDTH)

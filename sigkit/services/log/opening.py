@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from sigkit.errors import LogDamaged, Place
+from sigkit.errors import FileUnwritable, LogDamaged, MalformedTile, Place
 from sigkit.services.log.head import Head
 from sigkit.services.log.index import leaf_term
 from sigkit.tlog.checkpoint import verify_checkpoint
@@ -32,6 +33,59 @@ def tile_hashes(files: TileFiles, base: int) -> Iterator[bytes]:
         yield from files.hashes(Tile(1, number, WIDTH))
     for number in range(tiles // WIDTH * WIDTH, tiles):
         yield tile_root(files.leaf_hashes(number))
+
+
+def entry_hashes(files: TileFiles, base: int) -> Iterator[bytes]:
+    """Give the hash of each whole tile of the first `base` leaves, made from all entries: a million take seconds.
+
+    Raises:
+        LogDamaged, MalformedTile: (TLOG) a bundle is gone or cut.
+    """
+    for number in range(base // WIDTH):
+        yield tile_root(tuple(map(leaf_hash, files.entries(number))))
+
+
+def proved_leaves(files: TileFiles, number: int, root: bytes) -> tuple[bytes, ...]:
+    """Return the hashes of a whole tile of leaves, over which the tree that was signed has `root`.
+
+    Where its file has others, or is gone, they are made from the entries, and the file from them.
+
+    Raises:
+        LogDamaged, MalformedTile: (TLOG) the bundle of entries is gone, cut, or holds others too.
+    """
+    with contextlib.suppress(LogDamaged, MalformedTile):
+        found = files.leaf_hashes(number)
+        if tile_root(found) == root:
+            return found
+    made = tuple(map(leaf_hash, files.entries(number)))
+    if tile_root(made) != root:
+        raise _other_entries(files, number)
+    _put_again(files, Tile(0, number, WIDTH), b"".join(made))
+    return made
+
+
+def remake(files: TileFiles, roots: Iterable[bytes], higher: Iterable[tuple[Tile, bytes]]) -> None:
+    """Write all tiles of hashes anew that are not what the tree that was signed has: its nodes over tiles of leaves, and those above.
+
+    Raises:
+        LogDamaged, MalformedTile: (TLOG) as `proved_leaves`.
+    """
+    for number, root in enumerate(roots):
+        proved_leaves(files, number, root)
+    for tile, data in higher:
+        with contextlib.suppress(LogDamaged, MalformedTile):
+            if files.read(tile) == data:
+                continue
+        _put_again(files, tile, data)
+
+
+def _put_again(files: TileFiles, tile: Tile, data: bytes) -> None:
+    with contextlib.suppress(FileUnwritable):  # it is needed by nobody who has `data`, and made the next time
+        files.put(tile, data)
+
+
+def _other_entries(files: TileFiles, number: int) -> LogDamaged:
+    return LogDamaged("a bundle holds other entries than the tree", place=files.place(Tile(ENTRIES, number, WIDTH)))
 
 
 def check_head(text: str, tree: Tree, key: PublicKey, origin: str, place: Place) -> Head:
@@ -68,17 +122,17 @@ def check_files(files: TileFiles, planned: Iterable[tuple[Tile, bytes]], end: in
         raise LogDamaged(problem, place=Place(root, beyond.path))
 
 
-def index_rows(files: TileFiles, terms: Callable[[bytes], Sequence[bytes]], first: int, last: int) -> list[tuple[bytes, int]]:
-    """Return what the index holds of the entries in some whole bundles.
+def index_rows(files: TileFiles, terms: Callable[[bytes], Sequence[bytes]], first: int, roots: Iterable[bytes]) -> list[tuple[bytes, int]]:
+    """Return what the index holds of the entries in whole bundles from number `first` on, over which the tree has `roots`.
 
     Raises:
         LogDamaged, MalformedTile: (TLOG) a file is gone, cut, or of other entries than the tree's.
     """
     rows: list[tuple[bytes, int]] = []
-    for number in range(first, last):
+    for number, root in enumerate(roots, first):
         leaves = files.entries(number)
-        if tuple(map(leaf_hash, leaves)) != files.leaf_hashes(number):
-            raise LogDamaged("a bundle holds other entries than the tree", place=files.place(Tile(ENTRIES, number, WIDTH)))
+        if tile_root(tuple(map(leaf_hash, leaves))) != root:
+            raise _other_entries(files, number)
         for at, leaf in enumerate(leaves, number * WIDTH):
             rows += ((term, at) for term in (leaf_term(leaf), *terms(leaf)))
     return rows

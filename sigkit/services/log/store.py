@@ -38,19 +38,19 @@ from sigkit.errors import (
 from sigkit.services.exchange import Parts
 from sigkit.services.log.batch import NOT_LOOKED_UP, Appended, Batch, Filed, Filing
 from sigkit.services.log.files import TileFiles
-from sigkit.services.log.growing import check_growth, whole_tiles
+from sigkit.services.log.growing import check_growth, hash_tiles, whole_tiles
 from sigkit.services.log.head import Head, log_id_of, sign_head
 from sigkit.services.log.index import Index, leaf_term
 from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
-from sigkit.services.log.opening import check_files, check_head, index_rows, tile_hashes
+from sigkit.services.log.opening import check_files, check_head, entry_hashes, index_rows, proved_leaves, remake, tile_hashes
 from sigkit.services.log.tree import Tree
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
-from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, entry_parts, parse_tile_path, tile_root
+from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, entry_parts, parse_tile_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sigkit.clock import Clock
     from sigkit.keys.private import Signer
@@ -78,7 +78,7 @@ class TileLog:
         self._filed_at = filed_at
         self._files = TileFiles(root)
         self._appending = threading.Lock()
-        self._guard = threading.Lock()  # of what follows, which readers and the appending thread share; never held during a sync
+        self._guard = threading.Lock()  # of what follows, shared by readers and the appending thread; held during no sync but a lost tile's
         self._recent: dict[bytes, list[int]] = {}  # terms of what is not in the index yet
         self._filings = 0  # how often the journal was begun anew
         self._not_before = 0  # the size of the log before which nothing is filed
@@ -91,9 +91,12 @@ class TileLog:
         try:
             self._base = records[0].start
             self._tail = self._replay(records)
-            self._tree = Tree(tile_hashes(self._files, self._base), self._files.leaf_hashes)
-            self._tree.extend(map(leaf_hash, self._tail))
-            self._head = check_head(records[-1].checkpoint, self._tree, key.public, origin, Place(root))
+            try:
+                self._tree, self._head = self._raise_tree(tile_hashes(self._files, self._base), records[-1])
+            except (LogDamaged, MalformedTile):
+                # Tiles of hashes can be made anew from entries, once those are proved to make the tree that was signed.
+                self._tree, self._head = self._raise_tree(entry_hashes(self._files, self._base), records[-1])
+                self._remake()
             end = self._head.size // WIDTH * WIDTH
             check_files(self._files, whole_tiles(self._tree, self._tail, self._base, end, Place(root)), end, root)
             self._index = Index(os.path.join(root, "index.sqlite"))
@@ -380,9 +383,10 @@ class TileLog:
                 return None
             if tile.level > 0 or first >= self._base:
                 return self._read_memory(tile)
+            root = self._tree.node(HEIGHT, tile.number)
         if tile.level == ENTRIES:
             return self._files.open_entries(tile)
-        return b"".join(self._files.leaf_hashes(tile.number)[: tile.width])
+        return b"".join(proved_leaves(self._files, tile.number, root)[: tile.width])
 
     def _read_memory(self, tile: Tile) -> bytes | Parts:
         first = tile.number * WIDTH
@@ -435,6 +439,21 @@ class TileLog:
             self._remember(record.start, record.leaves, [self._terms(leaf) for leaf in record.leaves])
         return tail
 
+    def _raise_tree(self, hashes: Iterable[bytes], newest: Record) -> tuple[Tree, Head]:
+        """Return the tree over whole tiles and what the journal has after them, which must be the one that was signed last."""
+        tree = Tree(hashes, self._read_leaves)
+        tree.extend(map(leaf_hash, self._tail))
+        return tree, check_head(newest.checkpoint, tree, self._key.public, self.origin, Place(self._root))
+
+    def _read_leaves(self, number: int) -> Sequence[bytes]:
+        return proved_leaves(self._files, number, self._tree.node(HEIGHT, number))
+
+    def _remake(self) -> None:
+        with self._guard:
+            roots = [self._tree.node(HEIGHT, number) for number in range(self._base // WIDTH)]
+            higher = tuple(hash_tiles(self._tree, 0, self._base, 1))
+        remake(self._files, roots, higher)
+
     def _catch_up(self) -> None:
         """Let the index cover all that is filed, also one that was removed."""
         if self._index.size > self._head.size:
@@ -444,29 +463,22 @@ class TileLog:
         start = self._index.size // WIDTH
         for first in range(start, self._base // WIDTH, _REINDEXED_TILES):
             last = min(first + _REINDEXED_TILES, self._base // WIDTH)
-            rows = index_rows(self._files, self._terms, first, last)
+            roots = [self._tree.node(HEIGHT, number) for number in range(first, last)]
+            rows = index_rows(self._files, self._terms, first, roots)
             self._index.add(rows, last * WIDTH)
 
     def check(self) -> None:
-        """Prove every file of the log: entries against leaf hashes, and those against the tree. A million entries take seconds.
+        """Prove every entry of the log, and make each tile of hashes anew that is not the tree's. A million entries take seconds.
 
         Raises:
-            LogDamaged: (TLOG) the first that does not fit.
+            LogDamaged, MalformedTile: (TLOG) the first bundle of entries that is gone, cut, or of another tree.
         """
-        for number in range(self._base // WIDTH):
-            hashes = self._files.leaf_hashes(number)
+        for number, made in enumerate(entry_hashes(self._files, self._base)):
             with self._guard:
                 known = self._tree.node(HEIGHT, number)
-            if tuple(map(leaf_hash, self._files.entries(number))) != hashes or tile_root(hashes) != known:
-                raise LogDamaged("a file of the log is of another tree", place=Place(self._root, Tile(0, number, WIDTH).path))
-        level = 1
-        while tiles := count_at(level, self._base) // WIDTH:
-            for tile in (Tile(level, number, WIDTH) for number in range(tiles)):
-                with self._guard:
-                    row = self._tree.row(HEIGHT * level, tile.number * WIDTH, (tile.number + 1) * WIDTH)
-                if b"".join(self._files.hashes(tile)) != row:
-                    raise LogDamaged("a file of the log is of another tree", place=Place(self._root, tile.path))
-            level += 1
+            if made != known:
+                raise LogDamaged("a file of the log is of another tree", place=Place(self._root, Tile(ENTRIES, number, WIDTH).path))
+        self._remake()
 
     def _close(self) -> None:
         self.threads.shutdown()
