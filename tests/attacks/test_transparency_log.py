@@ -13,7 +13,7 @@ from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.cosignature import COSIGNATURE_TYPE
-from sigkit.tlog.merkle import node_hash, verify_inclusion
+from sigkit.tlog.merkle import leaf_hash, node_hash, verify_inclusion
 from sigkit.tlog.note import encode_line
 from sigkit.tlog.proof import verify_consistency
 from sigkit.tlog.tile import encode_entries
@@ -210,11 +210,28 @@ def test_a_bit_that_flipped_on_the_disk_is_not_served_in_a_proof_and_the_log_sto
     TileLog.create(root, ORIGIN, KEY, Now())
     with TileLog.open(root, KEY, filed_at=1) as log:
         log.append_many(LEAVES)
-        path = root / "tile/0/000"
-        raw = bytearray(path.read_bytes())
-        raw[3 * 32] ^= 1
-        path.write_bytes(raw)
+        flip_bit(root / "tile/0/000", 3 * 32)
+        flip_bit(root / "tile/entries/000", 3 * 32)  # from which the tile could be made anew
         with pytest.raises(LogDamaged):
             log.append_many([LEAVES[1]])  # a duplicate, whose proof is made from that tile
         with pytest.raises(LogDamaged):
             log.append_many([b"x"])
+
+
+@pytest.mark.attack("Yeti 2022")
+def test_a_bit_that_flipped_in_a_tile_on_the_disk_is_in_no_proof_and_the_tile_is_made_anew_from_whole_entries(tmp_path):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY, filed_at=1) as log:
+        log.append_many(LEAVES)
+        whole = (root / "tile/0/000").read_bytes()
+        flip_bit(root / "tile/0/000", 3 * 32)
+        again = log.append_many([LEAVES[1]])[0]
+        verify_inclusion(leaf_hash(LEAVES[1]), again.index, again.size, again.proof, again.root, Place("log"))
+        assert (root / "tile/0/000").read_bytes() == whole
+
+
+def flip_bit(path, at):
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
