@@ -492,7 +492,7 @@ def test_a_log_whose_tile_and_its_entries_are_damaged_while_it_runs_signs_nothin
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("read", ["by a duplicate", "by whoever fetches it", "by the check"])
-def test_a_tile_that_is_damaged_while_the_log_runs_is_made_anew_when_it_is_read(root, read, damage):
+def test_a_tile_that_is_damaged_while_the_log_runs_is_made_anew_when_it_is_read_and_the_operator_is_told(root, read, damage, caplog):
     fill(root, entries(600), filed_at=256)
     before = files_of(root)
     with TileLog.open(root, KEY) as log:
@@ -504,6 +504,7 @@ def test_a_tile_that_is_damaged_while_the_log_runs_is_made_anew_when_it_is_read(
         else:
             log.check()
         assert files_of(root) == before
+    assert str(root / "tile" / "0" / "000") in caplog.text
 
 
 def test_a_damaged_tile_is_read_right_where_it_cannot_be_written_anew(root, monkeypatch):

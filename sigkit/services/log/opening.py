@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import FileUnwritable, LogDamaged, MalformedTile, Place
 from sigkit.services.log.head import Head
 from sigkit.services.log.index import leaf_term
+from sigkit.text import escape
 from sigkit.tlog.checkpoint import verify_checkpoint
 from sigkit.tlog.merkle import leaf_hash
 from sigkit.tlog.note import ED25519_TYPE, key_id_of
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.services.log.files import TileFiles
     from sigkit.services.log.tree import Tree
+
+_LOG: Final = logging.getLogger("sigkit.services")
 
 
 def tile_hashes(files: TileFiles, base: int) -> Iterator[bytes]:
@@ -80,6 +84,9 @@ def remake(files: TileFiles, roots: Iterable[bytes], higher: Iterable[tuple[Tile
 
 
 def _put_again(files: TileFiles, tile: Tile, data: bytes) -> None:
+    _LOG.warning(
+        "a tile of hashes was lost or damaged, and is made anew from the entries; look at the disk: %s", escape(str(files.place(tile)))
+    )
     with contextlib.suppress(FileUnwritable):  # it is needed by nobody who has `data`, and made the next time
         files.put(tile, data)
 
