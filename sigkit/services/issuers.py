@@ -6,13 +6,20 @@ prove that it holds the key.
 A template is text with claims in braces, `https://github.com/{job_workflow_ref}`; a claim that a template names must be there, unless a
 question mark follows its name. An extension that would be empty is left out.
 
-Source: sigstore/fulcio pkg/identity, pkg/config; docs/oid-info.md.
+A URI in a certificate is one that Go (`net/url`, `crypto/x509`) reads, and writes again as it stands there: with another one, whatever is
+built on them refuses the whole certificate. What a template makes is escaped for that as Go's `url.String` does it, so as Fulcio does, but
+nothing that comes into it may be escaped already: a branch `ö` and a branch `%C3%B6` would have one name. Extensions hold the claims as
+they are.
+
+Source: sigstore/fulcio pkg/identity, pkg/config, docs/oid-info.md; RFC 3986; net/url and crypto/x509 of Go 1.26.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
 
 from sigkit.data import Data
 from sigkit.errors import Place, UnnamableIdentity, UnverifiedEmail
@@ -37,7 +44,16 @@ CLAIM_NAMES: Final = tuple(_OWN.values())
 _NAME_CHARACTERS: Final = 2048
 _PLACE: Final = Place("identity token")
 _EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
-_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://([A-Za-z0-9.:_\[\]-]{1,255})(/[!-~]*)?")
+_PLAIN: Final = r"[A-Za-z0-9._~!$&'()*+,;=:@/\[\]-]"  # what Go leaves as it is in a path of nothing else
+_WRITTEN: Final = rf"(?:{_PLAIN}|%[0-9A-Fa-f]{{2}})"
+_URI: Final = re.compile(
+    r"(?P<origin>[a-z][a-z0-9+.-]{0,30}://"
+    r"(?:(?=[^/:]{1,253}(?:[/:]|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|\[(?P<address>[0-9A-Fa-f:.]{2,45})\])(?::[0-9]{1,5})?)"
+    # Go leaves out an empty fragment: `main#` would be `main`.
+    rf"(?:/{_WRITTEN}*(?:\?(?:{_WRITTEN}|\?)*)?(?:#(?:{_WRITTEN}|\?)+)?)?"
+)
+_PATH: Final = (re.compile(f"{_PLAIN}*"), "$&+,/:;=@")  # what is left whole, and else what is left of it
+_FRAGMENT: Final = (re.compile(rf"(?:{_PLAIN}|\?)*"), "$&+,/:;=@?!()*")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
@@ -148,7 +164,7 @@ class CiIssuer(Data):
     def name(self, subject: str, claims: Cursor) -> Subject:
         """Return whom verified claims name."""
         filled = ((number, fill(template, claims)) for number, template in self.extensions.items())
-        return Subject(subject, URI, _uri(_name_by(self.subject, claims))[0], {number: text for number, text in filled if text})
+        return Subject(subject, URI, write_uri(_name_by(self.subject, claims)), {number: text for number, text in filled if text})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""
@@ -240,11 +256,38 @@ def _email(claims: Cursor) -> Subject:
     return Subject(address, EMAIL, address, {})
 
 
+def write_uri(text: str) -> str:
+    """Return the URI that a template's text means, escaped where Go escapes it: no two texts are one URI.
+
+    Raises:
+        UnnamableIdentity: (IDENT) it is none, or has an escape of its own, or what is half of one.
+    """
+    if "%" in text or not text.isprintable():
+        raise _unnamable("the subject has a percent sign, or what cannot be seen", "a URI in which nothing is escaped", text)
+    rest, mark, fragment = text.partition("#")
+    rest, question, query = rest.partition("?")  # which Go leaves as it is
+    scheme, between, rest = rest.partition("://")
+    host, slash, path = rest.partition("/")
+    return _uri("".join((scheme, between, host, slash, _written(path, *_PATH), question, query, mark, _written(fragment, *_FRAGMENT))))[0]
+
+
+def _written(part: str, plain: re.Pattern[str], safe: str) -> str:
+    return part if plain.fullmatch(part) else quote(part, safe=safe)
+
+
 def _uri(text: str) -> tuple[str, str]:
     found = _URI.fullmatch(text)
-    if not found:
+    if not found or (found["address"] and not _is_ipv6(found["address"])):
         raise _unnamable("the subject is no URI with a host", "scheme://host/…", text)
-    return text, f"{found[1]}://{found[2]}"
+    return text, found["origin"]
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _service_account(claims: Cursor) -> str:

@@ -233,6 +233,16 @@ def test_jobs_are_certified_alike(scene):
         assert said(ours) == said(theirs)
 
 
+@pytest.mark.parametrize("ref", ["größe", "fix#12", "fix#ö#'", 'say-"hi"', "it's", "it's-ö", "a[1]", "<a>{b}|`", "a=b&c;d,e!$(f)+@"])
+def test_branches_of_any_name_are_certified_alike(scene, ref):
+    both = scene({"type": "github"}, {"type": "ci-provider", "ci-provider": "tested"})
+    path = f"acme/app/.github/workflows/on release.yml@refs/heads/{ref}"
+    claims = GITHUB | {"ref": f"refs/heads/{ref}", "job_workflow_ref": path, "workflow_ref": path}
+    sub = f"repo:acme/app:ref:refs/heads/{ref}"
+    theirs, ours = both.both(both.token(sub=sub, **claims), key_request(new_key(), sub))
+    assert said(ours) == said(theirs)
+
+
 def test_service_accounts_are_certified_alike(scene):
     both = scene({"type": "kubernetes"}, {"type": "kubernetes"})
     claims = {"kubernetes.io": {"namespace": "prod", "pod": {"name": "p"}, "serviceaccount": {"name": "builder", "uid": "u"}}}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer, UnnamableIdentity
 from sigkit.services.issuer_list import SCHEMA, parse_issuers
 from sigkit.services.issuers import (
+    CiIssuer,
     EmailIssuer,
     Issuer,
     KubernetesIssuer,
@@ -344,6 +345,86 @@ def test_github_job_is_named_as_the_public_instance_names_it():
     assert named.extensions[21] == "https://github.com/acme/app/actions/runs/7/attempts/1"
     assert set(named.extensions) == {1, 2, 3, 4, 5, 6, *range(8, 23), 24}
     assert name(issuer.kind, sub="s", **GITHUB, environment="prod").extensions[23] == "prod"
+
+
+# `url.Parse(x).String()` of Go 1.26.8 for x = "https://ci.example/" and what stands left.
+WRITTEN_BY_GO = {
+    "acme/r.yml@refs/heads/größe": "acme/r.yml@refs/heads/gr%C3%B6%C3%9Fe",
+    "a b": "a%20b",
+    'say "hi"': "say%20%22hi%22",
+    "fix#12": "fix#12",
+    "fix#12#13": "fix#12%2313",
+    "fix#ö'": "fix#%C3%B6%27",
+    "a?b": "a?b",
+    "a?b#c": "a?b#c",
+    "a?": "a?",
+    "a#b?c": "a#b?c",
+    "a#b#": "a#b%23",
+    "it's": "it's",
+    "it's ö": "it%27s%20%C3%B6",
+    "a[1]": "a[1]",
+    "a[1] b": "a%5B1%5D%20b",
+    "<a>": "%3Ca%3E",
+    "a\\b": "a%5Cb",
+    "a^b`c": "a%5Eb%60c",
+    "{a}|b": "%7Ba%7D%7Cb",
+    "a~b_c.d-e": "a~b_c.d-e",
+    "!$&()*+,;=:@/": "!$&()*+,;=:@/",
+    "日本語👩": "%E6%97%A5%E6%9C%AC%E8%AA%9E%F0%9F%91%A9",
+    "..": "..",
+    "a//b.yml@refs/tags/v1": "a//b.yml@refs/tags/v1",
+}
+# What Go cannot read, writes as it would another name, or puts into a certificate as no URI has it.
+WRITTEN_BY_NOBODY = ["50%off", "50%", "%C3%B6", "a%20b", "main#", "a?b c", "a?ö", 'a?"', "a\tb", "a\x7f", "👩\u200d💻", "a\u202e"]
+
+
+JOBS = CiIssuer("https://ci.example/{job}", {19: "{job}"})
+
+
+@pytest.mark.parametrize("job", WRITTEN_BY_GO)
+def test_job_is_named_as_Go_writes_its_URI_and_its_claims_stay_as_they_are(job):
+    named = name(JOBS, job=job)
+    assert (named.subject.name, named.extensions[19]) == (f"https://ci.example/{WRITTEN_BY_GO[job]}", job)
+
+
+@pytest.mark.attack("two jobs of one name")
+@pytest.mark.parametrize("job", WRITTEN_BY_NOBODY)
+def test_job_that_has_no_URI_of_its_own_is_not_named(job):
+    with pytest.raises(UnnamableIdentity):
+        name(JOBS, job=job)
+
+
+HOSTS = ("ci.example", "ci_x.example", "CI.example:8443", "127.0.0.1", "[::1]", "[::ffff:192.0.2.1]:80")
+NO_HOSTS = (
+    *("", "a..b", ".a", "h.", "h:", "h:port", "h:80:90", "[abc", "[::1", "[192.0.2.1]", "[1::2::3]", "[::1]x", "[fe80::1%25en0]"),
+    *("ü.example", "a b", "a%41", f"{'a.' * 127}example", "user@ci.example"),
+)
+NO_PATHS = ("50%off", "50%", "%z0", "a?%", "a#%zz", "a#", '"', "<a>", "a\\b", "a^b", "{a}", "a b", "ö", "a#b#c")
+
+
+# Go 1.26.8 (crypto/x509, net/url) reads each of these from a certificate, and writes it again as it stands there.
+@pytest.mark.parametrize("uri", [f"https://{host}/a%20b?c=%2F#d" for host in HOSTS] + ["https://ci.example", "spiffe://acme.example/a"])
+def test_URI_that_Go_writes_alike_is_certified(uri):
+    assert name(OwnIssuer(), sub=uri).subject.name == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(f"https://{host}/a" for host in NO_HOSTS),
+        *(f"https://ci.example/{path}" for path in NO_PATHS),
+        *("https://ci.example?a", "https://ci.example#a", "HTTPS://ci.example/", "https:/ci.example/", "ci.example/a", "https:ci.example"),
+    ],
+)
+def test_URI_that_Go_refuses_or_writes_otherwise_is_not_certified(uri):
+    with pytest.raises(UnnamableIdentity):
+        name(OwnIssuer(), sub=uri)
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_job_is_not_named_on_a_host_that_is_none(host):
+    with pytest.raises(UnnamableIdentity):
+        name(CiIssuer("https://{host}/{job}", {}), host=host, job="a")
 
 
 def test_missing_claim_of_a_template_is_refused_as_IDENT():
