@@ -8,7 +8,7 @@
 
 Each entry names exactly what its type needs, and may name an audience other than `sigstore`, and a file with the authority of its server's
 TLS certificate. CI providers that Fulcio knows have their templates here, so that their certificates say the same as those of the public
-instance.
+instance. For a provider's own site speaks only the provider's own issuer: another's entry says where its pages are.
 
 Source: sigstore/fulcio config/identity/config.yaml; docs/oid-info.md.
 """
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import Data
-from sigkit.errors import Place
-from sigkit.net.url import parse_url
+from sigkit.errors import Place, UnnamableIdentity
+from sigkit.net.url import Origin, parse_url
 from sigkit.services.issuers import (
     AUDIENCE,
     CiIssuer,
@@ -31,6 +31,7 @@ from sigkit.services.issuers import (
     SpiffeIssuer,
     UriIssuer,
     UsernameIssuer,
+    write_uri,
 )
 from sigkit.strict import parse_json
 from sigkit.verify.extensions import NAMES
@@ -51,17 +52,21 @@ _NUMBERS: Final = {name: number for number, name in sorted(NAMES.items()) if num
 
 
 class _Provider(Data):
-    """Templates of a CI provider; `{web}` is where its pages are."""
+    """Templates of a CI provider; `{web}` is where its pages are, `{site}` the same without its scheme."""
 
-    web: str  # empty: at the issuer's own URL
+    issuer: str  # host of the only issuer that speaks for `web` unasked; empty: each has its pages at its own URL
+    web: str
     subject: str
+    begins: str  # each subject: where claims could name a site that is not the issuer's; empty: where they cannot
     extensions: Mapping[str, str]
 
 
 _PROVIDERS: Final = {
     "github": _Provider(
+        "token.actions.githubusercontent.com",
         "https://github.com",
         "{web}/{job_workflow_ref}",
+        "",
         {
             "githubWorkflowTrigger": "{event_name}",
             "githubWorkflowSHA": "{sha}",
@@ -87,7 +92,9 @@ _PROVIDERS: Final = {
     ),
     "gitlab": _Provider(
         "",
+        "",
         "https://{ci_config_ref_uri}",
+        "https://{site}/",
         {
             "buildSignerURI": "https://{ci_config_ref_uri}",
             "buildSignerDigest": "{ci_config_sha}",
@@ -107,8 +114,10 @@ _PROVIDERS: Final = {
         },
     ),
     "buildkite": _Provider(
+        "agent.buildkite.com",
         "https://buildkite.com",
         "{web}/{organization_slug}/{pipeline_slug}",
+        "",
         {
             "runInvocationURI": "{web}/{organization_slug}/{pipeline_slug}/builds/{build_number}#{job_id}",
             "runnerEnvironment": "{runner_environment}",
@@ -117,8 +126,10 @@ _PROVIDERS: Final = {
         },
     ),
     "circleci": _Provider(
+        "oidc.circleci.com",
         "https://circleci.com/api/v2",
         "{web}/projects/{oidc.circleci.com/project-id}/pipeline-definitions/{oidc.circleci.com/pipeline-definition-id}",
+        "",
         {
             "buildConfigURI": "{web}/pipeline/{oidc.circleci.com/pipeline-id}/config",
             "buildSignerURI": "{web}/projects/{oidc.circleci.com/project-id}"
@@ -192,16 +203,29 @@ def _numbered(extensions: Cursor) -> dict[int, str]:
 
 def _parse_provider(provider: _Provider) -> Callable[[Cursor, str], IssuerKind]:
     def parse(item: Cursor, url: str) -> IssuerKind:
-        given = item.find("web")
-        if given is not None:
-            parse_url(given.text(), given.at())
-        web = (given.text() if given else provider.web or url).rstrip("/")
-        if "{" in web:
-            item.fail("a URL with braces", got=web)
+        web = _parse_web(provider, item, url)
+        site = web.partition("://")[2]
         extensions = {_NUMBERS[name]: template.replace("{web}", web) for name, template in provider.extensions.items()}
-        return CiIssuer(provider.subject.replace("{web}", web), extensions)
+        return CiIssuer(provider.subject.replace("{web}", web), extensions, provider.begins.replace("{site}", site))
 
     return parse
+
+
+def _parse_web(provider: _Provider, item: Cursor, url: str) -> str:
+    """Return where a provider's pages are, as each of their names begins."""
+    given = item.find("web")
+    if given is None and provider.issuer and parse_url(url).origin != Origin("https", provider.issuer, 443):
+        item.fail(f"where its pages are is not said, and {provider.web} is not this issuer's", expected='"web": "https://…"', got=url)
+    place = given or item.member("url")
+    web = given.text() if given else provider.web or url
+    parse_url(web, place.at())
+    try:
+        plain = write_uri(web) == web and "?" not in web
+    except UnnamableIdentity:
+        plain = False
+    if not plain:
+        place.fail("no name of a page begins like this", expected="scheme, host and path, and nothing that is escaped", got=web)
+    return web.rstrip("/")
 
 
 def _parse_subject_domain(item: Cursor, _: str) -> IssuerKind:

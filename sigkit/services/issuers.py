@@ -160,11 +160,15 @@ class CiIssuer(Data):
 
     subject: str
     extensions: Mapping[int, str]
+    begins: str = ""  # each name
 
     def name(self, subject: str, claims: Cursor) -> Subject:
         """Return whom verified claims name."""
+        name = write_uri(_name_by(self.subject, claims))
+        if not name.startswith(self.begins):
+            raise _unnamable("the subject lies elsewhere than the issuer speaks for", f"{self.begins}…", name)
         filled = ((number, fill(template, claims)) for number, template in self.extensions.items())
-        return Subject(subject, URI, write_uri(_name_by(self.subject, claims)), {number: text for number, text in filled if text})
+        return Subject(subject, URI, name, {number: text for number, text in filled if text})
 
     def describe(self) -> dict[str, Json]:
         """Describe it as Fulcio's configuration does."""

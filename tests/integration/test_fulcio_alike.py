@@ -226,7 +226,7 @@ def test_persons_are_certified_alike(scene):
 
 
 def test_jobs_are_certified_alike(scene):
-    both = scene({"type": "github"}, {"type": "ci-provider", "ci-provider": "tested"})
+    both = scene({"type": "github", "web": "https://github.com"}, {"type": "ci-provider", "ci-provider": "tested"})
     for claims in ({}, {"environment": "prod"}, {"workflow": "Bäume & <b>"}):
         token = both.token(sub="repo:acme/app:ref:refs/tags/v1", **(GITHUB | claims))
         theirs, ours = both.both(token, key_request(new_key(), "repo:acme/app:ref:refs/tags/v1"))
@@ -235,7 +235,7 @@ def test_jobs_are_certified_alike(scene):
 
 @pytest.mark.parametrize("ref", ["größe", "fix#12", "fix#ö#'", 'say-"hi"', "it's", "it's-ö", "a[1]", "<a>{b}|`", "a=b&c;d,e!$(f)+@"])
 def test_branches_of_any_name_are_certified_alike(scene, ref):
-    both = scene({"type": "github"}, {"type": "ci-provider", "ci-provider": "tested"})
+    both = scene({"type": "github", "web": "https://github.com"}, {"type": "ci-provider", "ci-provider": "tested"})
     path = f"acme/app/.github/workflows/on release.yml@refs/heads/{ref}"
     claims = GITHUB | {"ref": f"refs/heads/{ref}", "job_workflow_ref": path, "workflow_ref": path}
     sub = f"repo:acme/app:ref:refs/heads/{ref}"

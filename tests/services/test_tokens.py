@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer, UnnamableIdentity
+from sigkit.errors import Kind, Place, SigkitError, TooLarge, UnknownIssuer, UnnamableIdentity, WrongShape
 from sigkit.services.issuer_list import SCHEMA, parse_issuers
 from sigkit.services.issuers import (
     CiIssuer,
@@ -428,25 +428,83 @@ def test_job_is_not_named_on_a_host_that_is_none(host):
 
 
 def test_missing_claim_of_a_template_is_refused_as_IDENT():
-    (issuer,) = listed({"url": ISSUER, "type": "github"})
+    (issuer,) = listed({"url": ISSUER, "type": "github", "web": "https://github.acme.example"})
     for claim in GITHUB:
         with pytest.raises(SigkitError) as caught:
             name(issuer.kind, **{key: value for key, value in GITHUB.items() if key != claim})
         assert caught.value.kind is Kind.IDENT
 
 
+GITLAB = {
+    "ci_config_ref_uri": "gitlab.acme.example/a/b//.gitlab-ci.yml@refs/heads/main",
+    "ref_path": "refs/heads/main",
+    **dict.fromkeys(("ci_config_sha", "runner_environment", "sha", "project_id", "namespace_id", "job_id"), "1"),
+    **dict.fromkeys(("project_path", "namespace_path", "pipeline_source", "project_visibility"), "a/b"),
+}
+
+
 def test_gitlab_of_ones_own_is_named_at_its_own_url():
     (issuer,) = listed({"url": "https://gitlab.acme.example", "type": "gitlab"})
-    claims = {
-        "ci_config_ref_uri": "gitlab.acme.example/a/b//.gitlab-ci.yml@refs/heads/main",
-        "ref_path": "refs/heads/main",
-        **dict.fromkeys(("ci_config_sha", "runner_environment", "sha", "project_id", "namespace_id", "job_id"), "1"),
-        **dict.fromkeys(("project_path", "namespace_path", "pipeline_source", "project_visibility"), "a/b"),
-    }
-    named = name(issuer.kind, **claims)
+    named = name(issuer.kind, **GITLAB)
     assert named.subject.name == "https://gitlab.acme.example/a/b//.gitlab-ci.yml@refs/heads/main"
     assert named.extensions[12] == "https://gitlab.acme.example/a/b"
     assert named.extensions[14] == "refs/heads/main"
+
+
+# As GitLab's `Settings.build_server_fqdn` writes it: the port if it is not the scheme's own, and the path.
+@pytest.mark.parametrize("site", ["acme.example", "acme.example:9090", "acme.example/gitlab", "acme.example:9090/gitlab"])
+def test_gitlab_at_a_port_or_below_a_path_is_named_there(site):
+    (issuer,) = listed({"url": f"https://{site}", "type": "gitlab"})
+    uri = f"{site}/a/b//.gitlab-ci.yml@refs/heads/main"
+    assert name(issuer.kind, **GITLAB | {"ci_config_ref_uri": uri}).subject.name == f"https://{uri}"
+
+
+@pytest.mark.attack("issuer that speaks for another's site")
+@pytest.mark.parametrize("type_", ["github", "buildkite", "circleci"])
+@pytest.mark.parametrize(
+    "url", ["https://ghe.acme.example/_services/token", "https://github.com", "https://token.actions.githubusercontent.com.evil.example"]
+)
+def test_provider_of_ones_own_does_not_speak_for_the_public_site(type_, url):
+    with pytest.raises(WrongShape) as caught:
+        listed({"url": url, "type": type_})
+    assert caught.value.place.inside == "$.issuers[0]"
+
+
+@pytest.mark.attack("issuer that speaks for another's site")
+@pytest.mark.parametrize("site", ["gitlab.com", "gitlab.acme.example.evil.example", "gitlab.acme.example:444", "gitlab.acme.exampl"])
+def test_gitlab_of_ones_own_names_no_job_of_another(site):
+    (issuer,) = listed({"url": "https://gitlab.acme.example", "type": "gitlab"})
+    with pytest.raises(UnnamableIdentity):
+        name(issuer.kind, **GITLAB | {"ci_config_ref_uri": f"{site}/a/b//.gitlab-ci.yml@refs/heads/main"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "site"),
+    [
+        ({"url": "https://token.actions.githubusercontent.com/acme", "type": "github"}, "https://github.com/acme/app/"),
+        (
+            {"url": "https://ghe.acme.example/_services/token", "type": "github", "web": "https://ghe.acme.example/"},
+            "https://ghe.acme.example/",
+        ),
+        ({"url": "https://agent.buildkite.com", "type": "buildkite"}, "https://buildkite.com/acme/"),
+        (
+            {"url": "https://gitlab.acme.example", "type": "gitlab", "web": "https://gitlab.acme.example"},
+            "https://gitlab.acme.example/a/b/",
+        ),
+    ],
+)
+def test_provider_s_own_issuer_speaks_for_its_site_and_another_for_what_the_operator_says(entry, site):
+    claims = GITHUB | GITLAB | dict.fromkeys(("organization_slug", "pipeline_slug", "build_number", "build_commit", "build_source"), "acme")
+    named = name(listed(entry)[0].kind, **claims)
+    assert named.subject.name.startswith(site)
+    assert named.extensions[21].startswith(site)
+
+
+@pytest.mark.parametrize("web", ["https://h/a?b", "https://h/a%20b", "https://h/{web}", "https://h/a^b", "https://h./", "h", "https://u@h"])
+def test_web_that_begins_no_name_is_refused(web):
+    with pytest.raises(SigkitError) as caught:
+        listed({"url": ISSUER, "type": "github", "web": web})
+    assert caught.value.place.inside == "$.issuers[0].web"
 
 
 def test_list_takes_every_type():
@@ -457,7 +515,7 @@ def test_list_takes_every_type():
         {"url": "https://d.example", "type": "spiffe", "trustDomain": "d.example"},
         {"url": "https://e.example", "type": "kubernetes", "caFile": "/etc/ca.crt"},
         {"url": "https://f.example", "type": "ci", "subject": "https://f.example/{job}", "extensions": {"buildTrigger": "{event}"}},
-        {"url": "https://g.example", "type": "buildkite"},
+        {"url": "https://g.example", "type": "buildkite", "web": "https://kite.example"},
         {"url": "https://h.example", "type": "circleci", "web": "https://circle.example/api"},
     )
     assert [issuer.url for issuer in found] == [f"https://{letter}.example" for letter in "abcdefgh"]
