@@ -7,7 +7,8 @@ token brings no key, no URL and no rule: `jwk`, `jku`, `x5u` are never looked at
 Signatures are PyJWT's; the claims are read strictly here from the bytes that were signed, so that a number of twenty digits is the same
 text in the certificate.
 
-Source: RFC 7515 sections 4.1, 5.2; RFC 7519 section 4.1; RFC 8725 sections 3.1, 3.8, 3.9; sigstore/fulcio pkg/identity.
+Source: RFC 7515 sections 4.1, 5.2; RFC 7517 sections 4.2 to 4.4; RFC 7519 section 4.1; RFC 8725 sections 3.1, 3.8, 3.9;
+sigstore/fulcio pkg/identity.
 """
 
 from __future__ import annotations
@@ -177,9 +178,7 @@ def _parse(raw: bytes) -> Cursor:
 def _load_key(published: Mapping[str, Json], algorithm: str) -> jwt.PyJWK:
     import jwt
 
-    # The key's own kind decides, whatever the key or the token says of an algorithm: an EC key never meets RS256 or a MAC.
-    wanted = {"kty": "EC", "crv": "P-256"} if algorithm == "ES256" else {"kty": "RSA"}
-    if any(published.get(name) != value for name, value in wanted.items()) or published.get("use", "sig") != "sig" or "d" in published:
+    if not _is_for(published, algorithm):
         raise TokenNotSigned("the issuer's key is not for this algorithm", place=_PLACE, expected=algorithm, got=str(published.get("kty")))
     try:
         key = jwt.PyJWK(dict(published), algorithm=algorithm)
@@ -188,6 +187,17 @@ def _load_key(published: Mapping[str, Json], algorithm: str) -> jwt.PyJWK:
     if algorithm == "RS256" and not 2048 <= key.key.key_size <= 8192:
         raise TokenNotSigned("the issuer's key is of a size that is not accepted", place=_PLACE, got=f"{key.key.key_size} bits")
     return key
+
+
+def _is_for(published: Mapping[str, Json], algorithm: str) -> bool:
+    # The key's own kind decides, whatever the token says of an algorithm: an EC key never meets RS256 or a MAC.
+    wanted = {"kty": "EC", "crv": "P-256"} if algorithm == "ES256" else {"kty": "RSA"}
+    if any(published.get(name) != value for name, value in wanted.items()) or "d" in published:
+        return False
+    # And its own word: who decrypts with an encryption key whatever anybody sends would sign for anybody.
+    operations = published.get("key_ops", ["verify"])
+    fits = published.get("use", "sig") == "sig" and published.get("alg", algorithm) == algorithm
+    return fits and isinstance(operations, list) and "verify" in operations
 
 
 def _check_audience(claims: Cursor, wanted: str) -> None:

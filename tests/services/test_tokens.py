@@ -219,11 +219,40 @@ def test_token_that_is_too_long_is_refused_before_it_is_read(scene):
         pytest.param({"crv": "P-384"}, id="another curve"),
         pytest.param({"use": "enc"}, id="for encryption"),
         pytest.param({"x": "AAAA"}, id="malformed"),
+        pytest.param({"alg": "ES384"}, id="of another algorithm"),
+        pytest.param({"alg": None}, id="of no algorithm"),
+        pytest.param({"key_ops": ["sign"]}, id="for another operation"),
+        pytest.param({"key_ops": []}, id="for no operation"),
+        pytest.param({"key_ops": "verify"}, id="operations that are no list"),
+        pytest.param({"key_ops": {"verify": 1}}, id="operations that are an object"),
     ],
 )
 def test_published_key_of_another_kind_verifies_nothing(scene, changes):
     scene.keys.publish(ISSUER, scene.issuer.jwk(**changes))
     assert scene.refused(scene.issuer.token(scene.claims())) is Kind.SIG
+
+
+@pytest.mark.attack("encryption key that signs")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"use": None, "alg": algorithm} for algorithm in ("RSA-OAEP", "RSA1_5", "PS256", "RS512", "ES256")),
+        *({"use": None, "key_ops": operations} for operations in (["encrypt"], ["wrapKey", "unwrapKey"], ["decrypt"])),
+        {"use": "enc"},
+    ],
+)
+def test_key_that_is_published_for_something_else_verifies_nothing(changes):
+    scene = Scene(algorithm="RS256")
+    published = {name: value for name, value in scene.issuer.jwk(**changes).items() if value is not None}
+    scene.keys.publish(ISSUER, published)
+    assert scene.refused(scene.issuer.token(scene.claims())) is Kind.SIG
+
+
+@pytest.mark.parametrize("changes", [{"alg": "RS256"}, {"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"], "alg": "RS256"}])
+def test_key_that_is_published_for_this_verifies(changes):
+    scene = Scene(algorithm="RS256")
+    scene.keys.publish(ISSUER, scene.issuer.jwk(**changes))
+    assert scene.verify().subject.name == WORKLOAD
 
 
 def test_private_key_that_an_issuer_publishes_verifies_nothing(scene):
