@@ -1,13 +1,13 @@
 """Identity tokens, judged by whoever certifies identities: a token in, an identity out, or the refusal.
 
-In this order: its size, its form, the issuer that it names (letter by letter), the algorithm (two, never the token's own choice of another
-kind), the key of that issuer which it names, the signature, then audience, times, and who it is by the rules of the issuer's kind. The
-token brings no key, no URL and no rule: `jwk`, `jku`, `x5u` are never looked at, and `crit` is refused.
+In this order: its size, its form and type, the issuer that it names (letter by letter), the algorithm (two, never the token's own choice of
+another kind), the key of that issuer which it names, the signature, then audience, times, and who it is by the rules of the issuer's kind.
+The token brings no key, no URL and no rule: `jwk`, `jku`, `x5u` are never looked at, and `crit` is refused.
 
 Signatures are PyJWT's; the claims are read strictly here from the bytes that were signed, so that a number of twenty digits is the same
 text in the certificate.
 
-Source: RFC 7515 sections 4.1, 5.2; RFC 7517 sections 4.2 to 4.4; RFC 7519 section 4.1; RFC 8725 sections 3.1, 3.8, 3.9;
+Source: RFC 7515 sections 4.1, 5.2; RFC 7517 sections 4.2 to 4.4; RFC 7519 section 4.1; RFC 8725 sections 3.1, 3.8, 3.9, 3.11;
 sigstore/fulcio pkg/identity.
 """
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES: Final = 16 << 10  # the longest of a CI provider has 3 KB
 ALGORITHMS: Final = ("ES256", "RS256")
+_TYPES: Final = ("jwt", "jose", "at+jwt")  # the last: sigstore-python sends access tokens, of issuers that write their type (RFC 9068)
 _LEEWAY: Final = timedelta(seconds=30)
 _LATEST: Final = 253402300799  # 9999-12-31T23:59:59Z
 _INTEGER_MOST: Final = 10**38  # identifiers of accounts outgrow 64 bits; as numbers they would lose digits (fulcio#2406)
@@ -156,7 +157,15 @@ def _take_apart(token: str) -> tuple[Cursor, Cursor]:
     header = _parse(raw_header)
     if "crit" in header.object():
         raise MalformedToken("the token demands an extension that is not understood", place=_PLACE, got="crit")
+    if typ := header.find("typ"):
+        _check_type(typ.text())
     return header, _parse(raw_claims)
+
+
+def _check_type(stated: str) -> None:
+    """Refuse what an issuer signs for another purpose: a logout, an event, a proof of possession (RFC 8725 sections 3.11, 3.12)."""
+    if stated.lower().removeprefix("application/") not in _TYPES:  # RFC 7515 section 4.1.9
+        raise MalformedToken("a token for another purpose", place=_PLACE, expected="an identity token", got=stated[:40])
 
 
 def _decode_part(text: str) -> bytes:

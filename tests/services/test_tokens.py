@@ -174,6 +174,21 @@ def test_token_without_algorithm_or_key_name_is_refused(scene, missing):
     assert scene.refused(by_hand(header, json.dumps(scene.claims()).encode(), lambda _: b"\0" * 64)) is Kind.PARSE
 
 
+@pytest.mark.attack("RFC 8725 section 3.11")
+@pytest.mark.parametrize("typ", ["logout+jwt", "secevent+jwt", "dpop+jwt", "application/logout+jwt", "LOGOUT+JWT", "jwt ", "", 7, ["jwt"]])
+def test_token_for_another_purpose_is_refused_as_PARSE(scene, typ):
+    events: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+    header = {"alg": "ES256", "kid": "key-1", "typ": typ}
+    prepared = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+    token = by_hand(header, json.dumps(scene.claims(events=events)).encode(), lambda signed: prepared.sign(signed, scene.issuer.key))
+    assert scene.refused(token) is Kind.PARSE
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "JOSE", "at+jwt", "application/at+JWT", None])
+def test_identity_token_may_say_its_type(scene, typ):
+    assert scene.verifier.verify(scene.issuer.token(scene.claims(), typ=typ)).subject.name == WORKLOAD
+
+
 def test_signature_by_another_key_is_refused_as_SIG(scene):
     assert scene.refused(Foreign(ISSUER).token(scene.claims())) is Kind.SIG
 
