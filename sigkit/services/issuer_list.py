@@ -19,7 +19,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
-from sigkit.data import Data
+from sigkit.data import NOTHING, Data
 from sigkit.errors import Place, UnnamableIdentity
 from sigkit.net.url import Origin, parse_url
 from sigkit.services.issuers import (
@@ -59,6 +59,7 @@ class _Provider(Data):
     subject: str
     begins: str  # each subject: where claims could name a site that is not the issuer's; empty: where they cannot
     extensions: Mapping[str, str]
+    at_home: Mapping[str, str] = NOTHING  # more of them, where `web` is the provider's own: they name another site of it
 
 
 _PROVIDERS: Final = {
@@ -136,7 +137,10 @@ _PROVIDERS: Final = {
             "/pipeline-definitions/{oidc.circleci.com/pipeline-definition-id}",
             "sourceRepositoryRef": "{oidc.circleci.com/vcs-ref?}",
             "sourceRepositoryURI": "{oidc.circleci.com/vcs-origin?}",
+            # Fulcio writes two quotation marks as runnerEnvironment of nearly all: they tell nobody anything.
         },
+        # Two slashes: as Fulcio has it.
+        {"runInvocationURI": "https://app.circleci.com//workflow/{oidc.circleci.com/workflow-id}/job/{oidc.circleci.com/job-id}"},
     ),
 }
 
@@ -205,7 +209,8 @@ def _parse_provider(provider: _Provider) -> Callable[[Cursor, str], IssuerKind]:
     def parse(item: Cursor, url: str) -> IssuerKind:
         web = _parse_web(provider, item, url)
         site = web.partition("://")[2]
-        extensions = {_NUMBERS[name]: template.replace("{web}", web) for name, template in provider.extensions.items()}
+        templates = {**provider.extensions, **(provider.at_home if web == provider.web else NOTHING)}
+        extensions = {_NUMBERS[name]: template.replace("{web}", web) for name, template in templates.items()}
         return CiIssuer(provider.subject.replace("{web}", web), extensions, provider.begins.replace("{site}", site))
 
     return parse

@@ -551,6 +551,33 @@ def test_web_that_begins_no_name_is_refused(web):
     assert caught.value.place.inside == "$.issuers[0].web"
 
 
+CIRCLECI = {
+    f"oidc.circleci.com/{claim}": claim
+    for claim in ("project-id", "pipeline-definition-id", "pipeline-id", "workflow-id", "job-id", "vcs-ref", "vcs-origin", "ssh-rerun")
+}
+
+
+# By hand out of config/identity/config.yaml of Fulcio 1.8.8.
+def test_circleci_job_is_named_as_the_public_instance_names_it_but_for_an_empty_runner():
+    (issuer,) = listed({"url": "https://oidc.circleci.com", "type": "circleci"})
+    named = name(issuer.kind, **CIRCLECI)
+    definition = "https://circleci.com/api/v2/projects/project-id/pipeline-definitions/pipeline-definition-id"
+    assert named.subject.name == definition
+    assert {number: text for number, text in named.extensions.items() if number not in {1, 8, 24}} == {
+        9: definition,
+        12: "vcs-origin",
+        14: "vcs-ref",
+        18: "https://circleci.com/api/v2/pipeline/pipeline-id/config",
+        21: "https://app.circleci.com//workflow/workflow-id/job/job-id",
+    }
+
+
+def test_circleci_of_ones_own_names_nothing_of_the_public_site():
+    (issuer,) = listed({"url": "https://circle.acme.example", "type": "circleci", "web": "https://circle.acme.example/api/v2"})
+    named = name(issuer.kind, **CIRCLECI)
+    assert not [text for text in (named.subject.name, *named.extensions.values()) if "circleci.com" in text]
+
+
 def test_list_takes_every_type():
     found = listed(
         {"url": "https://a.example", "type": "email", "audience": "other"},
