@@ -11,7 +11,7 @@ built on them refuses the whole certificate. What a template makes is escaped fo
 nothing that comes into it may be escaped already: a branch `ö` and a branch `%C3%B6` would have one name. Extensions hold the claims as
 they are.
 
-Source: sigstore/fulcio pkg/identity, pkg/config, docs/oid-info.md; RFC 3986; net/url and crypto/x509 of Go 1.26.
+Source: sigstore/fulcio pkg/identity, pkg/config, docs/oid-info.md; RFC 3986; net/url and crypto/x509 of Go 1.26; SPIFFE-ID section 2.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _URI: Final = re.compile(
 )
 _PATH: Final = (re.compile(f"{_PLAIN}*"), "$&+,/:;=@")  # what is left whole, and else what is left of it
 _FRAGMENT: Final = (re.compile(rf"(?:{_PLAIN}|\?)*"), "$&+,/:;=@?!()*")
+_SPIFFE_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)*")  # SPIFFE-ID section 2.2
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
@@ -136,6 +137,8 @@ class SpiffeIssuer(Data):
         name, origin = _uri(subject)
         if origin != f"spiffe://{self.trust_domain}":
             raise _unnamable("the subject is of another trust domain", f"spiffe://{self.trust_domain}", origin)
+        if not _SPIFFE_PATH.fullmatch(name.removeprefix(origin)):
+            raise _unnamable("the subject is no SPIFFE ID", "segments of letters, digits, '.', '-' and '_'", name)
         return Subject(subject, URI, name, {})
 
     def describe(self) -> dict[str, Json]:

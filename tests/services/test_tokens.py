@@ -355,6 +355,20 @@ def test_issuer_speaks_only_for_whom_it_may(kind, claims):
     assert caught.value.kind in {Kind.IDENT, Kind.PARSE}
 
 
+@pytest.mark.parametrize("path", ["", "/ns/ci", "/a.b/.../_c-D"])
+def test_SPIFFE_ID_is_certified(path):
+    assert name(SpiffeIssuer("acme.example"), sub=f"spiffe://acme.example{path}").subject.name == f"spiffe://acme.example{path}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/a/", "/a//b", "/.", "/a/..", "/../a", "/a/./b", "/a%2fb", "/a?x", "/a#y", "/a:b", "/a@b", "/a~", "/a b", "/ö", ":80/a", "/a\n"],
+)
+def test_what_SPIFFE_forbids_is_not_certified(path):
+    with pytest.raises(UnnamableIdentity):
+        name(SpiffeIssuer("acme.example"), sub=f"spiffe://acme.example{path}")
+
+
 @pytest.mark.parametrize("text", ["mia\u202e", "mia\n", "m" * 3000, "\x00"])
 def test_text_that_shows_otherwise_is_not_certified(text):
     for kind, claims in (
