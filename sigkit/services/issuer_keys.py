@@ -138,7 +138,7 @@ def _fetch_keys(issuer: Issuer, session: Session) -> Mapping[str, Mapping[str, J
     found: dict[str, Mapping[str, Json]] = {}
     for item in keys.member("keys").items(_MOST_KEYS):
         kid = item.find("kid")
-        if kid is not None:
+        if kid is not None and item.object().get("use", "sig") == "sig":  # or one for encryption would hide the one of its name
             found[kid.text()] = item.object()
     return found
 

@@ -270,3 +270,15 @@ def test_key_without_a_name_is_never_found(keys, provider):
     provider.keys = [{"kty": "EC"}, {"kid": None, "kty": "EC"}]
     assert find_key(keys, issuer(provider), "") is None
     assert find_key(keys, issuer(provider), "None") is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_key_for_encryption_does_not_hide_the_key_of_its_name(keys, provider, order):
+    signing, other = Foreign(kid="key-1").jwk(), Foreign(kid="key-1", algorithm="RS256").jwk(use="enc")
+    provider.keys = [signing, other][::order]
+    assert find_key(keys, issuer(provider), "key-1") == signing
+
+
+def test_key_for_encryption_alone_is_never_found(keys, provider):
+    provider.keys = [Foreign(kid="key-1").jwk(use="enc")]
+    assert find_key(keys, issuer(provider), "key-1") is None
