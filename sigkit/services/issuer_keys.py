@@ -95,6 +95,10 @@ class IssuerKeySets:
             raise AnswerUnusable("the issuer's keys have not been fetched lately", place=Place.operator(issuer.url))
         return kept.keys.get(kid)
 
+    def close(self) -> None:
+        """Wait for the fetches that run, and end their threads; nothing is fetched any more."""
+        self._threads.shutdown(cancel_futures=True)
+
     def _is_due(self, issuer: Issuer, kid: str) -> bool:
         if issuer.url in self._own:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -61,7 +62,9 @@ def watch():
 @pytest.fixture
 def keys(watch):
     with Session(sleep=lambda _: None) as session:
-        yield IssuerKeySets({"https://stack.example": [{"kid": "own", "kty": "EC"}]}, session, monotonic=watch)
+        found = IssuerKeySets({"https://stack.example": [{"kid": "own", "kty": "EC"}]}, session, monotonic=watch)
+        yield found
+        found.close()
 
 
 def issuer(provider: Provider) -> Issuer:
@@ -212,6 +215,43 @@ def test_tokens_that_name_one_issuer_share_one_fetch_and_whoever_goes_away_ends_
     asyncio.run(many())
     assert keys.find(issuer(provider), "key-1") == provider.keys[0]
     assert len(provider.log) == 2
+
+
+class HeldProvider(Provider):
+    """One that answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def serve(self, seen) -> Reply:
+        self.asked.set()
+        assert self.let.wait(60)
+        return super().serve(seen)
+
+
+def fetching_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("sigkit-keys")}
+
+
+def test_close_waits_for_the_fetch_that_runs_and_leaves_no_thread(keys):
+    before = fetching_threads()
+    with HeldProvider() as held:
+        asking = threading.Thread(target=lambda: asyncio.run(keys.refresh(issuer(held), "key-1")))
+        asking.start()
+        assert held.asked.wait(60)
+        held.let.set()
+        keys.close()
+        assert keys.find(issuer(held), "key-1") == held.keys[0]
+        asking.join()
+    assert fetching_threads() == before
+
+
+def test_nothing_is_fetched_after_close(keys, provider):
+    keys.close()
+    with pytest.raises(RuntimeError):
+        find_key(keys, issuer(provider), "key-1")
+    assert not provider.log
 
 
 def test_authority_of_an_issuer_s_server_may_be_one_s_own(keys, tmp_path):
