@@ -12,6 +12,7 @@ Source: OpenID Connect Discovery 1.0 sections 3, 4; RFC 7517 section 5.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from sigkit.net.address import Deadline, Nearness
 from sigkit.net.session import Call, NetOptions, Session
 from sigkit.net.url import parse_url
 from sigkit.strict import parse_json
+from sigkit.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +40,8 @@ _FETCH_S: Final = 5.0
 _DOCUMENT_BYTES: Final = 256 << 10
 _MOST_KEYS: Final = 100
 _THREADS: Final = 16  # of which an issuer has one
+_LINE_CHARACTERS: Final = 1000
+_LOG: Final = logging.getLogger("sigkit.services")
 
 
 class _Kept(Data):
@@ -66,6 +70,7 @@ class IssuerKeySets:
         self._session = session
         self._monotonic = monotonic
         self._kept: dict[str, _Kept | _Failed] = {}
+        self._told: dict[str, str] = {}  # the code of what fails, by issuer, that the operator has been told
         self._fetches: dict[str, asyncio.Future[None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "sigkit-keys")
 
@@ -115,14 +120,23 @@ class IssuerKeySets:
         try:
             keys = self._fetch(issuer)
         except SigkitError as err:
+            self._tell_failure(issuer.url, err)
             now = self._monotonic()
             if isinstance(kept, _Kept) and now - kept.fetched < KEPT_S:
                 self._kept[issuer.url] = _Kept(kept.keys, kept.fetched, now)
             else:
                 self._kept[issuer.url] = _Failed(err, now)
         else:
+            if self._told.pop(issuer.url, ""):
+                _LOG.warning("the keys of the issuer %s can be fetched again", escape(issuer.url))
             now = self._monotonic()
             self._kept[issuer.url] = _Kept(keys, now, now)
+
+    def _tell_failure(self, url: str, err: SigkitError) -> None:
+        """Tell the operator, who learns it from users else; once, until it fails otherwise: anybody can send tokens that name an issuer."""
+        if self._told.get(url) != err.code:
+            self._told[url] = err.code
+            _LOG.error("the keys of the issuer %s cannot be fetched: %s", escape(url), escape(str(err), _LINE_CHARACTERS))
 
     def _fetch(self, issuer: Issuer) -> Mapping[str, Mapping[str, Json]]:
         if not issuer.ca_file:

@@ -170,6 +170,34 @@ def test_issuer_that_is_down_is_UNAVAIL_and_asked_again_after_a_while(keys, prov
     assert find_key(keys, issuer(provider), "key-1") == provider.keys[0]
 
 
+def test_operator_is_told_once_that_keys_cannot_be_had_and_once_that_they_can_again(keys, provider, watch, caplog):
+    told = []
+    for seconds in (0, 10, 20, 30):
+        provider.forget()
+        provider.on("GET", DISCOVERY).status(503) if seconds < 20 else provider.on("GET", DISCOVERY).answer(b"null")
+        watch.seconds = seconds
+        refused(keys, provider)
+        told.append([(record.levelname, provider.url in record.message, record.message.count("SK-")) for record in caplog.records])
+        caplog.clear()
+    assert told == [[("ERROR", True, 1)], [], [("ERROR", True, 1)], []]
+    provider.forget()
+    for later in (40, 40 + KEPT_S):
+        watch.seconds = later
+        find_key(keys, issuer(provider), "key-1")
+    assert [(record.levelname, provider.url in record.message) for record in caplog.records] == [("WARNING", True)]
+
+
+def test_what_an_issuer_answers_is_escaped_in_the_log(keys, provider, caplog):
+    provider.discovery = {"issuer": "https://x.example/\x1b[2J\u202e"}
+    refused(keys, provider)
+    assert [("\x1b" in record.message, "\u202e" in record.message) for record in caplog.records] == [(False, False)]
+
+
+def test_issuer_that_answers_is_not_in_the_log(keys, provider, caplog):
+    find_key(keys, issuer(provider), "key-1")
+    assert not caplog.records
+
+
 def test_keys_that_are_good_stay_when_a_token_of_an_unknown_key_makes_a_fetch_fail(keys, provider, watch):
     find_key(keys, issuer(provider), "key-1")
     provider.on("GET", DISCOVERY).status(503)
