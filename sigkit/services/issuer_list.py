@@ -10,20 +10,26 @@ Each entry names exactly what its type needs, and may name an audience other tha
 TLS certificate. CI providers that Fulcio knows have their templates here, so that their certificates say the same as those of the public
 instance. For a provider's own site speaks only the provider's own issuer: another's entry says where its pages are.
 
+What can never work is refused when the list is read, with its place in the file: whom it concerns would learn it else, token by token.
+
 Source: sigstore/fulcio config/identity/config.yaml; docs/oid-info.md.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from sigkit import durable
 from sigkit.data import NOTHING, Data
 from sigkit.errors import Place, UnnamableIdentity
+from sigkit.net.address import is_loopback_name
 from sigkit.net.url import Origin, parse_url
 from sigkit.services.issuers import (
     AUDIENCE,
+    DOMAIN,
+    FIELD,
     CiIssuer,
     EmailIssuer,
     Issuer,
@@ -145,22 +151,22 @@ _PROVIDERS: Final = {
 }
 
 
-def load_issuers(path: str) -> tuple[Issuer, ...]:
-    """Read the list of issuers at `path`.
+def load_issuers(path: str, own: str = "") -> tuple[Issuer, ...]:
+    """Read the list of issuers at `path`, of the stack whose URL is `own`.
 
     Raises:
         FileUnreadable: (UNAVAIL).
         SigkitError: (PARSE, LIMIT, NET) malformed.
     """
     place = Place.operator(path)
-    return parse_issuers(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
+    return parse_issuers(durable.read(path, most_bytes=_FILE_BYTES, place=place), place, own)
 
 
-def parse_issuers(raw: bytes, place: Place) -> tuple[Issuer, ...]:
-    """Parse a list of issuers.
+def parse_issuers(raw: bytes, place: Place, own: str = "") -> tuple[Issuer, ...]:
+    """Parse a list of issuers, of the stack whose URL is `own`.
 
     Raises:
-        SigkitError: (PARSE, LIMIT, NET) malformed, or one issuer twice.
+        SigkitError: (PARSE, LIMIT, NET) malformed, one issuer twice, the stack's own, or one that can never work.
     """
     document = parse_json(raw, most_bytes=_FILE_BYTES, place=place).only(("schema", "issuers"))
     if document.member("schema").text() != SCHEMA:
@@ -168,6 +174,8 @@ def parse_issuers(raw: bytes, place: Place) -> tuple[Issuer, ...]:
     found: dict[str, Issuer] = {}
     for item in document.member("issuers").items(_MOST_ISSUERS):
         issuer = _parse_issuer(item)
+        if own and issuer.url.rstrip("/") == own.rstrip("/"):
+            item.member("url").fail("this is the stack itself, which takes its own tokens without an entry")
         if issuer.url in found:
             item.member("url").fail("an issuer is there twice")
         found[issuer.url] = issuer
@@ -176,7 +184,11 @@ def parse_issuers(raw: bytes, place: Place) -> tuple[Issuer, ...]:
 
 def _parse_issuer(item: Cursor) -> Issuer:
     url = item.member("url")
-    parse_url(url.text(), url.at())  # compared letter by letter, so kept as it is written
+    parsed = parse_url(url.text(), url.at())  # compared letter by letter, so kept as it is written
+    if "?" in parsed.target:
+        url.fail("a URL with a query, below which no discovery is", expected="scheme, host and path")
+    if parsed.origin.scheme == "http" and not is_loopback_name(parsed.origin.host):
+        url.fail("plain HTTP to another machine, by which no keys are fetched", expected=f"https://{parsed.origin.authority}")
     kind = item.member("type")
     parser = _TYPES.get(kind.text())
     if parser is None:
@@ -184,6 +196,8 @@ def _parse_issuer(item: Cursor) -> Issuer:
     names, parse = parser
     item.only(("url", "type", "audience", "caFile", *names))
     audience, ca_file = item.find("audience"), item.find("caFile")
+    if audience is not None and not audience.text():
+        audience.fail("no audience", expected=f"{AUDIENCE}, or whatever its tokens are for")
     if ca_file is not None and not os.path.isabs(ca_file.text()):
         ca_file.fail("a relative path, which depends on where the stack is started", expected="/…")
     return Issuer(url.text(), parse(item, url.text()), audience.text() if audience else AUDIENCE, ca_file.text() if ca_file else "")
@@ -193,6 +207,10 @@ def _parse_ci(item: Cursor, _: str) -> IssuerKind:
     extensions, subject = item.find("extensions"), item.member("subject")
     if "}{" in subject.text():
         subject.fail("nothing between two claims: two jobs could get one name", expected="{team}/{job}")
+    _check_template(subject, subject.text())
+    # With any claims: they are text that could stand for a host, a port or a part of a path. One that stands first brings the host.
+    if not subject.text().startswith("{") and not _written(FIELD.sub("1", subject.text())):
+        subject.fail("no URI, whatever the claims are", expected="https://ci.example/{job}, and nothing that is escaped")
     return CiIssuer(subject.text(), _numbered(extensions) if extensions else {})
 
 
@@ -201,8 +219,22 @@ def _numbered(extensions: Cursor) -> dict[int, str]:
     for name, template in extensions.texts(_MOST_EXTENSIONS).items():
         if name not in _NUMBERS:
             extensions.fail(f"unknown extension {name[:80]!r}", expected=", ".join(_NUMBERS), got=name[:80])
+        _check_template(extensions.member(name), template)
         found[_NUMBERS[name]] = template
     return found
+
+
+def _check_template(where: Cursor, template: str) -> None:
+    if set("{}") & set(FIELD.sub("", template)):
+        where.fail("a brace that is not one of a pair around a claim", expected="{claim}")
+
+
+def _written(text: str) -> str:
+    """Return the URI that this text means without claims, or "" if it is none."""
+    try:
+        return write_uri(text)
+    except UnnamableIdentity:
+        return ""
 
 
 def _parse_provider(provider: _Provider) -> Callable[[Cursor, str], IssuerKind]:
@@ -224,11 +256,7 @@ def _parse_web(provider: _Provider, item: Cursor, url: str) -> str:
     place = given or item.member("url")
     web = given.text() if given else provider.web or url
     parse_url(web, place.at())
-    try:
-        plain = write_uri(web) == web and "?" not in web
-    except UnnamableIdentity:
-        plain = False
-    if not plain:
+    if "?" in web or _written(web) != web:
         place.fail("no name of a page begins like this", expected="scheme, host and path, and nothing that is escaped", got=web)
     return web.rstrip("/")
 
@@ -236,17 +264,31 @@ def _parse_web(provider: _Provider, item: Cursor, url: str) -> str:
 def _parse_subject_domain(item: Cursor, _: str) -> IssuerKind:
     domain = item.member("subjectDomain")
     url = parse_url(domain.text(), domain.at())
-    if url.target != "/" or domain.text().endswith("/"):
+    if url.target != "/" or domain.text().endswith("/") or _written(domain.text()) != domain.text():
         domain.fail("scheme and host only", expected=str(url.origin))
     return UriIssuer(domain.text())
+
+
+def _parse_user_domain(item: Cursor, _: str) -> IssuerKind:
+    domain = item.member("subjectDomain")
+    if not re.fullmatch(DOMAIN, domain.text()):
+        domain.fail("no domain", expected="acme.example")
+    return UsernameIssuer(domain.text())
+
+
+def _parse_trust_domain(item: Cursor, _: str) -> IssuerKind:
+    domain = item.member("trustDomain")
+    if not re.fullmatch(DOMAIN, domain.text()) or domain.text() != domain.text().lower():
+        domain.fail("no trust domain", expected="acme.example, in small letters and without spiffe://")
+    return SpiffeIssuer(domain.text())
 
 
 _TYPES: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Cursor, str], IssuerKind]]]] = {
     "ci": (("subject", "extensions"), _parse_ci),
     "email": ((), lambda *_: EmailIssuer()),
     "kubernetes": ((), lambda *_: KubernetesIssuer()),
-    "spiffe": (("trustDomain",), lambda item, _: SpiffeIssuer(item.member("trustDomain").text())),
+    "spiffe": (("trustDomain",), _parse_trust_domain),
     "uri": (("subjectDomain",), _parse_subject_domain),
-    "username": (("subjectDomain",), lambda item, _: UsernameIssuer(item.member("subjectDomain").text())),
+    "username": (("subjectDomain",), _parse_user_domain),
     **{name: (("web",), _parse_provider(provider)) for name, provider in _PROVIDERS.items()},
 }

@@ -44,11 +44,12 @@ CLAIM_NAMES: Final = tuple(_OWN.values())
 _NAME_CHARACTERS: Final = 2048
 _PLACE: Final = Place("identity token")
 _EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+DOMAIN: Final = r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
 _PLAIN: Final = r"[A-Za-z0-9._~!$&'()*+,;=:@/\[\]-]"  # what Go leaves as it is in a path of nothing else
 _WRITTEN: Final = rf"(?:{_PLAIN}|%[0-9A-Fa-f]{{2}})"
 _URI: Final = re.compile(
     r"(?P<origin>[a-z][a-z0-9+.-]{0,30}://"
-    r"(?:(?=[^/:]{1,253}(?:[/:]|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|\[(?P<address>[0-9A-Fa-f:.]{2,45})\])(?::[0-9]{1,5})?)"
+    rf"(?:(?=[^/:]{{1,253}}(?:[/:]|$)){DOMAIN}|\[(?P<address>[0-9A-Fa-f:.]{{2,45}})\])(?::[0-9]{{1,5}})?)"
     # Go leaves out an empty fragment: `main#` would be `main`.
     rf"(?:/{_WRITTEN}*(?:\?(?:{_WRITTEN}|\?)*)?(?:#(?:{_WRITTEN}|\?)+)?)?"
 )
@@ -56,7 +57,7 @@ _PATH: Final = (re.compile(f"{_PLAIN}*"), "$&+,/:;=@")  # what is left whole, an
 _FRAGMENT: Final = (re.compile(rf"(?:{_PLAIN}|\?)*"), "$&+,/:;=@?!()*")
 _SPIFFE_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)*")  # SPIFFE-ID section 2.2
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
-_FIELD: Final = re.compile(r"\{([^{}]+)\}")
+FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
 class Subject(Data):
@@ -222,12 +223,12 @@ def fill(template: str, claims: Cursor) -> str:
     Raises:
         UnnamableIdentity: (IDENT) a claim is missing, or is no text, whole number or truth value.
     """
-    return _FIELD.sub(lambda found: _claim(found[1], claims), template)
+    return FIELD.sub(lambda found: _claim(found[1], claims), template)
 
 
 def _name_by(template: str, claims: Cursor) -> str:
     """Put claims into the template of a name, of which two jobs never get the same: where a claim ends is seen by what follows it."""
-    for found in _FIELD.finditer(template):
+    for found in FIELD.finditer(template):
         value, follows = _claim(found[1], claims), template[found.end() : found.end() + 1]
         if follows and follows in value:
             raise _unnamable(f"the claim {found[1]} contains what ends it in the issuer's template", f"no {follows!r} in it", value)

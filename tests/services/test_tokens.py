@@ -619,8 +619,10 @@ def test_list_takes_every_type():
         pytest.param([{"url": ISSUER, "type": "uri", "subjectDomain": "https://a/b"}], id="a domain with a path"),
         pytest.param([{"url": "issuer", "type": "email"}], id="no URL"),
         pytest.param([{"url": ISSUER, "type": "email", "caFile": "ca.crt"}], id="a relative path"),
-        pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"issuer": "y"}}], id="another's issuer"),
-        pytest.param([{"url": ISSUER, "type": "ci", "subject": "x", "extensions": {"tokenSubject": "y"}}], id="another subject"),
+        pytest.param([{"url": ISSUER, "type": "ci", "subject": "https://x/{a}", "extensions": {"issuer": "y"}}], id="another's issuer"),
+        pytest.param(
+            [{"url": ISSUER, "type": "ci", "subject": "https://x/{a}", "extensions": {"tokenSubject": "y"}}], id="another subject"
+        ),
         pytest.param([{"url": ISSUER, "type": "ci", "subject": "https://x/{team}{job}"}], id="two claims in one"),
         pytest.param({}, id="no list"),
     ],
@@ -628,6 +630,63 @@ def test_list_takes_every_type():
 def test_list_that_is_wrong_is_refused(issuers):
     with pytest.raises(SigkitError):
         parse_issuers(json.dumps({"schema": SCHEMA, "issuers": issuers}).encode(), Place("issuers.json"))
+
+
+NO_SUBJECTS = (
+    *("", "x", "{", "https://x/{job", "https://x/job}", "https://x/{{job}}", "https://x/{}", "https://x/{a}/50%", "https://x/%41/{a}"),
+    *("/{job}", "https://x/{a}?b c", "https:///{job}", "https://x#{job}", "https://{a}..x/", "https://x/{a}#", "HTTPS://x/{a}"),
+)
+SUBJECTS = (
+    *("https://{team}.ci.example:{port}/{job}?{a}#{b}", "{job_url}", "{site}/{job}", "https://ci.example/static", "https://[::1]/{a}"),
+    *("x-ci://{job}/a b/ö", "https://ci.example/{job?}"),
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "where"),
+    [
+        ({"url": "http://ci.example", "type": "email"}, "url"),
+        ({"url": "http://10.0.0.1:8080", "type": "email"}, "url"),
+        ({"url": "https://ci.example/?realm=x", "type": "email"}, "url"),
+        ({"url": "https://ci.example/#x", "type": "email"}, "url"),
+        ({"type": "email", "audience": ""}, "audience"),
+        *(
+            ({"type": type_, member: domain}, member)
+            for type_, member in (("username", "subjectDomain"), ("spiffe", "trustDomain"))
+            for domain in ("", "a\nb", "a..b", ".a", "a.", "https://a", "spiffe://a", "a/b", "a:80", "a!b", "ö.example", "a b")
+        ),
+        ({"type": "spiffe", "trustDomain": "Acme.example"}, "trustDomain"),
+        *(
+            ({"type": "uri", "subjectDomain": domain}, "subjectDomain")
+            for domain in ("", "a", "https://a.", "https://a..b", "https://a?b", "//a")
+        ),
+        *(({"type": "ci", "subject": subject}, "subject") for subject in NO_SUBJECTS),
+        ({"type": "ci", "subject": "https://x/{job}", "extensions": {"buildTrigger": "{unclosed"}}, "extensions.buildTrigger"),
+    ],
+)
+def test_entry_that_can_never_work_is_refused_with_its_place(entry, where):
+    with pytest.raises(SigkitError) as caught:
+        listed({"url": "https://a.example", "type": "email"}, {"url": ISSUER} | entry)
+    assert (caught.value.place.source, caught.value.place.inside) == ("issuers.json", f"$.issuers[1].{where}")
+
+
+def test_entry_on_loopback_may_do_without_TLS():
+    urls = ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "http://ci.localhost")
+    assert [issuer.url for issuer in listed(*({"url": url, "type": "email"} for url in urls))] == list(urls)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_subject_that_some_claims_make_a_URI_is_taken(subject):
+    assert listed({"url": ISSUER, "type": "ci", "subject": subject})
+
+
+@pytest.mark.parametrize("url", ["https://stack.example", "https://stack.example/"])
+def test_stack_s_own_issuer_is_in_no_list(url):
+    raw = json.dumps({"schema": SCHEMA, "issuers": [{"url": url, "type": "email"}]}).encode()
+    assert parse_issuers(raw, Place("issuers.json"))
+    with pytest.raises(WrongShape) as caught:
+        parse_issuers(raw, Place("issuers.json"), "https://stack.example")
+    assert caught.value.place.inside == "$.issuers[0].url"
 
 
 @pytest.mark.attack("two jobs of one name")
