@@ -587,22 +587,21 @@ def test_no_thread_of_a_stack_outlives_its_files(stack):
     assert set(threading.enumerate()) <= before
 
 
-def test_a_foreign_issuer_of_the_operators_list_is_taken_and_cannot_stand_in_for_the_own(stack):
-    (stack.directory / "issuers.json").write_text(
-        json.dumps(
-            {
-                "schema": "sigkit.stack.issuers/1",
-                "issuers": [
-                    {"url": "https://gitlab.acme.example", "type": "gitlab"},
-                    {"url": stack.url, "type": "uri", "subjectDomain": "https://evil.example"},
-                ],
-            }
-        )
-    )
+def list_issuer(stack: stacks.Stack, **entry: str) -> None:
+    (stack.directory / "issuers.json").write_text(json.dumps({"schema": "sigkit.stack.issuers/1", "issuers": [entry]}))
+
+
+def test_a_foreign_issuer_of_the_operators_list_is_taken(stack):
+    list_issuer(stack, url="https://gitlab.acme.example", type="gitlab")
     with running_stack(str(stack.directory)):
-        issuers = {item["issuerUrl"]: item for item in stack.json("GET", "/api/v2/configuration")["issuers"]}
-    assert set(issuers) == {"https://gitlab.acme.example", stack.url}
-    assert "evil" not in json.dumps(issuers[stack.url])
+        issuers = [item["issuerUrl"] for item in stack.json("GET", "/api/v2/configuration")["issuers"]]
+    assert issuers == ["https://gitlab.acme.example", stack.url]
+
+
+def test_no_issuer_of_the_operators_list_stands_in_for_the_stacks_own(stack):
+    list_issuer(stack, url=stack.url, type="uri", subjectDomain="https://evil.example")
+    with pytest.raises(WrongShape, match="the stack itself"), running_stack(str(stack.directory)):
+        pass
 
 
 # --- going on with a backup

@@ -86,13 +86,14 @@ def opened_cores(directory: str, config: StackConfig, clock: Clock) -> Iterator[
         issuer.logins.check()
         session = Session()
         stack.callback(session.close)
-        # The stack's own comes last: no entry of the list takes its place.
-        issuers = [*issuer_list.load_issuers(os.path.join(directory, issuer_list.FILE)), Issuer(config.url, OwnIssuer())]
-        tokens = TokenVerifier(issuers, IssuerKeySets({config.url: issuer.key_set()}, session), clock)
+        issuers = [*issuer_list.load_issuers(os.path.join(directory, issuer_list.FILE), config.url), Issuer(config.url, OwnIssuer())]
+        keys = IssuerKeySets({config.url: issuer.key_set()}, session)
+        tokens = TokenVerifier(issuers, keys, clock)
         log = stack.enter_context(opened_log(directory))
         certificate_log = stack.enter_context(opened_certificate_log(directory, clock))
         authority = CertificateAuthority.open(os.path.join(directory, "ca"), tokens, certificate_log, clock)
         stack.callback(authority.close)  # before the log that it writes to
+        stack.callback(keys.close)
         repository = clients.open_repository(directory)
         yield (
             (
