@@ -18,7 +18,7 @@ from sigkit.errors import DatabaseUnusable, FileUnreadable, FileUnwritable, Lock
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import IO
 
 _FAILPOINTS_VARIABLE = "SIGKIT_FAILPOINTS"
@@ -33,6 +33,9 @@ def failpoint(name: str) -> None:
     if armed:
         _pass_failpoint(name, armed)
 
+
+# What lies in a user's own place beside the images, whichever of them is there first.
+STATE_NAMES = frozenset({"checkpoints", "trust"})
 
 _passages: dict[str, int] = {}
 
@@ -53,19 +56,25 @@ def _pass_failpoint(name: str, armed: str) -> None:
         raise OSError({"enospc": errno.ENOSPC, "eio": errno.EIO}[act], f"failpoint {name}")
 
 
-def state_directory(name: str, variable: str) -> str | None:
-    """Return where this user's files of a kind are kept: where `variable` says, the system's for root, the user's own (XDG) else.
+def home_directory() -> str | None:
+    """Return where this user's files are kept: the system's place for root, the user's own (XDG base directories) else.
 
     None without a home: below the working directory, which may be anybody's, files would wait that count as one's own.
     """
+    if os.geteuid() == 0:
+        return "/var/lib/sigkit"
+    data = os.environ.get("XDG_DATA_HOME", "")
+    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit")
+    return found if found.startswith("/") else None
+
+
+def state_directory(name: str, variable: str) -> str | None:
+    """Return where this user's files of a kind, of `STATE_NAMES`, are kept: where `variable` says, else in the user's own place."""
     named = os.environ.get(variable, "")
     if named:
         return os.path.abspath(named)
-    if os.geteuid() == 0:
-        return f"/var/lib/sigkit/{name}"
-    data = os.environ.get("XDG_DATA_HOME", "")
-    found = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit", name)
-    return found if found.startswith("/") else None
+    home = home_directory()
+    return os.path.join(home, name) if home is not None else None
 
 
 def read(path: str | os.PathLike[str], *, most_bytes: int, place: Place) -> bytes:
@@ -167,6 +176,46 @@ def create_new(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, 
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def create_together(directory: str, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
+    """Put several files into a directory, durably, only if none of them is there.
+
+    A process that is killed in between leaves each file under a second name, by which the next one that does the same knows that they are
+    not all there, and begins anew.
+
+    Raises:
+        FileUnwritable: one is there already, no space, no permission; nothing is left then.
+    """
+    finals = {os.path.join(directory, f".{name}.new"): os.path.join(directory, name) for name in files}
+    try:
+        for second, final in finals.items():
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.lstat(second), os.lstat(final)):
+                    os.unlink(final)
+        for second, data in zip(finals, files.values(), strict=True):
+            write(second, data, mode=mode)
+        _link_all(finals)
+        sync_directory(directory)
+    except OSError as err:
+        raise _unwritable(directory, err) from err
+    finally:
+        for second in finals:
+            with contextlib.suppress(OSError):
+                os.unlink(second)
+
+
+def _link_all(finals: Mapping[str, str]) -> None:
+    linked = []
+    try:
+        for second, final in finals.items():
+            failpoint("durable.together.link")
+            os.link(second, final, follow_symlinks=False)  # unlike rename, link never replaces
+            linked.append(final)
+    except OSError:
+        for final in linked:
+            os.unlink(final)
+        raise
 
 
 def make_directory(path: str, mode: int) -> None:

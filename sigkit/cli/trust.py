@@ -273,7 +273,7 @@ def _tell(
         lines += [escape(line, LINE_CHARACTERS) for line in (lines_of or _lines)(name, root, now)]
     for name, err in failed:
         lines.append(f"{escape(name)}  not updated: {err.code} {escape(err.problem)}")
-        told = (("where", str(err.place)), ("expected", err.expected), ("got", err.got), ("next", err.remedy))
+        told = (("where", str(err.place)), ("expected", err.expected), ("got", err.got), ("next", err.remedy or f"sigkit why {err.code}"))
         lines += [f"  {label:<8}  {escape(text)}" for label, text in told if text]
     problems: list[Json] = [{"name": name, "refusal": error_document(err, err.status())} for name, err in failed]
     output.answer(lines, {"schema": "sigkit.trust/1", "roots": [_encode(name, root, now) for name, root in named], "failed": problems})

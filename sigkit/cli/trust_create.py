@@ -77,7 +77,7 @@ def command(output: Output, described: Described, output_dir: str) -> None:
     """
     from sigkit import durable, limits
     from sigkit.clock import SystemClock
-    from sigkit.errors import Place
+    from sigkit.errors import FileUnwritable, Place
     from sigkit.trust.signing_config import parse_signing_config
     from sigkit.trust.trusted_root import parse_trusted_root
     from sigkit.trust.write import encode_trusted_root
@@ -88,14 +88,15 @@ def command(output: Output, described: Described, output_dir: str) -> None:
     config = _signing_config(described, now)
     parse_signing_config(config, Place.operator("trust create"), limits.DEFAULT)
     files = {TRUSTED_ROOT: raw, SIGNING_CONFIG: config}
-    for name in files:
-        if os.path.lexists(os.path.join(output_dir, name)):
+    try:
+        durable.create_together(output_dir, files)
+    except FileUnwritable as err:
+        if isinstance(err.__cause__, FileExistsError):
             raise click.UsageError(
-                f"{os.path.join(output_dir, name)} is there already, and no file is replaced: name another --output-dir.",
+                f"{err.__cause__.filename2} is there already, and no file is replaced: name another --output-dir.",
                 click.get_current_context(),
-            )
-    for name, content in files.items():
-        durable.create_new(os.path.join(output_dir, name), content, mode=0o644)
+            ) from err
+        raise
     paths = [os.path.join(output_dir, name) for name in files]
     output.answer(
         [f"{'trusted root':<14}  {paths[0]}", f"{'signing config':<14}  {paths[1]}"],

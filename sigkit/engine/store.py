@@ -70,15 +70,10 @@ def default_root() -> str:
     Raises:
         FileUnwritable: (UNAVAIL) the user has no home directory.
     """
-    if os.geteuid() == 0:
-        return "/var/lib/sigkit"
-    data = os.environ.get("XDG_DATA_HOME", "")
-    root = os.path.join(data if data.startswith("/") else os.path.expanduser("~/.local/share"), "sigkit")
-    if not root.startswith("/"):
-        # Below the working directory, which may be anybody's, layers would wait that count as verified.
-        raise FileUnwritable(
-            "this user has no home directory", place=Place.operator(root), remedy="set HOME, or name a directory with --root"
-        )
+    root = durable.home_directory()
+    if root is None:
+        place, remedy = Place("default --root"), "set HOME, or name a directory with --root"
+        raise FileUnwritable("this user has no home directory", place=place, remedy=remedy)
     return root
 
 
@@ -243,7 +238,7 @@ def _close(root: str) -> None:
         raise FileUnwritable("others can write to the store's directory", place=Place(root), expected="mode 0700", got=got, remedy=remedy)
     if mode == 0o700:
         return
-    names = os.listdir(root)
+    names = set(os.listdir(root)) - durable.STATE_NAMES
     if names and "blobs" not in names:
         raise FileUnwritable(
             "the directory holds something else than a store", place=Place.operator(root), remedy="name an empty or absent directory"

@@ -95,11 +95,7 @@ class Monitor:
             FileUnwritable, FileUnreadable, LockTimeout: (UNAVAIL) what was seen cannot be kept, so it was not compared.
         """
         new = verify_head(note, log, place)
-        try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        except OSError as err:
-            message = f"cannot make the directory of checkpoints: {err.strerror}"
-            raise FileUnwritable(message, place=Place(self._directory)) from err
+        durable.make_directory(self._directory, 0o700)
         family, number = _names(new, log)
         path = os.path.join(self._directory, family + number)
         with durable.lock(os.path.join(self._directory, f"{family}.lock")):

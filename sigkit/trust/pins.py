@@ -186,10 +186,10 @@ class Pins:
             self._check_same(name, encoded)
             return
         try:
-            for directory in (os.path.dirname(self.path(name)), self.path(name)):  # `makedirs` gives its mode to the last one alone
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-        except OSError as err:
-            raise FileUnwritable(f"cannot make the directory: {err.strerror}", place=Place.operator(self.path(name))) from err
+            durable.make_directory(self.path(name), 0o700)
+        except FileUnwritable as err:
+            err.place = Place.operator(self.path(name))
+            raise
         with durable.lock(self.path(name, "lock")):
             if os.path.lexists(path):  # another process was first; its files are not touched
                 self._check_same(name, encoded)
@@ -241,11 +241,14 @@ class Pins:
         """Keep what was proved, in place of what was before.
 
         Raises:
-            FileUnwritable: (UNAVAIL) no space, no permission; what was there stays.
+            FileUnwritable: (UNAVAIL) no space, no permission, or more than `load_proved` takes; what was there stays.
         """
         files: dict[str, strict.Json] = {file: strict.encode_base64(raw) for file, raw in sorted(proved.files.items())}
         document: strict.Json = {"schema": CACHE, "checkedAt": format_time(proved.checked), "files": files}
-        durable.write(self.path(name, "cache.json"), strict.encode_json(document), mode=0o600, point="trust.cache")
+        encoded = strict.encode_json(document)
+        if len(encoded) > limits.TRUST_CACHE_BYTES or len(files) > limits.TRUST_CACHE_FILES:
+            raise FileUnwritable(f"more than is read again: {len(files)} files, {len(encoded)} bytes", place=Place(self.path(name)))
+        durable.write(self.path(name, "cache.json"), encoded, mode=0o600, point="trust.cache")
 
 
 def check_pinned(root: bytes, wanted: Digest, place: Place) -> None:

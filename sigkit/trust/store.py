@@ -3,10 +3,14 @@
 What is kept is proved again from the pin, whether there is a network or not. Where a mirror does not answer, the last good state is used as
 long as it is valid, and longer where a policy grants it. A mirror that answers with something wrong is another matter: that is refused,
 whatever is kept. Nothing is written where nothing can be: then what was fetched serves this once.
+
+An update that fails leaves the last good state, and takes two things from it: the roots that it proved, for they revoke keys, and the
+timestamp, behind which no mirror takes this machine back.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from datetime import timedelta
 from enum import Enum
@@ -35,7 +39,7 @@ from sigkit.trust.pins import FilePin, Pins, Proved, TufPin, default_directory, 
 from sigkit.trust.trusted_root import parse_trusted_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -51,6 +55,9 @@ TRUSTED_ROOT: Final = "trusted_root.json"
 SIGNING_CONFIG: Final = "signing_config.v0.2.json"
 _REFRESH_AFTER: Final = timedelta(seconds=limits.TRUST_REFRESH_S)
 _NOTHING: Final = timedelta()
+_TIMESTAMP: Final = "timestamp.json"
+_SEEN_TIMESTAMP: Final = "seen-timestamp.json"  # of an update that failed later: what it names is not here
+_ROOT_FILE: Final = re.compile(r"[1-9][0-9]*\.root\.json")
 _FOLLOW: Final = f"sigkit trust init {bundled.NAME}"
 
 
@@ -87,6 +94,13 @@ class NamedRoot(Data):
     freshness: Freshness | None
 
 
+class _Unkept(Data):
+    """What was proved and serves this process alone, and why it cannot be kept."""
+
+    proved: Proved
+    reason: SigkitError
+
+
 class RootStore:
     """Loads trust roots by name. What a person should know about them stands in `notes` afterwards, what is in order in `details`."""
 
@@ -96,6 +110,7 @@ class RootStore:
         self._clock = clock
         self._sessions = sessions
         self._loaded: dict[tuple[str, Allowance], NamedRoot] = {}
+        self._unkept: dict[str, _Unkept] = {}  # by name
         self.notes: list[str] = []
         self.details: list[str] = []
 
@@ -130,6 +145,7 @@ class RootStore:
         """Fetch a root's newest state, and keep it.
 
         Raises:
+            FileUnwritable, LockTimeout: (UNAVAIL) it was fetched and proved, and cannot be kept.
             SigkitError: as `load`, and as the mirror.
         """
         try:
@@ -138,7 +154,12 @@ class RootStore:
             if name == bundled.NAME:
                 err.remedy = _FOLLOW
             raise
-        return self._of_file(pin) if isinstance(pin, FilePin) else self._update(pin, Wait.WHOLE)
+        if isinstance(pin, FilePin):
+            return self._of_file(pin)
+        updated = self._update(pin, Wait.WHOLE)
+        if pin.name in self._unkept:
+            raise self._unkept[pin.name].reason
+        return updated
 
     def pin_repository(self, name: str, mirror: str, root: bytes, ca_file: str | None = None, root_place: Place | None = None) -> NamedRoot:
         """Pin a TUF repository under a name, if everything that its mirror has now is proved from this root.
@@ -158,7 +179,7 @@ class RootStore:
         pin = TufPin(name, mirror, root, root_place or Place.operator(self._pins.path(name, "root.json")), ca_file)
         ca = durable.read(ca_file, most_bytes=limits.CA_FILE_BYTES, place=Place.operator(ca_file)) if ca_file else None
         if not self._pins.holds(name):
-            self._fetch(pin, None, Wait.WHOLE)
+            self._fetch(pin, self._memory(pin, {}), self._clock.now(), Wait.WHOLE)
         self._pins.pin_repository(name, mirror, root, ca)
         return self._update(pin, Wait.WHOLE)
 
@@ -250,7 +271,7 @@ class RootStore:
             if kept is None:
                 raise
             self.notes.append(f"trusted root {pin.name}: its mirror cannot be asked ({err.problem}); what is kept is used")
-        return self._of_kept(pin, kept, allowance)
+        return self._of_kept(pin, self._kept(pin), allowance)  # which has roots since that the mirror did tell, or is another process's
 
     def _is_due(self, kept: Proved | None, allowance: Allowance) -> bool:
         if kept is None:
@@ -278,8 +299,7 @@ class RootStore:
             )
         now = self._now(kept)
         try:
-            memory = Memory(dict(kept.files), self._pins.path(pin.name, "cache.json"))
-            found = self._read(pin, memory, None, now - allowance.max_expired, kept.checked)
+            found = self._read(pin, self._memory(pin, kept.files), None, now - allowance.max_expired, kept.checked)
         except MetadataExpired as err:
             raise RootTooOld(
                 "the metadata of the trust root has expired, and nothing newer is here",
@@ -289,7 +309,7 @@ class RootStore:
                 remedy=update,
             ) from err
         except SigkitError as err:  # nobody but this machine keeps it
-            err.remedy = err.remedy or f"what is kept here is damaged; {update} fetches it anew"
+            err.remedy = err.remedy or f"what is kept here is damaged, or of keys that a later root revoked; {update} fetches it anew"
             raise
         if found.freshness and found.freshness.expires <= now:
             self.notes.append(
@@ -308,7 +328,8 @@ class RootStore:
     def _kept(self, pin: TufPin) -> Proved | None:
         """Return what is kept; what cannot be used is as if it were not there, and that is said."""
         try:
-            return self._pins.load_proved(pin.name)
+            unkept = self._unkept.get(pin.name)
+            return unkept.proved if unkept else self._pins.load_proved(pin.name)
         except SigkitError as err:
             self.notes.append(f"trusted root {pin.name}: what is kept of it is not used: {err.problem} ({err.place.source})")
             return None
@@ -320,38 +341,51 @@ class RootStore:
 
     def _update(self, pin: TufPin, within: Wait) -> NamedRoot:
         with ExitStack() as stack:
-            locked = True
+            not_locked: SigkitError | None = None
             try:
                 stack.enter_context(durable.lock(self._pins.path(pin.name, "lock"), timeout_s=limits.TRUST_LOCK_S))
             except (FileUnwritable, LockTimeout) as err:
-                locked = False
-                self._note_once(pin, err)
-            found, proved = self._fetch(pin, self._kept(pin), within)
-            if locked:  # else another process may have kept what is newer, and a rollback would pass from then on
-                try:
-                    self._pins.save_proved(pin.name, proved)
-                except FileUnwritable as err:
-                    self._note_once(pin, err)
+                not_locked = err
+            kept = self._kept(pin)
+            now, memory = self._now(kept), self._memory(pin, _newest(kept.files) if kept else {})
+            try:
+                found = self._fetch(pin, memory, now, within)
+            except SigkitError:
+                if kept is not None:
+                    self._keep(pin, Proved(_taken_from(memory.files, kept.files), kept.checked), not_locked)
+                raise
+            self._keep(pin, Proved(memory.files, now), not_locked)
         return found
 
-    def _note_once(self, pin: TufPin, err: SigkitError) -> None:
-        self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {err.problem}")
+    def _keep(self, pin: TufPin, proved: Proved, not_locked: SigkitError | None) -> None:
+        """Keep what was proved: in this process where the disk does not take it, or another process may have kept what is newer."""
+        reason = not_locked
+        if reason is None:
+            try:
+                self._pins.save_proved(pin.name, proved)
+            except FileUnwritable as err:
+                reason = err
+        if reason is None:
+            self._unkept.pop(pin.name, None)
+            return
+        self._unkept[pin.name] = _Unkept(proved, reason)
+        self.notes.append(f"trusted root {pin.name}: fetched for this once; it cannot be kept: {reason.problem}")
 
-    def _fetch(self, pin: TufPin, kept: Proved | None, within: Wait) -> tuple[NamedRoot, Proved]:
+    def _memory(self, pin: TufPin, files: Mapping[str, bytes]) -> Memory:
+        return Memory(dict(files), self._pins.path(pin.name, "cache.json"))
+
+    def _fetch(self, pin: TufPin, memory: Memory, now: datetime, within: Wait) -> NamedRoot:
         from sigkit.trust.mirror import ON_THE_WAY_S, UPDATE_S, NetMirror
 
         if self._sessions is None:
             raise MetadataMissing("no connection is made", place=Place(pin.name))
-        now = self._now(kept)
-        memory = Memory(dict(kept.files) if kept else {}, self._pins.path(pin.name, "cache.json"))
         with self._sessions(pin.ca_file) as session:
             within_s = UPDATE_S if within is Wait.WHOLE else ON_THE_WAY_S
             try:
-                found = self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
+                return self._read(pin, memory, NetMirror(session, pin.mirror, pin.place, within_s=within_s), now, now)
             except MetadataExpired as err:  # fetching it again would change nothing
                 err.remedy = err.remedy or "who runs the mirror has to sign anew; of a stack: sigkit stack up DIR or renew DIR"
                 raise
-        return found, Proved(memory.files, now)
 
     def _read(self, pin: TufPin, memory: Memory, mirror: Mirror | None, when: datetime, checked: datetime) -> NamedRoot:
         """Prove everything from the pin."""
@@ -395,6 +429,25 @@ class Memory:
     def place(self, name: str) -> Place:
         """Return where the file is kept."""
         return Place(self._source, name)
+
+
+def _newest(kept: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return what is kept as an update goes on from it: from the newest timestamp that was seen."""
+    files = dict(kept)
+    seen = files.pop(_SEEN_TIMESTAMP, None)
+    return files if seen is None else {**files, _TIMESTAMP: seen}
+
+
+def _taken_from(proved: Mapping[str, bytes], kept: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return what is kept after an update that failed, which proved these files before.
+
+    Source: TUF specification sections 5.3.8 and 5.4.5, which have roots and the timestamp kept at once. The timestamp is kept beside the
+    one of the last good state, which is whole.
+    """
+    files = {**kept, **{name: raw for name, raw in proved.items() if _ROOT_FILE.fullmatch(name)}}
+    if _TIMESTAMP in proved and proved[_TIMESTAMP] != kept.get(_TIMESTAMP):
+        files[_SEEN_TIMESTAMP] = proved[_TIMESTAMP]
+    return files
 
 
 def find_store(clock: Clock, sessions: Sessions | None) -> RootStore:

@@ -125,7 +125,7 @@ def _is_same(log: TransparencyLog, other: TransparencyLog) -> bool:
 def _parse_log(cursor: Cursor, source: Origin) -> TransparencyLog:
     cursor.only(_LOG_MEMBERS)
     algorithm = cursor.member("hashAlgorithm")
-    if algorithm.value not in {"SHA2_256", 1}:
+    if isinstance(algorithm.value, bool) or algorithm.value not in ("SHA2_256", 1):  # a tuple: JSON has values without a hash
         raise UnsupportedTrustedRoot("a log with a hash that is not read", place=algorithm.at(), expected="SHA2_256")
     key = cursor.member("publicKey").only(("rawBytes", "keyDetails", "validFor"))
     checkpoint_id = cursor.find("checkpointKeyId")

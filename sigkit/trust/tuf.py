@@ -142,7 +142,6 @@ class Client:
             self._root = following
         meta.check_expiry(meta.ROOT, self._root, self._when, self._place(f"{self._root.version}.root.json"))  # 5.3.10
         self._expiries = [self._root.expires]
-        # 5.3.11: what was kept of timestamps and snapshots is read by the new root's keys, so what was signed by lost ones binds nobody.
 
     def _next_root(self, trusted: Root) -> Root | None:
         name = f"{trusted.version + 1}.root.json"
@@ -158,7 +157,9 @@ class Client:
 
     def _load_timestamp(self) -> Timestamp:
         name, raw = _TIMESTAMP, None
-        timestamp = self._kept(name, lambda raw, place: meta.parse_timestamp(self._root, raw, place, None))
+        timestamp = None
+        if not self._is_recovering():
+            timestamp = self._kept(name, lambda raw, place: meta.parse_timestamp(self._root, raw, place, None))
         if self._mirror is not None or timestamp is None:
             raw = self._fetch(name, limits.TUF_TIMESTAMP_BYTES)  # 5.4.1
             fetched = meta.parse_timestamp(self._root, raw, self._place(name), timestamp)  # 5.4.2, 5.4.3
@@ -171,6 +172,14 @@ class Client:
             self._cache.save(name, raw)  # 5.4.5
         self._expiries.append(timestamp.expires)
         return timestamp
+
+    def _is_recovering(self) -> bool:
+        """Tell whether a kept snapshot is of keys that the root does not name any more: then the timestamp with it binds nobody (5.3.11).
+
+        What is of the timestamp's own lost keys is not read by the new ones.
+        """
+        there = self._mirror is not None and self._cache.load("snapshot.json") is not None
+        return there and self._kept("snapshot.json", lambda raw, place: meta.parse_seen_snapshot(self._root, raw, place)) is None
 
     def _load_snapshot(self, timestamp: Timestamp) -> Snapshot:
         named = timestamp.snapshot_meta

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sigkit import durable
 from sigkit.digest import Digest
 from sigkit.keys.private import generate
 from tests.simulators.command import SIGKIT, run_here
@@ -387,6 +388,46 @@ def test_files_for_services_of_one_s_own_are_written(home, instance):
     assert again.returncode == 2
     assert "is there already" in again.stderr
     assert json.loads((home.path / made["signingConfig"]).read_bytes()) == config
+
+
+CREATE = ("trust", "create", "--rekor", "url=https://l.example,public-key=k.pub", "--output-dir", "made")
+CREATED = {"trusted_root.json", "signing_config.json"}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [f"{point}={number}" for point in ("durable.write.rename", "durable.write.directory", "durable.together.link") for number in (1, 2)],
+)
+@pytest.mark.parametrize("end", ["kill", "enospc"])
+def test_both_files_are_made_or_none_and_after_a_killed_run_both_anew(home, point, end):
+    (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())
+    (home.path / "made").mkdir()
+    assert home.start(*CREATE, SIGKIT_FAILPOINTS=f"{point}*{end}").returncode == (-9 if end == "kill" else 3)
+    there = {path.name for path in (home.path / "made").iterdir()}
+    assert there != CREATED
+    assert end == "kill" or not there
+    assert home(*CREATE).returncode == 0
+    assert {path.name for path in (home.path / "made").iterdir() if not durable.is_unfinished(path.name)} == CREATED
+
+
+@pytest.mark.parametrize("name", sorted(CREATED))
+def test_a_file_that_is_there_is_left_and_nothing_is_made_beside_it(home, name):
+    (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())
+    (home.path / "made").mkdir()
+    (home.path / "made" / name).write_text("mine")
+    done = home(*CREATE)
+    assert done.returncode == 2
+    assert f"{name} is there already" in done.stderr
+    assert [path.read_text() for path in (home.path / "made").iterdir()] == ["mine"]
+
+
+def test_an_update_that_cannot_be_kept_has_failed(home, mirror):
+    (home.path / "1.root.json").write_bytes(pinned(mirror))
+    home("trust", "init", "acme", "--mirror", mirror.url, "--root", "1.root.json")
+    done = home.start("trust", "update", SIGKIT_FAILPOINTS="trust.cache.rename=enospc")
+    assert done.returncode == 3
+    assert "not updated" in done.stdout
+    assert "next" in done.stdout
 
 
 @pytest.mark.parametrize(

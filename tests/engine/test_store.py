@@ -129,6 +129,15 @@ def test_directory_of_something_else_is_no_store(tmp_path):
     assert stat.S_IMODE(os.stat(tmp_path / "home").st_mode) == 0o755
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_what_sigkit_keeps_beside_the_images_keeps_no_store_out(tmp_path, mode):
+    for name in ("trust", "checkpoints"):
+        (tmp_path / "sigkit" / name).mkdir(parents=True)
+    (tmp_path / "sigkit").chmod(mode)
+    Store(str(tmp_path / "sigkit"))
+    assert stat.S_IMODE(os.stat(tmp_path / "sigkit").st_mode) == 0o700
+
+
 @pytest.mark.attack("planted store")
 def test_store_is_never_below_the_working_directory_for_want_of_a_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

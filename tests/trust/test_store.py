@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sigkit import durable, limits
+from sigkit.digest import Digest
 from sigkit.errors import (
     FileUnreadable,
     FileUnwritable,
@@ -24,6 +27,7 @@ from sigkit.errors import (
     OtherPin,
     Place,
     RootTooOld,
+    SigkitError,
     TlsFailed,
     UnsafeRootStore,
 )
@@ -35,6 +39,9 @@ from tests.simulators.misbehaving_registry import MisbehavingServer
 from tests.simulators.sigstore import Simulator
 from tests.simulators.tls_identity import TlsIdentity
 from tests.simulators.tuf import DAY, TufSimulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLACE = Place("test")
 
@@ -213,6 +220,117 @@ def test_a_failed_update_changes_nothing_that_is_kept(machine, sim):
     sim.sign("timestamp")
     with pytest.raises(MetadataRolledBack):
         machine.update()
+    assert machine.cache.read_bytes() == before
+
+
+def fail_later(sim: TufSimulator, fault: str) -> None:
+    """Let everything before it be good, and something after the roots be wrong."""
+    match fault:
+        case "no timestamp":
+            del sim.files["timestamp.json"]
+        case "an expired timestamp":
+            sim.timestamp.expires = sim.now - DAY
+            sim.publish()
+        case "no target":
+            sim.targets_files["trusted_root.json"] += b" "
+            sim.publish()
+            for name in [name for name in sim.files if name.startswith("targets/")]:
+                del sim.files[name]
+        case _:
+            sim.targets_files["trusted_root.json"] = b"{}"
+            sim.publish()
+
+
+FAULTS = ["no timestamp", "an expired timestamp", "no target", "a root that is none"]
+
+
+@pytest.mark.attack("revoked keys after a failed update")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_keys_that_a_root_revoked_count_no_more_though_the_update_that_showed_it_failed(machine, sim, root, fault):
+    machine.pin()
+    revoked = {role: list(sim.signers[role]) for role in ("timestamp", "snapshot", "targets")}
+    sim.rotate(*revoked)
+    fail_later(sim, fault)
+    with pytest.raises(SigkitError):
+        machine.update()
+    machine.clock.at += 2 * DAY
+    with pytest.raises(SigkitError):  # what is kept is of revoked keys
+        machine.online()
+    with pytest.raises(MetadataNotSigned):
+        machine.offline()
+    del sim.files["2.root.json"]
+    sim.targets_files["trusted_root.json"] = root
+    sim.timestamp.expires = machine.clock.at + 7 * DAY
+    sim.signers |= revoked
+    sim.publish()
+    with pytest.raises(MetadataNotSigned):
+        machine.update()
+
+
+def test_a_root_that_cannot_be_kept_counts_in_the_process_that_saw_it(machine, sim, monkeypatch):
+    machine.pin()
+    sim.rotate("timestamp")
+    fail_later(sim, "no timestamp")
+    machine.clock.at += 2 * DAY
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", "trust.cache.rename=1*enospc")
+    with pytest.raises(MetadataNotSigned):
+        machine.online()
+
+
+@pytest.mark.parametrize("fault", ["no target", "a root that is none"])
+def test_no_mirror_goes_back_behind_a_timestamp_of_an_update_that_failed_later(machine, sim, root, fault):
+    machine.pin()
+    sim.publish()
+    older = dict(sim.files)
+    fail_later(sim, fault)
+    with pytest.raises(SigkitError):
+        machine.update()
+    assert machine.offline().root.name == "acme"  # the last good state is whole
+    newer, sim.files = sim.files, older
+    with pytest.raises(MetadataRolledBack):
+        machine.update()
+    assert newer
+    sim.targets_files["trusted_root.json"] = root
+    sim.publish()
+    assert machine.update().freshness == machine.offline().freshness
+    assert b"seen-timestamp" not in machine.cache.read_bytes()
+
+
+class Meanwhile:
+    """A clock that lets something happen when it is first looked at."""
+
+    def __init__(self, clock: Clock, happen: Callable[[], object]) -> None:
+        self._clock, self._left = clock, [happen]
+
+    def now(self):
+        while self._left:
+            self._left.pop()()
+        return self._clock.now()
+
+
+def test_what_another_process_kept_meanwhile_is_what_is_gone_on_with(machine, sim, root):
+    machine.pin()
+    machine.clock.at += 2 * DAY
+    sim.targets_files["trusted_root.json"] = root + b" "
+    sim.publish()
+
+    def update_and_go_away() -> None:
+        machine.update()
+        sim.files.clear()
+
+    clock = Meanwhile(machine.clock, update_and_go_away)
+    store = RootStore(Pins(str(machine.directory)), clock, quick)
+    assert store.load("acme").root.digest == Digest.of(root + b" ")
+
+
+def test_what_could_not_be_read_again_is_not_kept(machine, sim, monkeypatch):
+    machine.pin()
+    before = machine.cache.read_bytes()
+    sim.publish()
+    monkeypatch.setattr(limits, "TRUST_CACHE_BYTES", len(before) - 1)
+    with pytest.raises(FileUnwritable):
+        machine.update()
+    monkeypatch.undo()
     assert machine.cache.read_bytes() == before
 
 
@@ -431,6 +549,13 @@ def test_a_signing_config_comes_along_where_one_is_published(machine, sim):
     sim.publish()
     assert machine.pin().signing is not None
     assert machine.offline().signing is not None
+
+
+def test_the_directories_above_are_this_users_alone(machine, tmp_path):
+    machine.directory = tmp_path / "share" / "sigkit" / "trust"
+    machine.pin()
+    for path in (tmp_path / "share", tmp_path / "share" / "sigkit", machine.directory, machine.directory / "acme"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 def test_reading_makes_no_directory(machine):

@@ -8,6 +8,7 @@ import hashlib
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -39,6 +40,9 @@ from sigkit.trust.root import Origin, TrustedKey, Window, root_of_keys, with_key
 from sigkit.trust.trusted_root import parse_trusted_root
 from tests.simulators.der import with_serial
 from tests.simulators.sigstore import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Place.operator("root.json")
 RAW = (Path(sigkit.trust.__file__).parent / "public_good.json").read_bytes()
@@ -337,6 +341,26 @@ def test_a_root_that_could_mean_something_else_is_refused_with_the_place(documen
     assert type(caught.value) is error
     assert caught.value.kind in {Kind.ROOT, Kind.PARSE, Kind.LIMIT}
     assert caught.value.place.source == HERE.source
+
+
+def every_place(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Give each place in a document that something stands in: what holds it, and by which name or number."""
+    inside = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    for name, value in list(inside):
+        yield document, name
+        yield from every_place(value)
+
+
+@pytest.mark.parametrize("value", [[], {}, True, 1.5, -1, "", None, [[]]], ids=repr)
+def test_whatever_stands_anywhere_in_a_root_it_is_read_or_refused_by_name(value):
+    document = json.loads(RAW)
+    for holder, name in every_place(document):
+        kept, holder[name] = holder[name], value
+        try:
+            parsed(document)
+        except SigkitError:
+            pass
+        holder[name] = kept
 
 
 def test_a_point_off_the_curve_is_refused_as_SIG():

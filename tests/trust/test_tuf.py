@@ -115,6 +115,20 @@ def test_keys_that_were_lost_hold_nobody_back(machine, sim):
     assert machine.online() == b"the root"
 
 
+@pytest.mark.attack("fast-forward")
+@pytest.mark.parametrize("role", ["timestamp", "snapshot"])
+def test_of_both_roles_that_could_go_ahead_one_new_key_is_enough_to_come_back(machine, sim, role):
+    sim.snapshot.version = 1_000_000
+    if role == "timestamp":
+        sim.timestamp.version, sim.snapshot.version = 1_000_000, 5
+    sim.publish()
+    machine.online()
+    sim.rotate(role)
+    sim.timestamp.version, sim.snapshot.version = (5, sim.snapshot.version) if role == "timestamp" else (sim.timestamp.version, 5)
+    sim.publish()
+    assert machine.online() == b"the root"
+
+
 def test_expiry_of_a_root_is_judged_on_the_last_one_alone(machine, sim):
     machine.when = sim.now + 400 * DAY
     for kind in (sim.targets, sim.snapshot, sim.timestamp):
