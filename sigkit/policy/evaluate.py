@@ -143,6 +143,7 @@ def _leaf(case: Case, require: KeyRequirement | IdentityRequirement, said: Said)
         if not left:
             return Unmet(demand, place, reason(mine))
         mine = left
+    mine.sort(key=lambda fact: (fact.place.source, fact.place.inside))  # the order in which a registry lists them decides nothing
     signers = {signer_id(fact.signer.signer): fact.signer.signer for fact in mine}
     evidence = tuple(dict.fromkeys(fact.place for fact in mine))  # of one piece there are facts under several roots
     return Met(demand, place, tuple(signers[name] for name in sorted(signers)), (), evidence)

@@ -352,6 +352,13 @@ def test_removing_evidence_never_turns_a_deny_into_an_allow(require, name, chose
         assert isinstance(decide([POOL[i] for i in chosen], [BAD, UNREAD], asked, loaded, NOW), Allow)
 
 
+def test_of_several_signatures_by_one_signer_the_verdict_names_all_in_one_order():
+    first, second = facts("a", number=1), facts("a", number=2)
+    decided = verdict(ONE_KEY, first, second), verdict(ONE_KEY, second, first)
+    assert all(isinstance(decision, Allow) for decision in decided)
+    assert decided[0].tree == decided[1].tree
+
+
 def test_the_order_of_evidence_changes_no_verdict():
     found = [facts("a", repository=None), facts("a"), facts("b", predicate=SBOM)]
     verdicts = {type(verdict(threshold(1), *order)) for order in itertools.permutations(found)}
