@@ -23,7 +23,7 @@ from sigkit.data import Data
 from sigkit.errors import LimitError, ParseError, Place, SigkitError
 from sigkit.keys.certificate import read_certificate, refusals
 from sigkit.services import der, pki
-from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.exchange import FOREVER, FRESH, Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import NOT_FOUND, GatewayError, failed, gateway_answer, invalid, read_body, route
 from sigkit.services.log.store import TileLog
 from sigkit.strict import encode_base64, parse_json
@@ -187,8 +187,9 @@ class CertificateLog:
         found = await asyncio.to_thread(self.tiles.find_file, path)
         if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
-        kind = "text/plain; charset=utf-8" if path == "checkpoint" else "application/octet-stream"
-        return whole_answer(200, found, (("Content-Type", kind),))
+        if path == "checkpoint":
+            return whole_answer(200, found, (("Content-Type", "text/plain; charset=utf-8"), FRESH))
+        return whole_answer(200, found, (("Content-Type", "application/octet-stream"), FOREVER))
 
     async def _get_roots(self, _: Request) -> Answer:
         return json_answer(200, {"certificates": [encode_base64(pki.der(self._root))]})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from sigkit.errors import DigestError, LimitError, ParseError, Place, RefError, SigkitError, TooMany
 from sigkit.strict import encode_json
@@ -94,6 +94,11 @@ def content_answer(request: Request, content: Content) -> Answer:
     length = last - first + 1
     part = (("Content-Range", f"bytes {first}-{last}/{content.size}"), ("Content-Length", str(length)))
     return Answer(206, (*headers, *part), Slice(content.file, first, length))
+
+
+# What a cache may do with an answer (RFC 9111): ask each time whether it still holds, or keep it as long as it likes.
+FRESH: Final = ("Cache-Control", "no-cache")
+FOREVER: Final = ("Cache-Control", "public, max-age=31536000, immutable")
 
 
 def length_of(body: Body) -> int:

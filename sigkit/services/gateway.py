@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sigkit.errors import SigkitError, UnavailError
-from sigkit.services.exchange import Answer, Request, json_answer
+from sigkit.services.exchange import FRESH, Answer, Request, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -44,8 +44,8 @@ def failed(err: SigkitError, doing: str = "") -> GatewayError:
 
 
 def gateway_answer(err: GatewayError) -> Answer:
-    """Answer an error."""
-    return json_answer(err.status, {"code": err.code, "message": err.message, "details": []}, err.headers)
+    """Answer an error, which no cache keeps: the tile that is not there yet would not be there for its clients (RFC 9110 section 15.1)."""
+    return json_answer(err.status, {"code": err.code, "message": err.message, "details": []}, (FRESH, *err.headers))
 
 
 async def route(

@@ -26,7 +26,7 @@ from sigkit import durable, limits
 from sigkit.data import NOTHING, Data
 from sigkit.errors import FileUnreadable, FileUnwritable, MalformedKey, Place, SigkitError
 from sigkit.services import pki
-from sigkit.services.exchange import Answer, whole_answer
+from sigkit.services.exchange import FOREVER, FRESH, Answer, whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,11 +49,9 @@ _TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 # for 13 years, and a stack for 10, as the root of its authority does.
 _TICK: Final = timedelta(milliseconds=200)
 _FIRST_ROOT: Final = timedelta(days=730)  # how long the first root of a stack is valid; another would shift the beginning, once for all
-_JSON: Final = (("Content-Type", "application/json"),)
-_CHANGING: Final = (*_JSON, ("Cache-Control", "no-cache"))
-_LASTING: Final = (*_JSON, ("Cache-Control", "public, max-age=31536000, immutable"))
+_JSON: Final = ("Content-Type", "application/json")
 # Not to be kept: 404 is how a client learns that its root is the newest; from a cache it hides the next (RFC 9110 section 15.1).
-_ABSENT: Final = whole_answer(404, b"no such file\n", (("Content-Type", "text/plain"), ("Cache-Control", "no-cache")))
+_ABSENT: Final = whole_answer(404, b"no such file\n", (("Content-Type", "text/plain"), FRESH))
 
 
 class Lifetimes(Data):
@@ -305,7 +303,7 @@ class Repository:
         raw = _find(path)
         if raw is None:
             return _ABSENT
-        return whole_answer(200, raw, _CHANGING if name == "timestamp.json" else _LASTING)
+        return whole_answer(200, raw, (_JSON, FRESH if name == "timestamp.json" else FOREVER))
 
     # --- files ---
 

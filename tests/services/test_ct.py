@@ -219,6 +219,11 @@ def test_submission_that_is_too_long_is_refused(authorities):
     assert ask(authorities.ct, "POST", "/ct/v1/add-pre-chain", b" " * (300 << 10)).status == 413
 
 
+def test_caches_keep_what_lasts_and_nothing_else(authorities):
+    for path, kept in (("checkpoint", "no-cache"), ("tile/0/000.p/1", "public, max-age=31536000, immutable"), ("tile/0/001", "no-cache")):
+        assert headers(ask(authorities.ct, "GET", f"/ct/{path}"))["cache-control"] == kept
+
+
 def test_roots_are_told(authorities):
     (root,) = document(ask(authorities.ct, "GET", "/ct/v1/get-roots"))["certificates"]
     assert base64.b64decode(root) == raw(authorities.ca.chain[-1])

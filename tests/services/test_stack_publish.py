@@ -59,6 +59,15 @@ def test_after_a_publication_that_reached_clients_by_tuf_only_the_next_is_held_t
 
 
 @pytest.mark.attack("evidence dropped without a word")
+def test_a_log_under_another_address_whose_checkpoints_would_have_another_name_is_told_as_left_out(stack, tmp_path):
+    root = json.loads(stack.client("trusted_root.json").read_bytes())
+    root["tlogs"][0]["baseUrl"] = "http://elsewhere.example:8080"
+    (tmp_path / "root.json").write_text(json.dumps(root))
+    with pytest.raises(OldEvidenceDropped, match="left out"):
+        publish(stack, str(tmp_path / "root.json"), stack)
+
+
+@pytest.mark.attack("evidence dropped without a word")
 def test_of_two_publications_at_once_the_later_is_held_to_the_earlier(stack, tmp_path):
     others = stacks.make(tmp_path / "one"), stacks.make(tmp_path / "two")
     roots = [both(stack, other, tmp_path / f"{other.directory.name}.json") for other in others]

@@ -19,7 +19,7 @@ from sigkit import strict
 from sigkit.digest import parse_digest
 from sigkit.errors import Bug, Place, SigkitError
 from sigkit.keys.public import parse_public_key
-from sigkit.services.exchange import Answer, Request, json_answer, whole_answer
+from sigkit.services.exchange import FOREVER, FRESH, Answer, Request, json_answer, whole_answer
 from sigkit.services.gateway import NOT_FOUND, UNAVAILABLE, GatewayError, failed, gateway_answer, invalid, read_body, route
 from sigkit.services.log.hashedrekord import HASH, IDENTITY, KEY, Signed, parse_request
 from sigkit.services.log.index import term_of
@@ -42,9 +42,9 @@ _MOST_WAITING: Final = 4_096  # theirs pushes back at as many
 _MOST_BATCH: Final = 512
 _MOST_FOUND: Final = 1_000
 _PLACE: Final = Place("request")
-_FRESH: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-cache"))
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = (("Content-Type", "application/json"),)
-_FOREVER: Final = (("Content-Type", "application/octet-stream"), ("Cache-Control", "public, max-age=31536000, immutable"))
+_BYTES: Final = ("Content-Type", "application/octet-stream")
 
 
 class RekorV2:
@@ -166,7 +166,7 @@ class RekorV2:
 
     async def _checkpoint(self, request: Request) -> Answer:
         del request
-        return whole_answer(200, self._log.checkpoint().encode("utf-8"), _FRESH)
+        return whole_answer(200, self._log.checkpoint().encode("utf-8"), (_TEXT, FRESH))
 
     async def _health(self, request: Request) -> Answer:
         del request
@@ -179,7 +179,7 @@ class RekorV2:
             return gateway_answer(failed(err))
         if found is None:
             return gateway_answer(GatewayError(404, NOT_FOUND, "Not Found"))
-        return whole_answer(200, found, _FOREVER)
+        return whole_answer(200, found, (_BYTES, FOREVER))
 
 
 def health_answer(logs: Iterable[TileLog]) -> Answer:

@@ -92,7 +92,7 @@ def find_dropped(old: TrustedRoot, new: TrustedRoot, now: datetime) -> Iterator[
     for log in old.logs:
         yield from _dropped("log", log, [item for item in new.logs if _same_log(item, log)], now)
     for log in old.ct_logs:
-        yield from _dropped("certificate log", log, [item for item in new.ct_logs if _same_log(item, log)], now)
+        yield from _dropped("certificate log", log, [item for item in new.ct_logs if _same_key(item, log)], now)
     for authority in old.certificate_authorities:
         same = [item for item in new.certificate_authorities if set(authority.certificates) <= set(item.certificates)]
         yield from _dropped("certificate authority", authority, same, now)
@@ -125,6 +125,10 @@ def _host(url: str) -> str:
 
 
 def _same_log(one: TransparencyLog, other: TransparencyLog) -> bool:
+    return _same_key(one, other) and one.origin == other.origin  # by another address its checkpoints have another name
+
+
+def _same_key(one: TransparencyLog, other: TransparencyLog) -> bool:
     return (one.log_id, one.key.spki) == (other.log_id, other.key.spki)
 
 
