@@ -91,6 +91,14 @@ def is_address(host: str) -> bool:
     return True
 
 
+def is_unspecified(host: str) -> bool:
+    """Tell whether a host is the address that stands for any of a machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def is_loopback_name(host: str) -> bool:
     """Tell whether a host is loopback by its name alone: the only hosts that plain HTTP is used for unasked."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3

@@ -22,7 +22,7 @@ from sigkit import limits
 from sigkit.data import Data
 from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
-from sigkit.net.address import is_address, is_loopback_name
+from sigkit.net.address import is_address, is_loopback_name, is_unspecified
 from sigkit.services.exchange import Answer, Body, Parts, Refused, Request, Slice, error_answer, length_of, whole_answer
 from sigkit.services.leaving import Departures, reader_of
 from sigkit.text import escape
@@ -88,7 +88,7 @@ class App:
             return
         # Clients that join a base URL and a path by hand double the slash (sigstore-python, services' own base URLs).
         path = "/" + scope["path"].lstrip("/")
-        mount = self._find(path)
+        mount = self._find(path) if _is_plain(scope.get("raw_path") or scope["path"].encode(), path) else _NOWHERE
         body = _Body(receive, mount.limits)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         query = scope["query_string"]
@@ -130,9 +130,10 @@ class App:
         if _is_from_a_page(request):
             return _FROM_A_PAGE
         host = _named_host(request)
-        if self._names is None or not host or host in self._names or is_address(host) or is_loopback_name(host):
+        if self._names is None or not host or host in self._names or is_loopback_name(host):
             return None
-        return _MISDIRECTED
+        # 0.0.0.0 and :: reach loopback too, and of what a page asks them for a browser says nothing of the page.
+        return None if is_address(host) and not is_unspecified(host) else _MISDIRECTED
 
     def _find(self, path: str) -> Mount:
         for mount in self._mounts:
@@ -157,6 +158,11 @@ _NO_ROOM: Final = error_answer(
 _MISDIRECTED: Final = whole_answer(
     421, b"this server has another name; its operator may give it yours\n", (("Content-Type", "text/plain"),)
 )
+
+
+def _is_plain(raw: bytes, path: str) -> bool:
+    """Tell whether a path of the registry is written as it is: a proxy that asks in front of `/v2/` who it is compares what it sees."""
+    return raw.startswith(b"/v2") or not path.startswith("/v2")
 
 
 def _is_from_a_page(request: Request) -> bool:

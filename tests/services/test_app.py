@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+from urllib.parse import unquote
 
 import pytest
 
@@ -216,7 +217,8 @@ def test_a_page_that_was_reached_by_a_link_is_answered(method):
 
 @pytest.mark.attack("web page against loopback")
 @pytest.mark.parametrize(
-    "host", ["rebound.example", "rebound.example:5000", "127.0.0.1.rebound.example", "localhost.example", "[::1].example"]
+    "host",
+    ["rebound.example", "rebound.example:5000", "127.0.0.1.rebound.example", "localhost.example", "[::1].example", "0.0.0.0:5000", "[::]"],
 )
 def test_a_page_whose_name_was_made_to_resolve_to_loopback_reads_nothing(host):
     served = Caller(App([Mount("", Named("registry"), BodyLimits(10))], frozenset({"registry.acme.example"})))
@@ -231,6 +233,23 @@ def test_a_server_on_loopback_answers_to_its_addresses_and_its_own_names(host):
     answered = served("GET", "/v2/", b"", {"Host": host} if host else {})
     assert answered is not None
     assert answered.status == 200
+
+
+@pytest.mark.attack("a proxy in front of the registry")
+@pytest.mark.parametrize("raw", ["//v2/", "/%762/", "/v%32/", "/%2fv2/", "///v2/app/manifests/v1"])
+def test_a_path_of_the_registry_is_answered_only_as_a_proxy_compares_it(raw):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    path = unquote(raw)
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": raw.encode(), "query_string": b"", "headers": []}
+    asyncio.run(App([Mount("/v2", Named("registry"), BodyLimits(10))])(scope, receive, send))
+    assert sent[0]["status"] == 404
 
 
 class Failing:
