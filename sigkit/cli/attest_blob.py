@@ -45,6 +45,7 @@ def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, b
     from sigkit.cli.signatory import input_files, open_signatory, prepare
     from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
+    from sigkit.signing.asking import after_publishing
     from sigkit.signing.blob import attest_file
     from sigkit.signing.predicate import parse_predicate
 
@@ -58,7 +59,8 @@ def command(output: Output, file: str, by: SigningFlags, told: PredicateFlags, b
     setup = prepare(output, by)
     with open_signatory(output, setup) as signatory:
         attested = attest_file(content, None if file == STDIN else os.path.basename(file), predicate, signatory, clock)
-    write_output(bundle, attested.bundle)
+    with after_publishing(attested.public, "nothing was written"):
+        write_output(bundle, attested.bundle)
     output.answer(
         [
             *file_lines(output, "attested", file, attested.digest, attested.facts),

@@ -44,6 +44,7 @@ def command(output: Output, file: str, by: SigningFlags, bundle: str | None, out
     from sigkit.cli.signatory import input_files, open_signatory, prepare
     from sigkit.cli.signed_words import signer_document
     from sigkit.clock import SystemClock
+    from sigkit.signing.asking import after_publishing
     from sigkit.signing.blob import sign_file
 
     if not bundle and not output_signature:
@@ -54,14 +55,16 @@ def command(output: Output, file: str, by: SigningFlags, bundle: str | None, out
     with open_signatory(output, setup) as signatory:
         signed = sign_file(content, signatory, SystemClock())
     signature = strict.encode_base64(signed.signature)
-    if bundle:
-        write_output(bundle, signed.bundle)
-    if output_signature:
-        write_output(output_signature, signature.encode("ascii"))
+    written: list[str] = []
+    for path, data in ((bundle, signed.bundle), (output_signature, signature.encode("ascii"))):
+        if path:
+            with after_publishing(signed.public, f"{written[0]} was written" if written else "nothing was written"):
+                write_output(path, data)
+            written.append(path)
     output.answer(
         [
             *file_lines(output, "signed", file, signed.digest, signed.facts),
-            *(f"  written   {escape(path)}" for path in (bundle, output_signature) if path),
+            *(f"  written   {escape(path)}" for path in written),
         ],
         {
             "schema": "sigkit.sign-blob/1",

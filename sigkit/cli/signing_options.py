@@ -47,7 +47,13 @@ signing_options = grouped(
         metavar="FILE",
         help="With --key: its certificate in PEM, by an authority of the trusted root.",
     ),
-    click.option("--cert-chain", type=FILE, callback=filled, metavar="FILE", help="With --cert: the certificates above it in PEM."),
+    click.option(
+        "--cert-chain",
+        type=FILE,
+        callback=filled,
+        metavar="FILE",
+        help="With --cert: those above it in PEM. The trusted root must list them too: no bundle holds them.",
+    ),
     click.option(
         "--signing-config",
         type=FILE,

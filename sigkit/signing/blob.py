@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sigkit.data import Data
 from sigkit.evidence.form import Found, evidence_of_bundle
 from sigkit.limits import DEFAULT
+from sigkit.signing.asking import after_publishing
 from sigkit.signing.finish import verify_finished
 from sigkit.signing.keyed import FileToSign, StatementToSign, check_statement
 from sigkit.signing.payload import statement_for_file
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class SignedFile(Data):
-    """A bundle about the file whose digest this is, the bare signature in it, and what the bundle proves."""
+    """A bundle about the file whose digest this is, the bare signature in it, what the bundle proves, and what is public, as in `Made`."""
 
     digest: Digest
     bundle: bytes
     signature: bytes
     facts: Facts
+    public: tuple[str, ...]
 
 
 def sign_file(content: bytes, signatory: Signatory, clock: Clock, limits: Limits = DEFAULT) -> SignedFile:
@@ -56,6 +58,7 @@ def attest_file(
 def _make(thing: ToSign, artifact: Artifact, signatory: Signatory, clock: Clock, limits: Limits) -> SignedFile:
     check_statement(thing, limits)
     made = signatory.make(thing)
-    evidence = evidence_of_bundle(made.bundle, Found("the bundle just made", None, "file"))
-    facts = verify_finished(evidence, artifact, signatory.root, made.complete, clock, limits)
-    return SignedFile(artifact.digest, made.bundle, made.signature, facts)
+    with after_publishing(made.public, "nothing was written"):
+        evidence = evidence_of_bundle(made.bundle, Found("the bundle just made", None, "file"))
+        facts = verify_finished(evidence, artifact, signatory.root, made.complete, clock, limits)
+    return SignedFile(artifact.digest, made.bundle, made.signature, facts, made.public)

@@ -4,13 +4,15 @@ The request carries a certificate signing request: of it an authority uses the k
 the token's name signed, and which claim that is depends on how the authority sees the issuer, which no client knows.
 
 The certificate is judged by the same code as at verification, at the moment at which it begins: its chain, its purpose, its one name, and
-the promise of a certificate log, each by the trusted root. Then that it certifies this key, and whom the token is about.
+the promise of a certificate log, each by the trusted root. As in the bundle it stands alone: what comes with it is in no bundle, and tells
+only why a path is missing. Then that it certifies this key, and whom the token is about.
 
 Source: sigstore/fulcio fulcio.proto (CreateSigningCertificate), docs/certificate-specification.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +25,9 @@ from sigkit.errors import (
     OtherKeyCertified,
     RequestRefused,
     ServiceNotTrusted,
+    SigkitError,
     TokenNotTaken,
+    UntrustedCertificate,
 )
 from sigkit.keys.pem import parse_pem
 from sigkit.signing.client import Ask, under
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     from sigkit.signing.ephemeral import EphemeralKey
     from sigkit.signing.token import IdentityToken
     from sigkit.trust.root import TrustedRoot
-    from sigkit.verify.facts import IdentitySigner
+    from sigkit.verify.facts import IdentitySigner, TimeFact, Vouched
 
 MARGIN: Final = timedelta(seconds=60)  # of a certificate's life; half of it, where it lives for less than two minutes
 _PATH: Final = "/api/v2/signingCert"
@@ -103,7 +107,7 @@ def judge_certificate(
     """Prove that a certificate is for our key, names whom the token is about, and is the trusted root's.
 
     Args:
-        chain: the certificate, and what came with it; only the trusted root's own authorities count.
+        chain: the certificate, and what came with it; only the certificates that the trusted root lists count.
         key: that will sign.
         token: that was sent for it.
         root: the instance's.
@@ -117,24 +121,26 @@ def judge_certificate(
         UntrustedCertificate: (ROOT), BadSct: (TLOG), and the others of `verify_chain`.
         ServiceNotTrusted: (ROOT) the root has certificate logs, and none of them promised to include it.
     """
-    judged = _judge(chain, key, root, place)
+    judged = _judge(chain, key, root, (), place)
     _check_clock(judged, now, place)
     _check_identity(judged.signer, token, place)
     return judged
 
 
-def judge_own_certificate(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Place) -> Certified:
-    """Prove that a certificate that the user brings is for the key and is the trusted root's.
+def judge_own_certificate(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, now: datetime, place: Place) -> Certified:
+    """Prove that a certificate that the user brings is for the key, is the trusted root's, and is so now.
 
     Raises:
         OtherKeyCertified: (BIND) it is for another key.
+        OutsideCertificate, OutsideAuthority: (TIME) by this machine's clock it, or the authority, is no longer, or not yet.
         SigkitError: as `judge_certificate`.
     """
-    return _judge(chain, key, root, place)
+    return _judge(chain, key, root, (now,), place)
 
 
-def _judge(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Place) -> Certified:
-    from sigkit.verify.chain import parse_signing_certificate, verify_chain
+def _judge(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, more: Sequence[datetime], place: Place) -> Certified:
+    """Judge a certificate at the moment at which it begins, and at `more`."""
+    from sigkit.verify.chain import parse_signing_certificate
     from sigkit.verify.facts import IdentitySigner, Source, TimeFact
 
     signing = parse_signing_certificate(chain, place)
@@ -145,13 +151,31 @@ def _judge(chain: Sequence[bytes], key: PublicKey, root: TrustedRoot, place: Pla
     if not root.certificate_authorities:
         raise ServiceNotTrusted("the trusted root holds no certificate authority", place=place, got=root.name)
     begins, ends = signing.certificate.not_valid_before_utc, signing.certificate.not_valid_after_utc
-    vouched = verify_chain(signing, (TimeFact(begins, "the certificate itself", Source(root.name, root.digest, "")),), root, place)
+    source = Source(root.name, root.digest, "")
+    times = (TimeFact(begins, "the certificate itself", source), *(TimeFact(when, "this machine's clock", source) for when in more))
+    vouched = _vouch(chain, times, root, place)
     if root.ct_logs and not vouched.certificate_logs:
         got = "; ".join(f"{item.what}: {item.why}" for item in vouched.unchecked)
         raise ServiceNotTrusted("no certificate log of the trusted root promised to include the certificate", place=place, got=got)
     if not isinstance(vouched.signer.signer, IdentitySigner):
         raise MalformedCertificate("the certificate names no identity", place=place)
     return Certified(signing.der, vouched.signer.signer, begins, ends)
+
+
+def _vouch(chain: Sequence[bytes], times: Sequence[TimeFact], root: TrustedRoot, place: Place) -> Vouched:
+    """Prove that the root's own certificates lead to the first of the chain; if only the others do, that is said."""
+    from sigkit.verify.chain import parse_signing_certificate, verify_chain
+
+    try:
+        return verify_chain(parse_signing_certificate(chain[:1], place), times, root, place)
+    except UntrustedCertificate as err:
+        with contextlib.suppress(SigkitError):
+            verify_chain(parse_signing_certificate(chain, place), times, root, place)
+            err.problem = (
+                "the trusted root lists the authority without the certificates between it and the signer's, and no bundle holds them"
+            )
+            err.remedy = "take a trusted root that lists them; of your own authority: trust create, certificate-chain=FILE, the anchor last"
+        raise
 
 
 def _check_clock(judged: Certified, now: datetime, place: Place) -> None:

@@ -53,11 +53,15 @@ class Complete(Data):
 
 
 class Made(Data):
-    """A bundle, byte for byte as it is to be stored, the bare signature in it, and what the bundle must prove."""
+    """A bundle, byte for byte as it is to be stored, the bare signature in it, and what the bundle must prove.
+
+    `public` says in sentences what is public by now, for whatever fails after it.
+    """
 
     bundle: bytes
     signature: bytes
     complete: Complete
+    public: tuple[str, ...] = ()
 
 
 class Signatory(Protocol):

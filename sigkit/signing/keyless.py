@@ -13,10 +13,10 @@ from sigkit.data import Data
 from sigkit.errors import SigkitError
 from sigkit.evidence.bundle import V03, Bundle, CertificateMaterial, KeyMaterial, write_bundle
 from sigkit.net.secrets import hide_secrets
+from sigkit.signing.course import Course, RunsOut
 from sigkit.signing.ephemeral import EphemeralKey
 from sigkit.signing.finish import is_complete, same_signer
 from sigkit.signing.fulcio import judge_certificate, judge_own_certificate, request_certificate
-from sigkit.signing.instance import RunsOut
 from sigkit.signing.keyed import OWN_KEY, Complete, Made, StatementToSign, content_of, hint_of, key_signer, message_of
 from sigkit.signing.stated import ENDLESS, Lifetime
 from sigkit.signing.token import check_token
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from sigkit.errors import Place
     from sigkit.evidence.bundle import Material
     from sigkit.keys.private import Signer
+    from sigkit.signing.course import Vouchers
     from sigkit.signing.fulcio import Certified
-    from sigkit.signing.instance import Instance, Vouchers
+    from sigkit.signing.instance import Instance
     from sigkit.signing.keyed import ToSign
     from sigkit.signing.token import IdentityToken
     from sigkit.trust.root import TrustedRoot
     from sigkit.trust.signing_config import Service
-    from sigkit.verify.facts import Facts
+    from sigkit.verify.facts import Facts, IdentitySigner, KeySigner
 
 
 class Publication(Data):
@@ -95,39 +96,42 @@ class KeylessSignatory:
 
         Raises:
             NotAgreed: (IDENT) nothing was sent.
-            SigkitError: as `Instance.vouch`, `request_certificate` and `judge_certificate`.
+            SigkitError: as `Course.vouch`, `request_certificate` and `judge_certificate`.
         """
-        self._consent(_publication(_who(self._token), self._authorities, self._instance))
+        self._consent(_publication(_who(self._token), self._authorities.services, self._instance))
+        course = Course(self._instance)
         while True:
-            key, certified = self._certify()
+            key, certified = self._certify(course)
             signature = key.sign(message_of(thing))
             try:
-                vouchers = self._instance.vouch(_logged(thing, signature, key, certified.der), certified.lifetime)
+                vouchers = course.vouch(_logged(thing, signature, key, certified.der), certified.lifetime)
             except RunsOut:
                 self._instance.client.watcher.note("the certificate ends before the services answer: taking a new one")
                 continue
-            complete = Complete(certified.signer, self._instance.log_count, self._instance.stamp_count)
-            return Made(_bundle(CertificateMaterial((certified.der,)), thing, signature, key, vouchers), signature, complete)
+            complete = _complete(certified.signer, self._instance)
+            bundle = _bundle(CertificateMaterial((certified.der,)), thing, signature, key, vouchers)
+            return Made(bundle, signature, complete, course.public)
 
     def has_made(self, facts: Facts) -> bool:
         """Say no."""
         del facts
         return False
 
-    def _certify(self) -> tuple[EphemeralKey, Certified]:
+    def _certify(self, course: Course) -> tuple[EphemeralKey, Certified]:
         """Get a certificate for a new key, from the first authority that gives a good one."""
         check_token(self._token, self._audience, self._instance.clock.now(), self._place)
         key = EphemeralKey()
 
-        def ask(service: Service) -> Certified:
+        def ask(service: Service) -> tuple[Certified, str]:
             try:
                 chain, place = request_certificate(self._instance.client, service.url, self._token, key)
-                return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place)
+                course.tell_certificate(self._token.identity)
+                return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place), service.url
             except SigkitError as err:
                 hide_secrets(err, (self._token.raw,))
                 raise
 
-        (certified,) = self._instance.enough("certificate authority", self._authorities, 1, ask)
+        (certified,) = course.enough(self._authorities, ask)
         return key, certified
 
 
@@ -155,32 +159,33 @@ class ServiceSignatory:
         self._certified: Certified | None = None
         if chain:
             instance.check_times()
-            self._certified = judge_own_certificate(chain, key.public, instance.root, place)
+            self._certified = judge_own_certificate(chain, key.public, instance.root, instance.clock.now(), place)
         self._key = key
         self._instance = instance
         self._consent = consent
         signer = self._certified.signer if self._certified else key_signer(key.public)
-        self.publishes = bool(instance.log_count)
+        self.publishes = bool(instance.logs.count)
         self.repeats = True
-        self._complete = Complete(signer, instance.log_count, instance.stamp_count)
+        self._complete = _complete(signer, instance)
 
     def make(self, thing: ToSign) -> Made:
         """Sign.
 
         Raises:
             NotAgreed: (IDENT) nothing was sent.
-            SigkitError: as `Instance.vouch`.
+            SigkitError: as `Course.vouch`.
         """
-        if self._instance.log_count:
+        if self._instance.logs.count:
             who = self._certified.signer.subject if self._certified else f"key {self._key.public.fingerprint}"
             self._consent(_publication(_Who(who), (), self._instance))
         signature = self._key.sign(message_of(thing))
         der = self._certified.der if self._certified else None
         # One's own certificate lives for months: services are waited for as long as they may take.
         lifetime = Lifetime(self._certified.lifetime.valid) if self._certified else ENDLESS
-        vouchers = self._instance.vouch(_logged(thing, signature, self._key, der), lifetime)
+        course = Course(self._instance)
+        vouchers = course.vouch(_logged(thing, signature, self._key, der), lifetime)
         material = CertificateMaterial((der,)) if der is not None else KeyMaterial(hint_of(self._key.public))
-        return Made(_bundle(material, thing, signature, self._key, vouchers), signature, self._complete)
+        return Made(_bundle(material, thing, signature, self._key, vouchers), signature, self._complete, course.public)
 
     def has_made(self, facts: Facts) -> bool:
         """Tell whether this signer made it, with as much beside it as would be there now."""
@@ -201,10 +206,15 @@ def _who(token: IdentityToken) -> _Who:
 
 
 def _publication(by: _Who, authorities: Sequence[Service], instance: Instance) -> Publication:
-    first = (*authorities[:1], *instance.logs[: instance.log_count])
-    spare = (*authorities[1:], *instance.logs[instance.log_count :])
+    logs, count = instance.logs.services, instance.logs.count
+    first = (*authorities[:1], *logs[:count])
+    spare = (*authorities[1:], *logs[count:])
     urls = tuple(dict.fromkeys(service.url for service in first))
     return Publication(by.who, by.issuer, urls, tuple(service.url for service in spare), by.job, by.user_name)
+
+
+def _complete(signer: KeySigner | IdentitySigner, instance: Instance) -> Complete:
+    return Complete(signer, instance.logs.count, instance.authorities.count)
 
 
 def _logged(thing: ToSign, signature: bytes, key: Signer, certificate: bytes | None) -> Logged:

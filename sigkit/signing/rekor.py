@@ -29,13 +29,13 @@ from sigkit.verify.signature import OverBytes
 
 if TYPE_CHECKING:
     from sigkit.signing.client import Client, Patience
-    from sigkit.signing.stated import StatedTimes
     from sigkit.strict import Json
     from sigkit.tlog.entry import LogEntry
     from sigkit.tlog.entry_v2 import Verifier
-    from sigkit.trust.root import TrustedRoot
+    from sigkit.trust.root import TransparencyLog, TrustedRoot
     from sigkit.trust.signing_config import Service
     from sigkit.verify.entries import Logged
+    from sigkit.verify.facts import InclusionFact, TimeFact
 
 V1: Final = 1
 V2: Final = 2
@@ -45,35 +45,42 @@ _PATH_V2: Final = "/api/v2/log/entries"
 _CONFLICT: Final = 409
 
 
-def log_signature(client: Client, service: Service, logged: Logged, root: TrustedRoot, stated: StatedTimes, until: Patience) -> LogEntry:
-    """Have a signature logged, and return the entry, proved.
+def request_entry(client: Client, service: Service, logged: Logged, root: TrustedRoot, until: Patience) -> tuple[LogEntry, Place]:
+    """Have a signature logged, and return what the log says is its entry, and whose answer that is.
 
     Args:
         client: that asks.
         service: the log.
         logged: what was signed, and by what; an envelope's payload if it was one.
         root: the instance's.
-        stated: judges the time that it states.
         until: after which there is no use in waiting.
 
     Raises:
-        OtherEntry: (BIND), TlogError, ParseError: the answer is not the entry of this signature, or is not proved.
-        ServiceNotTrusted: (ROOT) the root does not hold the log.
+        ParseError: the answer is no entry.
         UnsupportedEntry: (TLOG) the log takes no such key.
-        TimeInFuture, OutsideCertificate: (TIME) its clock is wrong, as `StatedTimes.check`.
+        ServiceNotTrusted: (ROOT), TlogError: what it says that it has already, as `read_existing`.
         SigkitError: as `Client.ask`.
     """
     if service.version == V2:
-        entry, place = _log_v2(client, service.url, logged, root, until)
-    else:
-        entry, place = _log_v1(client, service.url, logged, until)
+        return _log_v2(client, service.url, logged, root, until)
+    return _log_v1(client, service.url, logged, until)
+
+
+def prove_entry(
+    entry: LogEntry, logged: Logged, root: TrustedRoot, place: Place
+) -> tuple[InclusionFact, TransparencyLog, tuple[TimeFact, ...]]:
+    """Prove that an entry is this signature's, and return where it is, in whose log, and when that says it was made, if it does.
+
+    Raises:
+        OtherEntry: (BIND), TlogError, ParseError: it is not, or is not proved.
+        ServiceNotTrusted: (ROOT) the root does not hold the log.
+    """
     found = verify_entries((entry,), logged, root.logs, place, limits.DEFAULT)
     if not found.inclusions:
         why = found.unchecked[0] if found.unchecked else None
         got = f"{why.what}: {why.why}" if why else "a promise alone"
         raise ServiceNotTrusted("the entry is not included in a log that is trusted", place=place, got=got)
-    stated.check(found.times, place)
-    return entry
+    return found.inclusions[0], found.logs[0], found.times
 
 
 def _log_v2(client: Client, base: str, logged: Logged, root: TrustedRoot, until: Patience) -> tuple[LogEntry, Place]:

@@ -16,7 +16,7 @@ from sigkit.evidence.collect import collect
 from sigkit.evidence.form import Form, Found, evidence_of_bundle
 from sigkit.evidence.statement import PREDICATE_SIGNATURE
 from sigkit.limits import DEFAULT
-from sigkit.signing.asking import asking
+from sigkit.signing.asking import after_publishing, asking
 from sigkit.signing.finish import verify_finished
 from sigkit.signing.keyed import StatementToSign, check_statement
 from sigkit.signing.payload import statement_for
@@ -86,8 +86,9 @@ def _attach_once(
         with asking(_registry(resolved), "nothing was logged or attached"):
             registry.check_push(resolved.repository)  # a registry that takes nothing says so before anything is public
     made = by.make(thing)
-    finished = evidence_of_bundle(made.bundle, Found(str(resolved.repository), None, "file"))
-    facts = verify_finished(finished, Artifact.of(resolved.digest), by.root, made.complete, clock, limits)
+    with after_publishing(made.public, "nothing was attached"):
+        finished = evidence_of_bundle(made.bundle, Found(str(resolved.repository), None, "file"))
+        facts = verify_finished(finished, Artifact.of(resolved.digest), by.root, made.complete, clock, limits)
     with asking(_registry(resolved), "the signature was logged, and is not attached" if made.complete.logs else "nothing was attached"):
         descriptor = attach(registry, resolved, made.bundle, statement.predicate_type, clock.now())
     return Signed(added=True, manifest=descriptor.digest, facts=facts)

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from sigkit.signing.client import Client, Patience
     from sigkit.signing.stated import StatedTimes
     from sigkit.trust.root import TrustedRoot
+    from sigkit.verify.facts import TimeFact
 
 _QUERY: Final = "application/timestamp-query"
 _REPLY: Final = "application/timestamp-reply"
 
 
-def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedRoot, stated: StatedTimes, until: Patience) -> bytes:
-    """Return an authority's response about `signature`, in DER, as a bundle holds it.
+def request_timestamp(
+    client: Client, url: str, signature: bytes, root: TrustedRoot, stated: StatedTimes, until: Patience
+) -> tuple[bytes, TimeFact]:
+    """Return an authority's response about `signature`, in DER, as a bundle holds it, and what it proves.
 
     Args:
         client: that asks.
@@ -62,7 +65,7 @@ def request_timestamp(client: Client, url: str, signature: bytes, root: TrustedR
     if not facts:
         raise ServiceNotTrusted("the timestamp is by an authority that is not trusted", place=answer.place(), got=unchecked[0].why)
     stated.check(facts, answer.place())
-    return answer.body
+    return answer.body, facts[0]
 
 
 def _check_nonce(response: bytes, nonce: int | None, place: Place) -> None:

@@ -120,12 +120,15 @@ def test_what_is_not_complete_is_not_attached(release, running, server):
     assert running[1].state.manifests == before
 
 
+CERTIFIED = f"a certificate for {SUBJECT} was made, it is public"
+
+
 @pytest.mark.parametrize(
     ("path", "status", "who", "so_far"),
     [
         ("/ca/*", 503, "the certificate authority at {url}/ca", "nothing was logged or attached"),
-        ("/tsa*", 400, "the timestamp authority at {url}/tsa/api/v1/timestamp", "nothing was logged or attached"),
-        ("/log2/*", 400, "the log at {url}/log2", "nothing was attached"),
+        ("/tsa*", 400, "the timestamp authority at {url}/tsa/api/v1/timestamp", f"{CERTIFIED}; nothing else was logged or attached"),
+        ("/log2/*", 400, "the log at {url}/log2", f"{CERTIFIED}; nothing was attached"),
     ],
 )
 def test_which_service_failed_and_what_was_done_until_then_is_said(release, server, capsys, path, status, who, so_far):
@@ -501,6 +504,42 @@ def test_where_there_is_no_room_for_a_bundle_nothing_is_published(here, server, 
     assert "takes no file" in capsys.readouterr().err
     assert server.log == []
     assert [entry.name for entry in here.iterdir() if entry.name.startswith((".", "b."))] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "fails", "but"),
+    [
+        (["sign-blob"], "b.json", "nothing was written"),
+        (["sign-blob", "--output-signature", "s"], "s", "b.json was written"),
+        (ATTEST, "b.json", "nothing was written"),
+    ],
+)
+def test_where_a_file_cannot_be_written_what_is_public_by_then_is_said(here, server, capsys, command, fails, but):
+    (here / "p.json").write_text("{}")
+
+    def in_the_way(entry):
+        (here / fails).mkdir()
+        return entry
+
+    server.instance.change["entry"] = in_the_way
+    try:
+        assert run([*command, *FILES, "--identity-token", "token", "--bundle", "b.json", "file"]) == 2
+    finally:
+        del server.instance.change["entry"]
+    made = rf"{re.escape(CERTIFIED)}; log entry [0-9]+ of https://log2\.example was made, it is public"
+    assert re.search(rf"\n  so far    {made}; {re.escape(but)}\n", capsys.readouterr().err)
+
+
+def test_a_log_that_the_trusted_root_has_retired_is_refused_before_anything_is_sent(here, server, capsys):
+    root = json.loads(server.sim.root())
+    for log in root["tlogs"]:
+        log["publicKey"]["validFor"] = {"start": "2025-01-01T00:00:00Z", "end": "2026-05-01T00:00:00Z"}
+    (here / "tr.json").write_text(json.dumps(root))
+    assert blob("--identity-token", "token") == 2  # the two files do not go together
+    said = capsys.readouterr().err
+    assert "SK-ROOT-041" in said
+    assert "by this machine's clock: log1.example 2025-01-01T00:00:00Z to 2026-05-01T00:00:00Z" in said
+    assert server.log == []
 
 
 def test_who_is_passed_over_is_told(here, server, capsys):

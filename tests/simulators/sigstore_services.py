@@ -1,8 +1,8 @@
 """The simulated sigstore instance over HTTP on loopback: issuer, authority, logs of both generations, timestamp authority.
 
-Each service has a path of its own below one server (`/ca`, `/log1`, `/log2`, `/tsa`, `/oidc`), and a second one of each kind beside it
-(`/ca-b` …) that is the same service by another operator's name, so that there is somebody to turn to. Faults are planted as for every
-misbehaving server, and `change` alters what the simulator signs.
+Each service has a path of its own below one server (`/ca`, `/log1`, `/log2`, `/log3`, `/tsa`, `/oidc`), and a second one of each kind
+beside it (`/ca-b` …) that is the same service by another operator's name, so that there is somebody to turn to. Faults are planted as for
+every misbehaving server, and `change` alters what the simulator signs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.simulators import der
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply, Seen
 from tests.simulators.sigstore import Simulator
 from tests.simulators.sigstore_authorities import new_key
-from tests.simulators.sigstore_logs import Json, compact
+from tests.simulators.sigstore_logs import Json, LogV1, compact
 
 if TYPE_CHECKING:
     import ssl
@@ -87,9 +87,13 @@ class Instance:
     url: str = ""
     entries1: dict[str, Json] = field(default_factory=dict)  # by UUID
     entries2: dict[bytes, int] = field(default_factory=dict)  # leaf → index
+    entries3: dict[str, Json] = field(default_factory=dict)  # of the other log of the first generation
     codes: dict[str, Json] = field(default_factory=dict)  # authorization codes and device codes
     change: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
     device_polls: int = 1  # before the person has entered the code
+
+    def __post_init__(self) -> None:
+        self.log3 = LogV1(self.sim.clock, "log3.example")  # in no root but those of tests that need two logs
 
     def changed(self, step: str, value: Any) -> Any:
         return self.change[step](value) if step in self.change else value
@@ -125,9 +129,8 @@ class Instance:
 
     def __call__(self, seen: Seen) -> Reply:
         first, _, rest = seen.path.removeprefix("/").partition("/")
-        handler = {"ca": self._ca, "log1": self._log1, "log2": self._log2, "tsa": self._tsa, "oidc": self._oidc}.get(
-            first.removesuffix("-b")
-        )
+        handlers = {"ca": self._ca, "log1": self._log1, "log2": self._log2, "log3": self._log3, "tsa": self._tsa, "oidc": self._oidc}
+        handler = handlers.get(first.removesuffix("-b"))
         return handler(f"/{rest}", seen) if handler else refused("Not Found", 404, 5)
 
     # --- authority
@@ -169,16 +172,23 @@ class Instance:
     # --- logs
 
     def _log1(self, path: str, seen: Seen) -> Reply:
+        return self._first(self.sim.log1, self.entries1, path, seen)
+
+    def _log3(self, path: str, seen: Seen) -> Reply:
+        return self._first(self.log3, self.entries3, path, seen)
+
+    def _first(self, log: LogV1, entries: dict[str, Json], path: str, seen: Seen) -> Reply:
+        """Answer as a log of the first generation."""
         if seen.method == "GET":
             uuid = path.rpartition("/")[2]
-            return answer({uuid: self.entries1[uuid]}) if uuid in self.entries1 else refused("entry not found", 404)
+            return answer({uuid: entries[uuid]}) if uuid in entries else refused("entry not found", 404)
         body = _body_v1(json.loads(seen.body))
         uuid = hashlib.sha256(b"\x00" + compact(body)).hexdigest()
-        if uuid in self.entries1:
+        if uuid in entries:
             return answer({"code": 409, "message": "an equivalent entry already exists"}, 409, ("Location", f"/api/v1/log/entries/{uuid}"))
-        made = self.sim.log1.add(body)
+        made = log.add(body)
         proof = made["inclusionProof"]
-        self.entries1[uuid] = {
+        entries[uuid] = {
             "body": made["canonicalizedBody"],
             "integratedTime": int(made["integratedTime"]),
             "logID": base64.b64decode(made["logId"]["keyId"]).hex(),
@@ -194,7 +204,7 @@ class Instance:
                 "signedEntryTimestamp": made["inclusionPromise"]["signedEntryTimestamp"],
             },
         }
-        return answer(self.changed("entry", {uuid: self.entries1[uuid]}), 201)
+        return answer(self.changed("entry", {uuid: entries[uuid]}), 201)
 
     def _log2(self, path: str, seen: Seen) -> Reply:
         log = self.sim.log2
