@@ -239,7 +239,7 @@ def _check_issuer(issuer: str, services: Services, place: Place) -> None:
     """
     from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
 
-    if not services.named or not is_meant(services.config) or takes_issuer(issuer):
+    if not services.named or takes_issuer(issuer) or not is_meant(services.root):
         return
     from sigkit.errors import StrangeIssuer
 

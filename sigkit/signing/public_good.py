@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from sigkit.trust.signing_config import SigningConfig
+from sigkit.keys.public import of_library
 
-_AUTHORITY: Final = "https://fulcio.sigstore.dev"
+if TYPE_CHECKING:
+    from sigkit.keys.public import PublicKey
+    from sigkit.trust.root import TrustedRoot
 
 ISSUERS: Final = (
     "https://accounts.google.com",
@@ -44,9 +45,15 @@ FAMILIES: Final = (
 )
 
 
-def is_meant(config: SigningConfig) -> bool:
-    """Tell whether a signing config is the public-good instance's, by the authority that would get the token."""
-    return any(service.url.rstrip("/") == _AUTHORITY for service in config.certificate_authorities)
+def is_meant(root: TrustedRoot) -> bool:
+    """Tell whether a trusted root is the public-good instance's, whatever its name and its services: by an authority's key.
+
+    Raises:
+        FileUnreadable: (UNAVAIL) this installation of sigkit is not whole.
+    """
+    from sigkit.trust.bundled import load_public_good
+
+    return not _anchors(root).isdisjoint(_anchors(load_public_good()))
 
 
 def takes_issuer(issuer: str) -> bool:
@@ -58,6 +65,10 @@ def near_issuer(issuer: str) -> str:
     """Return the issuer that is meant where its scheme, or none, its case or a slash at its end makes another of it, or ""."""
     plain = _plain(issuer)
     return next((known for known in ISSUERS if _plain(known) == plain and known != issuer), "")
+
+
+def _anchors(root: TrustedRoot) -> set[PublicKey]:
+    return {of_library(authority.certificates[-1].public_key()) for authority in root.certificate_authorities}
 
 
 def _is_of(issuer: str, family: str) -> bool:

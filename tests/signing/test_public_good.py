@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sigkit import limits
+from sigkit.errors import Place
 from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
-from sigkit.trust.bundled import load_public_good_signing_config
+from sigkit.trust.bundled import load_public_good, load_public_good_signing_config
+from sigkit.trust.root import TrustedRoot
+from sigkit.trust.trusted_root import parse_trusted_root
+from tests.simulators.sigstore import Simulator
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,13 @@ def test_a_near_miss_is_named(issuer, meant):
     assert near_issuer(issuer) == meant
 
 
-def test_the_copy_of_its_signing_config_is_known_as_its_own():
-    assert is_meant(load_public_good_signing_config())
+def test_its_root_is_known_whatever_is_added_to_it_and_another_instances_is_not():
+    copy = load_public_good()
+    other = parse_trusted_root(Simulator().root(), "public-good", Place("r"), limits.DEFAULT)  # its name makes it no other
+    assert is_meant(copy)
+    assert not is_meant(other)
+    assert is_meant(TrustedRoot("mine", other.digest, (), (*other.certificate_authorities, *copy.certificate_authorities)))
+
+
+def test_the_copy_of_its_signing_config_names_an_issuer_that_it_takes():
     assert takes_issuer(load_public_good_signing_config().issuers[0].url)
