@@ -177,7 +177,8 @@ class Output:
         message = err.format_message()
         if self.json:
             place: Json = {"source": "arguments", "inside": ""}
-            problem: Json = {"code": "", "kind": "USAGE", "problem": message, "place": place, "expected": "", "got": "", "remedy": ""}
+            problem: dict[str, Json] = {"code": "", "kind": "USAGE", "problem": message, "place": place}
+            problem |= {"expected": "", "got": "", "remedy": "", "notes": []}
             self._print_failure({"schema": "sigkit.error/1", "exit": status, "error": problem})
             return status
         context = getattr(err, "ctx", None)
@@ -281,6 +282,7 @@ def error_document(err: SigkitError, status: int) -> Json:
             "expected": err.expected,
             "got": err.got,
             "remedy": err.remedy,
+            "notes": list(getattr(err, "__notes__", ())),
         },
     }
 

@@ -11,7 +11,7 @@ Source: sigstore-go pkg/sign/signer.go for what is collected.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sigkit.data import Data
 from sigkit.errors import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import TimeFact
 
 T = TypeVar("T")
+_SPARE_WAIT_S: Final = 10.0  # for one in whose place another can be asked: a machine that is off is not waited for until it is repaired
 
 
 class Vouchers(Data):
@@ -98,16 +99,16 @@ class Course:
             SigkitError: what the only one said, or the last where all refused.
         """
         self._times.clear()
-        stamps = self.enough(self._instance.authorities, lambda item: self._stamp(item, logged, lifetime))
-        entries = self.enough(self._instance.logs, lambda item: self._log(item, logged, lifetime))
+        stamps = self.enough(self._instance.authorities, lambda item, most_s: self._stamp(item, most_s, logged, lifetime))
+        entries = self.enough(self._instance.logs, lambda item, most_s: self._log(item, most_s, logged, lifetime))
         return Vouchers(entries, stamps)
 
-    def enough(self, panel: Panel, ask: Callable[[Service], tuple[T, str]]) -> tuple[T, ...]:
+    def enough(self, panel: Panel, ask: Callable[[Service, float | None], tuple[T, str]]) -> tuple[T, ...]:
         """Ask one service after the other, until as many operators vouch as must; of what kind they are is said where one fails.
 
         Args:
             panel: the services.
-            ask: asks one, and returns its word, and by what name that counts.
+            ask: asks one, and waits for it so many seconds at most, and returns its word, and by what name that counts.
 
         Raises:
             NoServiceAnswered: (UNAVAIL) too few did, and one could not be asked, or not to the end.
@@ -121,7 +122,8 @@ class Course:
             try:
                 with asking(f"the {panel.kind} at {service.url}", lambda: self._so_far(panel)):
                     panel.check(service, found, self._instance.clock.now())
-                    word, voice = ask(service)
+                    is_spare = len(found) + len(panel.services) - number >= panel.count
+                    word, voice = ask(service, _SPARE_WAIT_S if is_spare else None)
                     panel.check_other(service, voice, found)
             except SigkitError as err:
                 failures.append(err)
@@ -159,7 +161,7 @@ class Course:
         # Of a log that did not answer nobody knows what it did.
         return "; ".join((*self.public, "nothing was attached" if panel is self._instance.logs else f"{nothing} was logged or attached"))
 
-    def _stamp(self, service: Service, logged: Logged, lifetime: Lifetime) -> tuple[bytes, str]:
+    def _stamp(self, service: Service, most_s: float | None, logged: Logged, lifetime: Lifetime) -> tuple[bytes, str]:
         instance = self._instance
 
         def ask(until: Patience) -> tuple[bytes, TimeFact]:
@@ -167,19 +169,20 @@ class Course:
                 instance.client, service.url, logged.signature, instance.root, StatedTimes(lifetime, instance.clock), until
             )
 
-        stamp, fact = self._timed(service, lifetime.good_until, ask)
+        stamp, fact = self._timed(self._until(service, most_s), lifetime.good_until, ask)
         self._check_signer(logged, (fact,), Place(service.url))
         self._times.append(fact)
         return stamp, fact.operator or fact.authority
 
-    def _log(self, service: Service, logged: Logged, lifetime: Lifetime) -> tuple[LogEntry, str]:
+    def _log(self, service: Service, most_s: float | None, logged: Logged, lifetime: Lifetime) -> tuple[LogEntry, str]:
         instance = self._instance
 
         def ask(until: Patience) -> tuple[LogEntry, Place]:
             return request_entry(instance.client, service, logged, instance.root, until)
 
         # The second generation states no time, and the timestamp is there already: such a log can be waited for.
-        entry, place = ask(self._until(service)) if service.version == V2 else self._timed(service, lifetime.good_until, ask)
+        until = self._until(service, most_s)
+        entry, place = ask(until) if service.version == V2 else self._timed(until, lifetime.good_until, ask)
         self._public.append(f"a log entry at {service.url} was made and is not proved, it may be public")
         fact, log, times = prove_entry(entry, logged, instance.root, place)
         self._public[-1] = f"log entry {fact.index} of {fact.log} was made, it is public"
@@ -213,13 +216,13 @@ class Course:
 
         verify_chain(parse_signing_certificate((logged.certificate,), place), times, self._instance.root, place)
 
-    def _timed(self, service: Service, good_until: datetime | None, ask: Callable[[Patience], T]) -> T:
+    def _timed(self, patience: Patience, good_until: datetime | None, ask: Callable[[Patience], T]) -> T:
         """Ask a service that states the time itself, for no longer than `good_until`.
 
         Raises:
             RunsOut: it would have to be waited for longer.
         """
-        patience, clock = self._until(service), self._instance.clock
+        clock = self._instance.clock
         left_s = (good_until - clock.now()).total_seconds() if good_until else patience.left()
         if left_s >= patience.left():
             return ask(patience)
@@ -230,6 +233,6 @@ class Course:
         except (ServerFailed, TimedOut, Unreachable) as err:
             raise RunsOut from err
 
-    def _until(self, service: Service) -> Patience:
-        """Return the end of one service's patience."""
-        return self._patience.setdefault(service.url, self._instance.client.patience())
+    def _until(self, service: Service, most_s: float | None) -> Patience:
+        """Return the end of one service's patience, which began when it was asked first."""
+        return self._patience.setdefault(service.url, self._instance.client.patience(most_s))

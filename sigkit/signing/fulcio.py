@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from sigkit.errors import Place
     from sigkit.keys.public import PublicKey
-    from sigkit.signing.client import Client
+    from sigkit.signing.client import Client, Patience
     from sigkit.signing.ephemeral import EphemeralKey
     from sigkit.signing.token import IdentityToken
     from sigkit.trust.root import TrustedRoot
@@ -72,7 +72,9 @@ class Certified(Data):
         return Lifetime(Window(self.begins, self.ends), self.good_until)
 
 
-def request_certificate(client: Client, url: str, token: IdentityToken, key: EphemeralKey) -> tuple[tuple[bytes, ...], Place]:
+def request_certificate(
+    client: Client, url: str, token: IdentityToken, key: EphemeralKey, until: Patience
+) -> tuple[tuple[bytes, ...], Place]:
     """Ask an authority for a certificate, and return its answer, leaf first, each in DER, and whose answer it is.
 
     Raises:
@@ -83,7 +85,7 @@ def request_certificate(client: Client, url: str, token: IdentityToken, key: Eph
     body = strict.encode_json({"certificateSigningRequest": strict.encode_base64(key.request())})
     ask = Ask("POST", under(url, _PATH), limits.CERTIFICATE_ANSWER_BYTES, body=body, authorization=f"Bearer {token.raw}")
     try:
-        answer = client.ask(ask)
+        answer = client.ask(ask, until)
     except RequestRefused as err:
         raise TokenNotTaken(
             f"the certificate authority: {err.problem}",

@@ -122,9 +122,10 @@ class KeylessSignatory:
         check_token(self._token, self._audience, self._instance.clock.now(), self._place)
         key = EphemeralKey()
 
-        def ask(service: Service) -> tuple[Certified, str]:
+        def ask(service: Service, most_s: float | None) -> tuple[Certified, str]:
+            client = self._instance.client
             try:
-                chain, place = request_certificate(self._instance.client, service.url, self._token, key)
+                chain, place = request_certificate(client, service.url, self._token, key, client.patience(most_s))
                 course.tell_certificate(self._token.identity)
                 return judge_certificate(chain, key.public, self._token, self.root, self._instance.clock.now(), place), service.url
             except SigkitError as err:

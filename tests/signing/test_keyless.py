@@ -24,6 +24,7 @@ from sigkit.errors import (
     OutsideCertificate,
     Place,
     RequestRefused,
+    ServerFailed,
     ServiceNotTrusted,
     SigkitError,
     TimeInFuture,
@@ -211,6 +212,20 @@ def test_where_the_last_one_fails_too_nothing_is_made(session, member, path, ver
         sign(session, two_of(session, member, path, version))
     assert "closed" in caught.value.problem
     assert caught.value.status() == (1 if refuses_the_token else 3)
+
+
+@pytest.mark.parametrize(("member", "path", "version"), KINDS)
+def test_a_service_that_is_away_is_not_waited_for_long_where_another_can_be_asked(session, member, path, version):
+    session.server.on("*", f"/{path.split('/')[1]}/*").status(503)
+    sign(session, two_of(session, member, path, version))
+    assert 0 < sum(seconds for _, _, seconds in session.told.waits) <= 10
+
+
+def test_the_last_that_can_be_asked_is_waited_for_as_long_as_was_said(session):
+    session.server.on("*", "/tsa/*").status(503)
+    with pytest.raises(ServerFailed):
+        sign(session)
+    assert 100 < sum(seconds for _, _, seconds in session.told.waits) <= 120
 
 
 def test_what_a_service_refuses_is_not_sent_again_and_its_words_are_handed_on(session):
