@@ -11,6 +11,7 @@ from sigkit.data import Data
 JSON_DEPTH = 64  # the deepest published format (a statement inside a bundle inside a referrer) needs 12
 JSON_VALUES = 1_000_000  # each takes up to 100 bytes once parsed; 8 MiB of a dense SBOM, 70 bytes a component, have 600,000
 INTEGER_DIGITS = 19  # 2**63 - 1, what the formats' readers in Go and Rust hold
+LATEST_S = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that a datetime holds
 MANIFEST_BYTES = 4 * 2**20  # OCI distribution 1.1 asks registries to accept 4 MiB
 CONFIG_BYTES = 8 * 2**20  # image config: history of some build tools reaches 1 MiB
 BUNDLE_BYTES = 8 * 2**20  # cosign refuses attachments beyond 128 MiB; a bundle with a large predicate stays below 8

@@ -37,7 +37,6 @@ AUDIENCE: Final = "sigstore"  # what public and private instances ask for, unles
 LEEWAY: Final = timedelta(seconds=60)  # of a token that begins in the future: clocks that NTP keeps differ by less than one
 _CLAIMS: Final = 200  # tokens of a directory with many groups hold lists; claims themselves are under 50
 _AUDIENCES: Final = 20
-_LATEST_S: Final = 253_402_300_799  # the last second that a datetime holds
 # What a token says about itself; an identity is never made of these.
 _ABOUT_ITSELF: Final = frozenset({"iss", "aud", "jti", "nonce", "azp", "at_hash", "c_hash", "sid", "typ"})
 
@@ -191,7 +190,7 @@ def _decode_part(part: str, place: Place) -> bytes:
 
 def _time(cursor: Cursor) -> datetime:
     value = cursor.value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LATEST_S:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= limits.LATEST_S:
         cursor.fail("not a time", expected="seconds since 1970")
     return datetime.fromtimestamp(value, UTC)
 

@@ -26,12 +26,11 @@ _ED25519_RAW_BYTES: Final = 32
 
 
 class Checkpoint(Data):
-    """A log's tree at one moment: which log, how many leaves, the root hash. `extensions` are lines without a meaning here."""
+    """A log's tree at one moment: which log, how many leaves, the root hash. Lines after these are signed and mean nothing here."""
 
     origin: str
     size: int
     root: bytes
-    extensions: tuple[str, ...] = ()
 
 
 class SignedCheckpoint(Data):
@@ -50,7 +49,7 @@ def parse_checkpoint(text: str, place: Place) -> Checkpoint:
     lines = text.removesuffix("\n").split("\n")
     if len(lines) < _HEAD_LINES or not all(lines):
         _fail("a line is missing", place, expected="origin, size and root hash")
-    origin, size, root, *extensions = lines
+    origin, size, root, *_ = lines
     if not (size.isascii() and size.isdecimal()) or str(int(size[:20])) != size or int(size) > strict.INT64_MAX:
         _fail("the size is not a number as it is written canonically", place, got=size)
     try:
@@ -59,7 +58,7 @@ def parse_checkpoint(text: str, place: Place) -> Checkpoint:
         raise MalformedCheckpoint("the root hash is not base64", place=place, got=root[:80]) from err
     if len(value) != HASH_BYTES:
         _fail("the root hash has another length", place, expected=f"{HASH_BYTES} bytes", got=str(len(value)))
-    return Checkpoint(origin, int(size), value, tuple(extensions))
+    return Checkpoint(origin, int(size), value)
 
 
 def verify_checkpoint(raw: str, key: PublicKey, log_id: bytes, origin: str | None, place: Place) -> SignedCheckpoint:

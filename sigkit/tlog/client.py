@@ -18,7 +18,7 @@ from sigkit.net.session import Call, Redirects
 from sigkit.net.url import parse_url
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.entry import InclusionProof, LogEntry
-from sigkit.tlog.entry_v1 import parse_logged
+from sigkit.tlog.entry_v1 import parse_hash, parse_logged
 from sigkit.tlog.merkle import HASH_BYTES, leaf_hash
 from sigkit.tlog.note import parse_note
 from sigkit.tlog.proof import prove_consistency, prove_inclusion
@@ -309,7 +309,7 @@ class RekorV1Reader:
         answer = self._asker.json(path)
         if answer is None:
             raise AnswerUnusable("the log proves no growth of this tree", place=self._asker.at(path))
-        return tuple(_hash(item) for item in answer.member("hashes").items(limits.PROOF_HASHES + 1))
+        return tuple(parse_hash(item) for item in answer.member("hashes").items(limits.PROOF_HASHES + 1))
 
     def search(self, what: Search) -> Found:
         """Return the UUIDs that the log's index knows; it promises no completeness.
@@ -327,10 +327,3 @@ class RekorV1Reader:
 
 def _unsearchable(asker: _Asker) -> LogUnsearchable:
     return LogUnsearchable("nothing can search this log", place=Place.operator(asker.base), expected="a log with an index")
-
-
-def _hash(cursor: Cursor) -> bytes:
-    text = cursor.text()
-    if len(text) != 64 or not _HEX.issuperset(text):
-        cursor.fail("not a hash", expected="64 characters of lower-case hex")
-    return bytes.fromhex(text)

@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from sigkit import strict
+from sigkit import limits, strict
 from sigkit.data import Data
 from sigkit.errors import BadSignature, CheckpointNotSigned, MalformedBase64, MalformedKey, SameKeyTwice
 from sigkit.keys.public import parse_public_key
@@ -32,7 +32,6 @@ _KEY_ID: Final = re.compile("[0-9a-f]{8}", re.ASCII)
 _SPKI_HEAD: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410 section 4
 _ED25519_BYTES: Final = 32
 _TIME_BYTES: Final = 8
-_LATEST_S: Final = 253_402_300_799  # the last second that a datetime holds: 9999-12-31T23:59:59Z
 
 
 class NoteKey(Data):
@@ -141,4 +140,4 @@ def _verify_line(signature: bytes, text: str, witness: NoteKey, place: Place) ->
         witness.key.verify(signature[_TIME_BYTES:], message)
     except BadSignature as err:
         raise CheckpointNotSigned("a witness's signature of the checkpoint is not valid", place=place, got=witness.name[:200]) from err
-    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds <= _LATEST_S else None
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds <= limits.LATEST_S else None

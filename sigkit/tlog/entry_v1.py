@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sigkit.strict import Cursor
 
 _HASH: Final = re.compile("[0-9a-f]{64}", re.ASCII)
-_LATEST_S: Final = 253_402_300_799  # the last second that a datetime holds: 9999-12-31T23:59:59Z
 
 
 class Over(Enum):
@@ -103,7 +102,7 @@ def verify_promise(entry: LogEntry, key: PublicKey, place: Place) -> datetime:
 
     Source: sigstore/rekor pkg/verify (SET over canonical JSON, RFC 8785, of body, integratedTime, logID and logIndex).
     """
-    if entry.promise is None or not 0 < entry.integrated_time <= _LATEST_S:
+    if entry.promise is None or not 0 < entry.integrated_time <= all_limits.LATEST_S:
         raise BadPromise("the log promised nothing, or at no time", place=place, got=f"time {entry.integrated_time}")
     if not entry.body:  # evidence of a v2 entry may leave it out
         raise BadPromise("a promise about nothing", place=place, expected="the body that the log promised to include")
@@ -137,7 +136,7 @@ def parse_logged(top: Cursor) -> LogEntry:
     promise = verification.find("signedEntryTimestamp")
     return LogEntry(
         index=entry.member("logIndex").integer(),
-        log_id=_hex(entry.member("logID")),
+        log_id=parse_hash(entry.member("logID")),
         kind=kind.member("kind").text(),
         version=kind.member("apiVersion").text(),
         integrated_time=entry.member("integratedTime").integer(),
@@ -145,15 +144,20 @@ def parse_logged(top: Cursor) -> LogEntry:
         proof=InclusionProof(
             index=proof.member("logIndex").integer(),
             size=proof.member("treeSize").integer(),
-            root=_hex(proof.member("rootHash")),
-            hashes=tuple(_hex(item) for item in proof.member("hashes").items(all_limits.PROOF_HASHES)),
+            root=parse_hash(proof.member("rootHash")),
+            hashes=tuple(parse_hash(item) for item in proof.member("hashes").items(all_limits.PROOF_HASHES)),
             checkpoint=proof.member("checkpoint").text(),
         ),
         body=raw,
     )
 
 
-def _hex(cursor: Cursor) -> bytes:
+def parse_hash(cursor: Cursor) -> bytes:
+    """Read a hash as the log's API writes it.
+
+    Raises:
+        WrongShape: (PARSE) anything but 64 characters of lower-case hex.
+    """
     text = cursor.text()
     if not _HASH.fullmatch(text):
         cursor.fail("not a hash", expected="64 characters of lower-case hex")

@@ -95,9 +95,11 @@ def test_lines_of_others_are_named_and_their_order_means_nothing():
         assert [other.name for other in signed.others] == ["witness.example"]
 
 
-def test_extension_lines_are_kept_and_signed():
-    text = f"{TEXT}Timestamp: 1689177396000000000\n"
-    assert verify_checkpoint(note(text), PUBLIC, LOG_ID, HOST, PLACE).checkpoint.extensions == ("Timestamp: 1689177396000000000",)
+def test_lines_after_the_root_hash_are_signed_and_mean_nothing():
+    raw = note(f"{TEXT}Timestamp: 1689177396000000000\n")
+    assert verify_checkpoint(raw, PUBLIC, LOG_ID, HOST, PLACE).checkpoint == Checkpoint(HOST, 42, ROOT)
+    with pytest.raises(CheckpointNotSigned):
+        verify_checkpoint(raw.replace("1689177396", "1689177397"), PUBLIC, LOG_ID, HOST, PLACE)
 
 
 @pytest.mark.parametrize(
