@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sigkit import durable, limits, strict
 from sigkit.data import Data
-from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place, SigkitError
+from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place, SigkitError, UnavailError
 from sigkit.tlog.known import verify_head
 from sigkit.tlog.proof import verify_consistency
 
@@ -91,8 +91,9 @@ class Monitor:
         Raises:
             LogForked: (TLOG) it contradicts what was seen.
             LogRolledBack: (TLOG) its tree is smaller.
-            CheckpointNotSigned, MalformedCheckpoint: (TLOG) it is not the log's, or what was kept is not any more.
-            FileUnwritable, FileUnreadable, LockTimeout: (UNAVAIL) what was seen cannot be kept, so it was not compared.
+            CheckpointNotSigned, MalformedCheckpoint: (TLOG) it is not the log's.
+            FileUnreadable: (UNAVAIL) what was seen before cannot be read, or is damaged.
+            FileUnwritable, LockTimeout: (UNAVAIL) what was seen cannot be kept, so it was not compared.
         """
         new = verify_head(note, log, place)
         durable.make_directory(self._directory, 0o700)
@@ -144,7 +145,18 @@ class Monitor:
         if not os.path.lexists(path):
             return None
         place = Place(path)
-        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
+        try:
+            return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
+        except UnavailError:
+            raise
+        except SigkitError as err:  # the log signed what was kept: whatever is wrong with it now was done on this machine
+            raise FileUnreadable(
+                "the checkpoint that is remembered here is damaged",
+                place=place,
+                expected="what the log signed",
+                got=err.problem,
+                remedy=f"let the log's next checkpoint count as the first: sigkit log forget {shlex.quote(path)}",
+            ) from err
 
     def _count_others(self, family: str, number: str, note: str, new: Checkpoint, place: Place) -> int:
         """Return how many other trees of a log were seen; a log has either one without a number, or any that have one."""

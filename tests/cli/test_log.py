@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sigkit import limits
 from sigkit.cli.main import run
 from sigkit.digest import Digest
-from sigkit.errors import MalformedKey, Place
+from sigkit.errors import FileUnreadable, MalformedKey, Place
 from sigkit.keys.private import generate
 from sigkit.keys.public import parse_public_key
 from sigkit.services.log.hashedrekord import terms_of
@@ -269,6 +271,20 @@ def test_a_log_whose_operator_has_explained_a_rollback_is_followed_anew(served, 
     status, document = call(capsys, "forget", seen)
     assert (status, document["origin"], document["size"]) == (0, ORIGIN, "3")
     assert Path(document["kept"][0]).read_text() == before
+    assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"
+
+
+@pytest.mark.parametrize("content", [b"", b"127.0.0.1\n2\n", bytes(limits.NOTE_BYTES + 1)], ids=["empty", "cut", "large"])
+def test_a_checkpoint_that_was_damaged_here_is_told_with_the_command_that_lets_the_log_be_followed_anew(served, capsys, tmp_path, content):
+    _, _, url = served
+    assert call(capsys, "checkpoint", *by_key(url))[0] == 0
+    [file] = [path for path in (tmp_path / "seen").iterdir() if len(path.name) == 64]
+    file.write_bytes(content)
+    status, document = call(capsys, "checkpoint", *by_key(url))
+    assert (status, document["error"]["code"], document["error"]["place"]["source"]) == (3, FileUnreadable.code, str(file))
+    command = shlex.split(document["error"]["remedy"].rpartition(": ")[2])
+    assert command[:3] == ["sigkit", "log", "forget"]
+    assert Path(call(capsys, "forget", *command[3:])[1]["kept"][0]).read_bytes() == content
     assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"
 
 

@@ -11,12 +11,12 @@ from sigkit import limits
 from sigkit.errors import (
     BadConsistencyProof,
     CheckpointNotSigned,
+    FileUnreadable,
     FileUnwritable,
     LogForked,
     LogRolledBack,
     MalformedCheckpoint,
     Place,
-    SigkitError,
     Unreachable,
 )
 from sigkit.keys.private import generate
@@ -168,14 +168,15 @@ def test_what_the_log_did_not_sign_is_not_remembered(monitor, tmp_path):
     assert not (tmp_path / "seen").exists()
 
 
-def test_a_kept_checkpoint_that_was_altered_is_refused(monitor, tmp_path):
+def test_a_kept_checkpoint_that_was_altered_could_not_be_compared_and_is_this_machines_fault(monitor, tmp_path):
     log = Log(b"a", b"b", b"c")
     observe(monitor, log)
     (path,) = [path for path in (tmp_path / "seen").iterdir() if path.suffix != ".lock"]
     path.write_text(path.read_text().replace("\n3\n", "\n2\n"))
-    with pytest.raises(CheckpointNotSigned) as caught:
+    with pytest.raises(FileUnreadable) as caught:
         observe(monitor, log)
-    assert caught.value.place == Place(str(path))
+    assert (caught.value.place, caught.value.status()) == (Place(str(path)), 3)
+    assert caught.value.remedy.endswith(f"sigkit log forget {path}")
 
 
 @pytest.mark.attack("memory for forks switched off")
@@ -202,9 +203,10 @@ def test_a_kept_checkpoint_that_cannot_be_read_is_no_absent_one(monitor, tmp_pat
     (path,) = [path for path in (tmp_path / "seen").iterdir() if path.suffix != ".lock"]
     path.write_bytes(content)
     for shown in (log, Log(b"X")):
-        with pytest.raises(SigkitError) as caught:
+        with pytest.raises(FileUnreadable) as caught:
             observe(monitor, shown)
         assert caught.value.place.source == str(path)
+        assert caught.value.remedy.endswith(f"sigkit log forget {path}")
     assert path.read_bytes() == content
     [item] = monitor.remembered()
     assert item.path == str(path)
