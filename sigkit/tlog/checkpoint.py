@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sigkit.keys.public import PublicKey
     from sigkit.tlog.note import NoteSignature
 
-_NUMBERED: Final = re.compile(r".+ - [0-9]+", re.ASCII)  # the host and its tree's number
+# The name, and the number of the tree in the one way that it is written: 07 would be another tree than 7 to some, and the same to others.
+_NUMBERED: Final = re.compile(r"\S+ - (?:0|[1-9][0-9]{0,18})", re.ASCII)
 _HEAD_LINES: Final = 3
 _ED25519_RAW_BYTES: Final = 32
 
@@ -80,14 +81,7 @@ def verify_checkpoint(raw: str, key: PublicKey, log_id: bytes, origin: str | Non
     checkpoint = parse_checkpoint(note.text, place)
     if origin is not None and checkpoint.origin != origin:
         raise CheckpointNotSigned("the checkpoint is of another log", place=place, expected=origin, got=checkpoint.origin[:200])
-    name = checkpoint.origin if origin is not None else checkpoint.origin.partition(" - ")[0]
-    if origin is None and not _NUMBERED.fullmatch(checkpoint.origin):  # one of the second generation is no log's of the first
-        raise CheckpointNotSigned(
-            "the checkpoint is not of a log that holds such entries",
-            place=place,
-            expected="a name and a tree's number",
-            got=checkpoint.origin[:200],
-        )
+    name = checkpoint.origin if origin is not None else parse_numbered(checkpoint.origin, place)[0]
     ids = {log_id[:4], _key_id(key, name)[:4]}
     own = [line for line in note.signatures if line.name == name and line.key_id in ids]
     if not own:
@@ -101,6 +95,23 @@ def verify_checkpoint(raw: str, key: PublicKey, log_id: bytes, origin: str | Non
                 "the log's signature of the checkpoint is not valid", place=place, got=f"a line of {name[:200]}"
             ) from err
     return SignedCheckpoint(checkpoint, tuple(line for line in note.signatures if line not in own))
+
+
+def parse_numbered(origin: str, place: Place) -> tuple[str, str]:
+    """Return the name and the tree's number in the first line of a checkpoint by a log of the first generation.
+
+    Raises:
+        CheckpointNotSigned: (TLOG) it has none, so it is one of the second generation, or the number is not written canonically.
+    """
+    if not _NUMBERED.fullmatch(origin):
+        raise CheckpointNotSigned(
+            "the checkpoint is not of a log that holds such entries",
+            place=place,
+            expected="a name and a tree's number",
+            got=origin[:200],
+        )
+    name, _, number = origin.partition(" - ")
+    return name, number
 
 
 def _key_id(key: PublicKey, name: str) -> bytes:

@@ -59,6 +59,21 @@ def test_a_checkpoint_of_a_log_of_the_first_generation_is_proved():
     assert (signed.checkpoint.size, signed.checkpoint.root) == (42, ROOT)
 
 
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("number", ["07", "00", "+7", "7 ", "\u0667", "1/../../x - 9", "1 - 9", "9" * 20, ""])
+def test_a_trees_number_has_one_spelling(number):
+    text = OLD_TEXT.replace("2605736670972794746", number)
+    with pytest.raises(CheckpointNotSigned):
+        verify_checkpoint(old_note(text), OLD_PUBLIC, OLD_PUBLIC.fingerprint.value, None, PLACE)
+
+
+@pytest.mark.parametrize("number", ["0", "7", "1193050959916656506"])
+def test_a_log_of_the_first_generation_may_have_any_number_for_a_tree(number):
+    text = OLD_TEXT.replace("2605736670972794746", number)
+    signed = verify_checkpoint(old_note(text), OLD_PUBLIC, OLD_PUBLIC.fingerprint.value, None, PLACE)
+    assert signed.checkpoint.origin == f"{HOST} - {number}"
+
+
 @pytest.mark.parametrize(
     ("stated", "written"),
     [

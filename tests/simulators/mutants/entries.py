@@ -260,7 +260,7 @@ ENTRIES = {
     "a v1 entry under a v2 checkpoint": Row(
         entry_of_the_other_generation,
         "SK-TLOG-003",
-        drop("tlog.checkpoint", "if origin is None and not _NUMBERED.fullmatch(checkpoint.origin):"),
+        drop("tlog.checkpoint", "if not _NUMBERED.fullmatch(origin):"),
     ),
     "a promise of another body": Row(promise_of(body=b64(b"{}")), "SK-TLOG-005", NOT_PROMISED),
     "a promise about nothing": Row(promise_about_nothing, "SK-TLOG-005", drop("tlog.entry_v1", "if not entry.body:")),
