@@ -80,7 +80,7 @@ def opened(output: Output, at: LogFlags) -> Iterator[Opened]:
     from sigkit.errors import Place
     from sigkit.net.session import NetOptions, Session
     from sigkit.tlog.client import RekorV1Reader, find_log
-    from sigkit.tlog.known import KnownLog
+    from sigkit.tlog.known import KnownLog, of_first_generation
     from sigkit.trust.root import Window
 
     if at.log_key is not None:
@@ -93,7 +93,7 @@ def opened(output: Output, at: LogFlags) -> Iterator[Opened]:
     with Session(NetOptions(ca_file=at.services_cacert, ca_option="--services-cacert FILE")) as session:
         reader = find_log(session, url, Place.operator(url), at.timeout_s)
         if isinstance(reader, RekorV1Reader):
-            known = KnownLog(known.key, known.log_id, None)  # the first line of its checkpoints has the number of its tree besides
+            known = of_first_generation(known)
         _say_not_before(output, valid)
         yield Opened(url, Place(url), known, reader, valid)
 

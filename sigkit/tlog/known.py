@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 
 class KnownLog(Data):
-    """A log by its key. `origin` is the first line of its checkpoints; None for one of the first generation, where it has a number."""
+    """A log by its key. `origin` is the first line of its checkpoints; None for one of the first generation, where it has a number.
+
+    `name` is what the caller calls a log without an origin, if it has a name for it. The log may write another one: Rekor of the first
+    generation writes the name of the machine that it runs on, unless it was told one.
+    """
 
     key: PublicKey
     log_id: bytes
     origin: str | None
+    name: str = ""
 
 
 class ProvedEntry(Data):
@@ -36,6 +41,19 @@ class ProvedEntry(Data):
     checkpoint: Checkpoint
     note: str
     promised: datetime | None
+
+
+def of_first_generation(log: KnownLog) -> KnownLog:
+    """Return a log as one whose checkpoints have the number of a tree, or as it is where it cannot be one.
+
+    Rekor of the first generation goes by the fingerprint of its key, of whatever kind that is. A log that goes by another id, as one of the
+    second with an Ed25519 key does, keeps its origin: what answers in its place under a number, or another name, is refused.
+
+    Source: sigstore/rekor pkg/util/signed_note.go; C2SP signed-note.md "Signatures".
+    """
+    if log.log_id[:4] != log.key.fingerprint.value[:4]:
+        return log
+    return KnownLog(log.key, log.log_id, None, log.origin or "")
 
 
 def verify_head(note: str, log: KnownLog, place: Place) -> Checkpoint:

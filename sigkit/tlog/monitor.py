@@ -1,13 +1,15 @@
 """The last checkpoint of each log that was seen on this machine, so that a log that forks or shrinks is noticed.
 
-A log is known by the first line of its checkpoints and its key; one of the first generation has several trees, each with a number behind
-the log's name, and each is followed for itself. Whoever shows a numbered tree under a name that had none, or the other way, shows a fork: a
-number alone must not make a log a new one. What was seen is replaced only by what continues it, under a lock, durably,
-before anybody is answered; what contradicts it is kept beside it, because the two checkpoints together prove the log's fault.
+A log of the second generation is known by its key and the first line of its checkpoints, which the caller knows. One of the first has
+several trees, each with a number behind a name that is the log's own choice; so each is known by the key and its number, and followed for
+itself, whatever name stands there. Whoever shows a numbered tree of a log that had one without, or the other way, shows a fork: neither a
+name nor a number must make a log a new one. What was seen is replaced only by what continues it, under a lock, durably, before anybody is
+answered; what contradicts it is kept beside it, because the two checkpoints together prove the log's fault.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -17,18 +19,31 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sigkit import durable, limits, strict
 from sigkit.data import Data
-from sigkit.errors import BadConsistencyProof, FileUnreadable, FileUnwritable, LogForked, LogRolledBack, Place, SigkitError, UnavailError
-from sigkit.tlog.known import verify_head
+from sigkit.errors import (
+    NOWHERE,
+    BadConsistencyProof,
+    CheckpointNotSigned,
+    FileUnreadable,
+    FileUnwritable,
+    LogForked,
+    LogRolledBack,
+    Place,
+    SigkitError,
+    UnavailError,
+)
+from sigkit.tlog.checkpoint import parse_numbered
+from sigkit.tlog.known import KnownLog, verify_head
 from sigkit.tlog.proof import verify_consistency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from sigkit.tlog.checkpoint import Checkpoint
-    from sigkit.tlog.known import KnownLog
 
 VARIABLE: Final = "SIGKIT_CHECKPOINTS"
 _TREE: Final = re.compile("[0-9a-f]{64}(?:-[0-9a-f]{16})?", re.ASCII)
+_FAMILY_CHARACTERS: Final = 64
 
 
 class Seen(Enum):
@@ -58,6 +73,14 @@ class Remembered(Data):
     path: str
     origin: str
     size: str
+
+
+class _Kept(Data):
+    """A checkpoint that is remembered: its file, and the number of its tree; "" where its log has but one."""
+
+    path: str
+    number: str
+    checkpoint: Checkpoint
 
 
 class GrowthReader(Protocol):
@@ -97,16 +120,15 @@ class Monitor:
         """
         new = verify_head(note, log, place)
         durable.make_directory(self._directory, 0o700)
-        family, number = _names(new, log)
-        path = os.path.join(self._directory, family + number)
-        with durable.lock(os.path.join(self._directory, f"{family}.lock")):
+        # By the key, because under another name the log is the same; and by the file's name, which is all that `forget` knows.
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(self._lock(hashlib.sha256(log.key.spki).hexdigest()))
+            path, others = self._find(note, new, log, place)
+            locks.enter_context(self._lock(_family(path)))
             old = self._load(path, log)
             if old is not None and new.size < old.size:
                 note, new = self._ask_again(path, old, new, note, log, reader, place)
-            if old is not None:
-                observed = self._compare(path, old, new, note, reader, place)
-            else:
-                observed = Observed(Seen.FIRST, 0, self._count_others(family, number, note, new, place))
+            observed = self._compare(path, old, new, note, reader, place) if old is not None else Observed(Seen.FIRST, 0, others)
             if observed.seen is not Seen.SAME:
                 durable.write(path, note.encode("utf-8"), mode=0o600, point="monitor.checkpoint")
             return observed
@@ -117,13 +139,7 @@ class Monitor:
         Raises:
             FileUnreadable: (UNAVAIL) the directory.
         """
-        try:
-            names = sorted(name for name in os.listdir(self._directory) if _TREE.fullmatch(name))
-        except FileNotFoundError:
-            return ()
-        except OSError as err:
-            raise FileUnreadable(f"cannot list the checkpoints: {err.strerror}", place=Place(self._directory)) from err
-        return tuple(_remembered(os.path.join(self._directory, name)) for name in names)
+        return tuple(_remembered(path) for path in self._files())
 
     def forget(self, path: str) -> str:
         """Let the next checkpoint of a log be the first again, and return where what was seen is kept: it may still prove a fault.
@@ -131,8 +147,7 @@ class Monitor:
         Raises:
             FileUnwritable, LockTimeout: (UNAVAIL) it is not there, or cannot be put away.
         """
-        family = os.path.basename(path)[:64]
-        with durable.lock(os.path.join(self._directory, f"{family}.lock")):
+        with self._lock(_family(path)):
             try:
                 kept = f"{path}.forgotten-{os.lstat(path).st_mtime_ns:x}"
                 os.rename(path, kept)
@@ -141,36 +156,60 @@ class Monitor:
                 raise FileUnwritable(f"cannot put the checkpoint away: {err.strerror}", place=Place(path)) from err
         return kept
 
-    def _load(self, path: str, log: KnownLog) -> Checkpoint | None:
-        if not os.path.lexists(path):
-            return None
-        place = Place(path)
-        try:
-            return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
-        except UnavailError:
-            raise
-        except SigkitError as err:  # the log signed what was kept: whatever is wrong with it now was done on this machine
-            raise FileUnreadable(
-                "the checkpoint that is remembered here is damaged",
-                place=place,
-                expected="what the log signed",
-                got=err.problem,
-                remedy=f"let the log's next checkpoint count as the first: sigkit log forget {shlex.quote(path)}",
-            ) from err
+    def _files(self) -> list[str]:
+        """Return the files of all that is remembered.
 
-    def _count_others(self, family: str, number: str, note: str, new: Checkpoint, place: Place) -> int:
-        """Return how many other trees of a log were seen; a log has either one without a number, or any that have one."""
-        others = [name for name in os.listdir(self._directory) if _TREE.fullmatch(name) and name.startswith(family)]
-        if others and (not number or family in others):
-            kept = self._keep(os.path.join(self._directory, others[0]), note)
-            raise LogForked(
-                f"the log shows another tree under the same name and key; what it shows is kept, in {kept}",
-                place=place,
-                expected="the tree that was seen before",
-                got=new.origin[:200],
-                remedy=_forget(os.path.join(self._directory, others[0])),
-            )
-        return len(others)
+        Raises:
+            FileUnreadable: (UNAVAIL) the directory.
+        """
+        try:
+            names = sorted(name for name in os.listdir(self._directory) if _TREE.fullmatch(name))
+        except FileNotFoundError:
+            return []
+        except OSError as err:
+            raise FileUnreadable(f"cannot list the checkpoints: {err.strerror}", place=Place(self._directory)) from err
+        return [os.path.join(self._directory, name) for name in names]
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        return durable.lock(os.path.join(self._directory, f"{name}.lock"))
+
+    def _load(self, path: str, log: KnownLog) -> Checkpoint | None:
+        try:
+            return _read(path, log) if os.path.lexists(path) else None
+        except CheckpointNotSigned as err:  # it was, when it was kept
+            raise _damaged(path, err) from err
+
+    def _find(self, note: str, new: Checkpoint, log: KnownLog, place: Place) -> tuple[str, int]:
+        """Return the file of a tree, and of one that was not seen before how many others of its log were.
+
+        Raises:
+            LogForked: (TLOG) a log has either one tree without a number, or any that have one; of this one the other kind was seen.
+            FileUnreadable: (UNAVAIL) a file that could be of this log is damaged.
+        """
+        name, number = _parse_origin(new, log)
+        own = os.path.join(self._directory, _file_name(name, number, log))
+        if not number and os.path.lexists(own):
+            return own, 0
+        files = self._files()
+        seen, damaged = _signed_by(log, files if number else [path for path in files if _is_numbered(path)])
+        # Several where earlier versions followed a tree under each of its names; of those the newest counts.
+        same = [kept for kept in seen if number and kept.number == number]
+        if same:
+            return max(same, key=lambda kept: kept.checkpoint.size).path, 0
+        if os.path.lexists(own):
+            return own, 0
+        if damaged:
+            raise damaged[0]
+        for kept in seen:
+            if _contradict(kept, name, number, log):
+                raise LogForked(
+                    f"the log shows another tree under the same key; what it shows is kept, in {self._keep(kept.path, note)}",
+                    place=place,
+                    expected=f"{kept.checkpoint.origin[:200]}, which was seen before",
+                    got=new.origin[:200],
+                    remedy=_forget(kept.path),
+                )
+        return own, len({kept.number for kept in seen if number and kept.number})
 
     def _ask_again(
         self, path: str, old: Checkpoint, late: Checkpoint, note: str, log: KnownLog, reader: GrowthReader, place: Place
@@ -181,7 +220,7 @@ class Monitor:
         """
         newest = reader.fetch_checkpoint()
         new = verify_head(newest, log, place)
-        if _names(new, log) != _names(late, log) or new.size < old.size:
+        if _parse_origin(new, log)[1] != _parse_origin(late, log)[1] or new.size < old.size:
             return note, late
         try:
             hashes = reader.fetch_growth(late.size, new) if late.size else ()
@@ -244,8 +283,75 @@ def _remembered(path: str) -> Remembered:
     return Remembered(path, origin, size)
 
 
-def _names(checkpoint: Checkpoint, log: KnownLog) -> tuple[str, str]:
-    """Return a file's name for a log, and what is put behind it for its tree: an origin is anybody's text and no name of a file."""
-    name, _, number = checkpoint.origin.partition(" - ") if log.origin is None else (checkpoint.origin, "", "")
+def _read(path: str, log: KnownLog) -> Checkpoint:
+    """Return what was kept.
+
+    Raises:
+        CheckpointNotSigned: (TLOG) this log did not sign it.
+        FileUnreadable: (UNAVAIL) it cannot be read, or is no checkpoint any more.
+    """
+    place = Place(path)
+    try:
+        return verify_head(strict.decode_utf8(durable.read(path, most_bytes=limits.NOTE_BYTES, place=place), place), log, place)
+    except (UnavailError, CheckpointNotSigned):
+        raise
+    except SigkitError as err:
+        raise _damaged(path, err) from err
+
+
+def _signed_by(log: KnownLog, files: Sequence[str]) -> tuple[list[_Kept], list[FileUnreadable]]:
+    """Return what of these files this log's key signed, under whatever name; and what is wrong with those that cannot be read."""
+    seen: list[_Kept] = []
+    damaged: list[FileUnreadable] = []
+    for path in files:
+        named = KnownLog(log.key, log.log_id, None if _is_numbered(path) else _remembered(path).origin)
+        try:
+            checkpoint = _read(path, named)
+        except CheckpointNotSigned:  # another log's
+            continue
+        except FileUnreadable as err:
+            if os.path.lexists(path):  # else it was forgotten meanwhile
+                damaged.append(err)
+            continue
+        seen.append(_Kept(path, _parse_origin(checkpoint, named)[1], checkpoint))
+    return seen, damaged
+
+
+def _damaged(path: str, err: SigkitError) -> FileUnreadable:
+    """Return the refusal of a file that was whole when it was written: what is wrong with it was done on this machine."""
+    return FileUnreadable(
+        "the checkpoint that is remembered here is damaged",
+        place=Place(path),
+        expected="what the log signed",
+        got=err.problem,
+        remedy=f"let the log's next checkpoint count as the first: sigkit log forget {shlex.quote(path)}",
+    )
+
+
+def _contradict(kept: _Kept, name: str, number: str, log: KnownLog) -> bool:
+    """Tell whether a log cannot have both trees, though one key signed them.
+
+    One key may sign for two logs of the second generation, or for one of each, which the caller tells apart by their names.
+    """
+    if not number:
+        return bool(kept.number)
+    return not kept.number and (not log.name or kept.checkpoint.origin in {name, log.name})
+
+
+def _parse_origin(checkpoint: Checkpoint, log: KnownLog) -> tuple[str, str]:
+    """Return the name in the first line of a checkpoint that was verified, and the number of its tree; "" where a log has but one."""
+    return parse_numbered(checkpoint.origin, NOWHERE) if log.origin is None else (checkpoint.origin, "")
+
+
+def _file_name(name: str, number: str, log: KnownLog) -> str:
+    """Return the name of a tree's file: an origin is anybody's text and no name of a file."""
     family = hashlib.sha256(name.encode("utf-8") + b"\n" + log.key.spki).hexdigest()
-    return family, f"-{hashlib.sha256(number.encode('utf-8')).hexdigest()[:16]}" if number else ""
+    return f"{family}-{hashlib.sha256(number.encode('utf-8')).hexdigest()[:16]}" if number else family
+
+
+def _is_numbered(path: str) -> bool:
+    return len(os.path.basename(path)) > _FAMILY_CHARACTERS
+
+
+def _family(path: str) -> str:
+    return os.path.basename(path)[:_FAMILY_CHARACTERS]

@@ -14,17 +14,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigkit import limits
 from sigkit.cli.main import run
 from sigkit.digest import Digest
-from sigkit.errors import FileUnreadable, MalformedKey, Place
+from sigkit.errors import CheckpointNotSigned, FileUnreadable, LogForked, MalformedKey, Place
 from sigkit.keys.private import generate
-from sigkit.keys.public import parse_public_key
+from sigkit.keys.public import ED25519, parse_public_key
+from sigkit.services.exchange import whole_answer
 from sigkit.services.log.hashedrekord import terms_of
 from sigkit.strict import encode_base64
 from sigkit.tlog.cosignature import COSIGNATURE_TYPE
 from sigkit.tlog.entry_v2 import KeyVerifier, encode_hashedrekord
-from sigkit.tlog.note import encode_line, key_id_of
+from sigkit.tlog.merkle import leaf_hash
+from sigkit.tlog.note import ED25519_TYPE, encode_line, key_id_of
 from tests.simulators.log_server import KEY, LOG_KEY, ORIGIN, RekorV1, serving, tile_log
 from tests.simulators.note_keys import encode_note_key
-from tests.simulators.sigstore_logs import spki
+from tests.simulators.sigstore_logs import root_hash, spki
 
 SIGNER = ec.generate_private_key(ec.SECP256R1())
 DIGEST = Digest.of(b"hello")
@@ -200,6 +202,91 @@ def test_a_log_of_the_first_generation_is_read(capsys, tmp_path):
         status, document = call(capsys, "verify", uuid, "--trusted-root", path)
         assert (status, document["promised"], document["origin"]) == (0, "2026-06-01T12:00:00Z", "127.0.0.1 - 4711")
         assert call(capsys, "checkpoint", "--trusted-root", path)[1]["seen"] == "same"
+
+
+class Notes:
+    """Answers for the newest checkpoint of a log, of the generation that the test sets: a note that the log's key signed."""
+
+    def __init__(self, key):
+        self.key = key
+        self.second()
+
+    def second(self, *leaves, name=ORIGIN):
+        self.answers = {"/api/v2/checkpoint": self.signed(name, name, leaves).encode()}
+
+    def first(self, *leaves, name=ORIGIN):
+        head = self.signed(f"{name} - 1", name, leaves)
+        self.answers = {"/api/v1/log": json.dumps({"signedTreeHead": head}).encode()}
+
+    def signed(self, origin, name, leaves):
+        text = f"{origin}\n{len(leaves)}\n{encode_base64(root_hash([leaf_hash(leaf) for leaf in leaves or (b'',)]))}\n"
+        key_id = self.key.public.fingerprint.value
+        if self.key.public.kind == ED25519:
+            key_id = key_id_of(name, ED25519_TYPE, self.key.public.spki[-32:])
+        return f"{text}\n{encode_line(name, key_id, self.key.sign(text.encode()))}"
+
+    async def answer(self, request):
+        found = self.answers.get(request.path)
+        return whole_answer(404, b"", ()) if found is None else whole_answer(200, found, ())
+
+
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("name", [ORIGIN, "log2.example"])
+def test_a_log_that_goes_by_the_id_of_the_second_generation_is_never_read_as_one_of_the_first(capsys, tmp_path, name):
+    core = Notes(KEY)
+    with serving(core) as url:
+        core.first(b"X", name=name)
+        status, document = call(capsys, "checkpoint", *by_key(url))
+        assert (status, document["error"]["code"], document["error"]["expected"]) == (1, CheckpointNotSigned.code, ORIGIN)
+        assert not (tmp_path / "seen").exists()
+        core.second(b"a", b"b", b"c")
+        assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"
+
+
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("name", [ORIGIN, "log2.example"])
+@pytest.mark.parametrize("seen", ["first", "second"])
+def test_a_log_that_answers_as_one_of_the_other_generation_shows_a_fork_whatever_its_name(capsys, tmp_path, name, seen):
+    core = Notes(generate("ecdsa-p256"))
+    path = tmp_path / "root.json"
+    with serving(core) as url:
+        key, key_id = core.key.public.spki, core.key.public.fingerprint.value
+        listed = {
+            "baseUrl": url,
+            "hashAlgorithm": "SHA2_256",
+            "publicKey": {
+                "rawBytes": encode_base64(key),
+                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "validFor": {"start": "2020-01-01T00:00:00Z"},
+            },
+            "logId": {"keyId": encode_base64(key_id)},
+        }
+        path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [listed]}))
+        ways = {"first": lambda: core.first(b"a", b"b", name=name), "second": lambda: core.second(b"a", b"b")}
+        ways.pop(seen)()
+        assert call(capsys, "checkpoint", "--trusted-root", path)[1]["seen"] == "first"
+        [(_, other)] = ways.items()
+        other()
+        status, document = call(capsys, "checkpoint", "--trusted-root", path)
+        assert (status, document["error"]["code"]) == (1, LogForked.code)
+        assert len(list((tmp_path / "seen").glob("*.alarm-*"))) == 1
+
+
+@pytest.mark.attack("fork by another name")
+def test_another_spelling_of_its_name_makes_no_new_tree_of_a_log_of_the_first_generation(capsys, tmp_path):
+    core = RekorV1()
+    core.add({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {}})
+    with serving(core) as url:
+        path = tmp_path / "root.json"
+        listed = [{**core.log.trusted(), "baseUrl": url}]
+        path.write_text(json.dumps({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": listed}))
+        assert call(capsys, "checkpoint", "--trusted-root", path)[1]["seen"] == "first"
+        core.log.host = "127.0.0.1."
+        document = call(capsys, "checkpoint", "--trusted-root", path)[1]
+        assert (document["origin"], document["seen"]) == ("127.0.0.1. - 4711", "same")
+        core.log.leaves[0] = core.log.leaves[1]
+        status, document = call(capsys, "checkpoint", "--trusted-root", path)
+        assert (status, document["error"]["code"]) == (1, LogForked.code)
 
 
 WITNESSES = [generate("ed25519") for _ in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sigkit.errors import (
 )
 from sigkit.keys.private import generate
 from sigkit.strict import encode_base64
-from sigkit.tlog.known import KnownLog
+from sigkit.tlog.known import KnownLog, of_first_generation
 from sigkit.tlog.merkle import leaf_hash
 from sigkit.tlog.monitor import Monitor, Seen
 from sigkit.tlog.note import ED25519_TYPE, encode_line, key_id_of
@@ -84,7 +85,9 @@ def test_a_log_that_grows_is_followed(monitor):
 
 
 def kept(tmp_path):
-    return sorted(name.partition(".")[2].partition("-")[0] for name in os.listdir(tmp_path / "seen"))
+    """Return what is kept beside the locks: "" for a checkpoint that is remembered."""
+    names = (name for name in os.listdir(tmp_path / "seen") if not name.endswith(".lock"))
+    return sorted(name.partition(".")[2].partition("-")[0] for name in names)
 
 
 def test_a_fork_is_an_alarm_and_both_checkpoints_are_kept(monitor, tmp_path):
@@ -93,7 +96,7 @@ def test_a_fork_is_an_alarm_and_both_checkpoints_are_kept(monitor, tmp_path):
         with pytest.raises(LogForked) as caught:
             observe(monitor, forked)
         assert caught.value.status() == 1
-    assert kept(tmp_path) == ["", "alarm", "alarm", "lock"]
+    assert kept(tmp_path) == ["", "alarm", "alarm"]
     notes = {path.read_text() for path in (tmp_path / "seen").iterdir() if not path.name.endswith(".lock")}
     assert notes == {Log(*leaves).note() for leaves in ((b"a", b"b", b"c"), (b"a", b"b", b"X"), (b"a", b"b", b"X", b"d"))}
 
@@ -119,7 +122,7 @@ def test_a_checkpoint_that_is_late_is_no_rollback_and_the_newest_is_remembered(m
     observe(monitor, log.add(b"c"))  # another process was faster
     seen = monitor.observe(late, known(), log.add(b"d"), PLACE)
     assert (seen.seen, seen.before) == (Seen.GROWN, 3)
-    assert kept(tmp_path) == ["", "lock"]
+    assert kept(tmp_path) == [""]
     assert observe(monitor, log).seen is Seen.SAME
 
 
@@ -128,7 +131,7 @@ def test_a_late_checkpoint_of_another_tree_is_a_fork_whatever_is_shown_when_it_i
     observe(monitor, log)
     with pytest.raises(LogForked):
         monitor.observe(Log(b"a", b"X").note(), known(), log.add(b"d"), PLACE)
-    assert len(kept(tmp_path)) == 3
+    assert kept(tmp_path) == ["", "alarm"]
 
 
 def test_a_log_that_proves_nothing_is_not_followed(monitor):
@@ -149,7 +152,7 @@ def test_a_log_that_cannot_be_asked_raises_no_alarm_and_changes_nothing(monitor,
 
     with pytest.raises(Unreachable):
         monitor.observe(log.add(b"d").note(), known(), Gone(), PLACE)
-    assert kept(tmp_path) == ["", "lock"]
+    assert kept(tmp_path) == [""]
     assert observe(monitor, log).before == 3
 
 
@@ -189,7 +192,7 @@ def test_a_checkpoint_that_could_not_be_read_again_is_not_kept(monitor, tmp_path
     assert observe(monitor, log).seen is Seen.FIRST
     with pytest.raises(MalformedCheckpoint):
         monitor.observe(Log(b"X").note() + junk, known(), log, PLACE)
-    assert kept(tmp_path) == ["", "lock"]
+    assert kept(tmp_path) == [""]
     assert [(item.origin, item.size) for item in monitor.remembered()] == [(ORIGIN, "3")]
 
 
@@ -223,35 +226,164 @@ def test_a_checkpoint_that_cannot_be_kept_is_not_called_seen(tmp_path, monkeypat
     assert observe(Monitor(str(tmp_path / "seen")), log).seen is Seen.FIRST
 
 
-def numbered(number):
-    """Return a log of the first generation: its checkpoints are signed under its name, and their first line has a number as well."""
-    log = Log(b"a", b"b")
-    text = f"{ORIGIN} - {number}\n2\n{encode_base64(root_hash(log.leaves))}\n"
-    return f"{text}\n{encode_line(ORIGIN, known().log_id, KEY.sign(text.encode()))}"
+class Numbered(Log):
+    """A log of the first generation: its checkpoints are signed under a name, and their first line has a tree's number behind it."""
+
+    def __init__(self, number, *leaves, name=ORIGIN, line_id=None):
+        super().__init__(*leaves or (b"a", b"b"))
+        self.number, self.name, self.line_id = number, name, line_id
+
+    def note(self, key=KEY, origin=""):
+        name = origin or self.name
+        text = f"{name} - {self.number}\n{len(self.leaves)}\n{encode_base64(root_hash(self.leaves))}\n"
+        return f"{text}\n{encode_line(name, self.line_id or known(key, name).log_id, key.sign(text.encode()))}"
 
 
-def observe_numbered(monitor, number):
-    return monitor.observe(numbered(number), KnownLog(KEY.public, known().log_id, None), Silent(), PLACE)
+def observe_numbered(monitor, log, expected=""):
+    return monitor.observe(log.note(), KnownLog(KEY.public, known().log_id, None, expected), log, PLACE)
 
 
 @pytest.mark.attack("fork by a tree's number")
 def test_a_number_behind_its_name_makes_no_new_log_of_one_that_was_seen(monitor):
     observe(monitor, Log(b"a", b"b", b"c"))
     with pytest.raises(LogForked):
-        observe_numbered(monitor, 7)
+        observe_numbered(monitor, Numbered(7))
     assert observe(monitor, Log(b"a", b"b", b"c")).seen is Seen.SAME
 
 
 @pytest.mark.attack("fork by a tree's number")
 def test_a_name_without_a_number_is_no_new_log_where_its_trees_have_one(monitor):
-    observe_numbered(monitor, 7)
+    observe_numbered(monitor, Numbered(7))
     with pytest.raises(LogForked):
         observe(monitor, Log(b"a", b"b", b"c"))
-    assert observe_numbered(monitor, 7).seen is Seen.SAME
+    assert observe_numbered(monitor, Numbered(7)).seen is Seen.SAME
+
+
+OTHER_NAMES = ["log.example.", "LOG.example", "l\u043eg.example", "x"]
+
+
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("name", OTHER_NAMES)
+@pytest.mark.parametrize("expected", ["", ORIGIN])
+def test_another_name_and_a_number_make_no_new_log_of_one_that_was_seen(monitor, tmp_path, name, expected):
+    observe(monitor, Log(b"a", b"b", b"c"))
+    forked = Numbered(7, name=name)
+    with pytest.raises(LogForked) as caught:
+        observe_numbered(monitor, forked, expected)
+    assert kept(tmp_path) == ["", "alarm"]
+    [alarm] = (tmp_path / "seen").glob("*.alarm-*")
+    assert alarm.read_text() == forked.note()
+    assert str(alarm) in caught.value.problem
+    assert observe(monitor, Log(b"a", b"b", b"c")).seen is Seen.SAME
+
+
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_tree_without_a_number_is_no_new_log_where_its_key_signed_numbered_ones_under_another_name(monitor, name):
+    observe_numbered(monitor, Numbered(7, name=name), ORIGIN)
+    with pytest.raises(LogForked):
+        observe(monitor, Log(b"a", b"b", b"c"))
+
+
+@pytest.mark.attack("fork by another name")
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_tree_is_known_by_its_number_whatever_name_stands_before_it(monitor, name):
+    observe_numbered(monitor, Numbered(7, b"a", b"b", b"c"))
+    with pytest.raises(LogForked):
+        observe_numbered(monitor, Numbered(7, b"a", b"b", b"X", name=name))
+    with pytest.raises(LogForked):
+        observe_numbered(monitor, Numbered(7, b"a", b"X", b"c", b"d", name=name))
+    with pytest.raises(LogRolledBack):
+        observe_numbered(monitor, Numbered(7, b"a", name=name))
+    assert observe_numbered(monitor, Numbered(8, name=name)).other_trees == 1
+
+
+def test_a_log_of_the_first_generation_may_change_its_name(monitor, tmp_path):
+    """Rekor's default is the name of the machine that it runs on."""
+    observe_numbered(monitor, Numbered(7, b"a", b"b", name="pod-1"))
+    for name, leaves, seen in (
+        ("pod-2", (b"a", b"b"), Seen.SAME),
+        ("pod-2", (b"a", b"b", b"c"), Seen.GROWN),
+        ("pod-1", (b"a", b"b", b"c"), Seen.SAME),
+        ("pod-3", (b"a", b"b", b"c", b"d"), Seen.GROWN),
+    ):
+        assert observe_numbered(monitor, Numbered(7, *leaves, name=name), "log.example").seen is seen
+    assert kept(tmp_path) == [""]
+    assert [(item.origin, item.size) for item in monitor.remembered()] == [("pod-3 - 7", "4")]
+
+
+def remember_as_before(directory, log):
+    """Write a checkpoint where versions of sigkit wrote it that followed a tree under each name for itself."""
+    directory.mkdir(exist_ok=True)
+    family = hashlib.sha256(log.name.encode() + b"\n" + KEY.public.spki).hexdigest()
+    (directory / f"{family}-{hashlib.sha256(str(log.number).encode()).hexdigest()[:16]}").write_text(log.note())
+
+
+def test_what_earlier_versions_remembered_counts_and_of_one_tree_under_several_names_the_newest(monitor, tmp_path):
+    for name, leaves in (("pod-1", (b"a",)), ("pod-2", (b"a", b"b", b"c")), ("pod-3", (b"a", b"b"))):
+        remember_as_before(tmp_path / "seen", Numbered(7, *leaves, name=name))
+    remember_as_before(tmp_path / "seen", Numbered(8, name="pod-1"))
+    for name in ("pod-1", "pod-4"):
+        with pytest.raises(LogRolledBack):
+            observe_numbered(monitor, Numbered(7, b"a", b"b", name=name))
+        assert observe_numbered(monitor, Numbered(7, b"a", b"b", b"c", name=name)).seen is Seen.SAME
+    assert observe_numbered(monitor, Numbered(7, b"a", b"b", b"c", b"d", name="pod-4")).before == 3
+    assert observe_numbered(monitor, Numbered(9, name="pod-4")).other_trees == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_logs_of_either_generation_that_the_caller_tells_apart_may_have_one_key(monitor, order):
+    """Rekor of the first generation signs under its key's fingerprint, of the second under an id of name and key."""
+    fingerprint = KEY.public.fingerprint.value
+    old, new = Numbered(7, name="old.example", line_id=fingerprint), Log(b"X")
+    observed = [
+        lambda: monitor.observe(old.note(), KnownLog(KEY.public, fingerprint, None, "old.example"), old, PLACE),
+        lambda: observe(monitor, new),
+    ]
+    for seen in (Seen.FIRST, Seen.SAME):
+        assert [(found.seen, found.other_trees) for found in (act() for act in observed[::order])] == [(seen, 0)] * 2
+
+
+@pytest.mark.attack("fork by another name")
+def test_where_a_file_is_damaged_that_could_be_of_this_log_nothing_is_called_the_first_checkpoint(monitor, tmp_path):
+    observe_numbered(monitor, Numbered(7))
+    [file] = [path for path in (tmp_path / "seen").iterdir() if path.suffix != ".lock"]
+    file.write_bytes(b"")
+    for act in (lambda: observe_numbered(monitor, Numbered(7, b"X", name="x")), lambda: observe(monitor, Log(b"X"))):
+        with pytest.raises(FileUnreadable) as caught:
+            act()
+        assert caught.value.remedy.endswith(f"sigkit log forget {file}")
+    monitor.forget(str(file))
+    assert observe_numbered(monitor, Numbered(7, b"X", name="x")).seen is Seen.FIRST
 
 
 def test_another_tree_of_a_log_that_was_seen_is_told(monitor):
-    assert observe_numbered(monitor, 7).other_trees == 0
-    second = observe_numbered(monitor, 8)
+    assert observe_numbered(monitor, Numbered(7)).other_trees == 0
+    second = observe_numbered(monitor, Numbered(8))
     assert (second.seen, second.other_trees) == (Seen.FIRST, 1)
-    assert observe_numbered(monitor, 9).other_trees == 2
+    assert observe_numbered(monitor, Numbered(9)).other_trees == 2
+
+
+def test_a_late_checkpoint_is_not_compared_with_another_tree_of_its_log(monitor):
+    observe_numbered(monitor, Numbered(7, b"a", b"b", b"c"))
+    note, known_log = Numbered(7, b"a", b"b").note(), KnownLog(KEY.public, known().log_id, None)
+    with pytest.raises(LogRolledBack):
+        monitor.observe(note, known_log, Numbered(8, b"v", b"w", b"x", b"y"), PLACE)
+    assert observe_numbered(monitor, Numbered(7, b"a", b"b", b"c")).seen is Seen.SAME
+
+
+def test_trees_of_another_key_are_none_of_this_log(monitor):
+    observe_numbered(monitor, Numbered(7, b"a", b"b", b"c"))
+    other, log = generate("ed25519"), Numbered(7, b"X")
+    seen = monitor.observe(log.note(other), KnownLog(other.public, known(other).log_id, None), log, PLACE)
+    assert (seen.seen, seen.other_trees) == (Seen.FIRST, 0)
+
+
+@pytest.mark.attack("fork by another name")
+def test_a_log_is_of_the_first_generation_only_by_its_keys_fingerprint():
+    other = generate("ecdsa-p256").public
+    first = KnownLog(other, other.fingerprint.value, ORIGIN)
+    assert of_first_generation(first) == KnownLog(other, other.fingerprint.value, None, ORIGIN)
+    assert of_first_generation(KnownLog(other, other.fingerprint.value[:4], ORIGIN)).origin is None
+    assert of_first_generation(known()) == known()
+    assert of_first_generation(KnownLog(KEY.public, known().log_id[:4], ORIGIN)).origin == ORIGIN
