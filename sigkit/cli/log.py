@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sigkit.strict import Json
     from sigkit.tlog.checkpoint import Checkpoint
     from sigkit.tlog.client import Search
-    from sigkit.tlog.cosignature import Cosignature
+    from sigkit.tlog.cosignature import Cosignature, NoteKey
     from sigkit.tlog.entry import LogEntry
     from sigkit.tlog.monitor import Observed
 
@@ -37,6 +37,13 @@ class WitnessFlags(NamedTuple):
 
     witness: tuple[str, ...]
     witnesses: int | None
+
+
+class _Wanted(NamedTuple):
+    """Witnesses, and how many of them must have signed."""
+
+    keys: Sequence[NoteKey]
+    number: int
 
 
 witness_options = grouped(
@@ -103,11 +110,12 @@ def verify(output: Output, entry: str, at: LogFlags, seen_by: WitnessFlags) -> N
     A fork or a rollback is refused, and the checkpoints that prove it are kept.
     """
     name = _parse_name(entry)
+    wanted = _parse_witnesses(seen_by)
     with opened(output, at) as log:
         found = log.reader.fetch_entry(name)
         lines, document = _prove(found, log)
         note = found.proof.checkpoint if found.proof else ""
-        signed = _check_witnesses(note, seen_by, log.place)
+        signed = _check_witnesses(note, wanted, log.place)
         observed = _observe(note, log)
     output.answer(
         [*lines, _say(observed), *_say_witnesses(signed)],
@@ -135,10 +143,11 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
     """
     from sigkit.tlog.known import verify_head
 
+    wanted = _parse_witnesses(seen_by)
     with opened(output, at) as log:
         note = log.reader.fetch_checkpoint()
         head = verify_head(note, log.known, log.place)
-        signed = _check_witnesses(note, seen_by, log.place)
+        signed = _check_witnesses(note, wanted, log.place)
         observed = _observe(note, log)
     for line in (_say(observed), *_say_witnesses(signed), *_say_retired(log)):
         output.note(line)
@@ -264,22 +273,35 @@ def _tell(observed: Observed) -> dict[str, Json]:
     return {"seen": observed.seen.value, "sizeBefore": observed.before, "otherTrees": observed.other_trees}
 
 
-def _check_witnesses(note: str, flags: WitnessFlags, place: Place) -> Sequence[Cosignature]:
-    from sigkit.errors import Place as Where
+def _parse_witnesses(flags: WitnessFlags) -> _Wanted:
+    """Refuse what cannot be meant before any log is asked.
+
+    Raises:
+        UsageError: more witnesses are asked for than are named.
+        SigkitError: as `parse_witnesses`.
+    """
+    from sigkit.errors import Place
+    from sigkit.tlog.cosignature import parse_witnesses
+
+    keys = parse_witnesses((text, Place.operator("--witness")) for text in flags.witness)
+    number = flags.witnesses or len(keys)
+    if number > len(keys):
+        raise click.UsageError(
+            f"{counted(number, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context()
+        )
+    return _Wanted(keys, number)
+
+
+def _check_witnesses(note: str, wanted: _Wanted, place: Place) -> Sequence[Cosignature]:
     from sigkit.errors import WitnessesMissing
-    from sigkit.tlog.cosignature import parse_witnesses, verify_cosignatures
+    from sigkit.tlog.cosignature import verify_cosignatures
     from sigkit.tlog.note import parse_note
 
-    keys = parse_witnesses((text, Where.operator("--witness")) for text in flags.witness)
-    wanted = flags.witnesses or len(keys)
-    if wanted > len(keys):
-        raise click.UsageError(
-            f"{counted(wanted, 'witness is', 'witnesses are')} asked for, and {len(keys)} named.", click.get_current_context()
-        )
-    found = verify_cosignatures(parse_note(note, place), keys, place)
-    if len(found) < wanted:
+    found = verify_cosignatures(parse_note(note, place), wanted.keys, place)
+    if len(found) < wanted.number:
         got = ", ".join(item.witness for item in found) or "none"
-        raise WitnessesMissing("too few witnesses signed the checkpoint", place=place, expected=f"{wanted} of {len(keys)}", got=got)
+        expected = f"{wanted.number} of {len(wanted.keys)}"
+        raise WitnessesMissing("too few witnesses signed the checkpoint", place=place, expected=expected, got=got)
     return found
 
 

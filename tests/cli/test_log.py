@@ -319,6 +319,16 @@ def test_witnesses_that_are_asked_for_must_have_signed(served, capsys):
     assert ORIGIN in log.checkpoint()
 
 
+@pytest.mark.parametrize("command", [("checkpoint",), ("verify", "1")])
+@pytest.mark.parametrize(
+    "options", [("--witness", "junk"), ("--witness", LOG_KEY), ("--witness", KEYS[0], "--witnesses", "2"), ("--witnesses", "1")]
+)
+def test_witnesses_that_cannot_be_meant_are_a_usage_error_and_no_log_is_asked(served, command, options):
+    _, front, url = served
+    assert run(["log", *command, *by_key(url), *options]) == 2
+    assert front.asked == []
+
+
 @pytest.mark.parametrize("options", [("--witness", KEYS[0], "--witness", TWIN, "--witnesses", "2"), ("--witness", LOG_KEY)])
 def test_one_witness_under_two_names_and_a_log_as_a_witness_are_refused(served, capsys, options):
     _, front, url = served
