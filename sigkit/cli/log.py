@@ -11,7 +11,7 @@ from sigkit.cli.log_opening import LogFlags, Opened, log_options, opened, retire
 from sigkit.cli.log_signer import signers_of
 from sigkit.cli.options import FILE, filled, grouped
 from sigkit.cli.output import EXITS, Command, Output
-from sigkit.text import counted, escape
+from sigkit.text import counted, escape, escape_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +141,7 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
 
     A fork or a rollback is refused, and the checkpoints that prove it are kept.
     """
+    from sigkit.limits import NOTE_BYTES
     from sigkit.tlog.known import verify_head
 
     wanted = _parse_witnesses(seen_by)
@@ -152,7 +153,8 @@ def checkpoint(output: Output, at: LogFlags, seen_by: WitnessFlags) -> None:
     for line in (_say(observed), *_say_witnesses(signed), *_say_retired(log)):
         output.note(line)
     output.answer(
-        [escape(line) for line in note.removesuffix("\n").split("\n")],
+        # Whole, and a backslash stays one: who reads a note from a pipe checks its signatures.
+        [escape_own(line, NOTE_BYTES) for line in note.removesuffix("\n").split("\n")],
         {"schema": "sigkit.log.checkpoint/1", **_describe(head, log), "note": note, **_tell(observed), "witnesses": _list(signed)},
     )
 

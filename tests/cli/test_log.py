@@ -127,6 +127,23 @@ def test_a_checkpoint_is_printed_and_followed(served, capsys):
     assert (status, document["seen"]) == (0, "same")
 
 
+def test_a_checkpoint_is_printed_whole_so_that_it_can_be_piped(served, capsys):
+    log, front, url = served
+    note = log.checkpoint() + encode_line("w\\é.example", b"abcd", bytes(2_428))  # as long as one with ML-DSA-44
+    front.altered("/checkpoint", lambda _: note.encode())
+    assert run(["log", "checkpoint", *by_key(url)]) == 0
+    assert capsys.readouterr().out == note
+
+
+def test_what_a_terminal_would_obey_in_a_checkpoint_is_escaped(served, capsys):
+    log, front, url = served
+    front.altered("/checkpoint", lambda raw: raw + encode_line("w\u202e\x9b2J.example", b"abcd", bytes(64)).encode())
+    assert run(["log", "checkpoint", *by_key(url)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(log.checkpoint())
+    assert "w\\u202e\\x9b2J.example" in out
+
+
 def test_a_rollback_and_a_fork_are_refused(served, capsys, tmp_path):
     log, front, url = served
     old = log.checkpoint()
