@@ -715,6 +715,27 @@ class NoStackFile(UnavailError):
     code = "SK-UNAVAIL-057"
 
 
+class OtherUsersStack(UnavailError):
+    """The stack belongs to another user than the one who would write into it, so nothing was done.
+
+    A stack's files are for their owner alone, and each that another user makes, root included, is one that he cannot open: a lock, a log's
+    journal. He would be locked out, perhaps days later. Run the command as the owner of the directory, by `sudo -u`; in a container, as
+    that user. `status`, `token`, `backup` and `down` leave nothing behind, and root may run them.
+    """
+
+    code = "SK-UNAVAIL-058"
+
+
+class UnsafeKey(UnavailError):
+    """A key that a stack signs with could have been written by others than its owner.
+
+    Whoever can write the file, or in a directory on its way, chooses by which key is signed. Take that away (`chmod -R go-w DIR`); where
+    somebody may have done it, put the key of a backup in its place.
+    """
+
+    code = "SK-UNAVAIL-059"
+
+
 class MetadataMissing(UnavailError):
     """A trust root's metadata is not here, and was not to be had.
 

@@ -277,9 +277,11 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
     from sigkit.clock import SystemClock
     from sigkit.services.stack import layout
     from sigkit.services.stack.clients import open_repository
+    from sigkit.services.stack.owner import OFFLINE_TOO, refuse_other_user
     from sigkit.services.stack.restore import refuse_backup
 
     layout.load_config(directory)
+    refuse_other_user(directory, OFFLINE_TOO)
     refuse_backup(directory)
     repository = open_repository(directory)
     keys, now = offline or os.path.join(directory, layout.OFFLINE), SystemClock().now()

@@ -34,10 +34,11 @@ class StackCommand(Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; where the disk is full that is what is advised about."""
+        """Run the command; where the disk is full, or a file of the stack another user's, that is what is advised about."""
+        from sigkit.services.stack.layout import denied_told
         from sigkit.services.stack.space import full_disk_told
 
-        with full_disk_told():
+        with full_disk_told(), denied_told():
             return super().invoke(ctx)
 
     def _lacks_one(self, ctx: click.Context, args: list[str]) -> bool:

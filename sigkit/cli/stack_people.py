@@ -127,8 +127,11 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
     from sigkit.services.issuers import is_email
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_issuer
+    from sigkit.services.stack.owner import refuse_other_user
 
-    logins = open_issuer(directory, layout.load_config(directory), SystemClock()).logins
+    config = layout.load_config(directory)
+    refuse_other_user(directory)
+    logins = open_issuer(directory, config, SystemClock()).logins
     if code is None:
         _list(output, directory, logins.waiting())
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pwd
 import re
 import shlex
 import shutil
@@ -11,7 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -25,7 +29,6 @@ from tests.simulators.trusting import FixedClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 LOGIN_FORM = "client_id=sigstore&scope=openid+email&code_challenge=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU&code_challenge_method=S256"
@@ -470,6 +473,93 @@ def test_a_stack_that_cannot_be_written_is_looked_at_and_backed_up(stack, tmp_pa
         done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "copy" / "stack.json").exists()
+
+
+ACCOUNT = 65_534  # a user of which nothing here is
+
+
+def give_away(directory: Path) -> None:
+    """Let a service account own a stack."""
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, ACCOUNT, ACCOUNT)
+
+
+def owners(directory: Path) -> set[int]:
+    return {path.lstat().st_uid for path in (directory, *directory.rglob("*"))}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("up",),
+        ("renew",),
+        ("publish", "--trusted-root", "{}/clients/trusted_root.json", "--signing-config", "{}/clients/signing_config.json"),
+        ("approve",),
+        ("approve", "BCDF-GHJK", "--deny"),
+    ],
+    ids=lambda command: " ".join(command)[:14],
+)
+def test_root_writes_nothing_into_a_stack_of_another_user_who_could_not_open_it(stack, command):
+    give_away(stack.directory)
+    name, *rest = command
+    refused = answer("stack", name, stack.directory, *(item.format(stack.directory) for item in rest), status=2)["error"]
+    assert (refused["code"], refused["place"]["source"]) == ("SK-UNAVAIL-058", str(stack.directory))
+    assert f"sudo -u {pwd.getpwuid(ACCOUNT).pw_name}" in refused["remedy"]
+    assert ("--offline" in refused["remedy"]) == (name in {"renew", "publish"})
+    assert owners(stack.directory) == {ACCOUNT}
+
+
+@pytest.mark.root
+def test_a_user_without_a_name_is_told_by_number(stack):
+    os.chown(stack.directory, 3_999_999, -1)
+    assert "sudo -u '#3999999'" in answer("stack", "renew", stack.directory, status=2)["error"]["remedy"]
+
+
+@pytest.mark.root
+def test_root_may_look_at_a_stack_of_another_user_and_leaves_nothing_there(stack, tmp_path):
+    give_away(stack.directory)
+    for command in (("status",), ("token", stacks.WORKLOAD), ("backup", tmp_path / "copy"), ("down",)):
+        name, *rest = command
+        sigkit("stack", name, stack.directory, *rest)
+        assert owners(stack.directory) == {ACCOUNT}, name
+
+
+@pytest.fixture
+def accounts_stack(stack) -> Iterator[Path]:
+    """Return a stack of a service account, where that may come to it."""
+    sigkit("stack", "approve", stack.directory)  # imports what the account may not read where Python is another user's own
+    with tempfile.TemporaryDirectory() as place:
+        os.chown(place, ACCOUNT, ACCOUNT)
+        directory = Path(place) / "stack"
+        shutil.copytree(stack.directory, directory)
+        give_away(directory)
+        yield directory
+
+
+@contextlib.contextmanager
+def account() -> Iterator[None]:
+    os.seteuid(ACCOUNT)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("command", "roots"), [("up", "log/state/journal"), ("up", "oidc/logins.db"), ("renew", "tuf/lock"), ("backup", "log/state/journal")]
+)
+def test_an_owner_whom_root_has_locked_out_is_told_how_that_is_mended(accounts_stack, command, roots):
+    path = accounts_stack / roots
+    path.touch()
+    path.chmod(0o600)
+    os.chown(path, 0, 0)
+    with account():
+        options = [accounts_stack.parent / "copy"] if command == "backup" else []
+        refused = answer("stack", command, accounts_stack, *options, status=2)["error"]
+    assert refused["place"]["source"] == str(path)
+    assert refused["remedy"].endswith(f"sudo chown -R {ACCOUNT} {accounts_stack}")
 
 
 def test_every_command_has_examples():

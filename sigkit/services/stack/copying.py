@@ -320,8 +320,7 @@ def _unreadable(path: str, err: OSError) -> FileUnreadable | NoStackFile:
     # Of a link, O_NOFOLLOW says ELOOP, and with O_DIRECTORY ENOTDIR; of a socket, opening says ENXIO.
     if err.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}:
         return no_file(path)
-    remedy = "run it as its owner" if isinstance(err, PermissionError) else ""
-    return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path), remedy=remedy)
+    return FileUnreadable(f"cannot read: {err.strerror or err}", place=Place(path))
 
 
 def _too_large(path: str, most_bytes: int) -> FileUnreadable:

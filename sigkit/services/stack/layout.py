@@ -33,11 +33,13 @@ from sigkit.errors import (
     ParseError,
     Place,
     PlainHttpRefused,
+    SigkitError,
     UrlRefused,
     WrongShape,
 )
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import Origin, parse_url
+from sigkit.services.stack.owner import advise_denied, is_denied, refuse_other_user
 from sigkit.services.stack.space import full_disk_told
 from sigkit.strict import encode_json, parse_json
 from sigkit.text import format_time
@@ -146,26 +148,37 @@ def load_config(directory: str) -> StackConfig:
     except (FileNotFoundError, NotADirectoryError):
         raise no_stack(directory) from None
     except OSError as err:
-        raise FileUnreadable(f"cannot read the stack: {err.strerror}", place=place, remedy=_advise_unreadable(err)) from err
+        remedy = advise_denied(path) if isinstance(err, PermissionError) else ""
+        raise FileUnreadable(f"cannot read the stack: {err.strerror}", place=place, remedy=remedy) from err
     try:
         return parse_config(durable.read(path, most_bytes=_FILE_BYTES, place=place), place)
     except FileUnreadable as err:
-        err.remedy = err.remedy or _advise_unreadable(err)
+        err.remedy = err.remedy or advise(err)
         raise
     except ParseError as err:
         raise NoStack(f"{CONFIG} is damaged: {err.problem}", place=err.place, remedy="restore it from a backup") from err
 
 
-def _advise_unreadable(err: BaseException) -> str:
-    """Return who may read what could not be read, where that is why."""
-    cause: BaseException | None = err
-    seen: list[BaseException] = []
-    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
-        seen.append(cause)
-        if isinstance(cause, PermissionError):
-            return "run it as its owner"
-        cause = cause.__cause__
-    return ""
+def advise(err: SigkitError) -> str:
+    """Return what is to be done about what failed for want of permission; nothing where it did not."""
+    path = err.place.source
+    return advise_denied(path, *stack_above(path)) if is_denied(err) else ""
+
+
+@contextlib.contextmanager
+def denied_told() -> Iterator[None]:
+    """Let the refusal of a file of a stack, for want of permission, advise about that, and count as what no retry mends.
+
+    Raises:
+        SigkitError: as the block.
+    """
+    try:
+        yield
+    except SigkitError as err:
+        if is_denied(err) and stack_above(err.place.source):
+            err.remedy = err.remedy or advise(err)
+            err.place = Place.operator(err.place.source, err.place.inside)
+        raise
 
 
 def no_stack(directory: str) -> NoStack:
@@ -233,7 +246,7 @@ def whole() -> Iterator[None]:
         with full_disk_told():
             yield
     except (FileUnreadable, DatabaseUnusable, LogDamaged) as err:
-        err.remedy = err.remedy or _advise_unreadable(err) or "restore it from a backup of this stack: docs/stack.md"
+        err.remedy = err.remedy or advise(err) or "restore it from a backup of this stack: docs/stack.md"
         raise
 
 
@@ -249,11 +262,13 @@ def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConf
         timeout_s: how long to wait for one that is just stopping.
 
     Raises:
+        OtherUsersStack: (UNAVAIL) it is another user's.
         LockTimeout: (UNAVAIL) another process serves it.
         FileUnwritable: (UNAVAIL) no permission.
         SigkitError: as `load_config`.
     """
     config = load_config(directory)
+    refuse_other_user(directory)
     try:
         with durable.lock(os.path.join(directory, LOCK), timeout_s=timeout_s):
             _forget_process(os.path.join(directory, RUN))

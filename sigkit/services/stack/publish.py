@@ -14,6 +14,7 @@ from sigkit import durable, limits
 from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
 from sigkit.services.stack.layout import CLIENTS, CONFIG
+from sigkit.services.stack.owner import OFFLINE_TOO, refuse_other_user
 from sigkit.services.stack.restore import refuse_backup
 from sigkit.text import format_time
 from sigkit.trust.signing_config import parse_signing_config
@@ -52,11 +53,13 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
         OldEvidenceDropped: (ROOT) something is, and it has to be kept; nothing was published.
         ForeignServices: (ROOT) clients would sign with what they refuse; nothing was published.
         NoStack, OtherStackVersion: (UNAVAIL) see `layout.load_config`.
+        OtherUsersStack: (UNAVAIL) it is another user's.
         StackRestored: (UNAVAIL) it is a backup: two roots of one version could come to be.
         FileUnreadable, FileUnwritable: (UNAVAIL) a file, or an offline key.
         SigkitError: (PARSE, ROOT, LIMIT) clients would not take a document; nothing was published.
     """
     layout.load_config(directory)
+    refuse_other_user(directory, OFFLINE_TOO)
     refuse_backup(directory)
     places = Place.operator(trusted_root), Place.operator(signing_config)
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)

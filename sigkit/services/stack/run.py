@@ -119,6 +119,7 @@ def running_stack(
         said: of a backup, that its log may go on. It counts once the stack is served: until then it is to be said again.
 
     Raises:
+        OtherUsersStack: (UNAVAIL) it is another user's.
         LockTimeout: (UNAVAIL) another process serves it.
         StackRestored, NoBackup: (UNAVAIL) see `restore.is_marked`.
         OriginalServed, OriginalUnknown: (UNAVAIL) see `resume.refuse_while_original_answers`.

@@ -63,14 +63,20 @@ def full_disk_told() -> Iterator[None]:
         raise
 
 
-def _is_full(err: SigkitError) -> bool:
-    cause: BaseException | None = err
+def causes(err: BaseException) -> Iterator[BaseException]:
+    """Give an error, what it was raised from, and so on. What is raised from itself, for its place was added to, is its own cause."""
     seen: list[BaseException] = []
-    while cause is not None and cause not in seen:  # what is raised from itself, for its place was added to, is its own cause
+    cause: BaseException | None = err
+    while cause is not None and cause not in seen:
         seen.append(cause)
+        yield cause
+        cause = cause.__cause__
+
+
+def _is_full(err: SigkitError) -> bool:
+    for cause in causes(err):
         if (isinstance(cause, OSError) and cause.errno in FULL) or getattr(cause, "sqlite_errorcode", 0) == _SQLITE_FULL:
             return True
-        cause = cause.__cause__
     # SQLite has other words for it too where a file beside the database cannot be made.
     return isinstance(err, DatabaseUnusable) and shutil.disk_usage(_directory_of(err)).free < _NOTHING_BYTES
 
