@@ -153,6 +153,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
     One process owns the directory. Without TLS it listens on loopback only.
     """
     from sigkit.clock import SystemClock
+    from sigkit.services.stack.access import describe_open_keys, find_open_keys
     from sigkit.services.stack.restore import Said
     from sigkit.services.stack.run import serve_stack
     from sigkit.services.stack.space import low_space
@@ -177,6 +178,8 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
             output.note(f"restored  {goes_on}")
         for item in expired_while_running(directory, SystemClock()):
             output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
+        if keys := find_open_keys(directory):
+            output.note(f"warning  {describe_open_keys(keys)}")
         if low := low_space(directory):
             output.note(f"warning  {low}")
 

@@ -278,7 +278,9 @@ def _listener(listen: str, tls: Tls | None) -> Iterator[socket.socket]:
             # Now, not when the server's thread comes to it: whoever is told the address can connect.
             listener.listen(_BACKLOG)
         except OSError as err:
-            raise AddressUnusable(f"cannot listen: {err.strerror}", place=place, remedy=_advise(err, host.compressed, port)) from err
+            # Another process may leave the port, and a machine that starts get the address: whoever tries again may come through.
+            where = Place(listen) if err.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else place
+            raise AddressUnusable(f"cannot listen: {err.strerror}", place=where, remedy=_advise(err, host.compressed, port)) from err
         yield listener
 
 

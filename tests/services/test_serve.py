@@ -22,6 +22,7 @@ from sigkit import limits
 from sigkit.clock import SystemClock
 from sigkit.digest import Digest
 from sigkit.errors import (
+    EXIT_UNCHECKED,
     EXIT_USAGE,
     AddressUnusable,
     FileUnreadable,
@@ -187,14 +188,14 @@ def test_malformed_address_is_a_usage_error(tmp_path, listen):
     assert caught.value.status() == EXIT_USAGE
 
 
-def test_port_in_use_is_a_usage_error(tmp_path):
+def test_port_in_use_is_worth_another_try(tmp_path):
     with (
         running_registry(tmp_path / "one") as address,
         pytest.raises(AddressUnusable) as caught,
         running_registry(tmp_path / "two", address),
     ):
         pass
-    assert caught.value.status() == EXIT_USAGE
+    assert caught.value.status() == EXIT_UNCHECKED
     assert f"ss -ltnp 'sport = :{address.rpartition(':')[2]}'" in caught.value.remedy
     assert "--listen 127.0.0.1:0" in caught.value.remedy
 

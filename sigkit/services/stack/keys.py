@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit.errors import ForeignServices, Place, SigkitError
 from sigkit.services import ca, ct, oidc, pki, tsa
 from sigkit.services.stack import clients
+from sigkit.services.stack.access import find_unsafe_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +49,7 @@ def find_bad_keys(directory: str, config: StackConfig) -> Iterator[SigkitError]:
     """
     repository = clients.open_repository(directory)
     told = clients.read_trusted_root(repository)
+    yield from find_unsafe_keys(directory)
     for check in (_check_ca, _check_tsa, _check_certificate_log, _check_log, _check_unlisted):
         try:
             check(directory, config, told)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -40,7 +41,7 @@ from sigkit.errors import (
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import Origin, parse_url
 from sigkit.services.stack.owner import advise_denied, is_denied, refuse_other_user
-from sigkit.services.stack.space import full_disk_told
+from sigkit.services.stack.space import causes, full_disk_told, is_full
 from sigkit.strict import encode_json, parse_json
 from sigkit.text import format_time
 
@@ -63,6 +64,8 @@ NAME_CHARACTERS: Final = 60  # of an organisation in a certificate: X.520 gives 
 _NAME: Final = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{{0,{NAME_CHARACTERS - 1}}})")
 _MOST_NEAR: Final = 3  # that are named
 _FILE_BYTES: Final = 64 * 2**10
+_LASTING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM})
+_SQLITE_LASTING: Final = frozenset({3, 8, 11, 14, 26})  # sqlite.org/rescode.html: PERM, READONLY, CORRUPT, CANTOPEN, NOTADB
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -239,6 +242,8 @@ def stack_above(directory: str) -> tuple[str, ...]:
 def whole() -> Iterator[None]:
     """Read a stack's own files inside: one that is absent or damaged is to be restored, never to be made again.
 
+    What no retry mends is the operator's affair, and ends with 2: a service manager tries everything else again.
+
     Raises:
         FileUnreadable, DatabaseUnusable, LogDamaged: as the block, with that advice, unless the disk is full or the file another user's.
     """
@@ -246,8 +251,22 @@ def whole() -> Iterator[None]:
         with full_disk_told():
             yield
     except (FileUnreadable, DatabaseUnusable, LogDamaged) as err:
+        if _is_lasting(err):
+            err.place = Place.operator(err.place.source, err.place.inside)
         err.remedy = err.remedy or advise(err) or "restore it from a backup of this stack: docs/stack.md"
         raise
+
+
+def _is_lasting(err: SigkitError) -> bool:
+    """Tell whether a file will not be better a moment later: it is absent, denied, or was read and is damaged."""
+    if isinstance(err, LogDamaged) or is_full(err):
+        return False  # of a log it is said, as of evidence, that it was checked and is refused
+    for cause in causes(err):
+        if isinstance(cause, OSError):
+            return cause.errno in _LASTING
+        if code := getattr(cause, "sqlite_errorcode", 0):
+            return code & 0xFF in _SQLITE_LASTING
+    return True
 
 
 @contextlib.contextmanager
@@ -276,7 +295,7 @@ def owned(directory: str, doing: str, *, timeout_s: float) -> Iterator[StackConf
     except LockTimeout as err:
         raise LockTimeout(
             f"another process serves this stack: {doing}",
-            place=Place.operator(directory),
+            place=Place(directory),  # it may stop
             remedy=f"sigkit stack status {shlex.quote(directory)}; sigkit stack down {shlex.quote(directory)} stops it",
         ) from err
 

@@ -58,7 +58,7 @@ def full_disk_told() -> Iterator[None]:
     try:
         yield
     except SigkitError as err:
-        if _is_full(err):
+        if is_full(err):
             err.remedy = f"free some space on that disk, and run it again (df -h {shlex.quote(_directory_of(err))}); nothing is damaged"
         raise
 
@@ -73,7 +73,8 @@ def causes(err: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _is_full(err: SigkitError) -> bool:
+def is_full(err: SigkitError) -> bool:
+    """Tell whether what failed did so for want of space."""
     for cause in causes(err):
         if (isinstance(cause, OSError) and cause.errno in FULL) or getattr(cause, "sqlite_errorcode", 0) == _SQLITE_FULL:
             return True

@@ -9,13 +9,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from sigkit.data import Data
+from sigkit.errors import UnsafeKey
 from sigkit.services import ca, tsa
 from sigkit.services.stack import layout
+from sigkit.services.stack.access import OpenKey, describe_open_keys, find_open_keys
 from sigkit.services.stack.backup import size_of
 from sigkit.services.stack.clients import open_repository
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.keys import find_bad_keys
 from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
+from sigkit.services.stack.owner import is_denied
 from sigkit.services.stack.process import Process, find_process
 from sigkit.services.stack.restore import resume_line
 from sigkit.services.stack.space import LOW_BYTES, free_bytes
@@ -34,7 +37,7 @@ _SOON: Final = timedelta(days=60)
 # What the operator has to know before he says "transparency log" to anybody.
 NOT_WITNESSED: Final = "no witness has signed it: nobody but this machine vouches that everybody sees the same log"
 _KILLED: Final = "    its process ended without being stopped: it was killed, or the machine went down; each answered entry is there"
-_LOST_KEY: Final = "without it the stack does not start; restore the file from a backup"
+_LOST_KEY: Final = "without it the stack does not start"
 _FREE_SOME: Final = ": free some, without space the stack takes no entry and no image"
 
 
@@ -92,7 +95,8 @@ class Status(Data):
     backup: bool  # nobody has said yet that it may go on
     restored: bool  # somebody has
     log: Checkpoint
-    bad_keys: tuple[SigkitError, ...]  # why each cannot be read; the place is its file
+    bad_keys: tuple[SigkitError, ...]  # why each is not signed with; the place is its file
+    open_keys: tuple[OpenKey, ...]
     expiries: tuple[Expiry, ...]
     sizes: tuple[tuple[str, int], ...]  # bytes of each service
     free_bytes: int  # of the disk
@@ -112,7 +116,8 @@ def read_status(directory: str, clock: Clock) -> Status:
     with layout.whole():
         head = read_head(directory)
         expiries = tuple(_expiries(directory))
-        bad_keys = tuple(find_bad_keys(directory, config))
+        bad_keys = tuple(map(_advised, find_bad_keys(directory, config)))
+        open_keys = find_open_keys(directory)
     left = os.path.lexists(os.path.join(directory, RUN))  # read first: a process that begins meanwhile was not killed
     process = find_process(directory)
     return Status(
@@ -124,12 +129,18 @@ def read_status(directory: str, clock: Clock) -> Status:
         os.path.lexists(os.path.join(directory, RESTORED)),
         head,
         bad_keys,
+        open_keys,
         expiries,
         tuple((name, size_of(os.path.join(directory, name))) for name in SERVICES),
         free_bytes(directory),
         os.path.isdir(os.path.join(directory, OFFLINE)),
         clock.now(),
     )
+
+
+def _advised(err: SigkitError) -> SigkitError:
+    err.remedy = err.remedy or layout.advise(err) or "restore the file from a backup"
+    return err
 
 
 def _expiries(directory: str) -> Iterator[Expiry]:
@@ -208,7 +219,11 @@ def describe(status: Status) -> tuple[str, ...]:
         f"             root hash {status.log.root.hex()}",
         f"             {NOT_WITNESSED}",
     ]
-    lines += [f"  DAMAGED    {escape(str(err.place))}: {escape(err.problem)}; {_LOST_KEY}" for err in status.bad_keys]
+    for err in status.bad_keys:
+        word = "UNSAFE" if isinstance(err, UnsafeKey) else "DENIED" if is_denied(err) else "DAMAGED"
+        lines.append(f"  {word:<9}  {escape(str(err.place))}: {escape(err.problem)}; {_LOST_KEY}; {escape(err.remedy)}")
+    if status.open_keys:
+        lines.append(f"  OPEN       {describe_open_keys(status.open_keys)}")
     lines += [f"  {word:<9}  {_say(due, status)}" for word, due in (("first", first(status)), ("by hand", first_by_hand(status)))]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
@@ -241,7 +256,8 @@ def encode(status: Status) -> Json:
         "backup": status.backup,
         "restored": status.restored,
         "log": {"size": status.log.size, "origin": status.log.origin, "rootHash": status.log.root.hex(), "witnesses": 0},
-        "badKeys": [{"file": err.place.source, "problem": err.problem} for err in status.bad_keys],
+        "badKeys": [{"file": err.place.source, "problem": err.problem, "remedy": err.remedy} for err in status.bad_keys],
+        "openKeys": [{"file": key.path, "mode": f"{key.mode:04o}"} for key in status.open_keys],
         "expiries": [
             {"what": item.what, "until": format_time(item.until), "state": item.state(status.now).value} for item in status.expiries
         ],
