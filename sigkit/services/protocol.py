@@ -202,6 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self._stop_waiting()
         self._stop_waiting_for_reader()
+        self._unset_keepalive_if_required()  # uvicorn lets that of a connection that was reset run, and it looks for a socket
         super().connection_lost(exc)
 
     @property
@@ -271,8 +272,11 @@ def _acknowledged_bytes(transport: asyncio.Transport) -> int:
 
     Source: Linux, struct tcp_info.
     """
+    connection = transport.get_extra_info("socket")
+    if connection is None:  # a lost one's, under TLS
+        return 0
     try:
-        raw = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKNOWLEDGED + 8)
+        raw = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKNOWLEDGED + 8)
     except OSError:  # it has just been closed
         return 0
     return int.from_bytes(raw[_BYTES_ACKNOWLEDGED:], sys.byteorder)

@@ -18,6 +18,7 @@ import uvicorn
 
 from sigkit import limits
 from sigkit.digest import Digest
+from sigkit.services.accepting import TlsServer
 from sigkit.services.protocol import BoundedProtocol
 from sigkit.services.serve import running_registry
 
@@ -423,3 +424,45 @@ def test_answers_without_a_body_and_with_one_that_is_asked_for_first_come_in_ord
     assert said.endswith(data)
     heads = said.removesuffix(data).split(b"HTTP/1.1 ")[1:]
     assert [head[:3] for head in heads] == [b"200", b"200", b"405", b"200"]
+
+
+def test_a_client_that_resets_its_idle_connection_is_no_line_in_the_operators_log(tls, caplog):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=BoundedProtocol,
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=1,
+        ssl_certfile=tls.certificate,
+        ssl_keyfile=tls.key,
+    )
+    config.load()
+    context = ssl.create_default_context(cafile=tls.certificate)
+
+    def ask_once(address: str) -> socket.socket:
+        connection = context.wrap_socket(connect(address), server_hostname="127.0.0.1")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"204" in connection.recv(65_536)
+        return connection
+
+    server = TlsServer(config, 3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            gone = ask_once(address)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+            with ask_once(address) as later:
+                assert later.recv(65_536) == b""  # its time as an idle one is over, and so is that of the one before
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert [record.getMessage() for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
