@@ -182,6 +182,42 @@ def test_a_log_whose_disk_failed_takes_nothing_more_until_it_is_opened_anew(tmp_
         assert log.head().size == 2
 
 
+def told(caplog):
+    """Return what the operator was told since it was asked last."""
+    lines = [(record.levelname, ORIGIN in record.message, record.message.count("SK-")) for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+def test_the_operator_is_told_once_that_a_log_takes_nothing_and_once_that_it_goes_on(tmp_path, monkeypatch, caplog):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY) as log:
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", ";".join(f"log.journal.append={count}*enospc" for count in (1, 3)))  # each item counts
+        with pytest.raises(FileUnwritable):
+            log.append_many([b"x"])
+        assert told(caplog) == [("ERROR", True, 1)]
+        with pytest.raises(FileUnwritable):
+            log.append_many([b"y"])
+        assert told(caplog) == []
+        for leaf in (b"y", b"z"):
+            log.append_many([leaf])
+        assert told(caplog) == [("WARNING", True, 0)]
+
+
+def test_the_operator_is_told_once_of_a_log_that_is_to_be_opened_anew(tmp_path, monkeypatch, caplog):
+    root = tmp_path / "log"
+    TileLog.create(root, ORIGIN, KEY, Now())
+    with TileLog.open(root, KEY) as log:
+        monkeypatch.setattr(durable, "_passages", {})
+        monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.sync=eio")
+        for leaf in (b"x", b"y"):
+            with pytest.raises(LogHalted):
+                log.append_many([leaf])
+    assert told(caplog) == [("ERROR", True, 1)]
+
+
 @pytest.mark.parametrize("step", ["append", "written"])
 def test_what_found_no_space_is_not_in_the_journal_when_the_next_batch_follows(step, tmp_path, monkeypatch):
     root = tmp_path / "log"

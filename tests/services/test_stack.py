@@ -156,13 +156,15 @@ def test_a_stack_is_served_without_its_offline_keys(stack):
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/api/v2/log/entries"), ("POST", "/api/v2/signingCert")])
-def test_a_stack_one_of_whose_logs_has_to_be_opened_anew_says_so(stack, monkeypatch, method, path):
+def test_a_stack_one_of_whose_logs_has_to_be_opened_anew_says_so(stack, monkeypatch, caplog, method, path):
     monkeypatch.setattr(durable, "_passages", {})
     with running_stack(str(stack.directory)):
         monkeypatch.setenv("SIGKIT_FAILPOINTS", "log.journal.sync=eio")
         body = entry_request() if "entries" in path else certificate_request(stack)
         assert stack.call(method, path, json.dumps(body).encode())[0] == 503
         assert stack.call("GET", "/healthz") == (503, b'{"status":"NOT_SERVING"}')
+    [line] = caplog.messages
+    assert ("SK-UNAVAIL-043" in line, "127.0.0.1/ct" in line) == (True, "entries" not in path)
 
 
 def test_clients_are_handed_documents_that_name_one_service_of_each_kind(made):

@@ -15,6 +15,7 @@ what the journal holds into tiles and index, and begins the journal anew; each s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ from sigkit.services.log.journal import Journal, Record
 from sigkit.services.log.layout import JOURNAL, LOCK, LOCK_TIMEOUT_S, make_log, read_origin
 from sigkit.services.log.opening import check_files, check_head, entry_hashes, index_rows, proved_leaves, remake, tile_hashes
 from sigkit.services.log.tree import Tree
+from sigkit.text import escape
 from sigkit.tlog.merkle import leaf_hash, verify_inclusion
 from sigkit.tlog.proof import prove_inclusion
 from sigkit.tlog.tile import ENTRIES, ENTRY_BYTES, HEIGHT, WIDTH, Tile, count_at, entry_parts, parse_tile_path
@@ -53,11 +55,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sigkit.clock import Clock
+    from sigkit.errors import SigkitError
     from sigkit.keys.private import Signer
     from sigkit.services.exchange import Body
 
 FILED_AT: Final = 1_024  # entries in the journal; each filing costs about twenty syncs
 _REINDEXED_TILES: Final = 64  # in one transaction
+_LINE_CHARACTERS: Final = 1000
+_GOES_ON: Final = "it goes on by itself when that is mended"
+_START_AGAIN: Final = "it is to be started again"
+_LOG: Final = logging.getLogger("sigkit.services")
 
 
 def no_terms(_: bytes) -> tuple[bytes, ...]:
@@ -85,6 +92,7 @@ class TileLog:
         self._damage: TlogError | None = None
         self._in_doubt = False  # a batch may be in the journal that readers do not see
         self._halted = False  # it is, and will be until the journal is opened anew
+        self._told = ""  # the code of why no entry is taken, once its operator has been told
         # For who serves it: one thread to sync, one to file. In an event loop's own, others' requests would come before them.
         self.threads = ThreadPoolExecutor(2, "sigkit-log")
         self._journal, records = Journal.open(os.path.join(root, JOURNAL))
@@ -184,7 +192,11 @@ class TileLog:
             DatabaseUnusable: (UNAVAIL) the index cannot be read.
         """
         filings = self._filings  # before it is read: what is filed meanwhile may not be found
-        return Filed(filings, self._index.find([leaf_term(leaf) for leaf in leaves]) if self._index.size else {})
+        try:
+            return Filed(filings, self._index.find([leaf_term(leaf) for leaf in leaves]) if self._index.size else {})
+        except DatabaseUnusable as err:
+            self._tell_failure(err, _GOES_ON)
+            raise
 
     @contextlib.contextmanager
     def batch(self, leaves: Sequence[bytes], terms: Sequence[Sequence[bytes]], filed: Filed = NOT_LOOKED_UP) -> Iterator[Batch]:
@@ -219,6 +231,7 @@ class TileLog:
                 yield Batch(old, head, fresh, tuple(terms[at] for at in new), tuple(places), hashes, proofs)
             except (BadInclusionProof, BadConsistencyProof, MalformedTile, LogDamaged) as err:
                 self._damage = LogDamaged(err.problem, place=err.place, expected=err.expected, got=err.got)
+                self._tell_failure(self._damage, _START_AGAIN)
                 raise self._damage from err
             finally:
                 if self._head is old:
@@ -265,12 +278,23 @@ class TileLog:
             self._in_doubt = True
             try:
                 self._journal.append(Record(batch.old.size, batch.leaves, batch.head.checkpoint))
-            except FileUnwritable:
+            except FileUnwritable as err:
                 self._in_doubt = False  # nothing was added
+                self._tell_failure(err, _GOES_ON)
                 raise
-            except LogHalted:
+            except LogHalted as err:
                 self._halted = True
+                self._tell_failure(err, _START_AGAIN)
                 raise
+            if self._told:
+                self._told = ""
+                _LOG.warning("the log %s takes entries again", escape(self.origin))
+
+    def _tell_failure(self, err: SigkitError, then: str) -> None:
+        """Tell the operator, who learns it from users else; once, until it goes on or fails otherwise."""
+        if self._told != err.code:
+            self._told = err.code
+            _LOG.error("the log %s takes no entry: %s; %s", escape(self.origin), escape(str(err), _LINE_CHARACTERS), then)
 
     def finish(self, batch: Batch) -> tuple[Appended, ...]:
         """Let readers see a batch, which is durable, and return the answer for each leaf that was given.
@@ -321,6 +345,7 @@ class TileLog:
                 return Filing(size, end, tuple(whole_tiles(self._tree, self._tail, start, end, Place(self._root))), rows)
             except LogDamaged as err:  # the journal still has what was signed
                 self._damage = err
+                self._tell_failure(err, _START_AGAIN)
                 return None
 
     def write_filing(self, filing: Filing) -> bool:
