@@ -29,7 +29,7 @@ from sigkit.services.extra import TOKENS, need_extra
 from sigkit.services.gateway import GatewayError, read_body, route
 from sigkit.services.issuers import AUDIENCE, Issuer, OwnIssuer, is_email, name_identity
 from sigkit.services.login_pages import NO_STORE, ask_operator, show_page, show_waiting
-from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, STARTED_S, Granted, Logins, Stage, is_user_code
+from sigkit.services.logins import CHALLENGE, LOGIN_S, POLL_S, STARTED_S, Granted, Logins, Refusal, Stage, is_user_code
 from sigkit.strict import Cursor, encode_base64, encode_json
 
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ _MOST_BODY_BYTES: Final = 16 << 10
 _MOST_FIELDS: Final = 20
 _MOST_FIELD_CHARACTERS: Final = 2048
 _CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="sigkit"')
+# Source: RFC 8628 section 3.5; RFC 6749 section 5.2 for the last, of which a stranger learns no more.
+_WHY_NOT: Final = {
+    Refusal.PENDING: "the operator has not answered this login yet",
+    Refusal.SLOW_DOWN: f"asked again sooner than after {POLL_S} seconds",
+    Refusal.DENIED: "the operator denied this login",
+    Refusal.EXPIRED: "this login has ended: it lasts ten minutes; start another",
+    Refusal.INVALID: "no login has this code for this client: it has been used, has ended, or another started it; start another",
+}
 _OWN_CLAIMS: Final = frozenset({"iss", "sub", "aud", "iat", "nbf", "exp", "nonce", "email", "email_verified", "at_hash", "jti"})
 
 
@@ -287,7 +295,7 @@ class OidcIssuer:
             case _:
                 raise OAuthError("unsupported_grant_type", f"grant_type is authorization_code or {DEVICE_GRANT}")
         if not isinstance(found, Granted):
-            raise OAuthError(found.value, "the login is not finished, was denied, has ended, or was not started by this client")
+            raise OAuthError(found.value, _WHY_NOT[found])
         claims = self._claims(found.subject, self._clock.now(), LIFETIME) | ({"nonce": found.nonce} if found.nonce else {})
         token = self._sign(claims)
         document: dict[str, Json] = {"access_token": token, "id_token": token, "token_type": "Bearer", "scope": "openid email"}

@@ -220,6 +220,21 @@ def test_denied_login_ends(device):
     assert device.error() == "access_denied"
 
 
+def test_each_reason_for_no_token_is_said_in_words_of_its_own(oidc, clock):
+    """The codes are RFC 8628's, section 3.5; the words are what a client shows."""
+    pending, denied, expired = (Device(oidc, clock) for _ in range(3))
+    said = [document(pending.poll())]
+    clock.advance(seconds=-pending.started["interval"])
+    said.append(document(pending.poll()))
+    oidc.logins.deny(denied.started["user_code"])
+    said.append(document(denied.poll()))
+    said.append(document(denied.poll(device_code="x" * 43)))
+    clock.advance(seconds=LOGIN_S)
+    said.append(document(expired.poll()))
+    assert [item["error"] for item in said] == ["authorization_pending", "slow_down", "access_denied", "invalid_grant", "expired_token"]
+    assert len({item["error_description"] for item in said}) == len(said)
+
+
 def test_login_that_begins_late_in_a_second_lasts_as_long_as_its_client_was_told(oidc, clock):
     clock.advance(seconds=0.9)
     device = Device(oidc, clock)
