@@ -97,7 +97,7 @@ def _next(shown: str, directory: str, origin: Origin) -> str:
     """Return the command that serves the stack; before it, where they are not there, the one that installs what that needs."""
     from sigkit.errors import MissingExtra
     from sigkit.services.extra import SERVER, TOKENS, need_extra
-    from sigkit.services.stack.run import up_line
+    from sigkit.services.stack.restore import up_line
 
     up = escape(up_line(shown, origin))
     try:
@@ -283,9 +283,9 @@ def renew(output: Output, directory: str, offline: str | None, rotate: str | Non
     from sigkit.services.stack.owner import OFFLINE_TOO, refuse_other_user
     from sigkit.services.stack.restore import refuse_backup
 
-    layout.load_config(directory)
+    config = layout.load_config(directory)
     refuse_other_user(directory, OFFLINE_TOO)
-    refuse_backup(directory)
+    refuse_backup(directory, config.origin)
     repository = open_repository(directory)
     keys, now = offline or os.path.join(directory, layout.OFFLINE), SystemClock().now()
     rotated = None

@@ -128,10 +128,16 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
     from sigkit.services.stack import layout
     from sigkit.services.stack.cores import open_issuer
     from sigkit.services.stack.owner import refuse_other_user
+    from sigkit.services.stack.process import is_locked
+    from sigkit.services.stack.restore import up_line
 
     config = layout.load_config(directory)
     refuse_other_user(directory)
     logins = open_issuer(directory, config, SystemClock()).logins
+    if not is_locked(directory):
+        output.note(
+            f"note  the stack does not run, so nobody can begin a login, or gets a token: {escape(up_line(directory, config.origin))}"
+        )
     if code is None:
         _list(output, directory, logins.waiting())
         return
@@ -141,18 +147,17 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
         raise click.UsageError("Give --email ADDRESS or --deny.", click.get_current_context())
     if email is not None and not is_email(email):
         raise click.UsageError(f"--email is one e-mail address: {email[:80]!r}", click.get_current_context())
-    if email is None:
-        logins.deny(code)
-    else:
-        logins.approve(code, email)
+    answered = logins.deny(code) if email is None else logins.approve(code, email)
     output.answer(
-        [f"denied  {escape(code)}" if email is None else f"approved  {escape(code)} for {escape(email)}"],
-        {"schema": "sigkit.stack.approve/1", "code": code, "email": email},
+        [f"denied  {answered}" if email is None else f"approved  {answered} for {escape(email)}"],
+        {"schema": "sigkit.stack.approve/1", "code": answered, "email": email, "denied": deny},
     )
 
 
 def _list(output: Output, directory: str, waiting: tuple[Waiting, ...]) -> None:
     """Say who waits, since when and for how long, and how each is answered."""
+    from sigkit.services.stack.process import is_locked
+
     now, lines = SystemClock().now(), []
     for login in waiting:
         age, left = (human_age(max(span, timedelta())) for span in (now - login.started, login.ends - now))
@@ -171,4 +176,4 @@ def _list(output: Output, directory: str, waiting: tuple[Waiting, ...]) -> None:
         }
         for login in waiting
     ]
-    output.answer(lines or ["no login waits"], {"schema": "sigkit.stack.logins/1", "logins": found})
+    output.answer(lines or ["no login waits"], {"schema": "sigkit.stack.logins/1", "running": is_locked(directory), "logins": found})

@@ -195,8 +195,8 @@ class Logins:
             row = database.execute(found, (user_code.replace("-", ""), int(self._now()))).fetchone()
         return Stage(row[0]) if row else None
 
-    def approve(self, user_code: str, email: str) -> None:
-        """Let the login with this code end in a token for the person with this e-mail address.
+    def approve(self, user_code: str, email: str) -> str:
+        """Let the login with this code end in a token for the person with this e-mail address; return the code as people read it.
 
         Raises:
             UnnamableIdentity: (IDENT) this is no e-mail address.
@@ -206,17 +206,17 @@ class Logins:
             raise UnnamableIdentity(
                 "not one e-mail address", place=Place.operator(email[:200]), expected="a person's, such as mia@acme.example"
             )
-        self._decide(user_code, Stage.APPROVED, email)
+        return self._decide(user_code, Stage.APPROVED, email)
 
-    def deny(self, user_code: str) -> None:
-        """End the login with this code.
+    def deny(self, user_code: str) -> str:
+        """End the login with this code; return the code as people read it.
 
         Raises:
             UnknownLogin: (REF) no login that waits has this code.
         """
-        self._decide(user_code, Stage.DENIED, None)
+        return self._decide(user_code, Stage.DENIED, None)
 
-    def _decide(self, user_code: str, stage: Stage, subject: str | None) -> None:
+    def _decide(self, user_code: str, stage: Stage, subject: str | None) -> str:
         code = user_code.upper().replace("-", "").replace(" ", "")
         with self._transaction() as database:
             change = "UPDATE login SET stage = ?, subject = ? WHERE user_code = ? AND stage = ? AND expires >= ?"
@@ -228,6 +228,7 @@ class Logins:
                 expected="eight letters, as the login shows them",
                 remedy="start the login again: a code is good for ten minutes and one answer",
             )
+        return show_user_code(code)
 
     def poll(self, device_code: str, verifier: str) -> Granted | Refusal:
         """Answer a device that asks for its token; a wrong verifier ends the login."""

@@ -476,12 +476,44 @@ def test_logins_are_listed_approved_and_denied_while_the_stack_runs(stack):
         assert f"sigkit stack approve {stack.directory} {first} --email ADDRESS" in shown
         assert "approved" in sigkit("stack", "approve", stack.directory, first, "--email", "mia@acme.example").stdout
         assert "denied" in sigkit("stack", "approve", stack.directory, second, "--deny").stdout
-        assert sigkit("stack", "approve", stack.directory).stdout == "no login waits\n"
+        assert sigkit("stack", "approve", stack.directory) == ("no login waits\n", "")
         sigkit("stack", "approve", stack.directory, first, "--email", "eve@acme.example", status=2)
     sigkit("stack", "approve", stack.directory, first, status=2)
     sigkit("stack", "approve", stack.directory, first, "--email", "mia", status=2)
     both = sigkit("stack", "approve", stack.directory, first, "--deny", "--email", "mia@acme.example", status=2)
     assert "not both" in both.stderr
+
+
+def test_an_answer_names_the_code_as_the_login_shows_it_and_says_which_it_was(stack):
+    with up(stack.directory):
+        codes = start_login(stack), start_login(stack)
+        typed = [code.lower().replace("-", "") for code in codes]
+        approved = answer("stack", "approve", stack.directory, typed[0], "--email", "mia@acme.example")
+        denied = answer("stack", "approve", stack.directory, typed[1], "--deny")
+    assert approved == {"schema": "sigkit.stack.approve/1", "code": codes[0], "email": "mia@acme.example", "denied": False}
+    assert denied == {"schema": "sigkit.stack.approve/1", "code": codes[1], "email": None, "denied": True}
+
+
+def test_of_a_stack_that_does_not_run_it_is_said_that_nobody_can_log_in(stack):
+    line = f"sigkit stack up {stack.directory}"
+    waiting = sigkit("stack", "approve", stack.directory)
+    assert (waiting.stdout, line in waiting.stderr) == ("no login waits\n", True)
+    assert line in sigkit("stack", "approve", stack.directory, "BCDF-GHJK", "--deny", status=2).stderr
+    assert answer("stack", "approve", stack.directory)["running"] is False
+    with up(stack.directory):
+        assert answer("stack", "approve", stack.directory)["running"] is True
+
+
+def test_of_a_stack_with_tls_each_command_that_starts_it_has_a_certificate(tmp_path):
+    stack = stacks.make(tmp_path / "stack", url="https://stack.example")
+    options = "--listen 0.0.0.0:443 --tls-cert CERT --tls-key KEY"
+    line = f"sigkit stack up {stack.directory} {options}"
+    assert answer("stack", "status", stack.directory)["first"]["command"] == line
+    assert answer("stack", "up", "--restored", stack.directory, status=2)["error"]["remedy"] == line
+    sigkit("stack", "backup", stack.directory, tmp_path / "copy")
+    resume = f"cp -a {tmp_path}/copy NEW && sigkit stack up --restored NEW {options}"
+    assert resume in answer("stack", "up", tmp_path / "copy", status=2)["error"]["remedy"]
+    assert resume in sigkit("stack", "status", tmp_path / "copy").stdout
 
 
 def test_metadata_is_renewed_and_keys_rotated_with_the_offline_keys_only(tmp_path):

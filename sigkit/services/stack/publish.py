@@ -58,9 +58,9 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
         FileUnreadable, FileUnwritable: (UNAVAIL) a file, or an offline key.
         SigkitError: (PARSE, ROOT, LIMIT) clients would not take a document; nothing was published.
     """
-    layout.load_config(directory)
+    config = layout.load_config(directory)
     refuse_other_user(directory, OFFLINE_TOO)
-    refuse_backup(directory)
+    refuse_backup(directory, config.origin)
     places = Place.operator(trusted_root), Place.operator(signing_config)
     root, signing = (durable.read(place.source, most_bytes=limits.BUNDLE_BYTES, place=place) for place in places)
     new = parse_trusted_root(root, os.path.basename(trusted_root), places[0], limits.DEFAULT)

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import logging
 import os
-import shlex
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,7 @@ from sigkit.services.stack import layout
 from sigkit.services.stack.cores import opened_cores
 from sigkit.services.stack.head import read_head
 from sigkit.services.stack.process import told
-from sigkit.services.stack.restore import Said, is_marked, take_mark_away
+from sigkit.services.stack.restore import Said, is_marked, take_mark_away, up_line
 from sigkit.services.stack.resume import refuse_while_original_answers
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import escape, format_time
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.clock import Clock
-    from sigkit.net.url import Origin
     from sigkit.services.stack.layout import StackConfig
     from sigkit.services.tls import Tls
     from sigkit.services.tuf import Repository
@@ -129,7 +127,7 @@ def running_stack(
     clock = clock or SystemClock()
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
-        marked = is_marked(directory, said)
+        marked = is_marked(directory, config.origin, said)
         where = _where(directory, config, listen, tls, said)
         resumed_at = _resume(directory, config) if marked else None
         with contextlib.ExitStack() as stack:
@@ -189,14 +187,6 @@ def serve_stack(directory: str, *, listen: str | None, tls: Tls | None, said: Sa
     with until_told() as wait, running_stack(directory, listen=listen, tls=tls, said=said) as stack:
         ready(stack)
         wait()
-
-
-def up_line(directory: str, origin: Origin, said: Said = Said.NOTHING, tls: Tls | None = None) -> str:
-    """Return the whole command that serves a stack under its URL on this machine."""
-    listen = "" if is_loopback_name(origin.host) else f" --listen 0.0.0.0:{origin.port}"
-    cert, key = (shlex.quote(tls.certificate), shlex.quote(tls.key)) if tls else ("CERT", "KEY")
-    files = f" --tls-cert {cert} --tls-key {key}" if origin.scheme == "https" else ""
-    return f"sigkit stack up{' --restored' if said is Said.GO_ON else ''} {shlex.quote(directory)}{listen}{files}"
 
 
 def _where(directory: str, config: StackConfig, listen: str | None, tls: Tls | None, said: Said) -> str:

@@ -20,7 +20,7 @@ from sigkit.services.stack.keys import find_bad_keys
 from sigkit.services.stack.layout import BACKUP, OFFLINE, RESTORED, RUN, SERVICES, StackConfig
 from sigkit.services.stack.owner import is_denied
 from sigkit.services.stack.process import Process, find_process
-from sigkit.services.stack.restore import resume_line
+from sigkit.services.stack.restore import resume_line, up_line
 from sigkit.services.stack.space import LOW_BYTES, free_bytes
 from sigkit.services.tuf import ONLINE_ROLES
 from sigkit.text import counted, escape, format_time, human_size
@@ -42,10 +42,10 @@ _FREE_SOME: Final = ": free some, without space the stack takes no entry and no 
 
 
 class Renewal(Enum):
-    """How something is renewed, how long before its end somebody should look, and by which command."""
+    """How something is renewed, how long before its end somebody should look, and by which command, but for the stack's own `up`."""
 
     # Signed again at half of its life, it should never come so near.
-    BY_ITSELF = "by itself while the stack runs", timedelta(days=2), "sigkit stack up {}"
+    BY_ITSELF = "by itself while the stack runs", timedelta(days=2), ""
     OFFLINE = "by sigkit stack renew, with the offline keys", _SOON, "sigkit stack renew {} --offline {}"
     NEW_STACK = "by a new stack", _SOON, "sigkit stack init NEW"
 
@@ -189,6 +189,8 @@ def first_by_hand(status: Status) -> Due:
 def _due(status: Status, item: Expiry) -> Due:
     if status.backup or (item.renewal is Renewal.BY_ITSELF and status.process is not None):
         return Due(item, "")  # a backup is neither served nor signed for
+    if item.renewal is Renewal.BY_ITSELF:
+        return Due(item, up_line(status.directory, status.config.origin))
     offline = os.path.join(status.directory, OFFLINE) if status.offline_here else "OFFLINE"
     return Due(item, item.renewal.command.format(shlex.quote(status.directory), shlex.quote(offline)))
 
@@ -211,7 +213,7 @@ def describe(status: Status) -> tuple[str, ...]:
         lines.append(f"  stopped{_KILLED if status.killed else ''}")
     if status.backup:
         lines.append("  backup     it is not served until you say what becomes of its log (docs/stack.md); on a copy, then:")
-        lines.append(f"             {escape(resume_line(status.directory))}")
+        lines.append(f"             {escape(resume_line(status.directory, config.origin))}")
     if status.restored:
         lines.append(f"  restored   it goes on from a backup; {RESTORED} says of when, and of how many entries")
     lines += [
