@@ -208,6 +208,17 @@ def test_what_was_signed_while_the_clock_was_ahead_is_signed_again_and_told(stac
     assert "clock" in line.getMessage()
 
 
+@pytest.mark.parametrize("moved", [timedelta(days=-30), timedelta(0)])
+def test_a_clock_that_stands_before_the_stack_was_made_is_told_at_each_start(stack, caplog, moved):
+    clock = MovedClock()
+    clock.by = moved
+    for _ in range(2):  # the second time nothing was signed later than now
+        caplog.clear()
+        with running_stack(str(stack.directory), clock=clock):
+            pass
+    assert ["was made at" in line for line in caplog.messages] == ([True] if moved else [])
+
+
 def test_what_expired_while_the_stack_was_off_is_signed_again_before_it_listens(stack):
     repository = open_repository(str(stack.directory))
     before = expiry(repository)

@@ -127,6 +127,7 @@ def running_stack(
     clock = clock or SystemClock()
     directory = os.path.abspath(directory)
     with layout.owned(directory, "a second one would fork its log", timeout_s=_LOCK_TIMEOUT_S) as config:
+        _tell_early_clock(config, clock.now())
         marked = is_marked(directory, config.origin, said)
         where = _where(directory, config, listen, tls, said)
         resumed_at = _resume(directory, config) if marked else None
@@ -142,6 +143,15 @@ def running_stack(
             if marked:
                 take_mark_away(directory)
             yield RunningStack(config, address, resumed_at)
+
+
+def _tell_early_clock(config: StackConfig, now: datetime) -> None:
+    if now < config.created:
+        _LOG.warning(
+            "the clock here says %s, and this stack was made at %s: nothing is certified or timestamped until it is right; set it by NTP",
+            format_time(now),
+            format_time(config.created),
+        )
 
 
 def _resume(directory: str, config: StackConfig) -> int:
