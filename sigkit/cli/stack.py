@@ -179,7 +179,7 @@ def up(output: Output, directory: str, listen: str | None, tls_cert: str | None,
         for item in expired_while_running(directory, SystemClock()):
             output.note(f"warning  {item.what} has expired: clients refuse it; it is renewed {item.renewal.words}")
         if keys := find_open_keys(directory):
-            output.note(f"warning  {describe_open_keys(keys)}")
+            output.note(f"warning  {describe_open_keys(directory, keys)}")
         if low := low_space(directory):
             output.note(f"warning  {low}")
 

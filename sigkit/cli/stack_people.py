@@ -135,9 +135,8 @@ def approve(output: Output, directory: str, code: str | None, email: str | None,
     refuse_other_user(directory)
     logins = open_issuer(directory, config, SystemClock()).logins
     if not is_locked(directory):
-        output.note(
-            f"note  the stack does not run, so nobody can begin a login, or gets a token: {escape(up_line(directory, config.origin))}"
-        )
+        line = escape(up_line(directory, config.origin))
+        output.note(f"note  the stack does not run, so nobody begins a login or gets the token of one; it is started by: {line}")
     if code is None:
         _list(output, directory, logins.waiting())
         return

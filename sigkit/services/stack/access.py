@@ -51,11 +51,11 @@ def find_open_keys(directory: str) -> tuple[OpenKey, ...]:
     return tuple(OpenKey(key.path, key.mode) for key in keys if key.is_open)
 
 
-def describe_open_keys(keys: Sequence[OpenKey]) -> str:
-    """Return in words what these keys are, and the next step."""
-    command = shlex.join(["chmod", "go=", *(key.path for key in keys)])
-    problem = f"others than the stack's owner may read {counted(len(keys), 'key', 'keys')}, and sign as this stack"
-    return f"{problem}; if nobody has: {escape(command)}"
+def describe_open_keys(directory: str, keys: Sequence[OpenKey]) -> str:
+    """Return in words what these keys of a stack are, and the next step."""
+    first = f"{escape(keys[0].path)}{' first' if len(keys) > 1 else ''}"
+    problem = f"others than the stack's owner may read {counted(len(keys), 'key', 'keys')}, {first}, and sign as this stack"
+    return f"{problem}; if nobody has: {escape(shlex.join(['chmod', 'go=', directory]))}, as init made it"
 
 
 def find_unsafe_keys(directory: str) -> Iterator[UnsafeKey]:

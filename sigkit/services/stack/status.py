@@ -225,7 +225,7 @@ def describe(status: Status) -> tuple[str, ...]:
         word = "UNSAFE" if isinstance(err, UnsafeKey) else "DENIED" if is_denied(err) else "DAMAGED"
         lines.append(f"  {word:<9}  {escape(str(err.place))}: {escape(err.problem)}; {_LOST_KEY}; {escape(err.remedy)}")
     if status.open_keys:
-        lines.append(f"  OPEN       {describe_open_keys(status.open_keys)}")
+        lines.append(f"  OPEN       {describe_open_keys(status.directory, status.open_keys)}")
     lines += [f"  {word:<9}  {_say(due, status)}" for word, due in (("first", first(status)), ("by hand", first_by_hand(status)))]
     for item in sorted(status.expiries, key=lambda item: item.until):
         left = _days(item.until - status.now)
