@@ -234,12 +234,25 @@ class TileReader:
             LogUnsearchable: (UNAVAIL, usage) there is none.
             SigkitError: as `Session.send`.
         """
+        found = self._search_from(what, 0)
+        names = list(found.names)
+        # Or whoever has many entries made under a name hides those that came after them.
+        while found.truncated and found.names and len(names) < _MOST_FOUND:
+            last = int(names[-1])
+            found = self._search_from(what, last + 1)
+            if not all(int(name) > last for name in found.names):
+                raise AnswerUnusable("the index names entries that it was not asked for", place=self._asker.at(self._prefix))
+            names += found.names
+        return Found(tuple(names), found.truncated)
+
+    def _search_from(self, what: Search, first: int) -> Found:
         path = f"{self._prefix}/index/retrieve"
-        answer = self._asker.json(path, what.encode()) if self._prefix else None
+        asked = {**what.encode(), **({"from": first} if first else {})}
+        answer = self._asker.json(path, asked) if self._prefix else None
         if answer is None:
             raise _unsearchable(self._asker)
         truncated = answer.find("truncated")
-        names = tuple(item.text() for item in answer.member("logIndexes").items(_MOST_FOUND))
+        names = tuple(_checked_index(item) for item in answer.member("logIndexes").items(_MOST_FOUND))
         return Found(names, truncated is not None and truncated.value is not False)
 
     def _fetch_tile(self, tile: Tile) -> bytes:
@@ -323,6 +336,12 @@ class RekorV1Reader:
             raise _unsearchable(self._asker)
         answer = strict.parse_json(raw, most_bytes=_SEARCH_BYTES, place=self._asker.at("/api/v1/index/retrieve"))
         return Found(tuple(item.text() for item in answer.items(_MOST_FOUND)))
+
+
+def _checked_index(item: strict.Cursor) -> str:
+    if not is_index(item.text()):
+        item.fail("no index of an entry", expected="a number")
+    return item.text()
 
 
 def _unsearchable(asker: _Asker) -> LogUnsearchable:

@@ -210,6 +210,7 @@ def test_entries_are_found_by_digest_key_and_identity(root):
             {"hash": str(Digest.of(b"1"))},
             {"publicKey": {"format": "x509", "content": b64(spki(SIGNER))}},
             {"email": "nobody@example.com"},
+            {"publicKey": {"format": "x509", "content": b64(spki(SIGNER))}, "from": 2},
         ):
             answer = await client.send("POST", "/api/v2/index/retrieve", search)
             found.append(json.loads(answer.body))
@@ -219,6 +220,7 @@ def test_entries_are_found_by_digest_key_and_identity(root):
         {"logIndexes": ["2"], "truncated": False},
         {"logIndexes": ["1", "2", "3"], "truncated": False},
         {"logIndexes": [], "truncated": False},
+        {"logIndexes": ["2", "3"], "truncated": False},
     ]
 
 

@@ -24,7 +24,7 @@ from sigkit.errors import (
 )
 from sigkit.keys.private import generate
 from sigkit.net.session import Session
-from sigkit.services.exchange import whole_answer
+from sigkit.services.exchange import json_answer, whole_answer
 from sigkit.services.log.index import term_of
 from sigkit.tlog.checkpoint import parse_checkpoint
 from sigkit.tlog.client import Found, Search, fetch_tile, find_log, is_uuid
@@ -150,6 +150,29 @@ def test_an_index_that_knows_more_is_not_taken_for_whole(tiles, session):
     _, front, url, _ = tiles
     front.altered("index/retrieve", lambda raw: raw.replace(b"false", b"true"))
     assert reader_of(session, url).search(Search(identity="entry 7")) == Found(("8",), truncated=True)
+
+
+@pytest.mark.attack("entries that hide an entry")
+def test_what_an_index_does_not_name_at_once_is_asked_for_until_it_is(tiles, session):
+    named = [str(number) for number in range(1, 2500)]
+
+    class Paged:
+        def __init__(self) -> None:
+            self.goes_on = True
+
+        async def answer(self, request):
+            if not request.path.endswith("index/retrieve"):
+                return await tiles[1].answer(request)
+            first = json.loads(b"".join([piece async for piece in request.body])).get("from", 0) if self.goes_on else 0
+            left = [name for name in named if int(name) >= first]
+            return json_answer(200, {"logIndexes": [*left[:1000]], "truncated": len(left) > 1000})
+
+    index = Paged()
+    with serving(index) as url:
+        assert reader_of(session, url).search(Search(identity="mia@acme.example")) == Found(tuple(named))
+        index.goes_on = False
+        with pytest.raises(AnswerUnusable):
+            reader_of(session, url).search(Search(identity="mia@acme.example"))
 
 
 def test_a_log_in_an_object_store_that_may_not_be_listed_is_found(tiles, session):

@@ -84,15 +84,17 @@ class Index:
             found[term] = (*found.get(term, ()), entry)
         return found
 
-    def search(self, term: bytes, most: int) -> tuple[int, ...]:
-        """Return the first `most` entries that have a term, in order.
+    def search(self, term: bytes, most: int, first: int = 0) -> tuple[int, ...]:
+        """Return `most` entries that have a term, in order, from the index `first` on.
 
         Raises:
             DatabaseUnusable: (UNAVAIL) it cannot be read.
         """
 
         def ask(connection: sqlite3.Connection) -> list[tuple[int]]:
-            return connection.execute("SELECT entry FROM terms WHERE term = ? ORDER BY entry LIMIT ?", (term, most)).fetchall()
+            return connection.execute(
+                "SELECT entry FROM terms WHERE term = ? AND entry >= ? ORDER BY entry LIMIT ?", (term, first, most)
+            ).fetchall()
 
         return tuple(row[0] for row in self._reading.run(ask))
 

@@ -154,11 +154,11 @@ class RekorV2:
     async def _search(self, request: Request) -> Answer:
         raw = await read_body(request, _MOST_BODY_BYTES)
         try:
-            term = _parse_search(strict.parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=_PLACE))
+            term, first = _parse_search(strict.parse_json(raw, most_bytes=_MOST_BODY_BYTES, place=_PLACE))
         except SigkitError as err:
             raise invalid(str(err)) from err
         try:
-            found = await asyncio.to_thread(self._log.search, term, _MOST_FOUND + 1)
+            found = await asyncio.to_thread(self._log.search, term, _MOST_FOUND + 1, first)
         except SigkitError as err:
             raise failed(err) from err
         listed: list[Json] = [str(index) for index in found[:_MOST_FOUND]]
@@ -195,14 +195,19 @@ def _refuse(batch: Iterable[tuple[Signed, asyncio.Future[Appended]]], err: Sigki
             future.set_exception(err)
 
 
-def _parse_search(top: Cursor) -> bytes:
-    """Read what is searched.
+def _parse_search(top: Cursor) -> tuple[bytes, int]:
+    """Read what is searched, and from which index on: what is not named because there is so much is asked for by the next request.
 
-    Source: sigstore/rekor openapi.yaml, SearchIndex: `hash`, `email` (any identity), `publicKey`; here one at a time.
+    Source: sigstore/rekor openapi.yaml, SearchIndex: `hash`, `email` (any identity), `publicKey`; here one at a time, and `from`.
     """
-    top.only(("hash", "email", "publicKey"))
-    if len(top.object()) != 1:
+    top.only(("hash", "email", "publicKey", "from"))
+    first = top.find("from")
+    if len(top.object()) != 1 + (first is not None):
         top.fail("not exactly one thing is searched", expected="hash, email or publicKey")
+    return _term(top), first.integer(0, strict.INT64_MAX) if first is not None else 0
+
+
+def _term(top: Cursor) -> bytes:
     if value := top.find("hash"):
         return term_of(HASH, str(parse_digest(value.text(), value.at())).encode())
     if value := top.find("email"):

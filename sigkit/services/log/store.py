@@ -433,15 +433,15 @@ class TileLog:
                 return self._tail[index - self._base]
         return self._files.entries(index // WIDTH)[index % WIDTH]
 
-    def search(self, term: bytes, most: int) -> tuple[int, ...]:
-        """Return the first `most` entries that have a term, in order.
+    def search(self, term: bytes, most: int, first: int = 0) -> tuple[int, ...]:
+        """Return `most` entries that have a term, in order, from the index `first` on.
 
         Raises:
             DatabaseUnusable: (UNAVAIL) the index cannot be read.
         """
         with self._guard:
-            recent = tuple(self._recent.get(term, ()))
-        filed = self._index.search(term, most)
+            recent = tuple(index for index in self._recent.get(term, ()) if index >= first)
+        filed = self._index.search(term, most, first)
         return tuple(sorted({*filed, *recent}))[:most]
 
     def prove(self, index: int, size: int) -> tuple[bytes, ...]:
