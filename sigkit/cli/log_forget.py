@@ -46,7 +46,7 @@ def forget(output: Output, log: str) -> None:
     kept = monitor.forget(found[0].path)
     output.answer(
         [f"forgot  {escape(_name(found[0]))}", f"  kept  {escape(kept)}"],
-        {"schema": "sigkit.log.forget/1", "origin": found[0].origin, "size": found[0].size, "kept": [kept]},
+        {"schema": "sigkit.log.forget/1", "origin": found[0].origin, "size": _size(found[0]), "kept": [kept]},
     )
 
 
@@ -55,6 +55,13 @@ def _is_file(named: str, path: str) -> bool:
         return os.path.samefile(named, path)
     except OSError:  # nothing has that name: it is an origin
         return named == path
+
+
+def _size(item: Remembered) -> int | None:
+    """Return how many entries the file says; nobody has proved it."""
+    from sigkit.tlog.client import is_index
+
+    return int(item.size) if is_index(item.size) else None
 
 
 def _name(item: Remembered) -> str:

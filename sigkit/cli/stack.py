@@ -340,12 +340,15 @@ def publish(
     that is is listed, and nothing is published without --drop.
     """
     from sigkit.clock import SystemClock
+    from sigkit.digest import Digest
     from sigkit.services.stack.publish import Old, publish_documents
 
     keys = offline or os.path.join(directory, "offline")
-    publish_documents(directory, keys, trusted_root, signing_config, SystemClock(), Old.DROP if drop else Old.KEEP)
+    published = publish_documents(directory, keys, trusted_root, signing_config, SystemClock(), Old.DROP if drop else Old.KEEP)
+    digests = {"trustedRoot": str(Digest.of(published.trusted_root)), "signingConfig": str(Digest.of(published.signing_config))}
     output.answer(
-        [f"published  {escape(directory)}/clients, and in its TUF repository"], {"schema": "sigkit.stack.publish/1", "directory": directory}
+        [f"published  {escape(directory)}/clients, and in its TUF repository"],
+        {"schema": "sigkit.stack.publish/1", "directory": directory, **digests},
     )
 
 

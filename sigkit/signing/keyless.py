@@ -211,7 +211,8 @@ def _publication(by: _Who, authorities: Sequence[Service], instance: Instance) -
     first = (*authorities[:1], *logs[:count])
     spare = (*authorities[1:], *logs[count:])
     urls = tuple(dict.fromkeys(service.url for service in first))
-    return Publication(by.who, by.issuer, urls, tuple(service.url for service in spare), by.job, by.user_name)
+    others = tuple(dict.fromkeys(service.url for service in spare if service.url not in urls))
+    return Publication(by.who, by.issuer, urls, others, by.job, by.user_name)
 
 
 def _complete(signer: KeySigner | IdentitySigner, instance: Instance) -> Complete:

@@ -383,7 +383,7 @@ def test_a_log_whose_operator_has_explained_a_rollback_is_followed_anew(served, 
     assert run(["log", "forget", "other.example"]) == 2
     assert ORIGIN in capsys.readouterr().err
     status, document = call(capsys, "forget", seen)
-    assert (status, document["origin"], document["size"]) == (0, ORIGIN, "3")
+    assert (status, document["origin"], document["size"]) == (0, ORIGIN, 3)
     assert Path(document["kept"][0]).read_text() == before
     assert call(capsys, "checkpoint", *by_key(url))[1]["seen"] == "first"
 

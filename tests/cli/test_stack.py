@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pwd
@@ -682,7 +683,8 @@ def test_other_documents_reach_clients_by_tuf_and_as_files(tmp_path):
     files = ("--trusted-root", other.client("trusted_root.json"), "--signing-config", other.client("signing_config.json"))
     first_root = stack.client("root.json").read_bytes()
     with up(stack.directory):
-        answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb", "--drop")
+        told = answer("stack", "publish", stack.directory, *files, "--offline", tmp_path / "usb", "--drop")
+        assert told["trustedRoot"] == f"sha256:{hashlib.sha256(other.client('trusted_root.json').read_bytes()).hexdigest()}"
         targets = stack.json("GET", "/tuf/2.targets.json")["signed"]["targets"]
         digest = targets["trusted_root.json"]["hashes"]["sha256"]
         assert stack.call("GET", f"/tuf/targets/{digest}.trusted_root.json")[1] == other.client("trusted_root.json").read_bytes()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sigkit.clock import Clock
+    from sigkit.services.stack.clients import Documents
     from sigkit.trust.root import CertificateAuthority, TimestampAuthority, TransparencyLog, TrustedRoot, Window
     from sigkit.trust.signing_config import Service, SigningConfig
 
@@ -38,8 +39,8 @@ class Old(Enum):
     DROP = "it may fail"
 
 
-def publish_documents(directory: str, offline: str, trusted_root: str, signing_config: str, clock: Clock, old: Old = Old.KEEP) -> None:
-    """Publish a trust root and a signing config by the stack's TUF repository, and write them into its `clients/`.
+def publish_documents(directory: str, offline: str, trusted_root: str, signing_config: str, clock: Clock, old: Old = Old.KEEP) -> Documents:
+    """Publish a trust root and a signing config by the stack's TUF repository, write them into its `clients/`, and return them.
 
     Args:
         directory: of the stack, which may run.
@@ -72,6 +73,7 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
         published = clients.Documents(root, signing)
         repository.publish(offline, clients.targets(published), now)
         clients.write(os.path.join(directory, CLIENTS), published, repository.initial_root)
+        return published
 
 
 def _check(told: TrustedRoot, new: TrustedRoot, services: SigningConfig, places: tuple[Place, Place], old: Old, now: datetime) -> None:
