@@ -428,7 +428,8 @@ def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | Identit
     got = "; ".join(f"{there} {what}" for _, what, there, _ in lacking)
     expected = "; ".join(_count(what, wanted, root) for _, what, _, wanted in lacking)
     field, flag = _FIELDS[what]
-    remedy = f"write `{field}: {there}` where the authority is defined, if that is enough; else sign again with it"
+    again = "sign again with it (--signing-config, docs/sign.md)"
+    remedy = f"{again}; or write `{field}: {there}` where the authority is defined, if that is enough"
     if error is NotWitnessed:
         enough = f"`atLeast: {there}` of the `witnesses`" if there else "no `witnesses`"
         remedy = f"sign again once they sign the log's checkpoints; or write {enough} where the authority is defined, if that is enough"
