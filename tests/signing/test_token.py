@@ -8,7 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sigkit.errors import ClockSkew, MalformedToken, Place, SigkitError, TokenExpired, TooLarge, UnverifiedEmail, WrongAudience
+from sigkit.errors import (
+    ClockSkew,
+    MalformedJson,
+    MalformedToken,
+    Place,
+    SigkitError,
+    TokenExpired,
+    TooLarge,
+    UnverifiedEmail,
+    WrongAudience,
+    WrongShape,
+)
 from sigkit.signing.token import LEEWAY, check_token, parse_identity_token
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -79,27 +90,42 @@ def test_the_identity_is_the_address_where_there_is_one():
     assert parse_identity_token(token(email="a@acme.example"), HERE).identity == "a@acme.example"
 
 
+def written(claims: bytes, encode=base64.urlsafe_b64encode) -> str:
+    """Return a token with these claims, in which nothing else is wrong."""
+    return f"{part({'alg': 'RS256'})}.{encode(claims).decode()}.c2ln"
+
+
+CLAIMS = b'{"iss":"https://issuer.example","sub":"?>?>?>?","aud":"sigstore","exp":1780315500}'
+
+
+def test_what_is_wrong_in_the_next_tests_is_all_that_is_wrong():
+    assert parse_identity_token(written(CLAIMS).replace("=", ""), HERE).subject == "?>?>?>?"
+
+
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "what", "where"),
     [
-        pytest.param("", id="empty"),
-        pytest.param("a.b", id="two parts"),
-        pytest.param("a.b.c.d", id="four parts"),
-        pytest.param(f"{part({})}.{part({})[:-1]}*.x", id="no base64url"),
-        pytest.param(f"{part({})}.{part({})}=.x", id="padding"),
-        pytest.param(f"{part({})}.{part({})}.x", id="no claims"),
-        pytest.param(f"{part({})}.{part([])}.x", id="claims that are a list"),
-        pytest.param(token(exp="soon"), id="exp of another type"),
-        pytest.param(token(exp=None), id="no exp"),
-        pytest.param(token(exp=True), id="exp that is true"),
-        pytest.param(token(exp=1e300), id="exp beyond all time"),
-        pytest.param(token(aud=[1]), id="an audience that is no text"),
-        pytest.param(token(sub=None), id="no subject"),
+        pytest.param("", MalformedToken, "", id="empty"),
+        pytest.param(token().rpartition(".")[0], MalformedToken, "", id="two parts"),
+        pytest.param(f"{token()}.c2ln", MalformedToken, "", id="four parts"),
+        pytest.param(token().replace(".", ".*", 1), MalformedToken, "", id="no base64url"),
+        pytest.param(written(CLAIMS), MalformedToken, "", id="padding"),
+        pytest.param(f"{part({})}..c2ln", MalformedJson, "1:1", id="nothing for claims"),
+        pytest.param(f"{part({})}.{part({})}.c2ln", WrongShape, "$", id="no claims"),
+        pytest.param(f"{part({})}.{part([])}.c2ln", WrongShape, "$", id="claims that are a list"),
+        pytest.param(f"{part([])}.{token().partition('.')[2]}", WrongShape, "$", id="a head that is a list"),
+        pytest.param(token(exp="soon"), WrongShape, "$.exp", id="exp of another type"),
+        pytest.param(token(exp=None), WrongShape, "$", id="no exp"),
+        pytest.param(token(exp=True), WrongShape, "$.exp", id="exp that is true"),
+        pytest.param(token(exp=1e300), WrongShape, "$.exp", id="exp beyond all time"),
+        pytest.param(token(aud=[1]), WrongShape, "$.aud[0]", id="an audience that is no text"),
+        pytest.param(token(sub=None), WrongShape, "$", id="no subject"),
     ],
 )
-def test_what_is_no_token_is_refused(raw):
+def test_what_is_no_token_is_refused_for_what_is_wrong_with_it(raw, what, where):
     with pytest.raises(SigkitError) as caught:
         parse_identity_token(raw, HERE)
+    assert (type(caught.value), caught.value.place.inside) == (what, where)
     assert caught.value.kind.value == "PARSE"
     assert caught.value.status() == 2
 
@@ -111,11 +137,10 @@ def test_claims_that_are_there_twice_are_refused():
 
 
 def test_the_other_alphabet_of_base64_is_refused():
-    told = {"iss": "https://i.example", "sub": "?>?>?>", "aud": "sigstore", "exp": 1}
-    claims = base64.b64encode(json.dumps(told).encode()).rstrip(b"=").decode()
-    assert set(claims) & {"+", "/"}
+    raw = written(CLAIMS, base64.b64encode).replace("=", "")
+    assert set(raw) & {"+", "/"}
     with pytest.raises(MalformedToken):
-        parse_identity_token(f"{part({})}.{claims}.x", HERE)
+        parse_identity_token(raw, HERE)
 
 
 def test_a_huge_token_is_refused_as_LIMIT_before_it_is_parsed():
