@@ -1628,6 +1628,16 @@ class NoTls(NetError):
     code = "SK-NET-011"
 
 
+class HeaderUnusable(NetError):
+    """A request would carry a header that cannot be sent, so nothing was sent.
+
+    A header holds visible ASCII, spaces and tabs. Most often the token or password in it ends in a line break, of the file that it was
+    read from (`export TOKEN="$(cat FILE)"` takes it off). The value is not shown, for it may be secret.
+    """
+
+    code = "SK-NET-012"
+
+
 # --- UNPACK: layer ----------------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,16 @@ def body_bytes(body: Body) -> int:
     return body.size_bytes if isinstance(body, FilePart) else len(body or b"")
 
 
+def unsendable(value: str) -> str:
+    """Return what in a header's value cannot be sent, in words, for it may be secret; "" where all can (RFC 9110 section 5.5)."""
+    found = next((character for character in value if character != "\t" and not " " <= character <= "~"), "")
+    if found in {"\r", "\n"}:
+        return "a line break"
+    if found and not found.isascii():
+        return "a character that is not ASCII"
+    return "a control character" if found else ""
+
+
 class Headers:
     """Header fields in the order received; names without regard to case."""
 

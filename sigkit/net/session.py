@@ -16,6 +16,7 @@ from sigkit.data import Data
 from sigkit.errors import (
     AnswerUnusable,
     EncodingRefused,
+    HeaderUnusable,
     NoTls,
     PlainHttpRefused,
     RedirectRefused,
@@ -28,7 +29,7 @@ from sigkit.errors import (
 from sigkit.net import retry
 from sigkit.net.address import Deadline, Guard, Nearness, is_loopback_name
 from sigkit.net.cold import ColdHop
-from sigkit.net.hop import Body, Headers, Hop, HopReply, HopRequest, body_bytes
+from sigkit.net.hop import Body, Headers, Hop, HopReply, HopRequest, body_bytes, unsendable
 from sigkit.net.secrets import secrets_of, without_secrets
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class Session:
 
         Raises:
             UrlRefused, PlainHttpRefused, AddressRefused, RedirectRefused, EncodingRefused, TlsFailed: (NET) by the rules.
+            HeaderUnusable: (NET) what was to be sent cannot be.
             Unreachable, TimedOut: (UNAVAIL) no answer.
         """
         for attempt in range(call.attempts):
@@ -328,7 +330,14 @@ def _header_fields(call: Call) -> tuple[tuple[str, str], ...]:
         fields.append(("Authorization", call.authorization))
     if call.body is not None or call.method in {"POST", "PUT", "PATCH"}:
         fields.append(("Content-Length", str(body_bytes(call.body))))
-    return (*fields, *call.headers)
+    fields += call.headers
+    for name, value in fields:
+        # Before the exchange, where the sender's own exception would quote the whole value, to be printed by -vv.
+        if what := unsendable(value):
+            raise HeaderUnusable(
+                f"the header {name} of the request cannot be sent", place=call.url.place(), expected="visible ASCII", got=f"{what} in it"
+            )
+    return tuple(fields)
 
 
 def _redirected(call: Call, reply: Reply, first: Call) -> Call:
