@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from sigkit import durable, limits, strict
-from sigkit.errors import AnswerUnusable, Place, SigkitError, TokenNotGranted
+from sigkit.errors import Place, SigkitError, TokenNotGranted
+from sigkit.net.hop import unsendable
 from sigkit.net.session import NetOptions
 from sigkit.signing.client import PATIENCE_S, Ask, Client
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sigkit.signing.client import Watcher
+    from sigkit.signing.client import Answer, Watcher
 
 KUBERNETES_FILE: Final = "/var/run/sigstore/cosign/oidc-token"  # where cosign looks for a projected token
 PRODUCT_FILE: Final = "/sys/class/dmi/id/product_name"
@@ -84,8 +85,12 @@ def _github(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
     url, credential = (around.environment.get(f"ACTIONS_ID_TOKEN_REQUEST_{name}") for name in ("URL", "TOKEN"))
     if not url or not credential:
         raise _refused("GitHub Actions", "the job lacks permission to request a token", "add `permissions: id-token: write` to the job")
+    for name, value in (("URL", url), ("TOKEN", credential)):
+        if what := unsendable(value):
+            variable = f"ACTIONS_ID_TOKEN_REQUEST_{name}"
+            raise _refused("GitHub Actions", f"{variable} cannot be sent", "leave it as GitHub sets it, with nothing around it", got=f"{what} in {variable}")
     ask = Ask("GET", _with_query(url, audience=audience), limits.ISSUER_ANSWER_BYTES, authorization=f"Bearer {credential}")
-    return Ambient(_member(_ask(manner, NetOptions(), ask, "GitHub Actions"), "value", "GitHub Actions"), "GitHub Actions")
+    return Ambient(_ask(manner, NetOptions(), ask, "GitHub Actions", lambda answer: answer.secret("value")), "GitHub Actions")
 
 
 def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
@@ -101,10 +106,10 @@ def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
         ask = Ask(
             "GET", _with_query(f"{base}/identity", audience=audience, format="full"), limits.TOKEN_BYTES, accept="*/*", headers=flavour
         )
-        return Ambient(_token_of(_ask(manner, options, ask, "Google Cloud"), "Google Cloud"), "Google Cloud")
+        return Ambient(_ask(manner, options, ask, "Google Cloud", _token_of), "Google Cloud")
     scope = "https://www.googleapis.com/auth/cloud-platform"
     ask = Ask("GET", _with_query(f"{base}/token", scopes=scope), limits.ISSUER_ANSWER_BYTES, headers=flavour)
-    access = _member(_ask(manner, options, ask, "Google Cloud"), "access_token", "Google Cloud")
+    access = _ask(manner, options, ask, "Google Cloud", lambda answer: answer.secret("access_token"))
     ask = Ask(
         "POST",
         f"{around.credentials}/v1/projects/-/serviceAccounts/{quote(account, safe='@')}:generateIdToken",
@@ -112,7 +117,8 @@ def _google(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
         body=strict.encode_json({"audience": audience, "includeEmail": True}),
         authorization=f"Bearer {access}",
     )
-    return Ambient(_member(_ask(manner, NetOptions(), ask, "Google Cloud"), "token", "Google Cloud"), f"Google Cloud ({account})")
+    token = _ask(manner, NetOptions(), ask, "Google Cloud", lambda answer: answer.secret("token"))
+    return Ambient(token, f"Google Cloud ({account})")
 
 
 def _buildkite(audience: str, manner: Manner, around: Surroundings) -> Ambient | None:
@@ -199,33 +205,20 @@ def _refused(source: str, problem: str, remedy: str, got: str = "") -> TokenNotG
     return TokenNotGranted(f"{source}: {problem}", place=Place.operator("environment"), got=got, remedy=remedy)
 
 
-def _ask(manner: Manner, options: NetOptions, ask: Ask, source: str) -> bytes:
+def _ask(manner: Manner, options: NetOptions, ask: Ask, source: str, take: Callable[[Answer], str]) -> str:
     with Client(manner.watcher, options, patience_s=manner.patience_s) as client:
         try:
-            return client.ask(ask).body
+            return take(client.ask(ask))
         except SigkitError as err:
             err.problem = f"{source}: {err.problem}"
             raise
 
 
-def _member(raw: bytes, name: str, source: str) -> str:
-    try:
-        return strict.parse_json(raw, most_bytes=limits.ISSUER_ANSWER_BYTES).member(name).text()
-    except SigkitError:
-        raise _unusable(raw, source, f"JSON with `{name}`") from None  # it may quote a token
-
-
-def _token_of(raw: bytes, source: str) -> str:
+def _token_of(answer: Answer) -> str:
+    raw = answer.body
     if raw.count(b".") != 2 or not raw.strip().isascii() or b"<" in raw:  # what else is wrong with a token is told where it is read
-        raise _unusable(raw, source, "a token")
+        raise answer.without("a token")
     return raw.decode("ascii")
-
-
-def _unusable(raw: bytes, source: str, expected: str) -> AnswerUnusable:
-    """Say that a page came, or something else: it is not the user's words that are wrong."""
-    page = raw[:200].lstrip()[:1] == b"<"
-    got = "a page, as of a proxy or a login" if page else f"{len(raw)} bytes of something else"
-    return AnswerUnusable(f"{source}: the answer holds no token", place=Place(source), expected=expected, got=got)
 
 
 def _with_query(url: str, **fields: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 from sigkit import strict
 from sigkit.errors import AnswerUnusable, RequestRefused, ServerFailed, SigkitError, TimedOut, Unreachable
 from sigkit.net.address import Deadline, Nearness
+from sigkit.net.hop import unsendable
 from sigkit.net.secrets import secrets_of, without_secrets
 from sigkit.net.session import Call, Lane, NetOptions, Redirects, Session
 from sigkit.net.url import parse_url
@@ -133,6 +134,26 @@ class Answer(NamedTuple):
     def json(self) -> strict.Cursor:
         """Parse the body, strictly."""
         return strict.parse_json(self.body, most_bytes=len(self.body), place=self.place())
+
+    def secret(self, name: str) -> str:
+        """Return a member that opens doors. What is there in its place may do so too: nothing of it is quoted, nor is it the cause.
+
+        Raises:
+            AnswerUnusable: (UNAVAIL) there is none that can be sent on.
+        """
+        try:
+            text = self.json().member(name).text()
+        except SigkitError:
+            text = ""
+        if not text or unsendable(text):
+            raise self.without(f"JSON with `{name}`")
+        return text
+
+    def without(self, expected: str) -> AnswerUnusable:
+        """Say that a page came, or something else, in the place of a token: it is not the user's words that are wrong."""
+        page = self.body[:200].lstrip()[:1] == b"<"
+        got = "a page, as of a proxy or a login" if page else f"{len(self.body)} bytes of something else"
+        return AnswerUnusable("the answer holds no token", place=self.place(), expected=expected, got=got)
 
 
 class Client:

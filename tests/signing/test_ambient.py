@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import traceback
 
 import pytest
 
@@ -80,6 +81,30 @@ def test_a_github_job_without_the_permission_is_told_which(around, platform, mis
     assert "the job lacks permission to request a token" in caught.value.problem
     assert "permissions: id-token: write" in caught.value.remedy
     assert caught.value.status() == 2
+
+
+@pytest.mark.attack("secret in an exception of the transport")
+@pytest.mark.parametrize("variable", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+@pytest.mark.parametrize(("end", "what"), [("\n", "a line break"), ("é", "a character that is not ASCII"), ("\x00", "a control character")])
+def test_what_cannot_be_sent_of_a_github_jobs_variables_is_named_and_not_quoted(around, platform, variable, end, what):
+    value = github(platform)[variable] + "/TOPSECRET" + end
+    told = Told()
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("sigstore", Manner(told), around(**github(platform, **{variable: value})))
+    assert (caught.value.got, caught.value.status()) == (f"{what} in {variable}", 2)
+    assert "TOPSECRET" not in "".join(traceback.format_exception(caught.value))
+    assert (platform.log, told.waits) == ([], [])
+
+
+@pytest.mark.attack("secret in an exception of the transport")
+@pytest.mark.parametrize("body", [b'"TOPSECRET"', b'{"access_token":["TOPSECRET"]}', b'{"access_token":"TOPSECRET\\n"}', b'{"TOPSECRET"'])
+def test_an_access_token_of_googles_that_cannot_be_sent_is_not_sent_and_not_quoted(around, platform, body):
+    platform.on("GET", "*").answer(body)
+    with pytest.raises(AnswerUnusable) as caught:
+        ambient_token("sigstore", TOLD, around(GOOGLE_SERVICE_ACCOUNT_NAME="ci@acme.iam.gserviceaccount.com"))
+    assert caught.value.problem.startswith("Google Cloud: ")
+    assert "TOPSECRET" not in "".join(traceback.format_exception(caught.value))
+    assert len(platform.log) == 1
 
 
 def test_githubs_refusal_is_handed_on_and_its_credential_goes_nowhere_else(around, platform):
