@@ -13,16 +13,18 @@ Source: the platforms' documentation, named at each.
 from __future__ import annotations
 
 import os
+import selectors
 import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from sigkit import durable, limits, strict
-from sigkit.errors import Place, SigkitError, TokenNotGranted
+from sigkit.errors import Place, SigkitError, TokenNotGranted, TooLarge
 from sigkit.net.hop import unsendable
 from sigkit.net.session import NetOptions
-from sigkit.signing.client import PATIENCE_S, Ask, Client
+from sigkit.signing.client import PATIENCE_S, SHOWN_CHARACTERS, Ask, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,7 @@ PRODUCT_FILE: Final = "/sys/class/dmi/id/product_name"
 SPIFFE_SOCKET: Final = "/tmp/spire-agent/public/api.sock"  # noqa: S108 # SPIRE's own default
 SPIFFE_VARIABLE: Final = "SIGKIT_SPIFFE_TOKEN_FILE"
 PROGRAM_S: Final = 60  # an agent asks its server in between
+PASSWORDS: Final = frozenset({"SIGKIT_PASSWORD", "COSIGN_PASSWORD"})  # of keys: nobody else's business
 _METADATA_HOST: Final = "metadata.google.internal"
 _METADATA_ADDRESS: Final = "169.254.169.254"
 _GOOGLE: Final = frozenset({"Google", "Google Compute Engine"})
@@ -88,7 +91,12 @@ def _github(audience: str, manner: Manner, around: Surroundings) -> Ambient | No
     for name, value in (("URL", url), ("TOKEN", credential)):
         if what := unsendable(value):
             variable = f"ACTIONS_ID_TOKEN_REQUEST_{name}"
-            raise _refused("GitHub Actions", f"{variable} cannot be sent", "leave it as GitHub sets it, with nothing around it", got=f"{what} in {variable}")
+            raise _refused(
+                "GitHub Actions",
+                f"{variable} cannot be sent",
+                "leave it as GitHub sets it, with nothing around it",
+                got=f"{what} in {variable}",
+            )
     ask = Ask("GET", _with_query(url, audience=audience), limits.ISSUER_ANSWER_BYTES, authorization=f"Bearer {credential}")
     return Ambient(_ask(manner, NetOptions(), ask, "GitHub Actions", lambda answer: answer.secret("value")), "GitHub Actions")
 
@@ -239,16 +247,49 @@ def _first_line(path: str) -> str:
 
 
 def _run(command: Sequence[str], around: Surroundings, source: str) -> str:
-    """Run an agent's program, found on the job's path, and return what it prints."""
+    """Run an agent's program, found on the job's path, and return what it prints.
+
+    It gets the job's environment, of which it needs variables that nobody lists, but for the passwords of sigkit's keys.
+    """
+    place = Place(command[0])
+    environment = {name: value for name, value in around.environment.items() if name not in PASSWORDS}
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROGRAM_S, check=False, env=dict(around.environment)
-        )
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as agent:
+            try:
+                printed, complaint = _read_both(agent, time.monotonic() + PROGRAM_S, place)
+            finally:
+                agent.kill()
     except FileNotFoundError as err:
         raise _refused(source, f"there is no program {command[0]}", f"install {command[0]}, or give the job a token in a file") from err
     except (OSError, subprocess.TimeoutExpired) as err:
         raise _refused(source, f"{command[0]} cannot be run: {type(err).__name__}", "give the job a token in a file") from err
-    if done.returncode:
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
+    if agent.returncode:
+        said = " ".join(complaint.decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
         raise _refused(source, f"{command[0]} gave no token", f"run it by hand: {' '.join(command[:3])}", got=said)
-    return strict.decode_utf8(done.stdout[: limits.TOKEN_BYTES + 1], Place(command[0])).strip()
+    return strict.decode_utf8(printed, place).strip()
+
+
+def _read_both(agent: subprocess.Popen[bytes], end: float, place: Place) -> tuple[bytes, bytes]:
+    """Return what a program prints and complains of, once it has ended; of complaints the first ones.
+
+    Raises:
+        TooLarge: (LIMIT) it prints more than a token.
+        subprocess.TimeoutExpired: it has not ended in time.
+    """
+    said = dict.fromkeys((stream.fileno() for stream in (agent.stdout, agent.stderr) if stream is not None), b"")
+    with selectors.DefaultSelector() as open_ends:
+        for end_of_pipe in said:
+            open_ends.register(end_of_pipe, selectors.EVENT_READ)
+        while open_ends.get_map():
+            if (left := end - time.monotonic()) <= 0:
+                raise subprocess.TimeoutExpired(agent.args, PROGRAM_S)
+            for key, _ in open_ends.select(left):
+                data = os.read(key.fd, limits.TOKEN_BYTES)
+                said[key.fd] = (said[key.fd] + data)[: limits.TOKEN_BYTES + 1]
+                if not data:
+                    open_ends.unregister(key.fd)
+            printed, complaint = said.values()
+            if len(printed) > limits.TOKEN_BYTES:
+                raise TooLarge(f"{place} prints more than {limits.TOKEN_BYTES} bytes", place=place)
+    agent.wait(max(end - time.monotonic(), 0))
+    return printed, complaint

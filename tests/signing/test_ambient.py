@@ -9,12 +9,15 @@ import traceback
 
 import pytest
 
-from sigkit.errors import AnswerUnusable, ServerFailed, SigkitError, TokenNotGranted
+from sigkit.cli.password import VARIABLES
+from sigkit.errors import AnswerUnusable, ServerFailed, SigkitError, TokenNotGranted, TooLarge
 from sigkit.signing.ambient import SPIFFE_VARIABLE, Manner, Surroundings, ambient_token, gitlab_variable
+from sigkit.signing.client import SHOWN_CHARACTERS
 from tests.simulators.misbehaving_registry import MisbehavingServer, Reply
 from tests.simulators.sessions import Told
 
 TOLD = Manner(Told())
+AGENTS = [("BUILDKITE", "buildkite-agent"), ("CIRCLECI", "circleci")]
 
 
 @pytest.fixture
@@ -196,7 +199,7 @@ def test_an_agents_program_is_asked(around, tmp_path, variable, name, arguments)
     assert (tmp_path / "asked").read_text().strip() == arguments
 
 
-@pytest.mark.parametrize(("variable", "name"), [("BUILDKITE", "buildkite-agent"), ("CIRCLECI", "circleci")])
+@pytest.mark.parametrize(("variable", "name"), AGENTS)
 def test_an_agents_program_that_is_missing_or_fails_is_named(around, tmp_path, variable, name):
     with pytest.raises(TokenNotGranted, match=f"there is no program {name}"):
         ambient_token("sigstore", TOLD, around(**{variable: "true"}))
@@ -204,6 +207,38 @@ def test_an_agents_program_that_is_missing_or_fails_is_named(around, tmp_path, v
     with pytest.raises(TokenNotGranted) as caught:
         ambient_token("sigstore", TOLD, around(**{variable: "true"}))
     assert (name in caught.value.problem, caught.value.got) == (True, "not allowed")
+
+
+@pytest.mark.attack("password in an agent's environment")
+@pytest.mark.parametrize("password", VARIABLES)
+@pytest.mark.parametrize(("variable", "name"), AGENTS)
+def test_an_agents_program_gets_the_jobs_environment_but_no_password_of_a_key(around, tmp_path, variable, name, password):
+    program(tmp_path, name, 'echo "${%s-no} ${THE_AGENTS_OWN-no}"' % password)  # noqa: UP031 # braces of the shell's
+    found = ambient_token("sigstore", TOLD, around(**{variable: "true", password: "hunter2", "THE_AGENTS_OWN": "yes"}))
+    assert found is not None
+    assert found.token == "no yes"
+
+
+@pytest.mark.attack("agent that never stops printing")
+@pytest.mark.parametrize(("variable", "name"), AGENTS)
+def test_an_agents_program_that_prints_without_end_is_ended_by_LIMIT(around, tmp_path, variable, name):
+    program(tmp_path, name, "while :; do echo 0123456789012345678901234567890123456789; done")
+    with pytest.raises(TooLarge) as caught:
+        ambient_token("sigstore", TOLD, around(**{variable: "true"}))
+    assert caught.value.place.source == name
+
+
+@pytest.mark.parametrize(("variable", "name"), AGENTS)
+def test_what_an_agents_program_complains_of_is_cut_and_keeps_it_from_nothing(around, tmp_path, variable, name):
+    complaint = "echo 0123456789012345678901234567890123456789 >&2"
+    program(tmp_path, name, f"n=0; while [ $n -lt 5000 ]; do {complaint}; n=$((n+1)); done; echo t.o.k")  # more than pipes hold
+    found = ambient_token("sigstore", TOLD, around(**{variable: "true"}))
+    assert found is not None
+    assert found.token == "t.o.k"
+    program(tmp_path, name, f"n=0; while [ $n -lt 5000 ]; do {complaint}; n=$((n+1)); done; exit 1")
+    with pytest.raises(TokenNotGranted) as caught:
+        ambient_token("sigstore", TOLD, around(**{variable: "true"}))
+    assert (len(caught.value.got), caught.value.got[:10]) == (SHOWN_CHARACTERS, "0123456789")
 
 
 def test_gitlab_gives_the_token_in_a_variable_named_for_the_audience(around):
