@@ -1,9 +1,9 @@
 """Requests to the services of an instance: one deadline, limits on answers, and patience with those that are busy.
 
 Asked again, after a wait that doubles, or a longer one that the server names: 429 and the errors of a server that may have done nothing,
-a connection that broke, an answer that did not come. All that is sent here may be sent twice: a certificate more is only a certificate, and
-a log answers a second request with the first entry. What a service refuses (400 and its like) it would refuse again, so its words are
-handed on at once.
+a connection that broke, an answer that did not come. What is sent here may be sent twice: a certificate more is only a certificate, and
+a log answers a second request with the first entry. What may not is sent once, and says so (`Sending.ONCE`). What a service refuses (400
+and its like) it would refuse again, so its words are handed on at once.
 
 Every wait is told before it begins: who is waited for, why, and how long.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import time
+from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from sigkit import strict
@@ -96,8 +97,15 @@ class Patience:
         return self._at - self._timer.monotonic()
 
 
+class Sending(Enum):
+    """How often a request may be sent."""
+
+    UNTIL_ANSWERED = "until answered"
+    ONCE = "once"  # an issuer takes an authorization code once, and may take back what it gave for it (RFC 6749 section 4.1.2)
+
+
 class Ask(NamedTuple):
-    """One request: how often it is sent is not the caller's business."""
+    """One request."""
 
     method: str
     url: str
@@ -111,6 +119,7 @@ class Ask(NamedTuple):
     named_by: Nearness = Nearness.LOOPBACK
     absent: Collection[int] = ()  # statuses that say that there is no such thing: the answer has no body
     secrets: tuple[str, ...] = ()  # in the body, which a server may not have printed; those of `authorization` need no mention
+    sending: Sending = Sending.UNTIL_ANSWERED
 
 
 class Answer(NamedTuple):
@@ -174,7 +183,7 @@ class Client:
         self._session = Session(options)
 
     def ask(self, ask: Ask, until: Patience | None = None) -> Answer:
-        """Send a request until it is answered, for as long as patience lasts.
+        """Send a request until it is answered, for as long as patience lasts; or once.
 
         Args:
             ask: the request.
@@ -195,7 +204,7 @@ class Client:
                 return self._try(ask, url, patience)
             except _Busy as busy:
                 wait_s = max(busy.asked_s, _backoff(attempt))  # who asks for 0 s, or 1 s for ever, gets no faster client for it
-                if wait_s >= patience.left():
+                if ask.sending is Sending.ONCE or wait_s >= patience.left():
                     raise busy.failure from busy.failure.__cause__
                 self.watcher.waiting(str(url.origin), busy.why, wait_s)
                 self.timer.sleep(wait_s)

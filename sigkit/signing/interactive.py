@@ -17,10 +17,21 @@ from urllib.parse import parse_qs, urlencode
 
 from sigkit import limits, strict
 from sigkit.data import Data
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, Place, PlainHttpRefused, RequestRefused, SigkitError
+from sigkit.errors import (
+    AnswerUnusable,
+    LoginFailed,
+    LoginForged,
+    Place,
+    PlainHttpRefused,
+    RequestRefused,
+    ServerFailed,
+    SigkitError,
+    TimedOut,
+    Unreachable,
+)
 from sigkit.net.address import is_loopback_name
 from sigkit.net.url import parse_url
-from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, under
+from sigkit.signing.client import SHOWN_CHARACTERS, Ask, Patience, Sending, under
 from sigkit.signing.token import parse_identity_token
 
 if TYPE_CHECKING:
@@ -29,7 +40,6 @@ if TYPE_CHECKING:
     from sigkit.net.address import Nearness
     from sigkit.signing.client import Answer, Client
     from sigkit.signing.token import IdentityToken
-    from sigkit.strict import Cursor
 
 SCOPE: Final = "openid email"
 LOGIN_S: Final = 300.0  # a person finds a second factor in between
@@ -164,7 +174,7 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
         "client_id": client_id,
         "code_verifier": proof.verifier,
     }
-    token = _token_of(_post(client, endpoints, endpoints.token, fields), endpoints)
+    token = _token_of(_spend(client, endpoints, fields), endpoints)
     if not hmac.compare_digest(token.nonce.encode("utf-8"), nonce.encode("utf-8")):
         raise LoginForged("the token is the answer to another login", place=Place(endpoints.token), expected="the nonce that was sent")
     return token
@@ -181,7 +191,8 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
         raise LoginFailed("the issuer has no login by a code", place=Place(endpoints.issuer), remedy="give a token: --identity-token FILE")
     proof = _Proof.new()
     fields = {"client_id": client_id, "scope": SCOPE, "code_challenge": proof.challenge, "code_challenge_method": "S256"}
-    top = _post(client, endpoints, endpoints.device, fields).json()
+    begun = _post(client, endpoints, endpoints.device, fields)
+    top = begun.json()
     page = top.find("verification_uri_complete") or top.member("verification_uri")
     _check_page(page.text(), page.at())
     interval = top.find("interval")
@@ -190,7 +201,7 @@ def login_on_device(client: Client, endpoints: Endpoints, client_id: str, window
     window.show_code(page.text(), top.member("user_code").text(), until.left())
     fields = {
         "grant_type": _DEVICE_GRANT,
-        "device_code": top.member("device_code").text(),
+        "device_code": begun.secret("device_code"),
         "client_id": client_id,
         "scope": SCOPE,
         "code_verifier": proof.verifier,
@@ -248,20 +259,39 @@ def _only(fields: Mapping[str, list[str]], name: str) -> str:
     return values[0] if len(values) == 1 else ""
 
 
+def _spend(client: Client, endpoints: Endpoints, fields: Mapping[str, str]) -> Answer:
+    """Send the code of a login, which is good for once: when the answer is lost, nobody knows whether it came so far."""
+    try:
+        return client.ask(_form(endpoints, endpoints.token, fields)._replace(sending=Sending.ONCE))
+    except RequestRefused as err:
+        raise _refused(err) from err
+    except (ServerFailed, TimedOut, Unreachable) as err:
+        err.remedy = "log in again: the code of this login may be spent"
+        raise
+
+
 def _post(client: Client, endpoints: Endpoints, url: str, fields: Mapping[str, str], success: tuple[int, ...] = (200,)) -> Answer:
+    try:
+        return client.ask(_form(endpoints, url, fields)._replace(success=success))
+    except RequestRefused as err:
+        raise _refused(err) from err
+
+
+def _form(endpoints: Endpoints, url: str, fields: Mapping[str, str]) -> Ask:
     body = urlencode(fields).encode("ascii")
     secrets = tuple(value for name, value in fields.items() if name in _SECRETS)
-    try:
-        return client.ask(Ask("POST", url, limits.ISSUER_ANSWER_BYTES, success, body, _FORM, named_by=endpoints.near, secrets=secrets))
-    except RequestRefused as err:
-        raise LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got) from err
+    return Ask("POST", url, limits.ISSUER_ANSWER_BYTES, body=body, content_type=_FORM, named_by=endpoints.near, secrets=secrets)
+
+
+def _refused(err: RequestRefused) -> LoginFailed:
+    return LoginFailed(f"the issuer refuses the login: {err.problem}", place=err.place, got=err.got)
 
 
 def _token_of(answer: Answer, endpoints: Endpoints) -> IdentityToken:
-    cursor: Cursor = answer.json().member("id_token")
-    token = parse_identity_token(cursor.text(), cursor.at())
+    raw, place = answer.secret("id_token"), Place(answer.place().source, "$.id_token")
+    token = parse_identity_token(raw, place)
     if token.issuer != endpoints.issuer:  # OpenID Connect Core section 3.1.3.7, number 2
-        raise LoginForged("the token is another issuer's", place=cursor.at(), expected=endpoints.issuer, got=token.issuer[:200])
+        raise LoginForged("the token is another issuer's", place=place, expected=endpoints.issuer, got=token.issuer[:200])
     return token
 
 

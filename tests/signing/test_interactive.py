@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, NetError, RedirectRefused
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, MalformedToken, NetError, RedirectRefused, UnavailError
 from sigkit.signing.client import Client
 from sigkit.signing.interactive import discover, login_in_browser, login_on_device
 from sigkit.signing.listener import LoopbackListener
@@ -166,6 +168,66 @@ def test_a_code_that_another_has_spent_is_refused(session, client, person):
     session.server.on("POST", "/oidc/token").status(400, body=b'{"error":"invalid_grant"}')
     with pytest.raises(LoginFailed, match="invalid_grant"):
         log_in(session, client, person)
+
+
+@pytest.mark.parametrize("fault", ["cut", "closed", "503", "429"])
+def test_a_code_whose_answer_is_lost_is_not_sent_again(session, client, person, fault):
+    planted = session.server.on("POST", "/oidc/token", nth=1)
+    match fault:
+        case "cut":
+            planted.cut_after(3)
+        case "closed":
+            planted.close()
+        case _:
+            planted.status(int(fault), retry_after=1)
+    with pytest.raises(UnavailError) as caught:
+        log_in(session, client, person)
+    assert "log in again" in caught.value.remedy
+    assert len(session.server.seen("POST", "/oidc/token")) == 1
+    assert (session.told.waits, session.time.slept) == ([], [])
+
+
+@pytest.mark.parametrize("fault", ["cut", "503"])
+def test_a_device_code_whose_answer_is_lost_is_sent_again(session, client, person, fault):
+    planted = session.server.on("POST", "/oidc/token", nth=1)
+    planted.cut_after(3) if fault == "cut" else planted.status(503)
+    assert log_in_on_device(session, client, person).identity == "alice@acme.example"
+
+
+SECRET = "TOPSECRET0123456789"
+
+
+@pytest.mark.attack("secret in the place of a token")
+@pytest.mark.parametrize("way", ["browser", "device"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(f'"{SECRET}"', id="a text alone"),
+        pytest.param(f'["{SECRET}"]', id="a list"),
+        pytest.param(f'{{"id_token":["{SECRET}"]}}', id="a token in a list"),
+        pytest.param(f'{{"id_token":{{"{SECRET}":1}}}}', id="a token as a name"),
+        pytest.param(f'{{"{SECRET}":1,"{SECRET}":2}}', id="a name twice"),
+        pytest.param(f"access_token={SECRET}", id="a form"),
+        pytest.param(SECRET, id="no JSON"),
+        pytest.param(f'{{"id_token":"{SECRET}"}}', id="no token"),
+        pytest.param(f'{{"id_token":"{SECRET}\\u0000"}}', id="what no header holds"),
+    ],
+)
+def test_what_an_issuer_answers_in_the_place_of_a_token_is_not_quoted(session, client, person, body, way):
+    session.server.on("POST", "/oidc/token").answer(body.encode())
+    with pytest.raises((AnswerUnusable, MalformedToken)) as caught:
+        (log_in if way == "browser" else log_in_on_device)(session, client, person)
+    assert SECRET[:12] not in "".join(traceback.format_exception(caught.value)) + caught.value.got + caught.value.expected
+
+
+@pytest.mark.attack("secret in the place of a token")
+def test_a_device_code_that_is_none_is_not_quoted(session, client, person):
+    session.server.on("POST", "/oidc/device").change = lambda _, reply: replace(
+        reply, body=json.dumps(json.loads(reply.body) | {"device_code": [SECRET]}).encode()
+    )
+    with pytest.raises(AnswerUnusable) as caught:
+        log_in_on_device(session, client, person)
+    assert SECRET[:12] not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.attack("discovery redirected at login")
