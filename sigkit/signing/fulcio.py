@@ -201,7 +201,7 @@ def _check_identity(signer: IdentitySigner, token: IdentityToken, place: Place) 
         raise OtherIdentityCertified(
             "the certificate names another identity than was told",
             place=place,
-            expected=" or ".join(filter(None, (token.identity, token.job))),
+            expected=" or ".join(filter(None, (token.identity, token.job_url or token.job))),
             got=signer.subject,
         )
 
@@ -211,7 +211,7 @@ def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
 
     An address is certified as it is, a user name with its domain after a `!`; a token with an address is told as that, and takes nothing
     else. Of the rest an authority makes a URI by rules of its own; all that are known put one claim after the scheme or after the host,
-    and all of it: `https://github.com/` and `job_workflow_ref`.
+    and all of it: `https://github.com/` and `job_workflow_ref`. Where the host is known too, a name at another host is another's.
     """
     if signer.kind == "email":
         return signer.subject == token.email
@@ -219,6 +219,8 @@ def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
         return signer.subject.rpartition("!")[0] == token.subject
     if token.email:
         return False
+    if token.job_url:
+        return signer.subject in {token.job_url, token.subject}
     after_scheme = signer.subject.partition("://")[2]
     parts = {signer.subject, after_scheme, after_scheme.partition("/")[2]}
     return signer.extensions.get("tokenSubject") == token.subject or not parts.isdisjoint(token.names)

@@ -37,6 +37,7 @@ AUDIENCE: Final = "sigstore"  # what public and private instances ask for, unles
 LEEWAY: Final = timedelta(seconds=60)  # of a token that begins in the future: clocks that NTP keeps differ by less than one
 _CLAIMS: Final = 200  # tokens of a directory with many groups hold lists; claims themselves are under 50
 _AUDIENCES: Final = 20
+_GITHUB: Final = "https://token.actions.githubusercontent.com"
 # What a token says about itself; an identity is never made of these.
 _ABOUT_ITSELF: Final = frozenset({"iss", "aud", "jti", "nonce", "azp", "at_hash", "c_hash", "sid", "typ"})
 
@@ -45,8 +46,9 @@ class IdentityToken(Data):
     """What a token says. Nothing of it is proved.
 
     `names` are the texts that the name in a certificate can be made of: the subject, and `job`, which is how authorities name a job of
-    the CI systems that are known; where none is recognised, any claim. `issuers` holds `iss`, and whom a federating issuer (Dex) got the
-    identity from. `email` and `job` are "" where none is named.
+    the CI systems that are known; where none is recognised, any claim. `job_url` is the whole of that name, where its host is known too: of
+    GitHub's own jobs, and of GitLab's. `issuers` holds `iss`, and whom a federating issuer (Dex) got the
+    identity from. `email`, `job` and `job_url` are "" where none is named.
     """
 
     raw: str
@@ -59,6 +61,7 @@ class IdentityToken(Data):
     email_verified: str
     nonce: str
     job: str
+    job_url: str
     names: tuple[str, ...]
     issuers: tuple[str, ...]
 
@@ -111,6 +114,7 @@ def parse_identity_token(raw: str, place: Place) -> IdentityToken:
         email_verified=_verified(claims.find("email_verified")),
         nonce=nonce.text() if (nonce := claims.find("nonce")) else "",
         job=job,
+        job_url="" if email else _job_url(issuer, claims.object()),
         names=(subject, job) if job else _names(subject, claims.object()),
         issuers=(issuer, *_federated(claims)),
     )
@@ -225,6 +229,14 @@ def _job(claims: dict[str, Json]) -> str:
         if isinstance(found, str) and found:
             return found
     return _of_kubernetes(claims) or _of_several(claims)
+
+
+def _job_url(issuer: str, claims: dict[str, Json]) -> str:
+    """Return how authorities name a job of GitHub's own issuer, an enterprise's below it too, or of a GitLab, whose claim has the host."""
+    if github := _texts(claims, ("job_workflow_ref",)):
+        return f"https://github.com/{github[0]}" if f"{issuer}/".startswith(f"{_GITHUB}/") else ""
+    gitlab = _texts(claims, ("ci_config_ref_uri",))
+    return f"https://{gitlab[0]}" if gitlab else ""
 
 
 def _of_several(claims: dict[str, Json]) -> str:

@@ -40,6 +40,7 @@ from sigkit.signing.blob import attest_file, sign_file
 from sigkit.signing.keyed import BESIDE_BYTES
 from sigkit.signing.predicate import Predicate
 from sigkit.verify.facts import IdentitySigner, KeySigner, TimeKind
+from tests.simulators import der
 from tests.simulators.sessions import HERE, Session
 from tests.simulators.sigstore_authorities import Tsa, new_key
 from tests.simulators.sigstore_services import SUBJECT, _Public
@@ -377,6 +378,52 @@ def test_a_certificate_for_another_identity_than_was_told_is_refused_before_anyt
     assert told in caught.value.expected
     assert caught.value.got == name.value
     assert session.asked("/tsa") == session.asked("/log2") == 0
+
+
+OF_GITHUB = GITHUB | {"iss": "https://token.actions.githubusercontent.com"}
+OF_GITLAB = {"sub": "project_path:acme/app", "ci_config_ref_uri": "gitlab.example/acme/app//.gitlab-ci.yml@main"}
+
+
+@pytest.mark.attack("host of a job's name")
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        pytest.param(OF_GITHUB, "https://evil.example/acme/app/w.yml@main", id="GitHub"),
+        pytest.param(OF_GITHUB, "https://github.com.evil.example/acme/app/w.yml@main", id="a longer host"),
+        pytest.param(OF_GITHUB, "http://github.com/acme/app/w.yml@main", id="another scheme"),
+        pytest.param(OF_GITHUB, "https://evil.example/repo:acme/app:ref", id="the subject at another host"),
+        pytest.param(OF_GITHUB | {"iss": f"{OF_GITHUB['iss']}/acme"}, "https://evil.example/acme/app/w.yml@main", id="an enterprise's"),
+        pytest.param(OF_GITLAB, "https://evil.example/gitlab.example/acme/app//.gitlab-ci.yml@main", id="GitLab"),
+    ],
+)
+@pytest.mark.parametrize("subject", [None, "the token's"])
+def test_a_job_of_github_or_gitlab_is_named_at_its_own_host_only(session, claims, name, subject):
+    def other(ca):
+        ca.names = [x509.UniformResourceIdentifier(name)]
+        if subject:
+            ca.extensions = ca.extensions | {24: der.utf8(claims["sub"])}
+
+    session.server.instance.change["certificate"] = other
+    with pytest.raises(OtherIdentityCertified) as caught:
+        sign(session, **claims)
+    assert caught.value.got == name
+    assert session.asked("/tsa") == session.asked("/log2") == 0
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        pytest.param(OF_GITHUB, "https://github.com/acme/app/w.yml@main", id="GitHub"),
+        pytest.param(OF_GITHUB | {"iss": f"{OF_GITHUB['iss']}/acme"}, "https://github.com/acme/app/w.yml@main", id="an enterprise's"),
+        pytest.param(GITHUB, "https://git.acme.example/acme/app/w.yml@main", id="a server of one's own, or Forgejo"),
+        pytest.param(
+            GITHUB | {"iss": f"{OF_GITHUB['iss']}.acme.example"}, "https://git.acme.example/acme/app/w.yml@main", id="a longer issuer"
+        ),
+        pytest.param(OF_GITLAB, "https://gitlab.example/acme/app//.gitlab-ci.yml@main", id="GitLab"),
+    ],
+)
+def test_a_job_is_named_at_the_host_of_its_server(session, claims, name):
+    assert sign(session, **claims, san=name).facts.signer.signer.subject == name
 
 
 @pytest.mark.attack("another identity than was told")
