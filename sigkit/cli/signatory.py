@@ -349,8 +349,9 @@ def _has_browser() -> bool:
 class Terminal:
     """Shows a person where to log in, on stderr."""
 
-    def open(self, url: str, wait_s: float) -> None:
-        """Open a page in the browser; its address is shown in case none opens."""
+    def open(self, url: str, start: str, wait_s: float) -> None:
+        """Open, in the browser, the page that leads to `url`; that address itself is shown in case none opens."""
+        import threading
         import webbrowser
 
         lines = [f"log in at   {escape(url, 4096)}"]
@@ -359,7 +360,8 @@ class Terminal:
                 "approved by the stack's operator, with the code that the page shows: sigkit stack approve DIR CODE --email YOUR-ADDRESS"
             )
         tell("\n".join((*lines, _waiting(wait_s))))
-        webbrowser.open(url)
+        # Beside: some browsers keep their caller until they are closed, and the page is ours to answer.
+        threading.Thread(target=webbrowser.open, args=(start,), daemon=True).start()
 
     def show_code(self, url: str, code: str, wait_s: float) -> None:
         """Show the page to visit on any device, and the code to enter there."""

@@ -1,7 +1,8 @@
 """Logging in at an issuer for a token: in a browser on this machine, or with a code on another device.
 
 Both flows carry PKCE, so that a code is worth nothing without the secret that stays here; the browser's also a state, which ties the answer
-to this login, and a nonce, which ties the token to it. The listener takes one answer, on loopback only.
+to this login, and a nonce, which ties the token to it. The listener takes one answer, on loopback only; by way of it the browser is sent to
+the issuer, so that no other user of the machine reads these off a command line, and logs in with them as himself.
 
 Source: OpenID Connect Core 1.0 section 3.1, Discovery 1.0; RFC 7636 (PKCE), RFC 8252 (loopback redirects), RFC 8628 (devices);
 RFC 9207 (issuers mixed up).
@@ -71,8 +72,8 @@ class Endpoints(Data):
 class Window(Protocol):
     """Shows a person where to log in."""
 
-    def open(self, url: str, wait_s: float) -> None:
-        """Open a page, or show its address; what comes of it is waited for so long."""
+    def open(self, url: str, start: str, wait_s: float) -> None:
+        """Open `start`, which leads on to `url`, and return at once; show `url` itself. What comes of it is waited for so long."""
         ...
 
     def show_code(self, url: str, code: str, wait_s: float) -> None:
@@ -86,6 +87,10 @@ class Listener(Protocol):
     @property
     def redirect_uri(self) -> str:
         """Where the issuer is to send the browser."""
+        ...
+
+    def lead_to(self, url: str) -> str:
+        """Return the address of a page that sends the first who asks for it on to `url`; all users of the machine may read it."""
         ...
 
     def wait(self, timeout_s: float, state: str) -> str | None:
@@ -162,7 +167,8 @@ def login_in_browser(client: Client, endpoints: Endpoints, client_id: str, windo
         "code_challenge_method": "S256",
     }
     joint = "&" if "?" in endpoints.authorization else "?"
-    window.open(f"{endpoints.authorization}{joint}{urlencode(asked)}", LOGIN_S)
+    url = f"{endpoints.authorization}{joint}{urlencode(asked)}"
+    window.open(url, listener.lead_to(url), LOGIN_S)
     query = listener.wait(LOGIN_S, state)
     if query is None:
         raise LoginFailed("nobody logged in", place=Place(endpoints.issuer), expected=f"within {LOGIN_S:g} s")

@@ -7,7 +7,6 @@ import json
 import re
 import resource
 import sys
-import threading
 import webbrowser
 from http.client import HTTPConnection
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -259,31 +258,42 @@ def test_a_platform_that_gives_tokens_is_waited_for_as_long_as_is_said(here, mon
 
 
 class Browser:
-    """Opens a page as a person does who is sent back with `fields`; a stranger brings something before."""
+    """Opens a page as a person does who is sent back with `fields`; a stranger brings something before. It returns when it is closed."""
 
     def __init__(self, stranger: str = "", **fields: str) -> None:
         self.stranger = stranger
         self.fields = fields
+        self.opened: list[str] = []
 
     def __call__(self, url: str) -> bool:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        self.opened.append(url)
+        leads_to = self._get(url)
+        assert leads_to is not None
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(leads_to).query).items()}
         brought = urlencode({"state": asked["state"]} | self.fields)
-        threading.Thread(target=self._bring, args=(asked["redirect_uri"].replace("localhost", "127.0.0.1"), brought)).start()
+        for query in filter(None, (self.stranger, brought)):
+            self._get(f"{asked['redirect_uri']}?{query}")
         return True
 
-    def _bring(self, redirect: str, brought: str) -> None:
-        for query in filter(None, (self.stranger, brought)):
-            connection = HTTPConnection(urlsplit(redirect).netloc, timeout=10)
-            connection.request("GET", f"{urlsplit(redirect).path}?{query}")
-            connection.getresponse().read()
-            connection.close()
+    def _get(self, url: str) -> str | None:
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+        connection.request("GET", url.removeprefix(f"http://{urlsplit(url).netloc}"))
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.headers["Location"]
 
 
 def test_a_login_that_is_denied_ends_at_once_in_the_issuers_words(here, monkeypatch, server, capsys):
     fields = {"error": "access_denied", "error_description": "the operator denied it \x1b[2J"}
-    monkeypatch.setattr(webbrowser, "open", Browser(**fields))
+    browser = Browser(**fields)
+    monkeypatch.setattr(webbrowser, "open", browser)
     assert blob("--login", "browser") == 1
     said = capsys.readouterr().err
+    assert f"log in at   {server.url}/oidc/auth?" in said  # for a person without this browser
+    (opened,) = browser.opened  # all users of the machine may read it
+    assert urlsplit(opened).hostname == "127.0.0.1"
+    assert not [word for word in ("state", "nonce", "challenge", server.url) if word in opened]
     assert r"the login was refused: access_denied: the operator denied it \x1b[2J" in said
     assert server.seen("POST", "*") == []
 
@@ -300,9 +310,9 @@ def test_a_denial_without_this_logins_state_is_not_shown_and_ends_nothing(here, 
 
 def test_a_login_at_a_stack_says_how_its_operator_approves_it(capsys, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda _: True)
-    Terminal().open("http://127.0.0.1:1/oidc/authorize?client_id=sigstore", 300.0)
+    Terminal().open("http://127.0.0.1:1/oidc/authorize?client_id=sigstore", "http://127.0.0.1:1/x", 300.0)
     assert "sigkit stack approve DIR CODE --email" in capsys.readouterr().err
-    Terminal().open("https://issuer.example/auth?client_id=sigstore", 300.0)
+    Terminal().open("https://issuer.example/auth?client_id=sigstore", "http://127.0.0.1:1/x", 300.0)
     assert "stack" not in capsys.readouterr().err
 
 

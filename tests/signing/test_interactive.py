@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, MalformedToken, NetError, RedirectRefused, UnavailError
+from sigkit.errors import AnswerUnusable, LoginFailed, LoginForged, MalformedToken, NetError, RedirectRefused, SigkitError, UnavailError
 from sigkit.signing.client import Client
 from sigkit.signing.interactive import discover, login_in_browser, login_on_device
 from sigkit.signing.listener import LoopbackListener
@@ -42,8 +44,11 @@ class Person:
         self.change: Callable[[str], str | None] = lambda query: query
         self._session = session
 
-    def open(self, url: str, wait_s: float) -> None:
-        assert wait_s > 0
+    def lead_to(self, url: str) -> str:
+        return f"http://127.0.0.1:4711/{len(url)}"
+
+    def open(self, url: str, start: str, wait_s: float) -> None:
+        assert (start, wait_s > 0) == (self.lead_to(url), True)
         self.shown.append(url)
         self.asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
@@ -358,14 +363,118 @@ def test_an_issuer_without_such_a_login_is_named(session, client, person):
         log_in_on_device(session, client, person)
 
 
-def bring(port: int, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        while data := connection.recv(4096):
-            answer += data
+def bring(port: int | None, request: bytes, address: str = "127.0.0.1") -> bytes:
+    assert port
+    with socket.create_connection((address, port)) as connection:
+        return ask(connection, request)
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    connection.shutdown(socket.SHUT_WR)
+    answer = b""
+    while data := connection.recv(4096):
+        answer += data
     return answer
+
+
+@contextlib.contextmanager
+def waiting(listener, state="s"):
+    """Let a listener wait meanwhile, and give what comes of it."""
+    came: list[str | Exception | None] = []
+
+    def wait():
+        try:
+            came.append(listener.wait(30, state))
+        except SigkitError as err:
+            came.append(err)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield came
+    finally:
+        thread.join(40)
+
+
+PAGE = "https://issuer.example/auth?state=s&nonce=n"
+
+
+def request(url: str) -> bytes:
+    return f"GET {urlsplit(url).path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def test_the_page_that_is_opened_leads_to_the_issuers_and_says_nothing_of_the_login():
+    with LoopbackListener() as listener, LoopbackListener() as other:
+        start, port = listener.lead_to(PAGE), urlsplit(listener.redirect_uri).port
+        assert urlsplit(start)[:2] == ("http", f"127.0.0.1:{port}")
+        assert "issuer" not in start
+        assert urlsplit(start).path != urlsplit(other.lead_to(PAGE)).path
+        assert len(urlsplit(start).path) > 40
+        with waiting(listener) as came:
+            answer = bring(port, request(start))
+            bring(port, b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 303 ")
+    assert f"\r\nLocation: {PAGE}\r\n".encode() in answer
+    assert came == ["code=c&state=s"]
+
+
+@pytest.mark.attack("login read off a command line")
+def test_a_page_that_is_asked_for_twice_ends_the_login_and_leads_nobody_on():
+    with LoopbackListener() as listener:
+        start, port = listener.lead_to(PAGE), urlsplit(listener.redirect_uri).port
+        with waiting(listener) as came:
+            bring(port, request(start))
+            answer = bring(port, request(start))
+    assert answer.startswith(b"HTTP/1.1 410 ")
+    assert b"issuer.example" not in answer
+    assert [type(what) for what in came] == [LoginForged]
+
+
+def strangers(port: int | None) -> socket.socket:
+    """Return a connection of another user's: a socket is whose it was made by. No other thread may run meanwhile, as that user."""
+    os.seteuid(65534)
+    try:
+        made = socket.socket()
+    finally:
+        os.seteuid(0)
+    made.connect(("127.0.0.1", port))
+    return made
+
+
+@pytest.mark.attack("login read off a command line")
+@pytest.mark.root
+def test_another_user_who_asks_for_the_page_is_led_nowhere_and_ends_nothing():
+    with LoopbackListener() as listener:
+        start, port = listener.lead_to(PAGE), urlsplit(listener.redirect_uri).port
+        with strangers(port) as gone:
+            gone.sendall(request(start))
+        for _ in range(1000):  # a socket that nobody holds any more is soon listed as root's
+            if not any(row.split()[7] == "65534" and f":{port:04X} " in row for row in Path("/proc/net/tcp").read_text().splitlines()):
+                break
+        with strangers(port) as stranger, waiting(listener) as came:
+            answer = ask(stranger, request(start))
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert b"issuer.example" not in answer
+            assert bring(port, request(start)).startswith(b"HTTP/1.1 303 ")
+            bring(port, b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n")
+    assert came == ["code=c&state=s"]
+
+
+@pytest.mark.attack("listener at the other loopback")
+def test_the_answer_is_waited_for_at_both_addresses_of_loopback_and_nobody_else_can_listen_there():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with LoopbackListener() as listener:
+        port = urlsplit(listener.redirect_uri).port
+        for address in ("::1", "::", "127.0.0.1"):
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        with waiting(listener) as came:
+            bring(port, b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n", "::1")
+    assert came == ["code=c&state=s"]
 
 
 @pytest.mark.attack("login ended by a stranger")
