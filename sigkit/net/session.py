@@ -213,7 +213,7 @@ class Session:
             try:
                 reply = self._follow(call)
             except TlsFailed as err:
-                err.remedy = f"for a private authority, give its certificate with {self._options.ca_option}"
+                err.remedy = err.remedy or f"for a private authority, give its certificate with {self._options.ca_option}"
                 raise
             except NoTls as err:
                 err.remedy = self._plain_advice(call.url.origin)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 
 # What OpenSSL says when the first bytes of an answer are no record of TLS; which of them depends on its version.
+_ADVICE: Final = (
+    ("has expired", "the server needs a new certificate, unless this machine's clock is wrong: date -u"),
+    ("not yet valid", "set this machine's clock, unless the server's certificate is of the future: date -u"),
+    ("mismatch", "ask the server by a name that its certificate has"),
+)
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 
@@ -72,5 +77,6 @@ def refuse_without_tls(err: ssl.SSLError, host: str) -> None:
 
 
 def tls_failed(host: str, reason: str) -> TlsFailed:
-    """Describe a certificate that does not prove `host`."""
-    return TlsFailed(f"the certificate was not accepted: {reason}", place=Place(host))
+    """Describe a certificate that does not prove `host`, for a reason in OpenSSL's words (X509_verify_cert_error_string)."""
+    remedy = next((advice for words, advice in _ADVICE if words in reason), "")
+    return TlsFailed(f"the certificate was not accepted: {reason}", place=Place(host), remedy=remedy)

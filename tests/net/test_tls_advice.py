@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from sigkit.errors import NoTls, PlainHttpRefused, Unreachable
+from sigkit.errors import NoTls, PlainHttpRefused, TlsFailed, Unreachable
 from sigkit.net.address import Deadline
 from sigkit.net.session import Call, Lane, NetOptions, Session
 from sigkit.net.url import parse_url
@@ -59,6 +59,26 @@ def test_who_breaks_into_a_connection_with_tls_provokes_no_advice_to_do_without(
     with broken_into(identity) as port, Session(options) as session, pytest.raises(Unreachable) as caught:
         session.send(Call("GET", parse_url(f"https://localhost:{port}/"), Deadline(20), lane=lane, attempts=1))
     assert "--plain" not in caught.value.remedy
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize(
+    ("host", "days", "known", "advice"),
+    [
+        ("localhost", 0, False, "--registry-cacert"),
+        ("localhost", -5, True, "new certificate"),
+        ("localhost", 5, True, "clock"),
+        ("other.example", 0, True, "a name that its certificate has"),
+    ],
+)
+def test_what_to_do_about_a_certificate_depends_on_what_is_wrong_with_it(tmp_path, lane, host, days, known, advice):
+    identity = TlsIdentity.make(tmp_path, host, days=days)
+    options = NetOptions(ca_file=identity.ca_file if known else None)
+    with MisbehavingServer(lambda _: Reply(), tls=identity.server_context()) as server, Session(options) as session:
+        url = parse_url(server.url.replace("127.0.0.1", "localhost"))
+        with pytest.raises(TlsFailed) as caught:
+            session.send(Call("GET", url, Deadline(20), lane=lane))
+    assert advice in caught.value.remedy
 
 
 @pytest.mark.parametrize(("options", "advice"), [(REGISTRY, "--registry-cacert FILE"), (SERVICE, "begins with https://")])

@@ -23,13 +23,13 @@ class TlsIdentity:
     key_file: str
 
     @classmethod
-    def make(cls, directory: Path, host: str) -> Self:
-        """Make an authority and let it sign a certificate for one DNS name."""
+    def make(cls, directory: Path, host: str, *, days: int = 0) -> Self:
+        """Make an authority and let it sign a certificate for one DNS name, of today or so many days later."""
         ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         ca = _certificate(ca_name, ca_name, ca_key.public_key(), ca_key, x509.BasicConstraints(ca=True, path_length=0))
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        leaf = _certificate(name, ca_name, key.public_key(), ca_key, x509.SubjectAlternativeName([x509.DNSName(host)]))
+        leaf = _certificate(name, ca_name, key.public_key(), ca_key, x509.SubjectAlternativeName([x509.DNSName(host)]), days)
         pem = serialization.Encoding.PEM
         files = [directory / "ca.pem", directory / "chain.pem", directory / "key.pem"]
         files[0].write_bytes(ca.public_bytes(pem))
@@ -44,8 +44,8 @@ class TlsIdentity:
         return context
 
 
-def _certificate(subject, issuer, key, issuer_key, extension) -> x509.Certificate:
-    now = dt.datetime.now(dt.UTC)
+def _certificate(subject, issuer, key, issuer_key, extension, days=0) -> x509.Certificate:
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     day = dt.timedelta(days=1)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
