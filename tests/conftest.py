@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import hypothesis
 import pytest
 
+from sigkit import durable
 from tests.simulators import go_peers, js_peers, peer_root
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _absent(why)
     if item.get_closest_marker("peers") and (why := peer_root.why_absent()):
         _absent(why)
+
+
+@pytest.fixture(autouse=True)
+def own_failpoints(monkeypatch):
+    """Let each test count the passages of its failpoints from the first."""
+    monkeypatch.setattr(durable, "_passages", {})
 
 
 @pytest.fixture(autouse=True)
