@@ -5,6 +5,7 @@ Errors have the form and the codes of OCI distribution-spec 1.1 "Error Codes".
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sigkit.services.storage import Content
     from sigkit.strict import Json
 
+_NETWORK_BITS: Final = 48  # of IPv6, of which one site may have as much to itself (RFC 6177 section 2)
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -61,6 +63,17 @@ class Answer:
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: Body = b""
+
+
+def network_of(peer: str) -> str:
+    """Return what one customer has of addresses: one of IPv4, a network of IPv6; empty where the address is not known."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), _NETWORK_BITS), strict=False))
 
 
 class Refused(Exception):

@@ -15,7 +15,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
 import secrets
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from sigkit import durable
 from sigkit.data import Data
 from sigkit.errors import DatabaseUnusable, Place, TooMany, UnknownLogin, UnnamableIdentity
+from sigkit.services.exchange import network_of
 from sigkit.services.issuers import is_email
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _OPEN_LOGINS: Final = 3000  # ten networks that start as many as they may
 _ENDED_LOGINS: Final = 3000  # that are kept to tell their clients so
 STARTED_S: Final = 60  # in which one network may start so many
 _STARTED: Final = 30
-_NETWORK_BITS: Final = 48  # of IPv6, of which one site may have as much to itself (RFC 6177 section 2)
 _FILE: Final = "logins.db"
 _APPLICATION: Final = 0x736B6C67
 _SCHEMA: Final = (
@@ -150,7 +149,7 @@ class Logins:
             DatabaseUnusable: (UNAVAIL).
         """
         secret, user_code = secrets.token_urlsafe(32), "".join(secrets.choice(_LETTERS) for _ in range(8))
-        now, network = self._now(), _network(peer)
+        now, network = self._now(), network_of(peer)
         with self._transaction() as database:
             database.execute(_FORGET_LONG_AGO, (int(now) - LOGIN_S,))
             database.execute(_FORGET_BEYOND, (int(now), _ENDED_LOGINS))
@@ -311,17 +310,6 @@ class Logins:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
-
-
-def _network(peer: str) -> str:
-    """Return what one customer has of addresses: one of IPv4, a network of IPv6."""
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return ""
-    if address.version == 4:
-        return str(address)
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), _NETWORK_BITS), strict=False))
 
 
 def is_user_code(text: str) -> bool:

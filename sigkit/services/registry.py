@@ -9,10 +9,11 @@ Source: OCI distribution-spec 1.1.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
 from sigkit import limits
@@ -24,6 +25,7 @@ from sigkit.oci.reference import check_path, check_tag
 from sigkit.services.arriving import Arrivals
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
 from sigkit.services.storage import Page, TagRule, encode_referrer
+from sigkit.services.turns import Turns
 from sigkit.services.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from sigkit.services.storage import Storage
     from sigkit.services.uploads import Upload
 
+T = TypeVar("T")
+
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
@@ -41,6 +45,8 @@ _NOT_DISTRIBUTED = re.compile(r"\.nondistributable\.|\.rootfs\.foreign\.")
 _NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "text/plain"),))
 _PAGES_PASSED: Final = 4  # for one answer; clients that stop at an empty page are spared all but the rarest of them
 _REFERRER_BYTES: Final = limits.MANIFEST_BYTES // 2  # of one, and of a page of them: half of what clients read
+_INDEX_HEAD: Final = encode_index([]).removesuffix(b"]}")
+_SMALL_BYTES: Final = 64 << 10  # of a manifest: parsed in 10 ms, whatever it is made of; an image's of a hundred layers has 20 KiB
 _BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
@@ -68,8 +74,8 @@ class RegistryService:
         self.variant = variant
         self._storage = storage
         self._uploads = Uploads(storage.uploads, variant.limits)
-        # One list at a time: parsing takes the processor from the event loop's thread, and threads that wait would take others' places.
-        self._listing = asyncio.Semaphore(1)
+        # One at a time: parsing takes the processor from the event loop's thread, and threads that wait would take others' places.
+        self._listing, self._deleting, self._parsing = (Turns(variant.limits.turn_s) for _ in range(3))
         self._arrivals = Arrivals(variant.limits)  # manifests that are coming or being looked at
         # The last pattern that could match is the longest name, because a name may hold `blobs` or `tags` itself.
         self._routes: tuple[tuple[re.Pattern[str], dict[str, _Handler]], ...] = (
@@ -108,6 +114,15 @@ class RegistryService:
                 raise
             return error_answer(*refusal)
 
+    def _run(self, call: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Call what waits for the disk, or computes for long, in a thread of the registry's own."""
+        return asyncio.get_running_loop().run_in_executor(self._storage.own_threads, call, *arguments)
+
+    async def _list(self, peer: str, call: Callable[..., T], *arguments: object) -> T:
+        """Call what lists, when it is this client's turn."""
+        async with self._listing.turn(peer):
+            return await asyncio.get_running_loop().run_in_executor(self._storage.list_thread, call, *arguments)
+
     async def _route(self, request: Request) -> Answer:
         if request.path in {"/v2/", "/v2"}:
             return json_answer(200, {}, (("Docker-Distribution-API-Version", "registry/2.0"),))
@@ -134,7 +149,7 @@ class RegistryService:
         return content_answer(request, content)
 
     async def _delete_blob(self, _request: Request, name: str, text: str) -> Answer:
-        if not await asyncio.to_thread(self._storage.delete_blob, name, _digest(text)):
+        if not await self._run(self._storage.delete_blob, name, _digest(text)):
             raise self._unknown(name, "BLOB_UNKNOWN", "no such blob in this repository")
         return Answer(202)
 
@@ -142,7 +157,7 @@ class RegistryService:
         if "mount" in request.query and "from" in request.query:
             digest = _digest(request.query["mount"])
             source = _named(request.query["from"])
-            if source is not None and await asyncio.to_thread(self._storage.mount_blob, name, digest, source):
+            if source is not None and await self._run(self._storage.mount_blob, name, digest, source):
                 return _created(f"/v2/{name}/blobs/{digest}", digest)
         if "digest" in request.query:
             digest = _digest(request.query["digest"])
@@ -192,7 +207,7 @@ class RegistryService:
             raise Refused(416, "BLOB_UPLOAD_INVALID", f"the next byte is {start}", _upload_answer(416, upload).headers)
         try:
             async for batch in _batches(request.body):
-                await asyncio.to_thread(upload.append, batch)
+                await self._run(upload.append, batch)
         except SigkitError:
             self._uploads.drop(upload)  # its file and its size may differ now
             raise
@@ -201,8 +216,8 @@ class RegistryService:
             raise Refused(400, "SIZE_INVALID", "the body is not as long as Content-Range says")
 
     async def _store(self, upload: Upload, digest: Digest) -> Answer:
-        await asyncio.to_thread(upload.check, digest)
-        await asyncio.to_thread(self._storage.put_blob, upload.repository, digest, upload.path, upload.size)
+        await self._run(upload.check, digest)
+        await self._run(self._storage.put_blob, upload.repository, digest, upload.path, upload.size)
         return _created(f"/v2/{upload.repository}/blobs/{digest}", digest)
 
     # --- manifests
@@ -228,7 +243,10 @@ class RegistryService:
         stated = request.headers.get("content-type", "").partition(";")[0].strip()
         with self._arrivals.holding() as arriving:
             await self._read_manifest(request, arriving)
-            document = await asyncio.to_thread(self._keep_manifest, name, bytes(arriving.raw), stated, tag, wanted)
+            turn = self._parsing.turn(request.peer) if len(arriving.raw) > _SMALL_BYTES else contextlib.nullcontext()
+            async with turn:
+                document = await self._run(_parse, bytes(arriving.raw), stated, wanted)
+            await self._run(self._keep_manifest, name, document, tag)
         headers = _created(f"/v2/{name}/manifests/{document.digest}", document.digest).headers
         if document.subject and self.variant.referrers is ReferrersApi.ON:
             headers = (*headers, ("OCI-Subject", str(document.subject.digest)))
@@ -240,19 +258,10 @@ class RegistryService:
             raise Refused(413, "SIZE_INVALID", f"a manifest has at most {limits.MANIFEST_BYTES} bytes")
         await self._arrivals.read(arriving, request.body, limits.MANIFEST_BYTES)
 
-    def _keep_manifest(self, name: str, raw: bytes, stated: str, tag: str | None, wanted: Digest | None) -> Manifest | Index:
-        digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
-        if wanted:
-            check_digest(raw, wanted, Place(str(wanted)))
-        document = parse_manifest(raw, digest, Place(str(digest)))
-        if stated != document.media_type:
-            raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
+    def _keep_manifest(self, name: str, document: Manifest | Index, tag: str | None) -> None:
         self._check_parts(name, document)
-        if document.subject and len(encode_referrer(document)) > _REFERRER_BYTES:
-            raise Refused(413, "SIZE_INVALID", f"what a list of referrers says of a manifest has at most {_REFERRER_BYTES} bytes")
         if not self._storage.put_manifest(name, document, tag, self.variant.tags):
             raise Refused(400, "TAG_INVALID", "the tag is there, and tags cannot be moved here")
-        return document
 
     def _check_parts(self, name: str, document: Manifest | Index) -> None:
         """Refuse a manifest whose content is not there. An index may be sparse: which children a mirror takes is its own affair."""
@@ -264,13 +273,15 @@ class RegistryService:
             if not self._storage.has_blob(name, part.digest):
                 raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"blob {part.digest} is not in this repository")
 
-    async def _delete_manifest(self, _request: Request, name: str, text: str) -> Answer:
+    async def _delete_manifest(self, request: Request, name: str, text: str) -> Answer:
         if ":" in text:
             digest = _digest(text)
-            async with self._listing:  # it reads all tags
-                done = await asyncio.to_thread(self._storage.delete_manifest, name, digest)
+            if not self._storage.has_manifest(name, digest):
+                raise self._unknown(name, "MANIFEST_UNKNOWN", "no such manifest in this repository")
+            async with self._deleting.turn(request.peer):  # the first one reads all tags
+                done = await self._run(self._storage.delete_manifest, name, digest)
         else:
-            done = await asyncio.to_thread(self._storage.delete_tag, name, check_tag(text, Place(text)))
+            done = await self._run(self._storage.delete_tag, name, check_tag(text, Place(text)))
         if not done:
             raise self._unknown(name, "MANIFEST_UNKNOWN", "no such manifest in this repository")
         return Answer(202)
@@ -279,8 +290,7 @@ class RegistryService:
 
     async def _list_tags(self, request: Request, name: str, _: str) -> Answer:
         number = _page_number(request.query.get("n"), self.variant.limits.page)
-        async with self._listing:
-            tags: Sequence[str] = await asyncio.to_thread(self._storage.list_tags, name)
+        tags: Sequence[str] = await self._list(request.peer, self._storage.list_tags, name)
         if not tags and not self._storage.has_repository(name):
             raise self._unknown(name, "NAME_UNKNOWN", "no such repository")
         if "last" in request.query:
@@ -298,8 +308,7 @@ class RegistryService:
         subject = _digest(text)
         wanted = request.query.get("artifactType")
         page = Page(self.variant.limits.page, _REFERRER_BYTES, request.query.get("last", ""))
-        async with self._listing:
-            body, last = await asyncio.to_thread(self._encode_referrers, name, subject, page, wanted)
+        body, last = await self._list(request.peer, self._encode_referrers, name, subject, page, wanted)
         headers = [("Content-Type", "application/vnd.oci.image.index.v1+json")]
         if wanted:
             headers.append(("OCI-Filters-Applied", "artifactType"))
@@ -311,7 +320,7 @@ class RegistryService:
     def _encode_referrers(self, name: str, subject: Digest, page: Page, wanted: str | None) -> tuple[bytes, str]:
         """Return an index of a page, and what the next one comes after.
 
-        A filter leaves some of a page out, which costs as much. A page of which it leaves nothing is passed over, up to a limit.
+        A page of which a filter leaves nothing is passed over, up to a limit: whoever asks first has all of them read.
         """
         for _ in range(_PAGES_PASSED):
             listed = self._storage.list_referrers(name, subject, page)
@@ -319,7 +328,7 @@ class RegistryService:
             if found or not listed.last:
                 break
             page = Page(page.most, page.most_bytes, listed.last)
-        return encode_index(found), listed.last
+        return _INDEX_HEAD + b",".join(referrer.encoded for referrer in found) + b"]}", listed.last
 
     def _unknown(self, name: str, code: str, message: str) -> Refused:
         return Refused(404, code if self._storage.has_repository(name) else "NAME_UNKNOWN", message)
@@ -341,6 +350,19 @@ class _Hold:
 
     def __exit__(self, *_: object) -> None:
         self._upload.busy.release()
+
+
+def _parse(raw: bytes, stated: str, wanted: Digest | None) -> Manifest | Index:
+    """Read a manifest that is pushed under the media type `stated`."""
+    digest = Digest.of(raw, wanted.algorithm if wanted else "sha256")
+    if wanted:
+        check_digest(raw, wanted, Place(str(wanted)))
+    document = parse_manifest(raw, digest, Place(str(digest)))
+    if stated != document.media_type:
+        raise Refused(400, "MANIFEST_INVALID", f"Content-Type is {stated[:200]!r}, the document is {document.media_type}")
+    if document.subject and len(encode_referrer(document)) > _REFERRER_BYTES:
+        raise Refused(413, "SIZE_INVALID", f"what a list of referrers says of a manifest has at most {_REFERRER_BYTES} bytes")
+    return document
 
 
 def _named(text: str) -> str | None:

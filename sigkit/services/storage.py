@@ -19,10 +19,12 @@ One process owns the directory, by a lock.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from typing import IO, TYPE_CHECKING, Final, Self
@@ -32,17 +34,18 @@ from sigkit.digest import SIZES, Digest, parse_digest
 from sigkit.errors import DatabaseUnusable, DigestMismatch, FileUnreadable, FileUnwritable, Place, SigkitError, UnavailError
 from sigkit.oci.descriptor import parse_descriptor
 from sigkit.oci.manifest import describe_referrer
+from sigkit.services.listed import Listings, Referrer
 from sigkit.strict import decode_utf8, encode_json, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
-    from sigkit.oci.descriptor import Descriptor
     from sigkit.oci.manifest import Index, Manifest
 
 SCHEMA: Final = b"sigkit.registry/1\n"
 _LINK_BYTES = limits.MANIFEST_BYTES  # the largest link is a referrer's descriptor, which holds a manifest's annotations
 _LOCK_TIMEOUT_S = 1.0  # for one that is just stopping
+_THREADS: Final = 6  # as asyncio has on two processors
 
 
 class TagRule(Enum):
@@ -75,7 +78,7 @@ class Page:
 class Referrers:
     """Part of a list of referrers."""
 
-    found: tuple[Descriptor, ...]
+    found: tuple[Referrer, ...]
     last: str  # after which the rest comes; empty: nothing does
 
 
@@ -88,7 +91,12 @@ class Storage:
         self.uploads = os.path.join(root, "uploads")
         self._changes = threading.Lock()
         self._holders: dict[str, int] | None = None  # how many repositories have some content, see `_count_holders`
-        self._moving: list[set[tuple[str, str]]] = []  # for each deletion under way, the tags that were put since it began: their names
+        self._tagged: dict[str, dict[str, Digest | None]] = {}  # what tags name, by repository and tag, see `_learn_tags`
+        self._moving: list[set[tuple[str, str]]] = []  # for each repository whose tags are being read, those that were put meanwhile
+        self._listings = Listings()
+        # For who serves it: those of its event loop are for other services, too, and whoever pushes is not to hold up those that verify.
+        self.own_threads = ThreadPoolExecutor(_THREADS, "sigkit-registry")
+        self.list_thread = ThreadPoolExecutor(1, "sigkit-registry-lists")
 
     @classmethod
     @contextlib.contextmanager
@@ -106,7 +114,11 @@ class Storage:
         with durable.lock(os.path.join(path, "lock"), timeout_s=_LOCK_TIMEOUT_S):
             storage = cls(path)
             storage._prepare()
-            yield storage
+            try:
+                yield storage
+            finally:
+                for threads in (storage.own_threads, storage.list_thread):
+                    threads.shutdown(cancel_futures=True)
 
     def _prepare(self) -> None:
         version = os.path.join(self.root, "version")
@@ -156,6 +168,10 @@ class Storage:
         link = _read_link(self._link(name, "_manifests", digest))
         return self._open(digest, link.partition("\n")[0]) if link else None
 
+    def has_manifest(self, name: str, digest: Digest) -> bool:
+        """Tell whether the repository has the manifest."""
+        return os.path.exists(self._link(name, "_manifests", digest))
+
     def list_tags(self, name: str) -> tuple[str, ...]:
         """Return the repository's tags in the order in which a registry lists them.
 
@@ -167,22 +183,31 @@ class Storage:
     def list_referrers(self, name: str, subject: Digest, page: Page) -> Referrers:
         """Return some of the manifests whose subject is `subject`, by digest; no file is read that the page has no room for but one."""
         directory = self._referrers(name, subject)
-        entries = sorted(entry for entry in _list(directory) if entry > page.after)
-        found: list[Descriptor] = []
+        listing = self._listings.open(name, str(subject))
+        entries = self._listings.entries(listing, lambda: _list(directory))
+        found: list[Referrer] = []
         last, size_bytes = "", 0
-        for entry in entries[: page.most]:
-            path = os.path.join(directory, entry)
-            with _own(path):
-                is_linked = os.path.exists(self._link(name, "_manifests", parse_digest(entry, Place(path))))
-            text = _read_link(path).encode() if is_linked else b""
-            size_bytes += len(text)
+        first = bisect.bisect_right(entries, page.after)
+        for entry in entries[first : first + page.most]:
+            referrer = self._listings.referrer(listing, entry, lambda name_of_it: self._read_referrer(name, directory, name_of_it))
+            size_bytes += len(referrer.encoded) if referrer else 0
             if found and size_bytes > page.most_bytes:
                 break
             last = entry
-            if text:  # else it was deleted, or a push of it was ended before it was whole
-                with _own(path):
-                    found.append(parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path))))
+            if referrer:
+                found.append(referrer)
         return Referrers(tuple(found), last if last and last != entries[-1] else "")
+
+    def _read_referrer(self, name: str, directory: str, entry: str) -> Referrer | None:
+        """Read what is said of a referrer; None: it was deleted, or a push of it was ended before it was whole."""
+        path = os.path.join(directory, entry)
+        with _own(path):
+            digest = parse_digest(entry, Place(path))
+            text = _read_link(path).encode() if self.has_manifest(name, digest) else b""
+            if not text:
+                return None
+            described = parse_descriptor(parse_json(text, most_bytes=_LINK_BYTES, place=Place(path)))
+            return Referrer(digest, described.artifact_type, encode_json(described.encode()))
 
     # --- changing
 
@@ -223,51 +248,88 @@ class Storage:
             content = self._content(document.digest)
             durable.make_directory(os.path.dirname(content), 0o700)
             durable.write(content, document.raw, point="registry.manifest")
-            subject = str(document.subject.digest) if document.subject else ""
-            if document.subject:
-                path = os.path.join(self._referrers(name, document.subject.digest), str(document.digest))
-                self._put_link(path, encode_referrer(document))
-            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
+            self._put_manifest_link(name, document)
             if tag is not None:
-                for moved in self._moving:
-                    moved.add((name, tag))
-                self._put_link(os.path.join(self._repository(name), "_tags", tag), str(document.digest).encode())
+                self._put_tag(name, tag, document.digest)
             return True
+
+    def _put_manifest_link(self, name: str, document: Manifest | Index) -> None:
+        if not document.subject:
+            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n".encode())
+            return
+        subject = document.subject.digest
+        try:
+            self._put_link(os.path.join(self._referrers(name, subject), str(document.digest)), encode_referrer(document))
+            self._put_content_link(name, "_manifests", document.digest, f"{document.media_type}\n{subject}".encode())
+        finally:
+            self._listings.change(name, str(subject), str(document.digest))
+
+    def _put_tag(self, name: str, tag: str, digest: Digest) -> None:
+        for moved in self._moving:
+            moved.add((name, tag))
+        known = self._tagged.pop(name, None)  # for good if it cannot be written, for then nobody knows what it names
+        self._put_link(os.path.join(self._repository(name), "_tags", tag), str(digest).encode())
+        if known is not None:
+            known[tag] = digest
+            self._tagged[name] = known
 
     def delete_tag(self, name: str, tag: str) -> bool:
         """Remove a tag; tell whether there was one."""
         with self._changes:
+            self._tagged.get(name, {}).pop(tag, None)
             return _unlink(os.path.join(self._repository(name), "_tags", tag))
 
     def delete_manifest(self, name: str, digest: Digest) -> bool:
         """Remove a manifest with the tags that name it and its place among its subject's referrers; tell whether it was there."""
         path = self._link(name, "_manifests", digest)
-        with self._tags_of(name, digest) as tags, self._changes:
+        if not self.has_manifest(name, digest):  # else whoever asks for what is not there would have all tags read
+            return False
+        self._learn_tags(name)
+        with self._changes:
             link = _read_link(path)
             if not link:
                 return False
             holders = self._count_holders()
-            for tag in tags():
-                if self.find_tag(name, tag) == digest:
-                    _unlink(os.path.join(self._repository(name), "_tags", tag))
             # The subject is in the link, so that a manifest whose content was damaged can be removed as well.
             subject = link.partition("\n")[2]
             with _own(path):
                 listed = parse_digest(subject, Place(path)) if subject else None
-            self._drop_link(path, digest, holders)
-            if listed is not None:
-                _unlink(os.path.join(self._referrers(name, listed), str(digest)))
+            self._delete_tags(name, digest)
+            try:
+                self._drop_link(path, digest, holders)
+                if listed is not None:
+                    _unlink(os.path.join(self._referrers(name, listed), str(digest)))
+            finally:
+                self._listings.change(name, subject, str(digest))
             return True
 
-    @contextlib.contextmanager
-    def _tags_of(self, name: str, digest: Digest) -> Iterator[Callable[[], set[str]]]:
-        """Give a function that returns all tags that may name a manifest, once `_changes` is held: reading them holds up nobody."""
+    def _delete_tags(self, name: str, digest: Digest) -> None:
+        known = self._tagged.get(name)
+        if known is None:  # a tag could not be written since
+            known = self._read_tags(name)
+        for tag in [tag for tag, named in known.items() if named == digest]:
+            if self.find_tag(name, tag) == digest:
+                _unlink(os.path.join(self._repository(name), "_tags", tag))
+            del known[tag]
+
+    def _read_tags(self, name: str) -> dict[str, Digest | None]:
+        return {tag: self.find_tag(name, tag) for tag in self.list_tags(name)}
+
+    def _learn_tags(self, name: str) -> None:
+        """Let it be known what the tags of a repository name; reading them holds up nobody.
+
+        All are read for the repository's first deletion only; from then on what is known follows each change, and a process that ends takes
+        it along. 250 bytes for each tag are less than its inode on the disk.
+        """
         moved: set[tuple[str, str]] = set()
         with self._changes:
+            if name in self._tagged:
+                return
             self._moving.append(moved)
         try:
-            found = {tag for tag in self.list_tags(name) if self.find_tag(name, tag) == digest}
-            yield lambda: found | {tag for repository, tag in moved if repository == name}
+            found = self._read_tags(name)
+            with self._changes:
+                self._tagged[name] = found | {tag: self.find_tag(name, tag) for repository, tag in moved if repository == name}
         finally:
             with self._changes:
                 self._moving = [other for other in self._moving if other is not moved]

@@ -632,6 +632,22 @@ def test_referrer_without_artifact_type_has_its_configurations(registry):
     assert found["artifactType"] == EMPTY_TYPE
 
 
+def test_a_list_that_was_asked_for_before_has_what_came_and_has_not_what_went(registry):
+    image = small_image()
+    registry.push(image, "v1")
+    target = f"/v2/a/b/referrers/{image.digest}"
+    assert registry("GET", target).json()["manifests"] == []
+    one, two = (registry.attach(image.manifest, "application/x", note) for note in ("one", "two"))
+    listed = registry("GET", target)
+    assert {found["digest"] for found in listed.json()["manifests"]} == {str(one), str(two)}
+    assert registry("GET", target).body == listed.body
+    assert registry("DELETE", f"/v2/a/b/manifests/{one}").status == 202
+    assert [found["digest"] for found in registry("GET", target).json()["manifests"]] == [str(two)]
+    assert registry("GET", f"/v2/other/referrers/{image.digest}").json()["manifests"] == []
+    assert registry.attach(image.manifest, "application/x", "one") == one
+    assert registry("GET", target).body == listed.body
+
+
 def test_referrers_are_filtered_by_type_and_say_so(registry):
     image = small_image()
     registry.push(image, "v1")
@@ -781,6 +797,97 @@ def test_lists_that_wait_take_no_thread(registry):
         return [other.status, *[answer.status for answer in await asyncio.gather(*lists)]]
 
     assert asyncio.run(act()) == [404] + [200] * 8
+
+
+@pytest.mark.attack("lists of one client")
+@pytest.mark.parametrize("target", [f"/v2/a/b/referrers/{small_image().digest}", "/v2/a/b/tags/list"])
+def test_who_asks_for_many_lists_waits_for_itself(registry, target):
+    registry.push(small_image(), "v1")
+    storage = Watched(registry.storage)
+    service = RegistryService(storage, RegistryVariant())  # type: ignore[arg-type]
+    answered: list[str] = []
+
+    async def ask(peer: str) -> None:
+        assert (await service.answer(Request("GET", target, {}, {}, whole(b""), peer=peer))).status == 200
+        answered.append(peer)
+
+    async def act() -> None:
+        greedy = [asyncio.create_task(ask("192.0.2.1")) for _ in range(20)]
+        assert await asyncio.to_thread(storage.entered.wait, 20)
+        other = asyncio.create_task(ask("192.0.2.2"))
+        await asyncio.sleep(0)
+        storage.released.set()
+        await asyncio.gather(*greedy, other)
+
+    asyncio.run(act())
+    assert answered.index("192.0.2.2") <= 2
+
+
+@pytest.mark.attack("lists of one client")
+def test_a_list_that_is_waited_for_too_long_is_to_be_asked_for_again(registry):
+    registry.push(small_image(), "v1")
+    storage = Watched(registry.storage)
+    service = RegistryService(storage, RegistryVariant(limits=ServedLimits(turn_s=0)))  # type: ignore[arg-type]
+    request = Request("GET", "/v2/a/b/tags/list", {}, {}, whole(b""))
+
+    async def act():
+        first = asyncio.create_task(service.answer(request))
+        assert await asyncio.to_thread(storage.entered.wait, 20)
+        second = await service.answer(request)
+        storage.released.set()
+        return (await first).status, second.status, dict(second.headers)["Retry-After"]
+
+    assert asyncio.run(act()) == (200, 503, "1")
+
+
+@pytest.mark.attack("threads of all services")
+def test_the_registry_takes_no_thread_that_other_services_share(registry):
+    image = small_image()
+    digest = registry.push(image, "v1")
+    registry.push(image, "v1", "c")
+    headers = {"content-type": OCI_MANIFEST}
+
+    async def act() -> list[int]:
+        shared = ThreadPoolExecutor(1)
+        shared.shutdown()  # whatever is submitted to it fails
+        asyncio.get_running_loop().set_default_executor(shared)
+        blob = {"digest": str(Digest.of(b"blob"))}
+        asked = [
+            Request("POST", "/v2/a/b/blobs/uploads/", blob, {}, whole(b"blob")),
+            Request("POST", "/v2/a/b/blobs/uploads/", {"mount": str(Digest.of(image.layer)), "from": "c"}, {}, whole(b"")),
+            Request("PUT", "/v2/a/b/manifests/v2", {}, headers, whole(image.manifest)),
+            Request("PUT", "/v2/a/b/manifests/v3", {}, headers, whole(large_manifest())),
+            Request("GET", "/v2/a/b/tags/list", {}, {}, whole(b"")),
+            Request("GET", f"/v2/a/b/referrers/{digest}", {}, {}, whole(b"")),
+            Request("DELETE", "/v2/a/b/manifests/v2", {}, {}, whole(b"")),
+            Request("DELETE", f"/v2/a/b/manifests/{digest}", {}, {}, whole(b"")),
+            Request("DELETE", f"/v2/a/b/blobs/{blob['digest']}", {}, {}, whole(b"")),
+        ]
+        return [(await registry.service.answer(request)).status for request in asked]
+
+    assert asyncio.run(act()) == [201, 201, 201, 201, 200, 200, 202, 202, 202]
+
+
+def large_manifest() -> bytes:
+    image = small_image()
+    return encode_manifest(describe(image.config), [], annotations={"fill": "x" * 100_000})
+
+
+@pytest.mark.attack("threads of all services")
+def test_one_large_manifest_at_a_time_is_parsed_and_small_ones_wait_for_none(serve):
+    registry = serve(limits=ServedLimits(turn_s=0))
+    registry.push(small_image(), "v1")
+
+    async def put(tag: str, raw: bytes) -> int:
+        answer = await registry.service.answer(Request("PUT", f"/v2/a/b/manifests/{tag}", {}, {"content-type": OCI_MANIFEST}, whole(raw)))
+        status: int = answer.status
+        return status
+
+    async def act() -> list[int]:
+        pushes = put("v2", large_manifest()), put("v3", large_manifest()), put("v4", small_image().manifest)
+        return list(await asyncio.gather(*pushes))
+
+    assert asyncio.run(act()) == [201, 503, 201]
 
 
 def test_referrers_of_what_is_not_there_are_an_empty_list(registry):

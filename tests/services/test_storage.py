@@ -285,6 +285,84 @@ def test_page_of_referrers_ends_where_its_bytes_do(storage):
     assert found.last == str(attached[len(found.found) - 1])
 
 
+@pytest.mark.attack("lists of one client")
+def test_a_list_that_was_read_is_not_read_again_but_for_what_has_come(storage):
+    attached = attach(storage, 12)
+
+    def ask():
+        return storage.list_referrers("a/b", SUBJECT.digest, ALL)
+
+    first = ask()
+    assert [referrer.digest for referrer in first.found] == attached
+    assert paths_of(ask) == []
+    assert ask() == first
+    raw = encode_manifest(describe(b"{}"), [], subject=SUBJECT, annotations={"n": "new"})
+    storage.put_manifest("a/b", parse_manifest(raw, Digest.of(raw), Place("test")), None)
+    assert {Path(path).name for path in paths_of(ask)} == {str(SUBJECT.digest), str(Digest.of(raw))}
+    assert {referrer.digest for referrer in ask().found} == {*attached, Digest.of(raw)}
+
+
+@pytest.mark.attack("lists of one client")
+def test_a_referrer_that_goes_while_the_list_is_read_is_in_no_later_list(storage):
+    attached = attach(storage, 3)
+    _audit.paths = meanwhile = Meanwhile("/_referrers/", lambda: storage.delete_manifest("a/b", attached[1]))
+    try:
+        storage.list_referrers("a/b", SUBJECT.digest, ALL)
+    finally:
+        _audit.paths = None
+    assert meanwhile.done
+    for _ in range(2):
+        found = storage.list_referrers("a/b", SUBJECT.digest, ALL).found
+        assert [referrer.digest for referrer in found] == [attached[0], attached[2]]
+
+
+@pytest.mark.attack("deletions that walk")
+def test_no_tag_is_read_to_delete_what_is_not_there(storage):
+    storage.put_manifest("a", parse_manifest(RAW, DIGEST, Place("test")), "v1")
+    assert not any("_tags" in path for path in paths_of(lambda: storage.delete_manifest("a", Digest.of(OTHER))))
+
+
+@pytest.mark.attack("deletions that walk")
+def test_all_tags_are_read_for_the_first_deletion_only_and_tags_that_move_go_with_what_they_name(storage):
+    documents = []
+    for number in range(5):
+        raw = encode_manifest(describe(b"{}"), [], annotations={"n": str(number)})
+        documents.append(parse_manifest(raw, Digest.of(raw), Place("test")))
+        storage.put_manifest("a", documents[-1], f"v{number}")
+
+    def tags_read(number: int) -> set[str]:
+        found = paths_of(lambda: storage.delete_manifest("a", documents[number].digest))
+        return {Path(path).name for path in found if "/_tags/" in path and not Path(path).name.startswith(".")}
+
+    assert tags_read(0) == {"v0", "v1", "v2", "v3", "v4"}
+    storage.put_manifest("a", documents[2], "v1")
+    storage.put_manifest("a", documents[2], "new")
+    assert storage.delete_tag("a", "v2")
+    assert tags_read(1) == set()
+    assert storage.list_tags("a") == ("new", "v1", "v3", "v4")
+    assert tags_read(2) == {"v1", "new"}
+    assert storage.list_tags("a") == ("v3", "v4")
+
+
+@pytest.mark.attack("deletions that walk")
+@pytest.mark.parametrize("step", ["registry.link.rename", "registry.link.directory"])
+def test_a_tag_that_a_failing_disk_may_have_moved_goes_with_what_it_names(storage, monkeypatch, step):
+    document, other = (parse_manifest(raw, Digest.of(raw), Place("test")) for raw in (RAW, OTHER))
+    storage.put_manifest("a", document, "v1")
+    storage.put_manifest("a", other, None)
+    third = parse_manifest(raw := encode_manifest(describe(b"{}"), []), Digest.of(raw), Place("test"))
+    storage.put_manifest("a", third, "x")
+    assert storage.delete_manifest("a", third.digest)  # from now on its tags are known
+    monkeypatch.setattr(durable, "_passages", {})
+    monkeypatch.setenv("SIGKIT_FAILPOINTS", f"{step}=2*eio")  # the manifest's link is the first
+    with pytest.raises(FileUnwritable):
+        storage.put_manifest("a", other, "v1")
+    named = storage.find_tag("a", "v1")
+    assert named is not None
+    assert storage.delete_manifest("a", named)
+    assert storage.list_tags("a") == ()
+
+
 @pytest.mark.attack("deletions that walk")
 def test_repositories_are_walked_for_the_first_deletion_only(storage):
     digests = [put_blob(storage, "a/b", bytes([number])) for number in range(3)]
@@ -296,14 +374,15 @@ def test_repositories_are_walked_for_the_first_deletion_only(storage):
 
 
 class Meanwhile(list[str]):
-    """Does something in another thread when a tag is first read, and waits for it."""
+    """Does something in another thread when a file below a directory is first read, and waits for it."""
 
-    def __init__(self, act) -> None:
+    def __init__(self, where: str, act) -> None:
+        self._where = where
         self._act = act
         self.done = False
 
     def append(self, path: str) -> None:
-        if "/_tags/" in path and not self.done:
+        if self._where in path and not self.done:
             self.done = True
             _audit.paths = None
             thread = threading.Thread(target=self._act, daemon=True)
@@ -323,7 +402,7 @@ def test_tags_are_read_before_a_deletion_while_others_push_and_one_that_was_put_
         storage.put_manifest("a", other, "v2")
         storage.put_manifest("b", document, "v4")
 
-    _audit.paths = meanwhile = Meanwhile(push)
+    _audit.paths = meanwhile = Meanwhile("/_tags/", push)
     try:
         assert storage.delete_manifest("a", document.digest)
     finally:
