@@ -150,6 +150,8 @@ class ServedLimits(Data):
     uploads: int = 1_000  # open at once; a client that pushes 500 layers in parallel needs 500
     upload_idle_s: float = 3_600  # then an upload that nobody goes on with is dropped
     upload_empty_s: float = 60  # the same for one that never had a byte: a client that asks for one sends at once
+    upload_safe_s: float = 5  # so long it gives way to no other, however little comes; then it is to have come at the least rate
+    uploads_bytes: int = 64 * 2**20  # of uploads in memory, of which each is written by the megabyte; beyond, in pieces of a sixteenth
     manifest_s: float = 120  # for all of one: 4 MiB at less than `LEAST_BYTES_PER_S`
     manifest_safe_s: float = 5  # so long it gives way to no other that comes; 4 MiB at less than 1 MB/s
     manifests_bytes: int = 64 * 2**20  # of manifests at once, which are parsed whole: 16 of the largest

@@ -134,16 +134,16 @@ def error_answer(status: int, code: str, message: str, headers: tuple[tuple[str,
     return json_answer(status, {"errors": [{"code": code, "message": message}]}, headers)
 
 
-def translate(err: SigkitError) -> tuple[int, str, str] | None:
-    """Return status, code and message for what is wrong with a request; None if the request is not at fault, but this server."""
+def translate(err: SigkitError) -> tuple[int, str, str, tuple[tuple[str, str], ...]] | None:
+    """Return status, code, message and headers for what is wrong with a request; None if the request is not at fault, but this server."""
     match err:
         case TooMany() if err.place == Place("uploads"):
-            return 429, "TOOMANYREQUESTS", err.problem
+            return 429, "TOOMANYREQUESTS", err.problem, (("Retry-After", "1"),)
         case LimitError():
-            return 413, "SIZE_INVALID", str(err)
+            return 413, "SIZE_INVALID", str(err), ()
         case DigestError():
-            return 400, "DIGEST_INVALID", str(err)
+            return 400, "DIGEST_INVALID", str(err), ()
         case RefError() | ParseError():
-            return 400, "NAME_INVALID" if isinstance(err, RefError) else "MANIFEST_INVALID", str(err)
+            return 400, "NAME_INVALID" if isinstance(err, RefError) else "MANIFEST_INVALID", str(err), ()
         case _:
             return None

@@ -29,7 +29,7 @@ from sigkit.services.turns import Turns
 from sigkit.services.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sigkit.services.arriving import Arriving
     from sigkit.services.exchange import Request
@@ -47,7 +47,6 @@ _PAGES_PASSED: Final = 4  # for one answer; clients that stop at an empty page a
 _REFERRER_BYTES: Final = limits.MANIFEST_BYTES // 2  # of one, and of a page of them: half of what clients read
 _INDEX_HEAD: Final = encode_index([]).removesuffix(b"]}")
 _SMALL_BYTES: Final = 64 << 10  # of a manifest: parsed in 10 ms, whatever it is made of; an image's of a hundred layers has 20 KiB
-_BATCH_BYTES: Final = 1 << 20  # written and hashed in one go, outside the event loop
 
 
 class ReferrersApi(Enum):
@@ -206,8 +205,7 @@ class RegistryService:
         if found and int(found[1]) != start:
             raise Refused(416, "BLOB_UPLOAD_INVALID", f"the next byte is {start}", _upload_answer(416, upload).headers)
         try:
-            async for batch in _batches(request.body):
-                await self._run(upload.append, batch)
+            await self._uploads.receive(upload, request.body, self._storage.own_threads)
         except SigkitError:
             self._uploads.drop(upload)  # its file and its size may differ now
             raise
@@ -388,20 +386,6 @@ def _page_number(text: str | None, most: int) -> int:
 def _next_page(path: str, query: Mapping[str, str]) -> tuple[str, str]:
     text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
     return ("Link", f'<{path}?{text}>; rel="next"')
-
-
-async def _batches(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Gather what comes in small pieces."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in body:
-        pieces.append(piece)
-        size += len(piece)
-        if size >= _BATCH_BYTES:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if size:
-        yield b"".join(pieces)
 
 
 def _created(location: str, digest: Digest) -> Answer:

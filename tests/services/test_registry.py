@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -261,18 +262,161 @@ def test_upload_that_a_request_is_working_on_is_not_dropped_for_another(serve, w
     registry = serve(limits=ServedLimits(uploads=1))
     digest = str(Digest.of(b"0123"))
     location = "/v2/a/b/blobs/uploads/" if way == "POST" else registry.start()
-    others: list[int] = []
+    others: list[Any] = []
 
     async def body():
         yield b"01"
-        others.append((await registry.service.answer(Request("POST", "/v2/x/blobs/uploads/", {}, {}, whole(b"")))).status)
+        others.append(await registry.service.answer(Request("POST", "/v2/x/blobs/uploads/", {}, {}, whole(b""))))
         yield b"23"
 
     query = {} if way == "PATCH" else {"digest": digest}
     answer = asyncio.run(registry.service.answer(Request(way, location, query, {}, body())))
-    assert (answer.status, others) == (202 if way == "PATCH" else 201, [429])
+    assert answer.status == (202 if way == "PATCH" else 201)
+    assert [(other.status, dict(other.headers)["Retry-After"]) for other in others] == [(429, "1")]
     if way == "PATCH":
         assert registry("PUT", f"{location}?digest={digest}").status == 201
+
+
+class Coming:
+    """A request that sends to an upload what it is told to, and its answer."""
+
+    def __init__(self, registry: Served, location: str, way: str = "PATCH") -> None:
+        query = {} if way == "PATCH" else {"digest": str(Digest.of(b"never"))}
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._answer = asyncio.create_task(registry.service.answer(Request(way, location, query, {}, self._body())))
+
+    async def _body(self):
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+            self._pieces.task_done()  # more is asked for
+
+    def send(self, piece: bytes) -> None:
+        self._pieces.put_nowait(piece)
+
+    async def is_read(self) -> None:
+        """Wait until all that was sent is read, and more is waited for."""
+        async with asyncio.timeout(10):
+            await self._pieces.join()
+
+    async def end(self) -> int:
+        self._pieces.put_nowait(None)
+        async with asyncio.timeout(10):
+            status: int = (await self._answer).status
+            return status
+
+
+async def begin(registry: Served) -> int:
+    """Begin an upload for somebody else."""
+    answer = await registry.service.answer(Request("POST", "/v2/x/blobs/uploads/", {}, {}, whole(b"")))
+    status: int = answer.status
+    return status
+
+
+class Later:
+    """Seconds by which the clock goes on at once."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.seconds = 0.0
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + self.seconds)
+
+
+@pytest.fixture
+def later(monkeypatch):
+    return Later(monkeypatch)
+
+
+@pytest.mark.attack("uploads of a byte")
+@pytest.mark.parametrize("way", ["PATCH", "PUT", "POST"])
+def test_upload_that_comes_most_slowly_gives_way_to_another_and_leaves_nothing(serve, later, way):
+    registry = serve(limits=ServedLimits(uploads=2))
+    steady = registry.start()
+    location = "/v2/a/b/blobs/uploads/" if way == "POST" else registry.start()
+
+    async def act() -> list[int]:
+        fast, slow = Coming(registry, steady), Coming(registry, location, way)
+        fast.send(b"x" * (1 << 20))
+        slow.send(b"x")
+        await slow.is_read()
+        await fast.is_read()
+        statuses = [await begin(registry)]
+        later.seconds = 6
+        return [*statuses, await begin(registry), await slow.end(), await fast.end()]
+
+    assert asyncio.run(act()) == [429, 202, 408, 202]
+    assert registry("GET", steady).status == 204
+    assert registry("GET", location).status in {404, 405}
+    assert len(registry.files("uploads")) == 2
+
+
+@pytest.mark.attack("uploads of a byte")
+@pytest.mark.parametrize(("per_second", "given_way_at"), [(64 << 10, None), (32 << 10, 10), (0, 5)])
+def test_upload_that_comes_at_the_least_rate_gives_way_to_nobody(serve, later, per_second, given_way_at):
+    registry = serve(limits=ServedLimits(uploads=1))
+    location = registry.start()
+
+    async def act() -> tuple[int | None, int]:
+        upload = Coming(registry, location)
+        for second in range(1, 100):
+            upload.send(b"x" * per_second)
+            await upload.is_read()
+            later.seconds = second
+            if await begin(registry) == 202:
+                return second, await upload.end()
+        return None, await upload.end()
+
+    assert asyncio.run(act()) == (given_way_at, 202 if given_way_at is None else 408)
+
+
+@pytest.mark.attack("uploads of a byte")
+def test_upload_that_was_just_begun_is_not_the_first_to_go(serve, later):
+    registry = serve(limits=ServedLimits(uploads=2))
+    location = registry.start()
+
+    async def act() -> list[int]:
+        slow = Coming(registry, location)
+        slow.send(b"x")
+        await slow.is_read()
+        later.seconds = 6
+        return [await begin(registry), await begin(registry), await slow.end()]
+
+    assert asyncio.run(act()) == [202, 202, 408]
+    assert len(registry.files("uploads")) == 2
+
+
+@pytest.mark.attack("uploads of a byte")
+def test_upload_of_which_more_comes_just_when_it_gives_way_keeps_nothing_of_it(serve, later):
+    registry = serve(limits=ServedLimits(uploads=1))
+    location = registry.start()
+
+    async def act() -> list[int]:
+        slow = Coming(registry, location)
+        slow.send(b"x")
+        await slow.is_read()
+        later.seconds = 6
+        slow.send(b"y" * (1 << 20))
+        return [await begin(registry), await slow.end()]
+
+    assert asyncio.run(act()) == [202, 408]
+    assert [(registry.root / "uploads" / name).stat().st_size for name in registry.files("uploads")] == [0]
+
+
+@pytest.mark.attack("uploads in memory")
+def test_uploads_that_wait_for_their_clients_are_held_in_memory_up_to_a_bound(serve):
+    registry = serve(limits=ServedLimits(uploads_bytes=1_000_000))
+    locations = [registry.start() for _ in range(20)]
+
+    async def act() -> list[int]:
+        coming = [Coming(registry, location) for location in locations]
+        for upload in coming:
+            upload.send(b"x" * 200_000)
+            await upload.is_read()
+        held = [path.stat().st_size for path in (registry.root / "uploads").iterdir()]
+        assert [await upload.end() for upload in coming] == [202] * 20
+        return held
+
+    assert sorted(asyncio.run(act())) == [0] * 5 + [200_000] * 15
+    assert [path.stat().st_size for path in (registry.root / "uploads").iterdir()] == [200_000] * 20
 
 
 @pytest.mark.attack("uploads that nobody ends")
