@@ -154,7 +154,7 @@ class ServedLimits(Data):
     uploads_bytes: int = 64 * 2**20  # of uploads in memory, of which each is written by the megabyte; beyond, in pieces of a sixteenth
     manifest_s: float = 120  # for all of one: 4 MiB at less than `LEAST_BYTES_PER_S`
     manifest_safe_s: float = 5  # so long it gives way to no other that comes; 4 MiB at less than 1 MB/s
-    manifests_bytes: int = 64 * 2**20  # of manifests at once, which are parsed whole: 16 of the largest
+    manifests_bytes: int = 64 * 2**20  # of manifests at once, which are parsed whole: 12 of the largest, and small ones
     turn_s: float = 10  # a list, a deletion or the parsing of a large manifest is waited for; then it is to be asked for again
     body: BodyLimits = BodyLimits(128 * 2**30)  # blobs are counted over several requests; this only ends one
     page: int = 1_000  # theirs (distribution, CVE-2023-2253): tags or referrers in one answer

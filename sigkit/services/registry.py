@@ -22,7 +22,7 @@ from sigkit.errors import MalformedReference, Place, RefError, SigkitError
 from sigkit.limits import ServedLimits
 from sigkit.oci.manifest import Index, Manifest, encode_index, parse_manifest
 from sigkit.oci.reference import check_path, check_tag
-from sigkit.services.arriving import Arrivals
+from sigkit.services.arriving import SMALL_BYTES, Arrivals
 from sigkit.services.exchange import Answer, Refused, content_answer, error_answer, json_answer, translate, whole_answer
 from sigkit.services.storage import Page, TagRule, encode_referrer
 from sigkit.services.turns import Turns
@@ -46,7 +46,6 @@ _NO_PAGE: Final = whole_answer(404, b"404 page not found\n", (("Content-Type", "
 _PAGES_PASSED: Final = 4  # for one answer; clients that stop at an empty page are spared all but the rarest of them
 _REFERRER_BYTES: Final = limits.MANIFEST_BYTES // 2  # of one, and of a page of them: half of what clients read
 _INDEX_HEAD: Final = encode_index([]).removesuffix(b"]}")
-_SMALL_BYTES: Final = 64 << 10  # of a manifest: parsed in 10 ms, whatever it is made of; an image's of a hundred layers has 20 KiB
 
 
 class ReferrersApi(Enum):
@@ -241,7 +240,7 @@ class RegistryService:
         stated = request.headers.get("content-type", "").partition(";")[0].strip()
         with self._arrivals.holding() as arriving:
             await self._read_manifest(request, arriving)
-            turn = self._parsing.turn(request.peer) if len(arriving.raw) > _SMALL_BYTES else contextlib.nullcontext()
+            turn = self._parsing.turn(request.peer) if len(arriving.raw) > SMALL_BYTES else contextlib.nullcontext()
             async with turn:
                 document = await self._run(_parse, bytes(arriving.raw), stated, wanted)
             await self._run(self._keep_manifest, name, document, tag)

@@ -602,6 +602,25 @@ def test_manifests_that_come_at_once_are_bounded_together(serve):
 
 
 @pytest.mark.attack("manifests at once")
+def test_large_manifests_leave_room_for_small_ones(serve):
+    registry = serve(limits=ServedLimits(manifests_bytes=420_000))
+    registry.push(small_image(), "v1")
+    others: list[int] = []
+
+    async def put(body) -> int:
+        request = Request("PUT", "/v2/a/b/manifests/v2", {}, {"content-type": OCI_MANIFEST}, body)
+        status: int = (await registry.service.answer(request)).status
+        return status
+
+    async def held(size: int, within):
+        yield b" " * size
+        others.extend([await put(within), await put(whole(small_image().manifest))])
+
+    assert asyncio.run(put(held(100_000, held(200_000, whole(large_manifest()))))) == 400  # blanks
+    assert others == [429, 201, 400, 201]
+
+
+@pytest.mark.attack("manifests at once")
 @pytest.mark.parametrize("ends", ["never", "just then"])
 def test_manifest_that_comes_slowly_gives_way_to_one_for_which_there_is_no_room(serve, ends):
     registry = serve(limits=ServedLimits(manifests_bytes=3_000, manifest_safe_s=0))
