@@ -189,10 +189,10 @@ def create_together(directory: str, files: Mapping[str, bytes], *, mode: int = 0
     """
     finals = {os.path.join(directory, f".{name}.new"): os.path.join(directory, name) for name in files}
     try:
-        for second, final in finals.items():
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.lstat(second), os.lstat(final)):
-                    os.unlink(final)
+        left = [final for second, final in finals.items() if _is_one(second, final)]
+        if len(left) < len(finals):
+            for final in left:
+                os.unlink(final)
         for second, data in zip(finals, files.values(), strict=True):
             write(second, data, mode=mode)
         _link_all(finals)
@@ -200,9 +200,18 @@ def create_together(directory: str, files: Mapping[str, bytes], *, mode: int = 0
     except OSError as err:
         raise _unwritable(directory, err) from err
     finally:
-        for second in finals:
-            with contextlib.suppress(OSError):
-                os.unlink(second)
+        with contextlib.suppress(OSError):
+            for second in finals:
+                if os.path.lexists(second):
+                    os.unlink(second)
+            sync_directory(directory)
+
+
+def _is_one(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.lstat(other))
+    except FileNotFoundError:
+        return False
 
 
 def _link_all(finals: Mapping[str, str]) -> None:

@@ -237,9 +237,9 @@ def _check_issuer(issuer: str, services: Services, place: Place) -> None:
     Raises:
         StrangeIssuer: (IDENT) the public instance does not take such tokens.
     """
-    from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
+    from sigkit.signing.public_good import is_asked, near_issuer, takes_issuer
 
-    if not services.named or takes_issuer(issuer) or not is_meant(services.root):
+    if not services.named or takes_issuer(issuer) or not is_asked(services.root, services.config.certificate_authorities):
         return
     from sigkit.errors import StrangeIssuer
 

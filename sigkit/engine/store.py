@@ -72,7 +72,7 @@ def default_root() -> str:
     """
     root = durable.home_directory()
     if root is None:
-        place, remedy = Place("default --root"), "set HOME, or name a directory with --root"
+        place, remedy = Place.operator("default --root"), "set HOME, or name a directory with --root"
         raise FileUnwritable("this user has no home directory", place=place, remedy=remedy)
     return root
 

@@ -91,12 +91,13 @@ def is_address(host: str) -> bool:
     return True
 
 
-def is_unspecified(host: str) -> bool:
-    """Tell whether a host is the address that stands for any of a machine's own."""
+def is_plain_address(host: str) -> bool:
+    """Tell whether a host is the address of one interface: none that stands for any, and none of IPv4 written as one of IPv6."""
     try:
-        return ipaddress.ip_address(host).is_unspecified
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return not address.is_unspecified and not (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped)
 
 
 def is_loopback_name(host: str) -> bool:

@@ -22,7 +22,7 @@ from sigkit import limits
 from sigkit.data import Data
 from sigkit.errors import FileUnwritable, SigkitError, UnavailError
 from sigkit.limits import BodyLimits
-from sigkit.net.address import is_address, is_loopback_name, is_unspecified
+from sigkit.net.address import is_loopback_name, is_plain_address
 from sigkit.services.exchange import Answer, Body, Parts, Refused, Request, Slice, error_answer, length_of, whole_answer
 from sigkit.services.leaving import Departures, reader_of
 from sigkit.text import escape
@@ -132,8 +132,8 @@ class App:
         host = _named_host(request)
         if self._names is None or not host or host in self._names or is_loopback_name(host):
             return None
-        # 0.0.0.0 and :: reach loopback too, and of what a page asks them for a browser says nothing of the page.
-        return None if is_address(host) and not is_unspecified(host) else _MISDIRECTED
+        # 0.0.0.0, :: and ::ffff:127.0.0.1 reach loopback too, and of what a page asks them for a browser says nothing of the page.
+        return None if is_plain_address(host) else _MISDIRECTED
 
     def _find(self, path: str) -> Mount:
         for mount in self._mounts:
@@ -162,7 +162,7 @@ _MISDIRECTED: Final = whole_answer(
 
 def _is_plain(raw: bytes, path: str) -> bool:
     """Tell whether a path of the registry is written as it is: a proxy that asks in front of `/v2/` who it is compares what it sees."""
-    return raw.startswith(b"/v2") or not path.startswith("/v2")
+    return raw == b"/v2" or raw.startswith(b"/v2/") or not path.startswith("/v2")
 
 
 def _is_from_a_page(request: Request) -> bool:

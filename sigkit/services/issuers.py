@@ -19,11 +19,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import quote
 
 from sigkit.data import Data
 from sigkit.errors import Place, UnnamableIdentity, UnverifiedEmail
+from sigkit.verify import written_uri
 from sigkit.verify.extensions import NAMES
+from sigkit.verify.written_uri import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,16 +46,13 @@ _NAME_CHARACTERS: Final = 2048
 _PLACE: Final = Place("identity token")
 _EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 DOMAIN: Final = r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
-_PLAIN: Final = r"[A-Za-z0-9._~!$&'()*+,;=:@/\[\]-]"  # what Go leaves as it is in a path of nothing else
-_WRITTEN: Final = rf"(?:{_PLAIN}|%[0-9A-Fa-f]{{2}})"
+_WRITTEN: Final = rf"(?:{PLAIN}|%[0-9A-Fa-f]{{2}})"
 _URI: Final = re.compile(
     r"(?P<origin>[a-z][a-z0-9+.-]{0,30}://"
     rf"(?:(?=[^/:]{{1,253}}(?:[/:]|$)){DOMAIN}|\[(?P<address>[0-9A-Fa-f:.]{{2,45}})\])(?::[0-9]{{1,5}})?)"
     # Go leaves out an empty fragment: `main#` would be `main`.
     rf"(?:/{_WRITTEN}*(?:\?(?:{_WRITTEN}|\?)*)?(?:#(?:{_WRITTEN}|\?)+)?)?"
 )
-_PATH: Final = (re.compile(f"{_PLAIN}*"), "$&+,/:;=@")  # what is left whole, and else what is left of it
-_FRAGMENT: Final = (re.compile(rf"(?:{_PLAIN}|\?)*"), "$&+,/:;=@?!()*")
 _SPIFFE_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)*")  # SPIFFE-ID section 2.2
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 FIELD: Final = re.compile(r"\{([^{}]+)\}")
@@ -272,15 +270,7 @@ def write_uri(text: str) -> str:
     """
     if "%" in text or not text.isprintable():
         raise _unnamable("the subject has a percent sign, or what cannot be seen", "a URI in which nothing is escaped", text)
-    rest, mark, fragment = text.partition("#")
-    rest, question, query = rest.partition("?")  # which Go leaves as it is
-    scheme, between, rest = rest.partition("://")
-    host, slash, path = rest.partition("/")
-    return _uri("".join((scheme, between, host, slash, _written(path, *_PATH), question, query, mark, _written(fragment, *_FRAGMENT))))[0]
-
-
-def _written(part: str, plain: re.Pattern[str], safe: str) -> str:
-    return part if plain.fullmatch(part) else quote(part, safe=safe)
+    return _uri(written_uri.write_uri(text))[0]
 
 
 def _uri(text: str) -> tuple[str, str]:

@@ -47,6 +47,7 @@ _TARGET: Final = re.compile(r"targets/[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9._-]{0,
 _TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 # Versions of what was restored count these from the repository's beginning. sigstore-java keeps versions in 32 bits with a sign: they last
 # for 13 years, and a stack for 10, as the root of its authority does.
+_STEP: Final = timedelta(minutes=1)  # by which a clock is put right in its course
 _TICK: Final = timedelta(milliseconds=200)
 _FIRST_ROOT: Final = timedelta(days=730)  # how long the first root of a stack is valid; another would shift the beginning, once for all
 _JSON: Final = ("Content-Type", "application/json")
@@ -182,7 +183,7 @@ class Repository:
         Raises:
             FileUnreadable: (UNAVAIL) the repository is not whole.
         """
-        return any(self._load(role).signed.expires - now > self._lifetimes.of(role) for role in ONLINE_ROLES)
+        return any(self._load(role).signed.expires - now > self._lifetimes.of(role) + _STEP for role in ONLINE_ROLES)
 
     def resign_if_due(self, now: datetime) -> bool:
         """Sign timestamp and snapshot again if either needs it.

@@ -35,6 +35,7 @@ from sigkit.signing.stated import Lifetime
 from sigkit.signing.token import LEEWAY
 from sigkit.text import format_time
 from sigkit.trust.root import Window
+from sigkit.verify.written_uri import write_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,7 +221,7 @@ def _names(signer: IdentitySigner, token: IdentityToken) -> bool:
     if token.email:
         return False
     if token.job_url:
-        return signer.subject in {token.job_url, token.subject}
+        return signer.subject in {token.job_url, write_uri(token.job_url), token.subject}  # which may be escaped already
     after_scheme = signer.subject.partition("://")[2]
     parts = {signer.subject, after_scheme, after_scheme.partition("/")[2]}
     return signer.extensions.get("tokenSubject") == token.subject or not parts.isdisjoint(token.names)

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Final
 from sigkit.keys.public import of_library
 
 if TYPE_CHECKING:
-    from sigkit.keys.public import PublicKey
-    from sigkit.trust.root import TrustedRoot
+    from collections.abc import Iterable
 
+    from sigkit.keys.public import PublicKey
+    from sigkit.trust.root import CertificateAuthority, TrustedRoot
+    from sigkit.trust.signing_config import Service
+
+_URL: Final = "https://fulcio.sigstore.dev"
 ISSUERS: Final = (
     "https://accounts.google.com",
     "https://agent.buildkite.com",
@@ -45,15 +49,24 @@ FAMILIES: Final = (
 )
 
 
-def is_meant(root: TrustedRoot) -> bool:
-    """Tell whether a trusted root is the public-good instance's, whatever its name and its services: by an authority's key.
+def is_asked(root: TrustedRoot, services: Iterable[Service]) -> bool:
+    """Tell whether one of these certificate authorities is the public-good instance's: by its URL, or by its key in the trusted root.
+
+    One that the root does not name by its URL is the instance's if the root has no other's.
 
     Raises:
         FileUnreadable: (UNAVAIL) this installation of sigkit is not whole.
     """
     from sigkit.trust.bundled import load_public_good
 
-    return not _anchors(root).isdisjoint(_anchors(load_public_good()))
+    public = _anchors(load_public_good().certificate_authorities)
+    for service in services:
+        url = service.url.rstrip("/")
+        named = [authority for authority in root.certificate_authorities if authority.name.rstrip("/") == url]
+        anchors = _anchors(named or root.certificate_authorities)
+        if url == _URL or (named and anchors & public) or (anchors and anchors <= public):
+            return True
+    return False
 
 
 def takes_issuer(issuer: str) -> bool:
@@ -67,8 +80,8 @@ def near_issuer(issuer: str) -> str:
     return next((known for known in ISSUERS if _plain(known) == plain and known != issuer), "")
 
 
-def _anchors(root: TrustedRoot) -> set[PublicKey]:
-    return {of_library(authority.certificates[-1].public_key()) for authority in root.certificate_authorities}
+def _anchors(authorities: Iterable[CertificateAuthority]) -> set[PublicKey]:
+    return {of_library(authority.certificates[-1].public_key()) for authority in authorities}
 
 
 def _is_of(issuer: str, family: str) -> bool:

@@ -328,8 +328,8 @@ class RootStore:
     def _kept(self, pin: TufPin) -> Proved | None:
         """Return what is kept; what cannot be used is as if it were not there, and that is said."""
         try:
-            unkept = self._unkept.get(pin.name)
-            return unkept.proved if unkept else self._pins.load_proved(pin.name)
+            kept, unkept = self._pins.load_proved(pin.name), self._unkept.get(pin.name)
+            return _newer(kept, unkept.proved) if unkept else kept
         except SigkitError as err:
             self.notes.append(f"trusted root {pin.name}: what is kept of it is not used: {err.problem} ({err.place.source})")
             return None
@@ -351,8 +351,8 @@ class RootStore:
             try:
                 found = self._fetch(pin, memory, now, within)
             except SigkitError:
-                if kept is not None:
-                    self._keep(pin, Proved(_taken_from(memory.files, kept.files), kept.checked), not_locked)
+                if kept is not None and (files := _taken_from(memory.files, kept.files)) != kept.files:
+                    self._keep(pin, Proved(files, kept.checked), not_locked)
                 raise
             self._keep(pin, Proved(memory.files, now), not_locked)
         return found
@@ -431,6 +431,17 @@ class Memory:
         return Place(self._source, name)
 
 
+def _newer(kept: Proved | None, unkept: Proved) -> Proved:
+    """Return what counts where another process may have kept something since this one could not: its state, with the roots proved here."""
+    if kept is None or kept.checked <= unkept.checked:
+        return unkept
+    return Proved({**kept.files, **_roots_of(unkept.files)}, kept.checked)
+
+
+def _roots_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: raw for name, raw in files.items() if _ROOT_FILE.fullmatch(name)}
+
+
 def _newest(kept: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return what is kept as an update goes on from it: from the newest timestamp that was seen."""
     files = dict(kept)
@@ -444,7 +455,7 @@ def _taken_from(proved: Mapping[str, bytes], kept: Mapping[str, bytes]) -> dict[
     Source: TUF specification sections 5.3.8 and 5.4.5, which have roots and the timestamp kept at once. The timestamp is kept beside the
     one of the last good state, which is whole.
     """
-    files = {**kept, **{name: raw for name, raw in proved.items() if _ROOT_FILE.fullmatch(name)}}
+    files = {**kept, **_roots_of(proved)}
     if _TIMESTAMP in proved and proved[_TIMESTAMP] != kept.get(_TIMESTAMP):
         files[_SEEN_TIMESTAMP] = proved[_TIMESTAMP]
     return files

@@ -250,10 +250,21 @@ def test_a_key_that_others_may_change_is_neither_signed_with_nor_called_good(sta
     assert f"UNSAFE     {refused['place']['source']}: " in sigkit("stack", "status", stack.directory, status=1).stdout
 
 
+@pytest.mark.attack("a key that others may change")
+def test_a_link_to_nothing_hides_no_key_that_others_may_change(stack):
+    stack.directory.chmod(0o755)
+    (stack.directory / "oidc").chmod(0o731)
+    (stack.directory / "oidc" / "a.key").symlink_to("/nonexistent")
+    assert answer("stack", "up", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-059"
+
+
 @pytest.mark.root
 def test_a_key_of_a_third_user_is_not_signed_with(stack):
     os.chown(stack.directory / "ca" / "ca.key", ACCOUNT, -1)
-    assert answer("stack", "up", stack.directory, status=2)["error"]["code"] == "SK-UNAVAIL-059"
+    refused = answer("stack", "up", stack.directory, status=2)["error"]
+    assert refused["code"] == "SK-UNAVAIL-059"
+    subprocess.run(["sh", "-c", refused["remedy"].partition(": ")[2].partition(";")[0]], check=True)
+    assert answer("stack", "status", stack.directory)["badKeys"] == []
 
 
 def test_a_key_that_others_may_read_is_told_by_up_and_status(stack, tmp_path):

@@ -410,6 +410,17 @@ def test_both_files_are_made_or_none_and_after_a_killed_run_both_anew(home, poin
     assert {path.name for path in (home.path / "made").iterdir() if not durable.is_unfinished(path.name)} == CREATED
 
 
+def test_both_files_of_a_run_that_was_killed_at_its_very_end_are_left(home):
+    (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())
+    (home.path / "made").mkdir()
+    home(*CREATE)
+    made = {path.name: path.read_bytes() for path in (home.path / "made").iterdir()}
+    for name in CREATED:
+        (home.path / "made" / f".{name}.new").hardlink_to(home.path / "made" / name)
+    assert home(*CREATE).returncode == 2
+    assert {path.name: path.read_bytes() for path in (home.path / "made").iterdir()} == made
+
+
 @pytest.mark.parametrize("name", sorted(CREATED))
 def test_a_file_that_is_there_is_left_and_nothing_is_made_beside_it(home, name):
     (home.path / "k.pub").write_bytes(generate("ecdsa-p256").public.encode_pem())

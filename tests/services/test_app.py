@@ -218,7 +218,17 @@ def test_a_page_that_was_reached_by_a_link_is_answered(method):
 @pytest.mark.attack("web page against loopback")
 @pytest.mark.parametrize(
     "host",
-    ["rebound.example", "rebound.example:5000", "127.0.0.1.rebound.example", "localhost.example", "[::1].example", "0.0.0.0:5000", "[::]"],
+    [
+        "rebound.example",
+        "rebound.example:5000",
+        "127.0.0.1.rebound.example",
+        "localhost.example",
+        "[::1].example",
+        "0.0.0.0:5000",
+        "[::]",
+        "[::ffff:0:0]",
+        "[::ffff:7f00:1]",
+    ],
 )
 def test_a_page_whose_name_was_made_to_resolve_to_loopback_reads_nothing(host):
     served = Caller(App([Mount("", Named("registry"), BodyLimits(10))], frozenset({"registry.acme.example"})))
@@ -236,7 +246,7 @@ def test_a_server_on_loopback_answers_to_its_addresses_and_its_own_names(host):
 
 
 @pytest.mark.attack("a proxy in front of the registry")
-@pytest.mark.parametrize("raw", ["//v2/", "/%762/", "/v%32/", "/%2fv2/", "///v2/app/manifests/v1"])
+@pytest.mark.parametrize("raw", ["//v2/", "/v2%2Fapp/blobs/uploads/", "/%762/", "/v%32/", "/%2fv2/", "///v2/app/manifests/v1"])
 def test_a_path_of_the_registry_is_answered_only_as_a_proxy_compares_it(raw):
     sent = []
 

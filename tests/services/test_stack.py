@@ -431,7 +431,8 @@ def test_keys_that_a_killed_making_left_elsewhere_are_told_for_what_they_are(tmp
     assert not (tmp_path / "stack").exists()
     with pytest.raises(StackExists) as caught:
         stacks.make(tmp_path / "stack", offline=tmp_path / "usb")
-    assert f"rm -r {tmp_path / 'usb'}" in caught.value.remedy
+    assert "init that was killed" in caught.value.problem
+    assert "rm " not in caught.value.remedy  # they may be another stack's
     shutil.rmtree(tmp_path / "usb")
     subprocess.run(line, timeout=60, check=True)
     assert layout.load_config(str(tmp_path / "stack")).name == "acme"

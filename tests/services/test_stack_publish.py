@@ -10,9 +10,10 @@ import pytest
 
 from sigkit import durable
 from sigkit.clock import SystemClock
-from sigkit.errors import FileUnwritable, OldEvidenceDropped
+from sigkit.errors import FileUnwritable, ForeignServices, OldEvidenceDropped
 from sigkit.services.stack.clients import open_repository
-from sigkit.services.stack.publish import publish_documents
+from sigkit.services.stack.publish import Old, publish_documents
+from sigkit.services.stack.run import running_stack
 from tests.simulators import stacks
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ def test_a_log_under_another_address_whose_checkpoints_would_have_another_name_i
     (tmp_path / "root.json").write_text(json.dumps(root))
     with pytest.raises(OldEvidenceDropped, match="left out"):
         publish(stack, str(tmp_path / "root.json"), stack)
+
+
+def test_a_root_with_other_keys_under_the_stacks_own_url_is_not_published(stack, tmp_path):
+    other = stacks.make(tmp_path / "other", url=stack.url)
+    root, services = (str(other.client(name)) for name in ("trusted_root.json", "signing_config.json"))
+    with pytest.raises(ForeignServices, match="another key under this stack's URL"):
+        publish_documents(str(stack.directory), str(stack.directory / "offline"), root, services, SystemClock(), Old.DROP)
+    with running_stack(str(stack.directory)):
+        assert stack.json("GET", "/tuf/timestamp.json")["signed"]["version"] == 1
 
 
 @pytest.mark.attack("evidence dropped without a word")

@@ -420,6 +420,11 @@ def test_a_job_of_github_or_gitlab_is_named_at_its_own_host_only(session, claims
             GITHUB | {"iss": f"{OF_GITHUB['iss']}.acme.example"}, "https://git.acme.example/acme/app/w.yml@main", id="a longer issuer"
         ),
         pytest.param(OF_GITLAB, "https://gitlab.example/acme/app//.gitlab-ci.yml@main", id="GitLab"),
+        pytest.param(
+            OF_GITHUB | {"job_workflow_ref": "acme/app/my build.yml@gr\u00f6\u00dfe"},
+            "https://github.com/acme/app/my%20build.yml@gr%C3%B6%C3%9Fe",
+            id="what has to be escaped",
+        ),
     ],
 )
 def test_a_job_is_named_at_the_host_of_its_server(session, claims, name):

@@ -6,9 +6,10 @@ import pytest
 
 from sigkit import limits
 from sigkit.errors import Place
-from sigkit.signing.public_good import is_meant, near_issuer, takes_issuer
+from sigkit.signing.public_good import is_asked, near_issuer, takes_issuer
 from sigkit.trust.bundled import load_public_good, load_public_good_signing_config
-from sigkit.trust.root import TrustedRoot
+from sigkit.trust.root import TrustedRoot, Window
+from sigkit.trust.signing_config import Service
 from sigkit.trust.trusted_root import parse_trusted_root
 from tests.simulators.sigstore import Simulator
 
@@ -50,12 +51,27 @@ def test_a_near_miss_is_named(issuer, meant):
     assert near_issuer(issuer) == meant
 
 
-def test_its_root_is_known_whatever_is_added_to_it_and_another_instances_is_not():
+FULCIO = "https://fulcio.sigstore.dev"
+
+
+@pytest.mark.parametrize(
+    ("whose", "url", "asked"),
+    [
+        ("its", FULCIO, True),
+        ("its", "https://fulcio.sigstore.dev/", True),
+        ("its", "https://other.example", True),  # its root alone: whoever that is, speaks for it
+        ("another's", "https://ca.example", False),
+        ("another's", FULCIO, True),
+        ("both", "https://ca.example", False),
+        ("both", FULCIO, True),
+    ],
+)
+def test_it_is_asked_where_one_of_its_authorities_would_get_the_token(whose, url, asked):
     copy = load_public_good()
     other = parse_trusted_root(Simulator().root(), "public-good", Place("r"), limits.DEFAULT)  # its name makes it no other
-    assert is_meant(copy)
-    assert not is_meant(other)
-    assert is_meant(TrustedRoot("mine", other.digest, (), (*other.certificate_authorities, *copy.certificate_authorities)))
+    both = TrustedRoot("mine", other.digest, (), (*other.certificate_authorities, *copy.certificate_authorities))
+    root = {"its": copy, "another's": other, "both": both}[whose]
+    assert is_asked(root, [Service(url, 1, Window(None, None), "")]) is asked
 
 
 def test_the_copy_of_its_signing_config_names_an_issuer_that_it_takes():

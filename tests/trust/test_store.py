@@ -323,6 +323,32 @@ def test_what_another_process_kept_meanwhile_is_what_is_gone_on_with(machine, si
     assert store.load("acme").root.digest == Digest.of(root + b" ")
 
 
+def test_what_could_not_be_kept_once_does_not_take_back_what_another_process_kept_since(machine, sim, monkeypatch):
+    machine.pin()
+    store = machine.store(quick)
+    sim.publish()
+    older = dict(sim.files)
+    with monkeypatch.context() as armed:
+        armed.setenv("SIGKIT_FAILPOINTS", "trust.cache.rename=1*enospc")
+        with pytest.raises(FileUnwritable):
+            store.update("acme")
+    sim.publish()
+    machine.clock.at += DAY
+    machine.update()
+    sim.files = older
+    with pytest.raises(MetadataRolledBack):
+        store.update("acme")
+
+
+def test_an_update_that_fails_before_it_proved_anything_writes_nothing(machine, sim):
+    machine.pin()
+    before = machine.cache.stat()
+    sim.files.clear()
+    with pytest.raises(MetadataMissing):
+        machine.update()
+    assert machine.cache.stat().st_mtime_ns == before.st_mtime_ns
+
+
 def test_what_could_not_be_read_again_is_not_kept(machine, sim, monkeypatch):
     machine.pin()
     before = machine.cache.read_bytes()

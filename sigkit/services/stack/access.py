@@ -24,6 +24,7 @@ _SIGNING: Final = ("ca", "ct", "log", "tsa", "oidc", "tuf/keys")
 _KEY: Final = re.compile(r".*\.key|tuf-.*\.pem")
 _GROUP: Final = 3  # where its bits stand in a mode
 _OTHERS: Final = 0
+_USER: Final = "user "  # begins the fault of what another user owns
 _READ, _WRITE, _SEARCH = 4, 2, 1
 
 
@@ -47,7 +48,9 @@ def find_open_keys(directory: str) -> tuple[OpenKey, ...]:
     Raises:
         FileUnreadable: (UNAVAIL) a directory cannot be looked into.
     """
-    keys = (key for below in (*_SIGNING, OFFLINE) for key in _keys_in(directory, below))
+    keys = [key for below in _SIGNING for key in _keys_in(directory, below)]
+    if os.access(os.path.join(directory, OFFLINE), os.R_OK | os.X_OK):  # who keeps them from the owner keeps them from others too
+        keys += _keys_in(directory, OFFLINE)
     return tuple(OpenKey(key.path, key.mode) for key in keys if key.is_open)
 
 
@@ -72,8 +75,13 @@ def find_unsafe_keys(directory: str) -> Iterator[UnsafeKey]:
                     place=Place.operator(key.path),
                     expected="mode 0600, in directories of mode 0700",
                     got=key.fault,
-                    remedy=f"if nobody has: chmod -R go-w {shlex.quote(directory)}; else restore it from a backup",
+                    remedy=f"if nobody has: {_advise(directory, key)}; else restore it from a backup",
                 )
+
+
+def _advise(directory: str, key: _Key) -> str:
+    named = shlex.quote(directory)
+    return f"chown -R --reference={named} {named}" if key.fault.startswith(_USER) else f"chmod -R go-w {named}"
 
 
 def _keys_in(directory: str, below: str) -> Iterator[_Key]:
@@ -81,11 +89,17 @@ def _keys_in(directory: str, below: str) -> Iterator[_Key]:
     parts = below.split("/")
     way = [os.path.join(directory, *parts[:depth]) for depth in range(len(parts) + 1)]
     try:
-        above = [(path, os.stat(path)) for path in way]
-        for path in (os.path.join(way[-1], name) for name in sorted(os.listdir(way[-1])) if _KEY.fullmatch(name)):
-            yield _look_at([*above, (path, os.stat(path))])
-    except FileNotFoundError:
-        return
+        try:
+            above = [(path, os.stat(path)) for path in way]
+            names = sorted(os.listdir(way[-1]))
+        except FileNotFoundError:
+            return
+        for path in (os.path.join(way[-1], name) for name in names if _KEY.fullmatch(name)):
+            try:
+                found = os.stat(path)
+            except FileNotFoundError:  # a link to nothing is no key, and hides none
+                continue
+            yield _look_at([*above, (path, found)])
     except OSError as err:
         raise FileUnreadable(f"cannot look at the keys: {err.strerror}", place=Place.operator(way[-1])) from err
 
@@ -93,7 +107,7 @@ def _keys_in(directory: str, below: str) -> Iterator[_Key]:
 def _look_at(way: Sequence[tuple[str, os.stat_result]]) -> _Key:
     """Say what others may do with a key, at the end of a way that begins at the stack's directory."""
     owner, (path, key) = way[0][1].st_uid, way[-1]
-    faults = [f"user {found.st_uid}, of {name}" for name, found in way if found.st_uid not in {0, owner}]
+    faults = [f"{_USER}{found.st_uid}, of {name}" for name, found in way if found.st_uid not in {0, owner}]
     is_open = False
     for who in (_GROUP, _OTHERS):
         for name, found in way:

@@ -50,12 +50,23 @@ def find_bad_keys(directory: str, config: StackConfig) -> Iterator[SigkitError]:
     repository = clients.open_repository(directory)
     told = clients.read_trusted_root(repository)
     yield from find_unsafe_keys(directory)
-    for check in (_check_ca, _check_tsa, _check_certificate_log, _check_log, _check_unlisted):
+    for check in (*_TOLD, _check_unlisted):
         try:
             check(directory, config, told)
         except SigkitError as err:
             yield err
     yield from repository.find_bad_keys()
+
+
+def check_told(directory: str, config: StackConfig, told: TrustedRoot) -> None:
+    """Prove that what a trust root lists under the stack's URL is what signs here.
+
+    Raises:
+        ForeignServices: (ROOT) something else is; the place is the file of the key.
+        SigkitError: a key cannot be read.
+    """
+    for check in _TOLD:
+        check(directory, config, told)
 
 
 def _check_ca(directory: str, config: StackConfig, told: TrustedRoot) -> None:
@@ -93,10 +104,13 @@ def _check_told(path: str, own: object, told: Sequence[object]) -> None:
         raise ForeignServices(
             "the trust root that clients have lists another under this stack's URL",
             place=Place.operator(path),
-            remedy="restore the file from a backup of this stack",
+            remedy="restore the file from a backup of this stack; or, if the file is right, publish the stack's own root again",
         )
 
 
 def _check_unlisted(directory: str, *_: object) -> None:
     pki.load_log_key(os.path.join(directory, "ct", ct.CHECKPOINT_KEY))
     pki.load_key(os.path.join(directory, "oidc", oidc.KEY))
+
+
+_TOLD: Final = (_check_ca, _check_tsa, _check_certificate_log, _check_log)

@@ -17,7 +17,7 @@ from sigkit.errors import Place, StackExists
 from sigkit.services import ca, tsa
 from sigkit.services.stack import cores, layout
 from sigkit.services.stack.beside import beside, names_at, not_empty, put
-from sigkit.services.stack.layout import CLIENTS, CONFIG, LOCK, OFFLINE, SERVICES, StackConfig
+from sigkit.services.stack.layout import CLIENTS, CONFIG, OFFLINE, SERVICES, StackConfig
 
 if TYPE_CHECKING:
     from sigkit.clock import Clock
@@ -101,12 +101,12 @@ def _check_free(path: str) -> None:
         raise StackExists("a stack is there already", place=Place.operator(path), remedy=remedy)
     if any(name in found for name in SERVICES):
         raise layout.no_stack(path)
-    if found and all(name == LOCK or name.startswith(_OFFLINE_STEMS) for name in found):
+    if any(name.startswith(_OFFLINE_STEMS) and name.endswith((".key", ".pem")) for name in found):
         raise StackExists(
-            "offline keys are there already",
+            "offline keys are there already, of a stack that needs them, or left by an init that was killed",
             place=Place.operator(path),
             got=", ".join(sorted(found))[:200],
-            remedy=f"name a new directory; what an init that was killed left belongs to no stack: rm -r {shlex.quote(path)}",
+            remedy="name a new directory",
         )
     if found:
         raise not_empty(path, found)

@@ -6,6 +6,7 @@ Evidence is proved for as long as the trust root lists who signed it: what the n
 from __future__ import annotations
 
 import os
+import shlex
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from sigkit import durable, limits
 from sigkit.errors import ForeignServices, OldEvidenceDropped, Place
 from sigkit.services.stack import clients, layout
+from sigkit.services.stack.keys import check_told
 from sigkit.services.stack.layout import CLIENTS, CONFIG
 from sigkit.services.stack.owner import OFFLINE_TOO, refuse_other_user
 from sigkit.services.stack.restore import refuse_backup
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from sigkit.clock import Clock
     from sigkit.services.stack.clients import Documents
+    from sigkit.services.stack.layout import StackConfig
     from sigkit.trust.root import CertificateAuthority, TimestampAuthority, TransparencyLog, TrustedRoot, Window
     from sigkit.trust.signing_config import Service, SigningConfig
 
@@ -70,6 +73,7 @@ def publish_documents(directory: str, offline: str, trusted_root: str, signing_c
     with durable.lock(os.path.join(directory, CONFIG)):  # a file that is there, and stays
         now, repository = clock.now(), clients.open_repository(directory)
         _check(clients.read_trusted_root(repository), new, services, places, old, now)
+        _check_own(directory, config, new, places[0])
         published = clients.Documents(root, signing)
         repository.publish(offline, clients.targets(published), now)
         clients.write(os.path.join(directory, CLIENTS), published, repository.initial_root)
@@ -90,6 +94,19 @@ def _check(told: TrustedRoot, new: TrustedRoot, services: SigningConfig, places:
             place=places[1],
             remedy="publish both documents of the same instance (sigkit trust create, docs/scaling.md)",
         )
+
+
+def _check_own(directory: str, config: StackConfig, new: TrustedRoot, place: Place) -> None:
+    """Refuse a root with other keys under the stack's own URL: nothing that this stack signs would count, and it would not start."""
+    try:
+        check_told(directory, config, new)
+    except ForeignServices as err:
+        raise ForeignServices(
+            "the trust root lists another key under this stack's URL than the stack has",
+            place=place,
+            expected=f"that of {err.place}",
+            remedy=f"list the stack's own services: {shlex.quote(os.path.join(directory, CLIENTS, clients.TRUSTED_ROOT))} has them",
+        ) from err
 
 
 def find_dropped(old: TrustedRoot, new: TrustedRoot, now: datetime) -> Iterator[str]:
