@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import socket
 
 
-# What OpenSSL says when the first bytes of an answer are no record of TLS; which of them depends on its version.
+# What to do about a certificate, by what OpenSSL says of it.
 _ADVICE: Final = (
     ("has expired", "the server needs a new certificate, unless this machine's clock is wrong: date -u"),
     ("not yet valid", "set this machine's clock, unless the server's certificate is of the future: date -u"),
     ("mismatch", "ask the server by a name that its certificate has"),
 )
+# What OpenSSL says when the first bytes of an answer are no record of TLS; which of them depends on its version.
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 

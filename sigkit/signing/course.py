@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sigkit.verify.facts import TimeFact
 
 T = TypeVar("T")
-_SPARE_WAIT_S: Final = 10.0  # for one in whose place another can be asked: a machine that is off is not waited for until it is repaired
+_SPARE_WAIT_S: Final = 20.0  # for one in whose place another can be asked: a machine that is off is not waited for until it is repaired
 
 
 class Vouchers(Data):

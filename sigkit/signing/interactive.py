@@ -142,7 +142,7 @@ def discover(client: Client, issuer: str) -> Endpoints:
         authorization.text(),
         top.member("token_endpoint").text(),
         device.text() if device else "",
-        named_in_answers.boolean() if named_in_answers else False,
+        named_in_answers is not None and named_in_answers.value is True,
         answer.nearness,
     )
 
@@ -241,7 +241,8 @@ def _read_callback(query: str, state: str, endpoints: Endpoints) -> str:
     # Before all else, for a code of another issuer is not sent to this one, and its error is not this one's (RFC 9207 section 2.4).
     if (endpoints.is_named or "iss" in fields) and _only(fields, "iss") != endpoints.issuer:
         got = ", ".join(fields.get("iss", []))[:SHOWN_CHARACTERS]
-        raise LoginForged("the browser brought another issuer's answer", place=Place("loopback"), expected=endpoints.issuer, got=got)
+        problem = "the browser brought another issuer's answer" if got else "the browser brought an answer that does not name the issuer"
+        raise LoginForged(problem, place=Place("loopback"), expected=endpoints.issuer, got=got, remedy="log in with a code: --login device")
     if "error" in fields:
         said = ": ".join(part[:SHOWN_CHARACTERS] for part in (_only(fields, "error"), _only(fields, "error_description")) if part)
         raise LoginFailed(f"the login was refused: {said}", place=Place(endpoints.issuer))

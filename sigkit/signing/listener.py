@@ -36,6 +36,7 @@ ANSWER_S: Final = 1.0  # a page of 200 bytes goes into the kernel's buffer
 _HTML: Final = "<!doctype html><meta charset=utf-8><title>sigkit</title><p>"
 _DONE: Final = f"{_HTML}You can close this page and go back to the terminal."
 _TAKEN: Final = f"{_HTML}Somebody has opened this page before, so the login has ended. The terminal says more."
+_NOT_YOURS: Final = f"{_HTML}This browser runs as another user than sigkit: open the address that the terminal shows."
 _TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 _NO_INODE: Final = "0"
 _NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -76,8 +77,8 @@ class LoopbackListener:
                 if path == CALLBACK and is_answer(query, state):
                     _answer(connection, "200 OK", _DONE)
                     return query
-                if self._leads_to and path == self._start and _is_of_this_user(connection):
-                    self._lead(connection)
+                if self._leads_to and path == self._start:
+                    self._lead(connection) if _is_of_this_user(connection) else _answer(connection, "403 Forbidden", _NOT_YOURS)
                 else:
                     _answer(connection, "404 Not Found")
         return None

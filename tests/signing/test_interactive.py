@@ -454,7 +454,7 @@ def test_another_user_who_asks_for_the_page_is_led_nowhere_and_ends_nothing():
                 break
         with strangers(port) as stranger, waiting(listener) as came:
             answer = ask(stranger, request(start))
-            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert answer.startswith(b"HTTP/1.1 403 ")
             assert b"issuer.example" not in answer
             assert bring(port, request(start)).startswith(b"HTTP/1.1 303 ")
             bring(port, b"GET /auth/callback?code=c&state=s HTTP/1.1\r\n\r\n")
