@@ -105,9 +105,11 @@ def is_loopback_name(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Of IPv4 written as IPv6 (::ffff:127.0.0.1) the answer depends on the version of Python: 3.13 changed it.
+    return address.is_loopback and is_plain_address(host)
 
 
 class Deadline:
