@@ -1047,8 +1047,16 @@ def test_one_large_manifest_at_a_time_is_parsed_and_small_ones_wait_for_none(ser
         return status
 
     async def act() -> list[int]:
-        pushes = put("v2", large_manifest()), put("v3", large_manifest()), put("v4", small_image().manifest)
-        return list(await asyncio.gather(*pushes))
+        held = threading.Event()
+        for _ in range(64):  # more than there are threads: nothing is parsed until it is let go
+            registry.storage.own_threads.submit(held.wait, 20)
+        pushes = [asyncio.create_task(put(tag, large_manifest())) for tag in ("v2", "v3")]
+        refused = (await asyncio.wait(pushes, return_when=asyncio.FIRST_COMPLETED))[0]
+        small = asyncio.create_task(put("v4", small_image().manifest))
+        await asyncio.sleep(0)
+        held.set()
+        assert refused == {pushes[1]}
+        return [await push for push in (*pushes, small)]
 
     assert asyncio.run(act()) == [201, 503, 201]
 
