@@ -420,9 +420,7 @@ def _wrong_annotation(case: Case, mine: list[Facts], require: KeyRequirement | I
 
 
 def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | IdentityRequirement, place: Place) -> Reason:
-    lacking = min(
-        (_lacking(fact, require) for fact in mine), key=lambda items: (len(items), [wanted - there for _, _, there, wanted in items])
-    )
+    lacking = min((_lacking(fact, require) for fact in mine), key=_distance)
     error, what, there, wanted = lacking[0]
     root = f" of {require.anchor.name}" if require.anchor else ""
     got = "; ".join(f"{there} {what}" for _, what, there, _ in lacking)
@@ -436,6 +434,11 @@ def _not_enough(case: Case, mine: list[Facts], require: KeyRequirement | Identit
     if place.source == FLAGS:
         remedy = f"sign again with it; {flag} none is asked for"
     return _reason(case, error, f"{there} of {wanted} {what} vouch for the signature", place, expected, got, remedy)
+
+
+def _distance(lacking: Sequence[tuple[type[SigkitError], str, int, int]]) -> tuple[int, list[int], list[str]]:
+    """Return how far evidence is from enough; of as much, what is lacking decides, and not which was listed first."""
+    return len(lacking), [wanted - there for _, _, there, wanted in lacking], [what for _, what, _, _ in lacking]
 
 
 def _count(what: str, wanted: int, root: str) -> str:

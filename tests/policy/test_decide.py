@@ -34,7 +34,7 @@ from sigkit.policy.scope import Scope, parse_image_pattern
 from sigkit.trust.bundled import load_public_good
 from sigkit.verify.facts import InclusionFact, TimeFact
 from tests.simulators.altered import altered
-from tests.simulators.identities import keyless
+from tests.simulators.identities import ISSUER, SUBJECT, keyless
 from tests.simulators.verdicts import IMAGE, NOW, REPOSITORY, facts, policy, request, trusted
 
 SBOM = "https://spdx.dev/Document"
@@ -357,6 +357,16 @@ def test_of_several_signatures_by_one_signer_the_verdict_names_all_in_one_order(
     decided = verdict(ONE_KEY, first, second), verdict(ONE_KEY, second, first)
     assert all(isinstance(decision, Allow) for decision in decided)
     assert decided[0].tree == decided[1].tree
+
+
+def test_of_signatures_that_lack_as_much_the_verdict_tells_of_one_whichever_was_listed_first():
+    root = load_public_good()
+    asked = f"  - images: registry.example/**\n    require: {{identity: {{issuer: {ISSUER}, subject: {SUBJECT}}}}}\n"
+    unlogged, uncertified = keyless(root, logs=()), keyless(root, certificate_logs=())
+    one, other = verdict(asked, unlogged, uncertified), verdict(asked, uncertified, unlogged)
+    assert isinstance(one, Deny)
+    assert isinstance(other, Deny)
+    assert one.tree == other.tree
 
 
 def test_the_order_of_evidence_changes_no_verdict():
