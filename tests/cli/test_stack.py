@@ -112,11 +112,13 @@ def accounts_stack(stack) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def account() -> Iterator[None]:
-    os.seteuid(ACCOUNT)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    """Be the service account until the block ends, where it may be: a checkout in root's home is no place for it."""
+    with contextlib.chdir("/"):
+        os.seteuid(ACCOUNT)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
 
 
 def test_a_stack_is_made_served_looked_at_and_stopped(tmp_path):
